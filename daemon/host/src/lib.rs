@@ -1,0 +1,30 @@
+//! What a host can do, said once: traits, their types, the fake host and the contract suite.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`names`] | checked names: sandbox, container, link, uid |
+//! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
+//! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
+//! | [`traits`] | the traits a host implements, each method's contract in its docstring |
+//! | [`error`] | [`HostError`] and its families |
+//! | [`time`] | monotonic time since boot, which survives a restart of the daemon |
+//!
+//! Nothing runs here by itself. Nothing here knows a Kubernetes object.
+
+pub mod error;
+pub mod names;
+pub mod observe;
+pub mod spec;
+pub mod time;
+pub mod traits;
+
+pub use error::{Family, HostError, HostErrorKind, HostResult};
+pub use names::{Brand, ContainerName, ImageId, NameError, PodUid, SandboxId, VolumeName};
+pub use observe::{
+    Change, ContainerObserved, ContainerState, HostInfo, HostObservation, ImageConfig, ImageInfo, Leftover,
+    NetworkObserved, Observation, SandboxObserved, SandboxState, StopRequest,
+};
+pub use time::{BootTime, Clock};
+pub use traits::{
+    Exec, ExecExit, ExecRequest, ExecSession, Host, HostEvent, ImageStore, Network, Sandboxes, TerminalSize,
+};

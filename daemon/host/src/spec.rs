@@ -1,0 +1,338 @@
+//! What is asked of a host. Every value here is final: nothing is left for the host to choose.
+//!
+//! A host keeps the specs it applied as its mark (files in the run directory, zone attributes) and gives them back
+//! in observations, so that the planner compares field by field and a lost database costs nothing.
+
+use crate::names::{Brand, ContainerName, ImageId, PodUid, SandboxId, VolumeName};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The pod that a sandbox belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodIdentity {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Pod name.
+    pub name: String,
+    /// Pod uid: tells a pod from its namesake of yesterday.
+    pub uid: PodUid,
+}
+
+/// Bytes that must never show in logs, plans or errors.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sensitive<T>(T);
+
+impl<T> Sensitive<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+    /// The value itself; callers take care where it goes.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Sensitive<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+/// One sandbox: a zone on illumos, a set of namespaces with a cgroup and an address on Linux.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Its name on the host.
+    pub id: SandboxId,
+    /// The pod it is for.
+    pub pod: PodIdentity,
+    /// How it is made.
+    pub brand: Brand,
+    /// The host name inside.
+    pub hostname: String,
+    /// Its network.
+    pub network: SandboxNetwork,
+    /// `/etc/resolv.conf` inside.
+    pub dns: ResolvConf,
+    /// Further lines of `/etc/hosts` inside, after the standard ones.
+    pub hosts: Vec<HostsEntry>,
+    /// Limits for the whole pod.
+    pub resources: Resources,
+    /// The sandbox's volumes; containers mount them by name.
+    pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+}
+
+/// How a sandbox is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SandboxNetwork {
+    /// An address of its own on our bridge or etherstub.
+    Pod {
+        /// Address with the pod network's prefix length.
+        address: IpNet,
+        /// Default router.
+        gateway: IpAddr,
+    },
+    /// The host's own network (`hostNetwork: true`).
+    Host,
+}
+
+/// resolv.conf(5).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvConf {
+    /// Name servers in order.
+    pub nameservers: Vec<IpAddr>,
+    /// Search domains in order.
+    pub searches: Vec<String>,
+    /// Options such as `ndots:5`.
+    pub options: Vec<String>,
+}
+
+/// One line of hosts(5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostsEntry {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its names.
+    pub names: Vec<String>,
+}
+
+/// Limits and weights. `None` means "not limited".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Guaranteed share under contention, in thousandths of a CPU (requests.cpu).
+    pub cpu_request_millis: Option<u64>,
+    /// Hard limit in thousandths of a CPU (limits.cpu).
+    pub cpu_limit_millis: Option<u64>,
+    /// Hard limit in bytes (limits.memory).
+    pub memory_limit_bytes: Option<u64>,
+    /// Most processes and threads.
+    pub pids_limit: Option<u64>,
+}
+
+/// A directory tree that containers of one sandbox share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VolumeSpec {
+    /// Empty at first, gone with the sandbox.
+    EmptyDir {
+        /// On memory (tmpfs) instead of disk.
+        memory: bool,
+        /// Most bytes, where the host can enforce it.
+        size_limit_bytes: Option<u64>,
+    },
+    /// Files given by content (ConfigMap, Secret). Updated as a whole, atomically, by `volume_update`.
+    Files {
+        /// Relative path (no `..`, no leading `/`) to content.
+        files: BTreeMap<String, FileContent>,
+        /// Kept on tmpfs and readable by the container's user only.
+        secret: bool,
+    },
+    /// A path of the host, opened without following a final symlink at mount time.
+    HostPath {
+        /// Absolute path on the host.
+        path: PathBuf,
+        /// What must be there.
+        kind: HostPathKind,
+    },
+}
+
+/// hostPath's `type` (Kubernetes API, HostPathVolumeSource).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostPathKind {
+    /// No check ("").
+    Any,
+    /// Make a directory (0755) when nothing is there.
+    DirectoryOrCreate,
+    /// Must be a directory.
+    Directory,
+    /// Make an empty file (0644) when nothing is there.
+    FileOrCreate,
+    /// Must be a regular file.
+    File,
+    /// Must be a socket.
+    Socket,
+    /// Must be a character device.
+    CharDevice,
+    /// Must be a block device.
+    BlockDevice,
+}
+
+/// One file of a [`VolumeSpec::Files`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileContent {
+    /// The bytes (base64 in the mark would cost more than it saves: stored as a list).
+    pub bytes: Sensitive<Vec<u8>>,
+    /// Permission bits, e.g. `0o644`.
+    pub mode: u32,
+}
+
+/// One container: its process and what it sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Name within the sandbox.
+    pub name: ContainerName,
+    /// Which start of this container this is, from 0: `restartCount` of the pod's status.
+    pub attempt: u32,
+    /// The back-off that was waited before this start: the next one is computed from it.
+    pub backoff: Duration,
+    /// Init container (runs to completion, in order) or main container.
+    pub role: ContainerRole,
+    /// Root file system.
+    pub image: ContainerImage,
+    /// The image as the user wrote it, for status.
+    pub image_name: String,
+    /// Program and arguments, complete; never empty.
+    pub argv: Vec<String>,
+    /// The whole environment, in order.
+    pub env: Vec<EnvVar>,
+    /// Working directory inside; `/` when neither pod nor image says.
+    pub working_dir: String,
+    /// Who runs it.
+    pub user: UserSpec,
+    /// Volumes mounted inside.
+    pub mounts: Vec<MountSpec>,
+    /// Limits of this container.
+    pub resources: Resources,
+    /// What it may do.
+    pub security: Security,
+    /// A terminal for its standard streams.
+    pub tty: bool,
+    /// Keep standard input open.
+    pub stdin: bool,
+    /// Signal that asks it to stop, e.g. `SIGTERM`.
+    pub stop_signal: Signal,
+    /// Where its output goes.
+    pub log: LogSpec,
+    /// Changes when a restart is asked for by hand; otherwise meaningless.
+    pub restart_token: String,
+}
+
+/// When a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContainerRole {
+    /// Before the main containers, one after another.
+    Init,
+    /// With the other main containers.
+    Main,
+}
+
+/// Where a container's root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContainerImage {
+    /// What the brand brings along (`sparse`: the host's own /usr, read-only).
+    Brand,
+    /// An image of the host's image store.
+    Image {
+        /// By content.
+        id: ImageId,
+    },
+}
+
+/// One variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Name.
+    pub name: String,
+    /// Value; may come from a Secret.
+    pub value: Sensitive<String>,
+}
+
+/// Who runs a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UserSpec {
+    /// By number.
+    Ids {
+        /// User id.
+        uid: u32,
+        /// Primary group id.
+        gid: u32,
+        /// Further groups.
+        groups: Vec<u32>,
+    },
+    /// By name, as images say it (`user`, `user:group`, `1000`, …): looked up in the root file system's own
+    /// /etc/passwd and /etc/group.
+    Named {
+        /// The image's text.
+        user: String,
+        /// Further groups.
+        groups: Vec<u32>,
+    },
+}
+
+/// One mount of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Which volume.
+    pub volume: VolumeName,
+    /// Absolute path inside.
+    pub target: String,
+    /// Path within the volume, `""` for all of it; no `..`.
+    pub sub_path: String,
+    /// Not writable inside.
+    pub read_only: bool,
+}
+
+/// What a process may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Security {
+    /// All capabilities and devices, nothing masked.
+    pub privileged: bool,
+    /// Root file system not writable.
+    pub read_only_root: bool,
+    /// Whether a setuid binary may gain privileges (no_new_privs off).
+    pub allow_privilege_escalation: bool,
+    /// Capabilities beyond the OCI default set, without `CAP_`.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken away, without `CAP_`; `ALL` for all.
+    pub cap_drop: Vec<String>,
+}
+
+/// A signal by its POSIX name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Signal {
+    Sigterm,
+    Sigkill,
+    Sigint,
+    Sighup,
+    Sigquit,
+    Sigusr1,
+    Sigusr2,
+    Sigwinch,
+}
+
+/// Where a container's output goes: the CRI log format
+/// (`RFC3339Nano stdout|stderr F|P text`), rotated by size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// The current file; rotated ones get `.1`, `.2`, … appended.
+    pub path: PathBuf,
+    /// Rotate past this many bytes.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+}
+
+/// The host's pod network, one value for the whole host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Bridge or etherstub name.
+    pub link: String,
+    /// The pod network.
+    pub cidr: IpNet,
+    /// The host's own address in it.
+    pub gateway: IpAddr,
+    /// Hide pod addresses behind the host's when they leave the pod network.
+    pub masquerade: bool,
+}

@@ -1,0 +1,223 @@
+//! The traits a host implements. No default bodies: a fake must not inherit real behaviour, nor the other way round.
+//!
+//! Rules for every mutating call:
+//! * *Idempotent*: asked again after success it returns `Unchanged`; asked again after a crash or a timeout at any
+//!   point it finishes the work.
+//! * *Marked*: what it creates bears our mark before it is of any use; what lacks the mark is never changed
+//!   (`HostErrorKind::Foreign`).
+//! * *Bounded*: it returns within its own deadline (`Timeout`), having left nothing that a repeat can't finish.
+//! * Calls for one sandbox are never made concurrently by the node; calls for different sandboxes are.
+
+use crate::error::HostResult;
+use crate::names::{ContainerName, SandboxId, VolumeName};
+use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover};
+use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
+use async_trait::async_trait;
+use std::path::Path;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// All that the node needs of a host.
+#[async_trait]
+pub trait Host: Sandboxes + Network + ImageStore + Exec + Send + Sync + 'static {
+    /// What this machine is. Cheap; capacity may change between calls.
+    ///
+    /// # Errors
+    /// `Other` when the system can't be read.
+    async fn info(&self) -> HostResult<HostInfo>;
+
+    /// All of ours on this host, in a constant number of queries. Never fails as a whole: what can't be read is
+    /// `Unknown`. Executes nothing that changes state.
+    async fn observe(&self) -> HostObservation;
+
+    /// Things that changed by themselves. A hint only: the receiver observes. A lagging receiver observes anew.
+    fn events(&self) -> broadcast::Receiver<HostEvent>;
+
+    /// Removes one thing that [`HostObservation::leftovers`] named. Gone already is `Unchanged`.
+    ///
+    /// # Errors
+    /// `Busy` when it is in use, `Foreign` when it does not bear our mark (any more).
+    async fn leftover_remove(&self, leftover: &Leftover) -> HostResult<Change>;
+}
+
+/// Something on the host changed by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEvent {
+    /// A container started, ended or got lost.
+    Container(SandboxId, ContainerName),
+    /// A sandbox changed outside our calls.
+    Sandbox(SandboxId),
+    /// The pod network changed outside our calls.
+    Network,
+    /// Some notices were lost: look at everything.
+    Everything,
+}
+
+/// Sandboxes, their containers and their volumes.
+#[async_trait]
+pub trait Sandboxes: Send + Sync {
+    /// Brings the sandbox from absent, Partial or Stopped to Running: mark, volumes, network, namespaces or zone.
+    ///
+    /// A Running sandbox whose spec differs only in what can be changed in place (resources) is changed in place;
+    /// differing otherwise is `Conflict` (the planner destroys first).
+    ///
+    /// # Errors
+    /// `InvalidSpec`, `Conflict`, `Foreign` (a zone, link or directory of that name without our mark), `Busy`,
+    /// `Unsupported`, `Exhausted`, `Timeout`, `Other`.
+    async fn sandbox_ensure(&self, spec: &SandboxSpec) -> HostResult<Change>;
+
+    /// Kills whatever still runs in it and brings it to Stopped (halt). Absent is `Unchanged`.
+    ///
+    /// # Errors
+    /// `Busy` while something can't be killed yet, `Timeout`, `Other`.
+    async fn sandbox_stop(&self, id: &SandboxId) -> HostResult<Change>;
+
+    /// Removes all of it: containers' records, root file systems, volumes, network, cgroups or zone, mark last.
+    /// Absent is `Unchanged`. Logs stay.
+    ///
+    /// # Errors
+    /// `InvalidState` while a container runs in it (stop first), `Busy`, `Timeout`, `Other`.
+    async fn sandbox_destroy(&self, id: &SandboxId) -> HostResult<Change>;
+
+    /// Replaces a `Files` volume's content atomically; containers see the new files without a restart.
+    ///
+    /// # Errors
+    /// `NotFound` (no such sandbox or volume), `InvalidSpec` when the volume is not of that kind, `Exhausted`.
+    async fn volume_update(&self, id: &SandboxId, volume: &VolumeName, spec: &VolumeSpec) -> HostResult<Change>;
+
+    /// Makes and starts one instance. The same name and attempt again is `Unchanged` if it started, whatever it
+    /// does now. An older attempt of the same name must have exited.
+    ///
+    /// A program that can't be executed makes an Exited instance with a message and code 126 to 128, not an error.
+    ///
+    /// # Errors
+    /// `NotFound` (sandbox, image), `InvalidState` (sandbox not Running, an older attempt still runs),
+    /// `InvalidSpec` (unknown user, bad capability), `Exhausted`, `Timeout`, `Other`.
+    async fn container_start(&self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change>;
+
+    /// Sends a signal to the instance's first process (SIGKILL: to all of its processes) and records the stop
+    /// request when `signal` is SIGKILL or the container's stop signal. Exited or absent is `Unchanged`.
+    ///
+    /// # Errors
+    /// `Other`.
+    async fn container_signal(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        signal: Signal,
+    ) -> HostResult<Change>;
+
+    /// Changes limits of a running instance in place, and its recorded spec.
+    ///
+    /// # Errors
+    /// `NotFound`, `InvalidState` (exited), `Busy` (memory limit below use), `Other`.
+    async fn container_update(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        resources: &Resources,
+    ) -> HostResult<Change>;
+
+    /// Forgets an exited instance and removes its root file system. Absent is `Unchanged`. Its log stays.
+    ///
+    /// # Errors
+    /// `InvalidState` while it runs, `Busy`, `Other`.
+    async fn container_remove(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change>;
+}
+
+/// The pod network as one value.
+#[async_trait]
+pub trait Network: Send + Sync {
+    /// Makes bridge or etherstub, gateway address, forwarding and masquerade as asked; repairs drift.
+    ///
+    /// # Errors
+    /// `Foreign` when a link of that name lacks our mark, `Conflict` when the address range is in use on this host,
+    /// `Unsupported`, `Timeout`, `Other`.
+    async fn network_ensure(&self, spec: &NetworkSpec) -> HostResult<Change>;
+
+    /// Removes all of it. Absent is `Unchanged`.
+    ///
+    /// # Errors
+    /// `Busy` while sandboxes use it, `Other`.
+    async fn network_remove(&self) -> HostResult<Change>;
+}
+
+/// Images that containers start from.
+#[async_trait]
+pub trait ImageStore: Send + Sync {
+    /// Imports a root file system directory, an OCI layout directory, or an OCI or docker archive (tar, tar.gz)
+    /// under `name`. The same content again only adds the name. A name that pointed elsewhere moves.
+    ///
+    /// # Errors
+    /// `NotFound` (path), `InvalidSpec` (not an image, unsafe paths, digest mismatch), `Exhausted`, `Other`.
+    async fn image_import(&self, source: &Path, name: &str) -> HostResult<ImageInfo>;
+
+    /// All images, by name.
+    ///
+    /// # Errors
+    /// `Other`.
+    async fn image_list(&self) -> HostResult<Vec<ImageInfo>>;
+
+    /// Removes a name, and the image when no name is left. Absent is `Unchanged`.
+    ///
+    /// # Errors
+    /// `Busy` while a container uses it (only when it is the last name), `Other`.
+    async fn image_remove(&self, name: &str) -> HostResult<Change>;
+}
+
+/// Commands in running containers.
+#[async_trait]
+pub trait Exec: Send + Sync {
+    /// Starts a command beside the container's first process: same root, namespaces, user, limits.
+    ///
+    /// # Errors
+    /// `NotFound`, `InvalidState` (not running), `InvalidSpec` (no such program), `Other`.
+    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<ExecSession>;
+}
+
+/// A command to run in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Program and arguments; never empty.
+    pub argv: Vec<String>,
+    /// A terminal: stdout only, sizes through [`ExecSession::resize`].
+    pub tty: bool,
+    /// Whether standard input is connected.
+    pub stdin: bool,
+}
+
+/// A terminal's size in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Lines.
+    pub height: u16,
+}
+
+/// A running command. Dropping it kills the command.
+pub struct ExecSession {
+    /// Its standard input; dropping it is end of file. `None` when not asked for.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Its standard output, or its terminal.
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its standard error; `None` with a terminal.
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Terminal sizes; ignored without a terminal.
+    pub resize: mpsc::Sender<TerminalSize>,
+    /// How it ended. A dropped sender means that the supervisor died.
+    pub exit: oneshot::Receiver<ExecExit>,
+    /// Dropped with the session, it ends the command.
+    pub guard: Box<dyn Send + Sync>,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecExit {
+    /// Exit code; 128+n for death by signal n.
+    pub code: i32,
+    /// What went wrong before the program ran; empty otherwise.
+    pub message: String,
+}
