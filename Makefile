@@ -1,0 +1,45 @@
+# Two commands do everything: `make demo` shows reddwarf at work, `make test` runs every test.
+# Both install what they need from the distribution's packages (as root or through sudo).
+
+CARGO ?= cargo
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo test setup build lint unit e2e bench docs install clean-demo
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo      build, run a pod from a file, change it, remove it (about 3 minutes the first time)
+demo: setup
+	@$(CARGO) build --quiet --locked -p reddwarfd -p reddwarfctl
+	@$(SUDO) ./examples/demo.sh
+
+## make test      formatting, lints, every unit, simulation and end-to-end test
+test: setup lint unit e2e
+
+## make setup     install the distribution packages that building and testing need
+setup:
+	@./.ci/setup
+
+## make build     release binaries in target/release
+build: setup
+	$(CARGO) build --locked --release -p reddwarfd -p reddwarfctl
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+unit:
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+e2e:
+	$(CARGO) build --locked -p reddwarfd -p reddwarfctl
+	$(SUDO) ./vm-tests/run.sh
+
+## make bench     print the figures that docs/performance.md quotes (release build)
+bench: build
+	$(SUDO) ./vm-tests/bench.sh
+
+## make install   install binaries, unit and man pages under PREFIX (default /usr/local)
+install: build
+	$(SUDO) ./.ci/install "$(or $(PREFIX),/usr/local)"
