@@ -1,0 +1,140 @@
+//! Notices that something under the manifest directories changed.
+//!
+//! A notice says only "look again": the scan decides what changed. Lost notices (queue overflow, network file
+//! systems, systems without inotify) cost at most one periodic interval, because the directory loop looks by itself too.
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Watches the layers and, for those that do not exist yet, their parents.
+pub struct DirectoryWatch {
+    watcher: Option<RecommendedWatcher>,
+    layers: Vec<PathBuf>,
+    watched: Vec<PathBuf>,
+    changed: Arc<Notify>,
+    problem: Option<String>,
+}
+
+impl DirectoryWatch {
+    /// Starts watching `layers`. A system that cannot watch is no error: [`Self::problem`] says so, and the
+    /// periodic look remains.
+    pub fn new(layers: Vec<PathBuf>) -> Self {
+        let changed = Arc::new(Notify::new());
+        let notify_changed = Arc::clone(&changed);
+        let interested = layers.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            Ok(event) if is_noise(&event, &interested) => {}
+            // An error is an overflow or a vanished watch: looking again is the answer to both.
+            Ok(_) | Err(_) => notify_changed.notify_one(),
+        });
+        let (watcher, problem) = match watcher {
+            Ok(w) => (Some(w), None),
+            Err(e) => (None, Some(format!("cannot watch for changes ({e}); looking every few seconds instead"))),
+        };
+        let mut this = Self { watcher, layers, watched: Vec::new(), changed, problem };
+        this.refresh();
+        this
+    }
+
+    /// Why changes are only noticed by the periodic look, if so.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Waits for a notice. Cancel-safe: a notice is kept until somebody waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Adjusts the watches to what exists now: a directory that appeared, vanished or was replaced.
+    pub fn refresh(&mut self) {
+        let Some(watcher) = self.watcher.as_mut() else { return };
+        for path in self.watched.drain(..) {
+            // A vanished directory took its watch along: the error says just that.
+            let _ = watcher.unwatch(&path);
+        }
+        self.problem = None;
+        for layer in &self.layers {
+            let existing = layer.ancestors().find(|p| p.is_dir());
+            let targets = [
+                (layer.is_dir().then_some(layer.as_path()), RecursiveMode::Recursive),
+                // The parent tells of a layer that is created, replaced or unmounted later.
+                (existing_parent(layer, existing), RecursiveMode::NonRecursive),
+            ];
+            for (path, mode) in targets {
+                let Some(path) = path else { continue };
+                match watcher.watch(path, mode) {
+                    Ok(()) => self.watched.push(path.to_owned()),
+                    Err(e) => {
+                        self.problem =
+                            Some(format!("cannot watch {}: {e}; looking every few seconds instead", path.display()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn existing_parent<'a>(layer: &'a Path, existing: Option<&'a Path>) -> Option<&'a Path> {
+    match existing {
+        Some(p) if p == layer => layer.parent().filter(|p| p.is_dir()),
+        other => other,
+    }
+}
+
+/// Reads and closes of unwritten files, and events of a parent directory that concern no layer.
+fn is_noise(event: &notify::Event, layers: &[PathBuf]) -> bool {
+    if matches!(event.kind, EventKind::Access(notify::event::AccessKind::Open(_) | notify::event::AccessKind::Read)) {
+        return true;
+    }
+    if let EventKind::Access(notify::event::AccessKind::Close(mode)) = event.kind
+        && mode != notify::event::AccessMode::Write
+    {
+        return true;
+    }
+    !event.paths.is_empty()
+        && event.paths.iter().all(|p| !layers.iter().any(|layer| p.starts_with(layer) || layer.starts_with(p)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    async fn notices(watch: &DirectoryWatch) -> bool {
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_file_and_a_layer_that_appears_later_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("etc");
+        let later = dir.path().join("run");
+        std::fs::create_dir(&there).unwrap();
+        let mut watch = DirectoryWatch::new(vec![there.clone(), later.clone()]);
+        assert_eq!(watch.problem(), None);
+
+        std::fs::File::create(there.join("a.yaml")).unwrap();
+        assert!(notices(&watch).await);
+
+        std::fs::create_dir(&later).unwrap();
+        assert!(notices(&watch).await);
+        watch.refresh();
+        // Whatever was queued before the refresh is taken first.
+        while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
+        std::fs::File::create(later.join("b.yaml")).unwrap();
+        assert!(notices(&watch).await);
+    }
+
+    #[test]
+    fn a_neighbour_in_the_parent_directory_is_noise() {
+        let layers = vec![PathBuf::from("/etc/reddwarf.d")];
+        let event =
+            |path: &str| notify::Event::new(EventKind::Create(notify::event::CreateKind::File)).add_path(path.into());
+        assert!(is_noise(&event("/etc/passwd.new"), &layers));
+        assert!(!is_noise(&event("/etc/reddwarf.d/web.yaml"), &layers));
+        assert!(!is_noise(&event("/etc/reddwarf.d"), &layers));
+    }
+}
