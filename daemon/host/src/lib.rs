@@ -19,12 +19,12 @@ pub mod time;
 pub mod traits;
 
 pub use error::{Family, HostError, HostErrorKind, HostResult};
-pub use names::{Brand, ContainerName, ImageId, NameError, PodUid, SandboxId, VolumeName};
+pub use names::{Brand, ContainerName, ImageId, LinkName, NameError, PodUid, SandboxId, VolumeName};
 pub use observe::{
     Change, ContainerObserved, ContainerState, HostInfo, HostObservation, ImageConfig, ImageInfo, Leftover,
     NetworkObserved, Observation, SandboxObserved, SandboxState, StopRequest,
 };
-pub use time::{BootTime, Clock};
+pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{
     Exec, ExecExit, ExecRequest, ExecSession, Host, HostEvent, ImageStore, Network, Sandboxes, TerminalSize,
 };

@@ -1,6 +1,8 @@
 //! Names that are checked once, at the edge, and then carried as types.
 
+use crate::spec::PodIdentity;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// Why a text is not a valid name.
@@ -123,6 +125,29 @@ fn check_image_id(v: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// libdladm(3LIB) `dladm_valid_linkname` and Linux' IFNAMSIZ together: at most 15 bytes, a letter first, letters and
+/// digits, and at its end a number without a leading zero.
+fn check_link(v: &str) -> Result<(), &'static str> {
+    if v.is_empty() || v.len() > 15 {
+        return Err("must be 1 to 15 bytes (Linux' IFNAMSIZ)");
+    }
+    if !v.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+        return Err("may hold only a-z and 0-9");
+    }
+    if !v.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Err("must begin with a letter");
+    }
+    let number = v.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let number = number.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    if number.is_empty() {
+        return Err("must end in a number (illumos)");
+    }
+    if number.len() > 1 && number.starts_with('0') {
+        return Err("the number at its end must have no leading zero (illumos)");
+    }
+    Ok(())
+}
+
 name_type!(
     /// A sandbox's name on the host: the zone name on illumos; directory, cgroup and namespace name on Linux.
     SandboxId, "sandbox name", check_sandbox
@@ -147,3 +172,133 @@ name_type!(
     /// An image by content.
     ImageId, "image id", check_image_id
 );
+name_type!(
+    /// A network link of ours: a VNIC on illumos, the host's end of a veth pair on Linux.
+    LinkName, "link name", check_link
+);
+
+/// The length that leaves room for `-` and [`DIGEST_LEN`] characters within 63 bytes.
+const READABLE_LEN: usize = 63 - 1 - DIGEST_LEN;
+/// 10 characters of a 32-letter alphabet: 50 bits, so that among 8192 zones (illumos' most) two share a name with
+/// a chance of about 1 in 30 million.
+const DIGEST_LEN: usize = 10;
+
+impl SandboxId {
+    /// The sandbox name of a pod: `<namespace>-<name>-<digest>`, cut to 63 bytes before the digest.
+    ///
+    /// The readable part is for people; the digest over namespace, name and uid makes it unique: (`a`, `b-c`) and
+    /// (`a-b`, `c`) differ, names that agree in their first 50 bytes differ, and a pod differs from its namesake of
+    /// yesterday. The derivation is part of what an upgrade must keep.
+    pub fn for_pod(pod: &PodIdentity) -> Self {
+        let mut name = String::with_capacity(63);
+        for c in format!("{}-{}", pod.namespace, pod.name).chars() {
+            let c = if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+            // One dash never follows another, and none comes first.
+            if name.len() < READABLE_LEN && !(c == '-' && (name.is_empty() || name.ends_with('-'))) {
+                name.push(c);
+            }
+        }
+        let readable = name.trim_end_matches('-');
+        let digest = digest_text(
+            &[pod.namespace.as_bytes(), pod.name.as_bytes(), pod.uid.as_str().as_bytes()],
+            b"abcdefghijklmnopqrstuvwxyz234567",
+            DIGEST_LEN,
+        );
+        // Always valid: [a-z0-9-], ends in the digest, begins with a letter or digit.
+        if readable.is_empty() { Self(digest) } else { Self(format!("{readable}-{digest}")) }
+    }
+}
+
+impl LinkName {
+    /// The link of a sandbox: `rw`, ten letters, `0`. Legal on illumos and Linux by construction: a letter first, a
+    /// number without leading zero last, 13 bytes (tests/names hold it to that).
+    pub fn for_sandbox(id: &SandboxId) -> Self {
+        Self(format!("rw{}0", digest_text(&[b"link", id.as_str().as_bytes()], b"abcdefghijklmnopqrstuvwxyz", 10)))
+    }
+}
+
+/// `len` letters of `alphabet` from SHA-256 over length-prefixed `parts`.
+fn digest_text(parts: &[&[u8]], alphabet: &[u8], len: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut number = hash.finalize().iter().take(16).fold(0u128, |number, byte| (number << 8) | u128::from(*byte));
+    let base = alphabet.len() as u128;
+    let mut text = String::with_capacity(len);
+    for _ in 0..len {
+        let index = usize::try_from(number % base).unwrap_or_default();
+        text.push(char::from(alphabet.get(index).copied().unwrap_or(b'a')));
+        number /= base;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pod(namespace: &str, name: &str, uid: &str) -> PodIdentity {
+        PodIdentity { namespace: namespace.into(), name: name.into(), uid: PodUid::new(uid).unwrap() }
+    }
+
+    /// U9: a plain join with dashes maps both to `a-b-c`.
+    #[test]
+    fn u9_namespace_and_name_never_run_into_one_another() {
+        let one = SandboxId::for_pod(&pod("a", "b-c", "u"));
+        let two = SandboxId::for_pod(&pod("a-b", "c", "u"));
+        assert!(one.as_str().starts_with("a-b-c-") && two.as_str().starts_with("a-b-c-"));
+        assert_ne!(one, two);
+        assert_ne!(LinkName::for_sandbox(&one), LinkName::for_sandbox(&two));
+    }
+
+    /// Names that an upgrade must not change: a changed derivation would make every pod anew.
+    #[test]
+    fn derivations_stay_as_they_are() {
+        let id = SandboxId::for_pod(&pod("default", "web", "0b5c3f4e-95c1-4bb0-9b8e-6f7a3a2d1c00"));
+        assert_eq!(id.as_str(), "default-web-76zrocju4f");
+        assert_eq!(LinkName::for_sandbox(&id).as_str(), "rwxpautejiok0");
+    }
+
+    #[test]
+    fn link_names_are_held_to_both_systems_rules() {
+        for good in ["rw0", "net1", "rwabc10", "e1000g0", "a0b1"] {
+            assert!(LinkName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "rw", "0rw", "rw01", "rw00", "rw_0", "RW0", "rw-0", "rwabcdefghijklm0", "rw0a"] {
+            assert!(LinkName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_derived_name_is_always_valid(namespace in ".{0,80}", name in ".{0,260}", uid in "[a-f0-9-]{1,64}") {
+            let id = SandboxId::for_pod(&pod(&namespace, &name, &uid));
+            prop_assert_eq!(SandboxId::new(id.as_str()), Ok(id.clone()));
+            let link = LinkName::for_sandbox(&id);
+            prop_assert_eq!(LinkName::new(link.as_str()), Ok(link.clone()));
+            prop_assert_eq!(link.as_str().len(), 13);
+            prop_assert!(link.as_str().ends_with('0'));
+            prop_assert_eq!(link.as_str().bytes().filter(u8::is_ascii_digit).count(), 1);
+        }
+
+        #[test]
+        fn two_pods_never_share_a_name(
+            a in ("[ab-]{1,6}", "[ab-]{1,6}", "[ab]{1,3}"),
+            b in ("[ab-]{1,6}", "[ab-]{1,6}", "[ab]{1,3}"),
+        ) {
+            let (one, two) = (pod(&a.0, &a.1, &a.2), pod(&b.0, &b.1, &b.2));
+            prop_assert_eq!(one == two, SandboxId::for_pod(&one) == SandboxId::for_pod(&two));
+        }
+
+        #[test]
+        fn long_names_that_differ_at_the_end_differ(tail_a in "[a-z]{1,3}", tail_b in "[a-z]{1,3}") {
+            let long = "x".repeat(240);
+            let one = pod("default", &format!("{long}{tail_a}"), "u");
+            let two = pod("default", &format!("{long}{tail_b}"), "u");
+            prop_assert_eq!(tail_a == tail_b, SandboxId::for_pod(&one) == SandboxId::for_pod(&two));
+        }
+    }
+}

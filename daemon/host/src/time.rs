@@ -1,7 +1,10 @@
 //! Time as the node plans with it: monotonic since boot, so that a clock jump never ends a grace period early,
 //! and comparable across restarts of the daemon, because supervisors and daemon share the boot.
 
+use chrono::{DateTime, Utc};
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Time since the host booted, suspend included (`CLOCK_BOOTTIME` on Linux, `CLOCK_HIGHRES` on illumos).
@@ -39,5 +42,95 @@ pub trait Clock: Send + Sync + 'static {
     /// Monotonic time since boot.
     fn boot(&self) -> BootTime;
     /// Wall-clock time, for what people read (status, events, logs); never for deciding.
-    fn wall(&self) -> chrono::DateTime<chrono::Utc>;
+    fn wall(&self) -> DateTime<Utc>;
+}
+
+/// The machine's own clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+/// Goes on while the machine is suspended (clock_gettime(2)).
+#[cfg(target_os = "linux")]
+const BOOT_CLOCK: ClockId = ClockId::CLOCK_BOOTTIME;
+/// illumos' CLOCK_MONOTONIC is CLOCK_HIGHRES: nanoseconds since boot (clock_gettime(3C)).
+#[cfg(not(target_os = "linux"))]
+const BOOT_CLOCK: ClockId = ClockId::CLOCK_MONOTONIC;
+
+impl Clock for SystemClock {
+    fn boot(&self) -> BootTime {
+        // Fails only for a clock that the kernel lacks; every supported kernel has this one.
+        let now = clock_gettime(BOOT_CLOCK).map(Duration::from).unwrap_or_default();
+        BootTime::from_duration(now)
+    }
+
+    fn wall(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}
+
+/// A clock that stands still until it is moved, for tests of pure logic.
+#[derive(Debug)]
+pub struct ManualClock {
+    now: Mutex<(BootTime, DateTime<Utc>)>,
+}
+
+impl ManualClock {
+    /// Stands at `boot` since boot and at `wall`.
+    pub fn new(boot: BootTime, wall: DateTime<Utc>) -> Self {
+        Self { now: Mutex::new((boot, wall)) }
+    }
+
+    /// Time passes: both clocks move on by `d`.
+    pub fn advance(&self, d: Duration) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.0 = now.0.plus(d);
+        now.1 += d;
+    }
+
+    /// Someone sets the wall clock (F40); the time since boot does not notice.
+    pub fn set_wall(&self, wall: DateTime<Utc>) {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).1 = wall;
+    }
+}
+
+impl Default for ManualClock {
+    /// One hour after boot, at 2026-01-01 00:00 UTC.
+    fn default() -> Self {
+        let wall = DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default();
+        Self::new(BootTime::from_duration(Duration::from_secs(3600)), wall)
+    }
+}
+
+impl Clock for ManualClock {
+    fn boot(&self) -> BootTime {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn wall(&self) -> DateTime<Utc> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_counts_from_boot_and_never_goes_back() {
+        let clock = SystemClock;
+        let (one, two) = (clock.boot(), clock.boot());
+        assert!(one > BootTime::default());
+        assert!(two >= one);
+    }
+
+    #[test]
+    fn setting_the_wall_clock_does_not_move_the_time_since_boot() {
+        let clock = ManualClock::default();
+        let before = clock.boot();
+        clock.set_wall(DateTime::from_timestamp(0, 0).unwrap());
+        assert_eq!(clock.boot(), before);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(clock.boot().since(before), Duration::from_secs(5));
+        assert_eq!(clock.wall().timestamp(), 5);
+    }
 }
