@@ -1,0 +1,544 @@
+//! Bodies of the daemon's own routes under `/reddwarf/v1`, which stand beside the Kubernetes routes.
+//! JSON, camelCase, absent fields left out. `reddwarfctl` mirrors this file: change both together.
+//!
+//! | route | request | answer |
+//! |---|---|---|
+//! | `GET status` | | [`StatusReport`] |
+//! | `POST plan` | [`FileSet`] (empty: the current directory and objects) | [`PlanReport`] |
+//! | `GET why/{plural}/{namespace or -}/{name}` | | [`WhyReport`] |
+//! | `POST restart/{namespace}/{pod}?container=` | | [`Done`] |
+//! | `POST apply?dryRun=&namespace=&prune=` | [`FileSet`] | [`ApplyReport`] (422 with diagnostics when a file is bad) |
+//! | `GET generations` | | [`GenerationList`] |
+//! | `GET generations/{n}` | | [`GenerationDetail`] |
+//! | `GET generations/{a}/diff/{b}` | | [`GenerationDiff`] |
+//! | `POST generations/{n}/rollback?write=true` | | [`RollbackReport`] |
+//! | `GET images` | | [`ImageList`] |
+//! | `POST images` | [`ImageImport`] | [`Image`] |
+//! | `DELETE images?name=` | | [`Done`] |
+//! | `POST reload` | | [`ReloadReport`] |
+//! | `POST reconcile?allowPrune=true` | | [`Done`] |
+//! | `POST shutdown?stopPods=true` | | [`Done`] |
+//! | `POST backup` | [`BackupRequest`] | [`BackupReport`] |
+//! | `POST restore` | [`RestoreRequest`] | [`Done`] |
+//!
+//! Errors are Kubernetes `Status` objects on these routes too.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Text of one manifest file as the client read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileText {
+    /// Name for diagnostics; its extension picks YAML, JSON or TOML (`-` is YAML).
+    pub name: String,
+    /// Contents, UTF-8.
+    pub text: String,
+}
+
+/// Files of a `plan` or `apply` request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSet {
+    /// In the order given on the command line.
+    #[serde(default)]
+    pub files: Vec<FileText>,
+}
+
+/// How bad a diagnostic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; nothing is refused.
+    Warning,
+    /// The document was refused.
+    Error,
+}
+
+/// One finding in a manifest, with its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// Stable code, `RD0012`.
+    pub code: String,
+    /// File as shown to users.
+    pub file: String,
+    /// 1-based line; 0 when the finding concerns the whole file.
+    #[serde(default)]
+    pub line: u32,
+    /// 1-based column in characters; 0 with `line` 0.
+    #[serde(default)]
+    pub column: u32,
+    /// What is wrong.
+    pub what: String,
+    /// Why that is wrong.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// How to mend it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub help: String,
+    /// The source line and caret as a terminal shows them (no colour), rustc style.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rendered: String,
+}
+
+/// `GET status`: the daemon, its sources and its pods on one screen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// Daemon version, `0.1.0`.
+    pub version: String,
+    /// Name of this node.
+    pub node: String,
+    /// Host adapter in use: `linux`, `illumos` or `sim`.
+    pub host: String,
+    /// When the daemon started.
+    pub started: Option<DateTime<Utc>>,
+    /// Nothing is degraded: exit status 0 rather than 3.
+    pub ready: bool,
+    /// Named checks behind `ready`, in a fixed order.
+    pub checks: Vec<Check>,
+    /// Generation of the directory that is applied; 0 before the first.
+    pub generation: u64,
+    /// Latest revision of the store.
+    pub revision: u64,
+    /// Manifest directories, lowest layer first, with their files.
+    pub sources: Vec<SourceStatus>,
+    /// Pods with what a person asks first.
+    pub pods: Vec<PodSummary>,
+    /// Anything else that needs a person: a recovered database, a refused setting, a held prune.
+    pub notices: Vec<String>,
+}
+
+/// One named check of `/readyz` and `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// `store`, `directory`, `node`, ...
+    pub name: String,
+    /// Passed.
+    pub ok: bool,
+    /// Why not; empty when passed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// One manifest directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Absolute path.
+    pub path: String,
+    /// The last scan saw the whole directory (an incomplete scan deletes nothing).
+    pub complete: bool,
+    /// Why the directory could not be read; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it was last read.
+    pub scanned: Option<DateTime<Utc>>,
+    /// Its files in name order.
+    pub files: Vec<FileStatus>,
+}
+
+/// One manifest file and its verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileStatus {
+    /// Path as shown to users.
+    pub path: String,
+    /// What became of it.
+    pub verdict: FileVerdict,
+    /// Objects that it declares, `pods/default/web`.
+    pub objects: Vec<String>,
+    /// Findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What became of a manifest file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileVerdict {
+    /// In force.
+    Applied,
+    /// Hidden by a file of the same relative name in a higher layer, or by `/dev/null`.
+    Masked,
+    /// Refused; what it declared before stays in force.
+    Invalid,
+    /// Read, but something that it declares was refused or waits.
+    Partial,
+    /// Not a manifest (an editor's backup, a dot file).
+    Ignored,
+}
+
+/// A pod in `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSummary {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// As `get pods` shows it: `Running`, `CrashLoopBackOff`, ...
+    pub status: String,
+    /// Containers ready / containers, `1/2`.
+    pub ready: String,
+    /// Restarts of all containers.
+    pub restarts: u32,
+    /// Pod address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// Declaring file; empty for pods made through the API.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Reason in one line when it is not as asked; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// When it was made.
+    pub created: Option<DateTime<Utc>>,
+}
+
+/// What a planned step does to its pod, as `plan` marks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PlanAction {
+    /// `+` something new.
+    Create,
+    /// `~` changed without a restart.
+    Update,
+    /// `~` a container restarts.
+    Restart,
+    /// `-/+` stopped and made anew.
+    Recreate,
+    /// `-` removed.
+    Remove,
+    /// `!` cannot proceed.
+    Blocked,
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStep {
+    /// What it does.
+    pub action: PlanAction,
+    /// What it does it to: `pods/default/web`, `configmaps/default/site`.
+    pub object: String,
+    /// What happens, in words: `start container main`.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// `file:line` that caused it; empty for API objects.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Fields that differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
+    /// Expected interruption in milliseconds; 0 for none.
+    #[serde(default)]
+    pub interruption_ms: u64,
+}
+
+/// One changed field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldChange {
+    /// `spec.containers[0].image`.
+    pub path: String,
+    /// Before; absent when added. Values of Secrets are replaced by `<redacted>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<serde_json::Value>,
+    /// After; absent when removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<serde_json::Value>,
+}
+
+impl Eq for FieldChange {}
+
+/// `POST plan`: what would be done. Nothing was executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanReport {
+    /// Steps in order; empty when nothing is to do.
+    pub steps: Vec<PlanStep>,
+    /// Findings in the given files; an error here means that the plan leaves that document out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+    /// What could not be observed, so that the plan may be incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+/// `GET why/...`: from the source line to the last error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyReport {
+    /// `pods/default/web`.
+    pub object: String,
+    /// It is as asked.
+    pub ok: bool,
+    /// One sentence.
+    pub summary: String,
+    /// Causes, outermost first: declared in, condition, planned step, last error.
+    pub chain: Vec<WhyLink>,
+}
+
+/// One link of the chain of causes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyLink {
+    /// Kind of link: `source`, `condition`, `container`, `plan`, `error`, `event`.
+    pub kind: String,
+    /// What is known.
+    pub text: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// Verdict on one object of an `apply`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApplyVerdict {
+    /// Made.
+    Created,
+    /// Changed.
+    Configured,
+    /// Was already so.
+    Unchanged,
+    /// Not applied; see `message`.
+    Refused,
+    /// Waits until the object of the same name that is being deleted is gone.
+    Pending,
+    /// Deleted, or marked for deletion.
+    Deleted,
+}
+
+/// One object of an `apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedObject {
+    /// `v1`, `apps/v1`.
+    pub api_version: String,
+    /// `Pod`.
+    pub kind: String,
+    /// Plural with group, `pods`, `deployments.apps`.
+    pub resource: String,
+    /// Namespace; empty for cluster-wide kinds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// What happened.
+    pub verdict: ApplyVerdict,
+    /// Why refused or pending; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// `file:line` of the document.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Changed fields of a configured object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
+    /// Fields that have no effect in this version, deprecated values, ...
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `POST apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyReport {
+    /// In document order.
+    pub objects: Vec<AppliedObject>,
+    /// Findings in the files. With an error nothing at all is applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+    /// Revision that holds the result: watch from here to wait.
+    pub revision: u64,
+    /// Nothing was written.
+    pub dry_run: bool,
+}
+
+/// `GET generations`, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationList {
+    /// Retained generations.
+    pub items: Vec<GenerationSummary>,
+}
+
+/// One generation of the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationSummary {
+    /// Number, rising by one.
+    pub number: u64,
+    /// When it was committed.
+    pub time: Option<DateTime<Utc>>,
+    /// Files in it.
+    pub files: u64,
+    /// Objects that it declares.
+    pub objects: u64,
+    /// Errors in it.
+    pub errors: u64,
+    /// What led to it: `2 files changed`, `rollback to 7`.
+    pub message: String,
+    /// The one in force.
+    pub current: bool,
+}
+
+/// `GET generations/{n}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationDetail {
+    /// Summary.
+    #[serde(flatten)]
+    pub summary: GenerationSummary,
+    /// Files with the digest of their contents.
+    pub files_list: Vec<GenerationFile>,
+    /// Objects, `pods/default/web`.
+    pub objects_list: Vec<String>,
+    /// Findings at the time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A file in a generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationFile {
+    /// Path as shown to users.
+    pub path: String,
+    /// `sha256:...` of the contents.
+    pub digest: String,
+}
+
+/// `GET generations/{a}/diff/{b}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GenerationDiff {
+    /// From.
+    pub from: u64,
+    /// To.
+    pub to: u64,
+    /// Objects that differ.
+    pub objects: Vec<ObjectDiff>,
+    /// Files that differ: `+ web.yaml`, `~ db.yaml`, `- old.yaml`.
+    pub files: Vec<String>,
+}
+
+/// One object that differs between two generations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectDiff {
+    /// `pods/default/web`.
+    pub object: String,
+    /// `create`, `update` or `remove`.
+    pub action: PlanAction,
+    /// Changed fields of an update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<FieldChange>,
+}
+
+/// `POST generations/{n}/rollback`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackReport {
+    /// Generation that the rollback made.
+    pub generation: u64,
+    /// Verdict for each object.
+    pub objects: Vec<AppliedObject>,
+    /// Files rewritten in the directory (`?write=true`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files_written: Vec<String>,
+    /// What a person must know, such as that the directory still holds the newer files.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// `POST images`: import from a path on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageImport {
+    /// Absolute path of a rootfs directory, an OCI layout or an OCI/docker archive.
+    pub source: String,
+    /// Name to give it, `web:1`.
+    pub name: String,
+}
+
+/// An image on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    /// Content digest.
+    pub id: String,
+    /// Names.
+    pub names: Vec<String>,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// ENTRYPOINT and CMD.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+/// `GET images`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageList {
+    /// Images in name order.
+    pub items: Vec<Image>,
+}
+
+/// `POST reload`: the directory was read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadReport {
+    /// Generation in force afterwards.
+    pub generation: u64,
+    /// Whether this reload made it.
+    pub changed: bool,
+    /// Verdict for each object that is not unchanged.
+    pub objects: Vec<AppliedObject>,
+    /// Findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// An acknowledgement with a sentence for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Done {
+    /// What was done.
+    pub message: String,
+}
+
+/// `POST backup`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRequest {
+    /// Absolute path of a file that does not exist yet, on the daemon's host.
+    pub path: String,
+}
+
+/// Answer of `POST backup`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupReport {
+    /// Where it was written.
+    pub path: String,
+    /// Revision that it holds.
+    pub revision: u64,
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+/// `POST restore`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreRequest {
+    /// Absolute path of a backup on the daemon's host.
+    pub path: String,
+}
