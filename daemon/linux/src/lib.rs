@@ -1,1 +1,38 @@
-//! Skeleton.
+//! The Linux host: pods as sandboxes of namespaces and cgroups, containers run by libcontainer under a shim of ours.
+//!
+//! What runs where:
+//!
+//! ```text
+//! reddwarfd (LinuxHost)                 reddwarfd __shim DIR  (one per container)      reddwarfd __exec DIR
+//!   sandbox   namespaces, cgroup,         shim::main: session leader, subreaper          exec: joins a container's
+//!             volumes, /etc files           keeps stdio, writes the log                  namespaces and cgroup, runs
+//!   container starts shims, signals       creator (forked, own mount namespace):         one command
+//!   observe   reads the run directory       rootfs, OCI config, libcontainer or crun
+//!   watch     one inotify on locks/       writes state.json, exit.json; holds the lock
+//!   network, link, nft, image, info
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`options`] | what a host is made with |
+//! | `paths` | every path of ours, and the marks on them |
+//! | `host` | [`LinuxHost`] and its wiring to the traits |
+//! | `network`, `link`, `nft` | bridge, veths, masquerade |
+//! | `image`, `rootfs` | the image store and containers' root file systems |
+//! | `info` | what this machine is |
+//!
+//! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
+//! Nothing here knows a Kubernetes object.
+
+#![allow(dead_code)]
+mod host;
+mod image;
+mod info;
+mod link;
+mod network;
+pub mod options;
+mod paths;
+mod rootfs;
+
+pub use host::LinuxHost;
+pub use options::{LinuxOptions, Runtime};

@@ -1,0 +1,72 @@
+//! What a Linux host is made with.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// The run directory of the daemon that a distribution's service unit starts.
+pub const DEFAULT_RUN_DIR: &str = "/run/reddwarf";
+
+/// What creates containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Runtime {
+    /// The libcontainer crate inside our own shim: nothing to install.
+    #[default]
+    Libcontainer,
+    /// crun(1) by path.
+    Crun(PathBuf),
+    /// runc(8) by path.
+    Runc(PathBuf),
+}
+
+/// Everything that a [`crate::LinuxHost`] needs to know. Shims get a copy, so it is plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinuxOptions {
+    /// Tells several daemons on one machine apart: root of our cgroups, part of marks on links and the name of our
+    /// nftables table. See [`instance_name`].
+    pub instance: String,
+    /// Files that must not outlive a boot: sandboxes' marks, pinned namespaces, locks.
+    pub run_dir: PathBuf,
+    /// Files that do: images, writable layers, volumes on disk.
+    pub state_dir: PathBuf,
+    /// Where the cgroup hierarchies are mounted, `/sys/fs/cgroup`.
+    pub cgroup_root: PathBuf,
+    /// Our own program: started again as `PROGRAM __shim …` and `PROGRAM __exec …`.
+    pub self_exe: PathBuf,
+    /// What creates containers.
+    pub runtime: Runtime,
+    /// Bridge of the pod network.
+    pub bridge: String,
+    /// Extra sources for `sparse` root file systems; empty for the host's own `/usr`.
+    pub sparse_usr: Option<PathBuf>,
+}
+
+impl LinuxOptions {
+    /// Options for the given directories and otherwise defaults.
+    pub fn new(run_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, self_exe: impl Into<PathBuf>) -> Self {
+        let run_dir = run_dir.into();
+        Self {
+            instance: instance_name(&run_dir),
+            run_dir,
+            state_dir: state_dir.into(),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            self_exe: self_exe.into(),
+            runtime: Runtime::Libcontainer,
+            bridge: "reddwarf0".to_owned(),
+            sparse_usr: None,
+        }
+    }
+}
+
+/// The instance's name: `reddwarf` for the default run directory, else `reddwarf-` and 8 hexadecimal digits of the
+/// path's SHA-256, so that daemons with different run directories never see each other's things.
+pub fn instance_name(run_dir: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    if run_dir == Path::new(DEFAULT_RUN_DIR) {
+        return "reddwarf".to_owned();
+    }
+    let digest = Sha256::digest(run_dir.as_os_str().as_bytes());
+    let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("reddwarf-{short}")
+}
