@@ -1,0 +1,42 @@
+//! What reading gives back.
+
+use crate::{Key, Revision};
+use bytes::Bytes;
+
+/// A value with its bookkeeping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Key,
+    /// The bytes as written.
+    pub value: Bytes,
+    /// The commit that created it (the last creation, if it was deleted in between).
+    pub created: Revision,
+    /// The commit that wrote it last.
+    pub modified: Revision,
+    /// How often it was written since its creation, that included: 1 after creation.
+    pub version: u64,
+}
+
+/// Which part of a prefix to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    /// The state after this commit; the newest when absent. Give the first page's revision to get the next pages of
+    /// the same snapshot.
+    pub at: Option<Revision>,
+    /// At most so many entries; all when absent.
+    pub limit: Option<usize>,
+    /// Only keys after this one (the last key of the page before).
+    pub after: Option<Key>,
+}
+
+/// A part of a list, in key order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// The revision the list is true for; a watch after it continues the list without gap.
+    pub revision: Revision,
+    /// There is more after the last entry.
+    pub more: bool,
+}
