@@ -25,6 +25,7 @@
 //! Nothing here knows a Kubernetes object.
 
 #![allow(dead_code)]
+pub mod command;
 mod host;
 mod image;
 mod info;

@@ -1,25 +1,258 @@
 //! Veth pairs of sandboxes (rtnetlink). Every link of ours bears its mark as an alias.
+//!
+//! A pair is born inside the sandbox's own network namespace, where everything is ours; the host's end gets its alias
+//! there and is moved to the host only then. So the host never sees a link of ours without its mark, whenever we die.
 
+use crate::network::mark::{bridge_alias, link_alias, pod_mac, sandbox_of};
+use crate::network::netlink::{Link, Netlink, NetlinkError, current_netns, in_netns, open_netns};
+use crate::network::sysctl;
 use crate::options::LinuxOptions;
-use reddwarf_host::{Change, HostResult, SandboxId, spec::SandboxSpec};
+use ipnet::IpNet;
+use reddwarf_host::spec::SandboxNetwork;
+use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, LinkName, SandboxId, spec::SandboxSpec};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
+
+const ATTACH: &str = "attach network";
+const DETACH: &str = "detach network";
+/// The pod's own name for its link.
+const INSIDE: &str = "eth0";
+/// For a whole operation; one takes about 10 ms.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Connects the network namespace pinned at `netns` to the bridge: veth, address, default route (the loopback is up
 /// already). Idempotent; finishes what a crash left half-made. Only called for `SandboxNetwork::Pod`.
+///
+/// # Errors
+/// `InvalidState` without our bridge, `Foreign` when a link of our name lacks our mark, `Timeout`, `Unsupported`,
+/// `Other`.
 pub(crate) async fn attach(options: &LinuxOptions, spec: &SandboxSpec, netns: &Path) -> HostResult<Change> {
-    let _ = (options, spec, netns);
-    Err(crate::host::unwritten("link"))
+    let SandboxNetwork::Pod { address, gateway } = spec.network else {
+        return Ok(Change::Unchanged);
+    };
+    let attachment = Attachment {
+        options,
+        id: &spec.id,
+        name: LinkName::for_sandbox(&spec.id),
+        mac: pod_mac(&spec.pod.uid),
+        address,
+        gateway,
+    };
+    bounded(ATTACH, &spec.id, attachment.make(netns)).await
 }
 
-/// Removes the sandbox's veth. Absent is `Unchanged`.
+/// Removes the sandbox's veth. Absent is `Unchanged`; so is a link of that name which is not ours.
+///
+/// # Errors
+/// `Timeout`, `Unsupported`, `Other`.
 pub(crate) async fn detach(options: &LinuxOptions, id: &SandboxId) -> HostResult<Change> {
-    let _ = (options, id);
-    Err(crate::host::unwritten("link"))
+    let name = LinkName::for_sandbox(id);
+    let work = async {
+        let host = Netlink::connect()?;
+        match host.link(name.as_str()).await? {
+            Some(link) if link.alias.as_deref() == Some(&link_alias(&options.instance, id)) => {
+                host.delete(link.index, &link.name).await?;
+                Ok(Change::Changed(format!("removed link {name}")))
+            }
+            Some(_) | None => Ok(Change::Unchanged),
+        }
+    };
+    bounded(DETACH, id, async { work.await.map_err(|e: NetlinkError| e.into_host(DETACH, id.as_str())) }).await
 }
 
 /// All sandboxes that have a veth with our mark and this instance's name, in one dump.
+///
+/// # Errors
+/// `Timeout`, `Other`.
 pub(crate) async fn list_marked(options: &LinuxOptions) -> HostResult<BTreeSet<SandboxId>> {
-    let _ = options;
-    Err(crate::host::unwritten("link"))
+    let work = async {
+        let links = Netlink::connect()?.links().await?;
+        Ok(links.iter().filter_map(|l| sandbox_of(&options.instance, l)).collect())
+    };
+    let op = "list links";
+    bounded(op, &options.instance, async { work.await.map_err(|e: NetlinkError| e.into_host(op, &*options.instance)) })
+        .await
+}
+
+async fn bounded<T>(
+    op: &'static str,
+    subject: &impl ToString,
+    work: impl Future<Output = HostResult<T>>,
+) -> HostResult<T> {
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| {
+        let message = format!("the kernel gave no answer within {} s", DEADLINE.as_secs());
+        Err(HostError::new(HostErrorKind::Timeout, op, subject.to_string(), message))
+    })
+}
+
+/// One sandbox's link as it should be.
+struct Attachment<'a> {
+    options: &'a LinuxOptions,
+    id: &'a SandboxId,
+    name: LinkName,
+    mac: [u8; 6],
+    address: IpNet,
+    gateway: IpAddr,
+}
+
+impl Attachment<'_> {
+    async fn make(&self, netns: &Path) -> HostResult<Change> {
+        let failed = |e: NetlinkError| e.into_host(ATTACH, self.id.as_str());
+        let host = Netlink::connect().map_err(failed)?;
+        let bridge = self.bridge(&host).await?;
+        let sandbox_ns = open_netns(netns).map_err(failed)?;
+        let inside = Netlink::connect_in(sandbox_ns.as_fd()).map_err(failed)?;
+
+        let mut done = Vec::new();
+        let outer = host.link(self.name.as_str()).await.map_err(failed)?;
+        self.refuse_foreign(outer.as_ref())?;
+        let inner = inside.link(INSIDE).await.map_err(failed)?;
+        let (outer, inner) = match (outer, inner) {
+            (Some(outer), Some(inner)) if are_ends_of_one(&outer, &inner) => (outer, inner),
+            (outer, inner) => {
+                self.remove_remains(&host, outer, &inside, inner).await.map_err(failed)?;
+                done.push("made the pair");
+                self.make_pair(&host, &inside, &sandbox_ns, &bridge).await.map_err(failed)?
+            }
+        };
+        self.connect_outer(&host, &outer, &bridge, &mut done).await.map_err(failed)?;
+        self.configure_inner(&inside, &inner, &mut done).await.map_err(failed)?;
+        if done.is_empty() {
+            return Ok(Change::Unchanged);
+        }
+        // The address may have belonged to a pod with another hardware address a moment ago.
+        host.forget_neighbour(bridge.index, self.address.addr()).await;
+        Ok(Change::Changed(format!("{} ({}): {}", self.name, self.address, done.join(", "))))
+    }
+
+    async fn bridge(&self, host: &Netlink) -> HostResult<Link> {
+        let name = &self.options.bridge;
+        let bridge = host.link(name).await.map_err(|e| e.into_host(ATTACH, self.id.as_str()))?;
+        match bridge {
+            Some(link) if link.alias.as_deref() == Some(&bridge_alias(&self.options.instance)) => Ok(link),
+            _ => Err(HostError::new(
+                HostErrorKind::InvalidState,
+                ATTACH,
+                self.id.as_str(),
+                format!("there is no bridge {name} of ours yet; the pod network must be made first"),
+            )),
+        }
+    }
+
+    fn refuse_foreign(&self, outer: Option<&Link>) -> HostResult<()> {
+        let Some(link) = outer else { return Ok(()) };
+        let ours = link_alias(&self.options.instance, self.id);
+        if link.alias.as_deref() == Some(&ours) {
+            return Ok(());
+        }
+        let message = format!(
+            "link {} exists and its alias is {:?} instead of our mark {ours:?}; rename or remove it",
+            link.name,
+            link.alias.as_deref().unwrap_or_default()
+        );
+        Err(HostError::new(HostErrorKind::Foreign, ATTACH, self.id.as_str(), message))
+    }
+
+    /// Removes halves of a pair: of an earlier sandbox of this name, or of a try that was interrupted.
+    async fn remove_remains(
+        &self,
+        host: &Netlink,
+        outer: Option<Link>,
+        inside: &Netlink,
+        inner: Option<Link>,
+    ) -> Result<(), NetlinkError> {
+        if let Some(link) = outer {
+            host.delete(link.index, &link.name).await?;
+        }
+        if let Some(link) = inner {
+            inside.delete(link.index, &link.name).await?;
+        }
+        if let Some(link) = inside.link(self.name.as_str()).await? {
+            inside.delete(link.index, &link.name).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_pair(
+        &self,
+        host: &Netlink,
+        inside: &Netlink,
+        sandbox_ns: &File,
+        bridge: &Link,
+    ) -> Result<(Link, Link), NetlinkError> {
+        // Unprivileged ping and low ports inside, as containerd sets them.
+        in_netns(sandbox_ns.as_fd(), sysctl::set_up_sandbox)
+            .map_err(|e| NetlinkError::Talk { what: "join network namespace".to_owned(), source: Box::new(e) })?;
+        inside.add_veth(self.name.as_str(), INSIDE, self.mac, bridge.mtu).await?;
+        let born = require(inside, self.name.as_str()).await?;
+        inside.set_alias(born.index, &link_alias(&self.options.instance, self.id)).await?;
+        inside.move_to(born.index, &born.name, &current_netns()?).await?;
+        Ok((require(host, self.name.as_str()).await?, require(inside, INSIDE).await?))
+    }
+
+    async fn connect_outer(
+        &self,
+        host: &Netlink,
+        outer: &Link,
+        bridge: &Link,
+        done: &mut Vec<&'static str>,
+    ) -> Result<(), NetlinkError> {
+        if outer.controller != Some(bridge.index) || !outer.up {
+            host.enslave(outer.index, &outer.name, bridge.index).await?;
+            done.push("joined the bridge");
+        }
+        if !outer.hairpin {
+            host.set_hairpin(outer.index, &outer.name).await?;
+            done.push("set hairpin");
+        }
+        Ok(())
+    }
+
+    async fn configure_inner(
+        &self,
+        inside: &Netlink,
+        inner: &Link,
+        done: &mut Vec<&'static str>,
+    ) -> Result<(), NetlinkError> {
+        let addresses = inside.addresses().await?;
+        let ours = addresses.iter().filter(|a| a.index == inner.index && !is_link_local(&a.address.addr()));
+        let (right, wrong): (Vec<_>, Vec<_>) = ours.partition(|a| a.address == self.address);
+        for address in wrong {
+            inside.delete_address(address).await?;
+            done.push("removed another address");
+        }
+        if right.is_empty() {
+            inside.add_address(inner.index, self.address).await?;
+            done.push("added the address");
+        }
+        if !inner.up {
+            inside.set_up(inner.index, &inner.name).await?;
+            done.push("set it up");
+        }
+        if inside.default_gateways(&self.gateway).await? != [self.gateway] {
+            inside.set_default_route(inner.index, self.gateway).await?;
+            done.push("set the default route");
+        }
+        Ok(())
+    }
+}
+
+/// Each end names the other by its number in the other's namespace (IFLA_LINK).
+fn are_ends_of_one(outer: &Link, inner: &Link) -> bool {
+    outer.peer == Some(inner.index) && inner.peer == Some(outer.index)
+}
+
+fn is_link_local(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+async fn require(netlink: &Netlink, name: &str) -> Result<Link, NetlinkError> {
+    netlink
+        .link(name)
+        .await?
+        .ok_or_else(|| NetlinkError::Refused { what: format!("look up link {name}"), errno: nix::errno::Errno::ENODEV })
 }

@@ -1,5 +1,9 @@
 //! The pod network: bridge, gateway address, forwarding, masquerade.
 
+pub(crate) mod mark;
+pub(crate) mod netlink;
+pub(crate) mod sysctl;
+
 use crate::host::{LinuxHost, unwritten};
 use async_trait::async_trait;
 use reddwarf_host::{Change, HostResult, Network, NetworkObserved, spec::NetworkSpec};

@@ -1,0 +1,328 @@
+//! Running an external command: the only place of this crate that does.
+//!
+//! A command has an absolute path, a cleared environment (`LC_ALL=C` only), a deadline and a cap on what it may print.
+//! It runs in a process group of its own, which is killed as a whole at the deadline and when the caller goes away.
+//! There is never a shell.
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use reddwarf_host::{HostError, HostErrorKind};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+/// Where programs are looked for; never `$PATH`.
+const DIRECTORIES: [&str; 7] =
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
+
+/// One run of an external program.
+#[derive(Clone, Debug)]
+pub struct ExternalCommand {
+    program: PathBuf,
+    args: Vec<OsString>,
+    stdin: Vec<u8>,
+    deadline: Duration,
+    output_limit: usize,
+}
+
+/// What a successful command printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error, as text.
+    pub stderr: String,
+}
+
+/// Why a command gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The program is not installed.
+    #[error("{program} is not installed (looked in {})", DIRECTORIES.join(", "))]
+    Missing {
+        /// The program's name.
+        program: String,
+    },
+    /// It could not be started.
+    #[error("{command}: could not be started")]
+    Spawn {
+        /// Program and arguments.
+        command: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Talking to it failed.
+    #[error("{command}: reading its answer failed")]
+    Io {
+        /// Program and arguments.
+        command: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It took too long and was killed.
+    #[error("{command}: no end after {} s, killed", deadline.as_secs())]
+    Timeout {
+        /// Program and arguments.
+        command: String,
+        /// How long it had.
+        deadline: Duration,
+    },
+    /// It ended with a failure.
+    #[error("{command}: {status}: {stderr}")]
+    Failed {
+        /// Program and arguments.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed to standard error, trimmed and capped.
+        stderr: String,
+    },
+    /// It printed more than it may; killed.
+    #[error("{command}: printed more than {limit} bytes, killed")]
+    TooMuchOutput {
+        /// Program and arguments.
+        command: String,
+        /// The cap in bytes.
+        limit: usize,
+    },
+}
+
+impl CommandError {
+    /// This failure as a host error of the right kind.
+    pub fn into_host(self, op: &'static str, subject: impl Into<String>) -> HostError {
+        let kind = match &self {
+            Self::Missing { .. } => HostErrorKind::Unsupported,
+            Self::Timeout { .. } => HostErrorKind::Timeout,
+            Self::Spawn { .. } | Self::Io { .. } | Self::Failed { .. } | Self::TooMuchOutput { .. } => {
+                HostErrorKind::Other
+            }
+        };
+        let message = match &self {
+            Self::Missing { program } if program == "nft" => format!("{self}: install nftables"),
+            _ => self.to_string(),
+        };
+        HostError::new(kind, op, subject, message).caused_by(self)
+    }
+}
+
+impl ExternalCommand {
+    /// A run of `program`, looked up in a fixed list of directories.
+    ///
+    /// # Errors
+    /// [`CommandError::Missing`].
+    pub fn find(program: &str) -> Result<Self, CommandError> {
+        DIRECTORIES
+            .iter()
+            .map(|d| Path::new(d).join(program))
+            .find(|p| p.is_file())
+            .map(Self::at)
+            .ok_or_else(|| CommandError::Missing { program: program.to_owned() })
+    }
+
+    /// A run of the program at an absolute path.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            stdin: Vec::new(),
+            deadline: Duration::from_secs(30),
+            output_limit: 4 << 20,
+        }
+    }
+
+    /// Appends arguments, each passed as it is.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// What it reads from standard input; nothing by default.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// How long it may take; 30 s by default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How many bytes it may print on each stream; 4 MiB by default.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+
+    /// Program and arguments as a person would type them.
+    fn shown(&self) -> String {
+        let mut text = self.program.display().to_string();
+        for a in &self.args {
+            text.push(' ');
+            text.push_str(&a.to_string_lossy());
+        }
+        text
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// Every variant but [`CommandError::Missing`]; whatever it started is dead by then.
+    pub async fn run(&self) -> Result<CommandOutput, CommandError> {
+        let mut child = self.spawn()?;
+        // Dropped at the deadline, when output overflows, and when our caller is cancelled.
+        let mut group = ProcessGroup(child.id().and_then(|id| i32::try_from(id).ok()));
+        let Some(deadline_result) = tokio::time::timeout(self.deadline, self.talk(&mut child)).await.ok() else {
+            return Err(CommandError::Timeout { command: self.shown(), deadline: self.deadline });
+        };
+        let (status, stdout, stderr) = deadline_result?;
+        group.0 = None;
+        let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
+        if status.success() {
+            return Ok(CommandOutput { stdout, stderr });
+        }
+        Err(CommandError::Failed { command: self.shown(), status, stderr: shorten(&stderr) })
+    }
+
+    fn spawn(&self) -> Result<tokio::process::Child, CommandError> {
+        // The runner itself: every other module goes through it.
+        #[allow(clippy::disallowed_methods)]
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        command.spawn().map_err(|source| CommandError::Spawn { command: self.shown(), source })
+    }
+
+    async fn talk(&self, child: &mut tokio::process::Child) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), CommandError> {
+        let io = |source| CommandError::Io { command: self.shown(), source };
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let write = async {
+            if let Some(mut pipe) = stdin {
+                // A program may end without reading all of it: its status tells.
+                let _ = pipe.write_all(&self.stdin).await;
+            }
+            Ok(())
+        };
+        let (out, err, ()) =
+            tokio::try_join!(read_capped(stdout, self.output_limit), read_capped(stderr, self.output_limit), write)
+                .map_err(io)?;
+        let (Some(out), Some(err)) = (out, err) else {
+            return Err(CommandError::TooMuchOutput { command: self.shown(), limit: self.output_limit });
+        };
+        let status = child.wait().await.map_err(io)?;
+        Ok((status, out, err))
+    }
+}
+
+/// Reads to the end; `None` past `limit` bytes.
+async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
+    }
+    Ok((bytes.len() <= limit).then_some(bytes))
+}
+
+/// At most 2000 bytes of a message, its beginning and its end.
+fn shorten(text: &str) -> String {
+    const LIMIT: usize = 2000;
+    if text.len() <= LIMIT {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(LIMIT / 2);
+    let tail = text.ceil_char_boundary(text.len() - LIMIT / 2);
+    format!("{} [...] {}", &text[..head], &text[tail..])
+}
+
+/// Kills the whole group when dropped, unless disarmed.
+struct ProcessGroup(Option<i32>);
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            // Gone already is fine.
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn gives_output_and_clears_the_environment() {
+        let out = ExternalCommand::find("env").unwrap().run().await.unwrap();
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), "LC_ALL=C\n");
+    }
+
+    #[tokio::test]
+    async fn passes_stdin() {
+        let out = ExternalCommand::find("cat").unwrap().stdin("hello").run().await.unwrap();
+        assert_eq!(out.stdout, b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_failure_carries_command_status_and_stderr() {
+        let err = ExternalCommand::find("ls").unwrap().args(["--", "/nowhere/at/all"]).run().await.unwrap_err();
+        let text = err.to_string();
+        assert!(text.contains("ls -- /nowhere/at/all: exit status: 2: "), "{text}");
+        assert!(text.contains("No such file"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_hanging_command_and_its_children_die_at_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let pidfile = dir.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}; wait", pidfile.display());
+        let err = ExternalCommand::find("sh")
+            .unwrap()
+            .args(["-c", &script])
+            .deadline(Duration::from_millis(500))
+            .run()
+            .await
+            .unwrap_err();
+        assert!(matches!(err, CommandError::Timeout { .. }), "{err}");
+        let pid: i32 = std::fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
+        for _ in 0..200 {
+            match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+                Err(_) => return,
+                // Killed, and waiting for whoever reaps orphans here.
+                Ok(stat) if stat.contains(") Z ") => return,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        panic!("the grandchild {pid} survived");
+    }
+
+    #[tokio::test]
+    async fn endless_output_is_cut_off() {
+        let err = ExternalCommand::find("yes").unwrap().output_limit(100_000).run().await.unwrap_err();
+        assert!(matches!(err, CommandError::TooMuchOutput { limit: 100_000, .. }), "{err}");
+    }
+
+    #[test]
+    fn a_missing_nft_says_what_to_install() {
+        let err = ExternalCommand::find("reddwarf-no-such-program").unwrap_err();
+        assert!(matches!(&err, CommandError::Missing { .. }));
+        let host = CommandError::Missing { program: "nft".into() }.into_host("ensure network", "br0");
+        assert_eq!(host.kind, HostErrorKind::Unsupported);
+        assert!(host.message.contains("install nftables"), "{}", host.message);
+    }
+}
