@@ -1,1 +1,60 @@
-//! Skeleton.
+//! Kubernetes objects: pure, no I/O.
+//!
+//! A kind is a row of `schema/kinds.txt` ([`kinds`]) and a type of `schema/types.txt` ([`schema`]); nothing else in the project
+//! knows the shape of a kind. What happens to an object on its way in, for files and for API requests alike:
+//!
+//! ```text
+//! JSON value ─ Object::from_value ─ schema::check ─ default ─ validate ─ (validate_update) ─→ stored
+//!                                   unknown field    fill in   rules of     immutable
+//!                                   wrong type       defaults  the kind     fields
+//! ```
+//!
+//! | to do | look in |
+//! |---|---|
+//! | read or change any object | [`object`], [`key`] |
+//! | say what is wrong with it | [`field`] (texts as kube-apiserver's) |
+//! | know kinds and fields | [`kind`], [`schema`] |
+//! | fill in and check | [`default`](mod@default), [`validate`](mod@validate), [`names`], [`quantity`] |
+//! | read a pod to run it, write its status | [`pod`] |
+//! | compare and merge | [`diff`], [`patch`], [`selector`] |
+//! | show to people | [`print`] |
+
+pub mod default;
+pub mod diff;
+pub mod field;
+pub mod key;
+pub mod kind;
+pub mod names;
+pub mod object;
+pub mod patch;
+pub mod pod;
+pub mod print;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
+pub mod validate;
+
+pub use default::default;
+pub use field::{FieldError, FieldPath, FieldReason, Segment};
+pub use key::ObjectKey;
+pub use kind::{Column, Kind, KindTable, kinds};
+pub use object::{Object, ObjectError, OwnerReference};
+pub use quantity::Quantity;
+pub use validate::{validate, validate_update};
+
+/// Annotation: path of the declaring file as shown to users; absent on objects that belong to the API.
+pub const SOURCE_ANNOTATION: &str = "reddwarf.io/source";
+/// Annotation of a pod: the brand of its zone; `oci` when absent.
+pub const ZONE_BRAND_ANNOTATION: &str = "reddwarf.io/zone-brand";
+/// Annotation of a pod: an opaque token; a new value asks for a restart.
+pub const RESTART_REQUESTED_ANNOTATION: &str = "reddwarf.io/restart-requested";
+/// Annotation of a node: how many zones it runs.
+pub const ZONE_COUNT_ANNOTATION: &str = "reddwarf.io/zone-count";
+/// Annotation of a node: its zones in one line.
+pub const ZONE_SUMMARY_ANNOTATION: &str = "reddwarf.io/zone-summary";
+/// Label of a node: the brands it can run.
+pub const ZONE_BRANDS_LABEL: &str = "reddwarf.io/zone-brands";
+/// The brand that runs OCI images: the default.
+pub const BRAND_OCI: &str = "oci";
+/// The brand that needs no image: the host's own /usr, read-only.
+pub const BRAND_SPARSE: &str = "sparse";
