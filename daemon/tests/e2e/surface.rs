@@ -1,0 +1,218 @@
+//! The command line, the socket's guards, service manager, signals, examples and the documentation's commands.
+
+use crate::harness::{World, run, skip};
+use crate::pods::{FOREVER, script};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+fn repository() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+#[test]
+fn get_pods_of_all_namespaces_as_json_is_a_kubernetes_list() {
+    if skip() {
+        return;
+    }
+    let world = World::started("list");
+    let empty = world.json(&["get", "pods", "-A", "-o", "json"]);
+    assert_eq!((empty["kind"].as_str(), empty["apiVersion"].as_str()), (Some("List"), Some("v1")));
+    assert_eq!(empty["items"].as_array().unwrap().len(), 0);
+    world.file("web.yaml", &script("web", FOREVER));
+    world.ready("web");
+    let list = world.json(&["get", "pods", "-A", "-o", "json"]);
+    let pod = &list["items"][0];
+    assert_eq!(pod["kind"], "Pod");
+    assert!(pod["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap() > 0);
+    let table = world.ctl(&["get", "pods", "-o", "wide"]).ok();
+    assert!(table.starts_with("NAME") && table.contains("1/1") && table.contains("Running"), "{table}");
+    let node = world.json(&["get", "node", "node-under-test", "-o", "json"]);
+    assert!(node["status"]["capacity"]["cpu"].is_string(), "{node:#}");
+    assert!(node["metadata"]["labels"]["reddwarf.io/zone-brands"].is_string());
+    world.until("the zone count", |w| {
+        let node = w.json(&["get", "node", "node-under-test", "-o", "json"]);
+        (node["metadata"]["annotations"]["reddwarf.io/zone-count"] == "1").then_some(())
+    });
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    if skip() {
+        return;
+    }
+    let world = World::started("codes");
+    world.ctl(&["status"]).exits(0);
+    world.ctl(&["get", "pod", "nobody"]).exits(4);
+    world.ctl(&["plan"]).exits(0);
+    let new = world.dir.join("new.yaml");
+    std::fs::copy(repository().join("examples/manifests/web.yaml"), &new).unwrap();
+    world.ctl(&["plan", new.to_str().unwrap()]).exits(2);
+    world.ctl(&["validate", new.to_str().unwrap()]).exits(0);
+    world.ctl(&["apply", "--dry-run", "-f", new.to_str().unwrap()]).exits(2);
+    world.ctl(&["get", "pod", "web"]).exits(4);
+    world.ctl(&["wait", "pod/web", "--for=condition=Ready", "--timeout=1s"]);
+    let bad = world.dir.join("bad.yaml");
+    std::fs::copy(&new, &bad).unwrap();
+    run("sed", &["-i", "s/containers/containres/", bad.to_str().unwrap()]).ok();
+    let said = world.ctl(&["validate", bad.to_str().unwrap()]).exits(1);
+    let text = format!("{}{}", said.out, said.err);
+    assert!(text.contains("did you mean") && text.contains("bad.yaml:") && text.contains('^'), "{text}");
+    let said = run("nsenter", &["--net=/proc/self/ns/net", "--", "true"]);
+    assert_eq!(said.code, 0);
+    let mut gone = world.ctl_command();
+    gone.args(["--socket", "/nonexistent/reddwarf.sock", "status"]);
+    let out = std::process::Command::new(gone.get_program()).args(["--socket", "/nonexistent/x.sock", "status"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(7), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn file_owned_objects_are_the_files_and_api_objects_the_apis() {
+    if skip() {
+        return;
+    }
+    let world = World::started("owner");
+    let text = |v: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{v: {v}}}\n");
+    world.file("c.yaml", &text("file"));
+    world.until("the object", |w| (w.ctl(&["get", "cm", "c"]).code == 0).then_some(()));
+    let other = world.dir.join("other.yaml");
+    std::fs::File::create(&other).and_then(|mut f| std::io::Write::write_all(&mut f, text("api").as_bytes())).unwrap();
+    let said = world.ctl(&["apply", "-f", other.to_str().unwrap()]);
+    assert_eq!(said.code, 5, "{said:?}");
+    assert!(format!("{}{}", said.out, said.err).contains("c.yaml"), "{said:?}");
+    let said = world.ctl(&["delete", "configmap", "c"]);
+    assert!(said.code != 0 && said.err.contains("c.yaml"), "{said:?}");
+    world.ctl(&["get", "cm", "c"]).ok();
+}
+
+#[test]
+fn an_api_pod_runs_and_is_deleted() {
+    if skip() {
+        return;
+    }
+    let world = World::started("apipod");
+    let file = world.dir.join("api.yaml");
+    std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, script("api", FOREVER).as_bytes())).unwrap();
+    world.ctl(&["apply", "-f", file.to_str().unwrap(), "--wait"]).ok();
+    world.ready("api");
+    world.ctl(&["apply", "-f", file.to_str().unwrap()]).ok();
+    world.ctl(&["delete", "pod", "api"]).ok();
+    world.gone("api");
+    assert_eq!(world.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn strangers_are_refused_at_the_socket() {
+    if skip() {
+        return;
+    }
+    let world = World::started("peer");
+    let directory = std::fs::metadata(world.socket.parent().unwrap()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(directory & 0o007, 0, "{directory:o}");
+    let socket = std::fs::metadata(&world.socket).unwrap().permissions().mode() & 0o777;
+    assert_eq!(socket & 0o007, 0, "{socket:o}");
+    // Even with both opened by an admin's slip, the kernel's word decides.
+    for path in [&world.dir, &world.dir.join("run")] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(&world.socket, PermissionsExt::from_mode(0o666)).unwrap();
+    let url = "http://localhost/api/v1/pods";
+    let said = run(
+        "setpriv",
+        &["--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-sS", "--max-time", "5", "--unix-socket", world.socket.to_str().unwrap(), url],
+    );
+    assert!(said.out.contains("Forbidden"), "{said:?}");
+}
+
+#[test]
+fn the_service_manager_is_told_when_ready_and_hup_looks_again() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("notify");
+    let path = world.dir.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut command = world.command();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000").stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !(seen.contains("READY=1") && seen.contains("WATCHDOG=1")) {
+        let n = socket.recv(&mut buffer).expect("READY=1 and WATCHDOG=1 within 20 s");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        seen.push('\n');
+        if seen.contains("READY=1") {
+            assert_eq!(world.curl("/readyz").code, 0, "ready means ready");
+        }
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGHUP).unwrap();
+    while !seen.contains("RELOADING=1") {
+        let n = socket.recv(&mut buffer).expect("RELOADING=1 after SIGHUP");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    world.stop();
+}
+
+#[test]
+fn shutdown_with_stop_pods_leaves_nothing() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("shutdown");
+    world.file("web.yaml", &script("web", FOREVER));
+    world.ready("web");
+    world.ctl(&["shutdown", "--stop-pods"]).ok();
+    world.until("the end", |_| Some(()));
+    let began = std::time::Instant::now();
+    while world.daemon_exited().is_none() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(15));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(world.daemon_exited(), Some(0));
+    assert_eq!(world.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn bad_settings_are_refused_at_start_with_their_place() {
+    if skip() {
+        return;
+    }
+    let world = World::new("settings");
+    let file = world.dir.join("reddwarfd.toml");
+    for (text, named) in [
+        ("pod_cdir = \"10.0.0.0/8\"\n", "pod_cidr"),
+        ("pod_cidr = \"10.96.0.0/16\"\nservice_cidr = \"10.96.0.0/12\"\n", "overlap"),
+        ("listen = \"0.0.0.0:6443\"\n", "loopback"),
+    ] {
+        std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, text.as_bytes())).unwrap();
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_reddwarfd"))
+            .args(["--config", file.to_str().unwrap(), "--state", world.dir.join("s").to_str().unwrap(), "--run", world.dir.join("r").to_str().unwrap()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_ne!(out.status.code(), Some(0));
+        assert!(said.contains(named), "{text}: {said}");
+    }
+}
+
+#[test]
+fn every_example_is_valid_and_runs() {
+    if skip() {
+        return;
+    }
+    let world = World::started("examples");
+    let examples = repository().join("examples/manifests");
+    world.ctl(&["validate", "--strict", examples.to_str().unwrap()]).ok();
+    for entry in std::fs::read_dir(&examples).unwrap().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        world.file(entry.file_name().to_str().unwrap(), &text);
+    }
+    world.ready("web");
+    world.ready("worker");
+    world.until("batch to succeed", |w| w.pod("batch").filter(|p| p["status"]["phase"] == "Succeeded"));
+    assert_eq!(world.ctl(&["logs", "batch"]).ok(), "42\n");
+    world.ctl(&["status"]).exits(0);
+}
