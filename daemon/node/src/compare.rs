@@ -1,0 +1,127 @@
+//! What a changed spec costs: field by field against the spec that the host says it applied.
+//!
+//! Both sides are unpacked without `..`: whoever adds a field to a spec is asked here, by the compiler, what a
+//! change of it means. No stored hash takes part (a hash that changes meaning restarts every pod on an upgrade).
+
+use reddwarf_host::spec::{ContainerSpec, SandboxSpec, VolumeSpec};
+
+/// What a change costs, cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// Takes hold while everything runs on.
+    InPlace,
+    /// The container must be stopped and started.
+    Restart,
+    /// The whole sandbox must be made anew.
+    Recreate,
+}
+
+/// One field that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What the change costs.
+    pub cost: Cost,
+    /// The field in the pod: from `spec` for a sandbox (`spec.hostname`), below the container for a container
+    /// (`image`).
+    pub field: String,
+}
+
+impl Difference {
+    fn new(cost: Cost, field: impl Into<String>) -> Self {
+        Self { cost, field: field.into() }
+    }
+}
+
+/// The dearest of some differences.
+pub fn cost(differences: &[Difference]) -> Option<Cost> {
+    differences.iter().map(|d| d.cost).max()
+}
+
+/// How two sandbox specs differ.
+pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
+    let SandboxSpec { id, pod, brand, hostname, network, dns, hosts, resources, volumes } = old;
+    let mut found = Vec::new();
+    let mut note = |differs: bool, cost, field: &str| {
+        if differs {
+            found.push(Difference::new(cost, field));
+        }
+    };
+    note(*id != new.id || *pod != new.pod, Cost::Recreate, "metadata.uid");
+    note(*brand != new.brand, Cost::Recreate, "metadata.annotations[reddwarf.io/zone-brand]");
+    note(*hostname != new.hostname, Cost::Recreate, "spec.hostname");
+    note(*network != new.network, Cost::Recreate, "spec.hostNetwork");
+    note(*dns != new.dns, Cost::Recreate, "spec.dnsConfig");
+    note(*hosts != new.hosts, Cost::Recreate, "spec.hostAliases");
+    note(*resources != new.resources, Cost::InPlace, "spec.resources");
+    for (name, volume) in volumes {
+        match new.volumes.get(name) {
+            Some(other) if other == volume => {}
+            Some(other) => {
+                let field = format!("spec.volumes[{name}]");
+                found.push(Difference::new(volume_cost(volume, other), field));
+            }
+            None => found.push(Difference::new(Cost::Recreate, format!("spec.volumes[{name}]"))),
+        }
+    }
+    for name in new.volumes.keys().filter(|n| !volumes.contains_key(*n)) {
+        found.push(Difference::new(Cost::Recreate, format!("spec.volumes[{name}]")));
+    }
+    found
+}
+
+/// What it costs to turn one volume into another, different one.
+fn volume_cost(old: &VolumeSpec, new: &VolumeSpec) -> Cost {
+    match (old, new) {
+        (VolumeSpec::Files { files: _, secret: a }, VolumeSpec::Files { files: _, secret: b }) if a == b => {
+            Cost::InPlace
+        }
+        (VolumeSpec::Files { .. } | VolumeSpec::EmptyDir { .. } | VolumeSpec::HostPath { .. }, _) => Cost::Recreate,
+    }
+}
+
+/// How two specs of one container differ. Attempt, back-off and log file belong to an instance, not to what is
+/// asked: they never count. A moved image name counts only through what `new` was made from: the translator pins a
+/// running container's image.
+pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
+    let ContainerSpec {
+        name,
+        attempt: _,
+        backoff: _,
+        role,
+        image,
+        image_name,
+        argv,
+        env,
+        working_dir,
+        user,
+        mounts,
+        resources,
+        security,
+        tty,
+        stdin,
+        stop_signal,
+        log: _,
+        restart_token,
+    } = old;
+    let mut found = Vec::new();
+    let mut note = |differs: bool, cost, field: &str| {
+        if differs {
+            found.push(Difference::new(cost, field));
+        }
+    };
+    note(*name != new.name, Cost::Recreate, "name");
+    note(*role != new.role, Cost::Restart, "restartPolicy");
+    note(*image != new.image || *image_name != new.image_name, Cost::Restart, "image");
+    note(*argv != new.argv, Cost::Restart, "command");
+    note(*env != new.env, Cost::Restart, "env");
+    note(*working_dir != new.working_dir, Cost::Restart, "workingDir");
+    note(*user != new.user, Cost::Restart, "securityContext.runAsUser");
+    note(*mounts != new.mounts, Cost::Restart, "volumeMounts");
+    note(*security != new.security, Cost::Restart, "securityContext");
+    note(*tty != new.tty, Cost::Restart, "tty");
+    note(*stdin != new.stdin, Cost::Restart, "stdin");
+    note(*stop_signal != new.stop_signal, Cost::Restart, "lifecycle.stopSignal");
+    note(*restart_token != new.restart_token, Cost::Restart, "restart requested");
+    note(*resources != new.resources, Cost::InPlace, "resources");
+    found
+}

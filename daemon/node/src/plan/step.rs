@@ -1,0 +1,242 @@
+//! Steps: host calls and promises, complete, each with its reason.
+
+use crate::key::PodKey;
+use reddwarf_host::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
+use reddwarf_host::{BootTime, ContainerName, Leftover, PodUid, SandboxId, VolumeName};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+/// One thing to do. Nothing in it is left to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Make or repair the pod network.
+    NetworkEnsure(NetworkSpec),
+    /// Remove something of ours that belongs to nothing.
+    LeftoverRemove(Leftover),
+    /// Promise durably: this pod exists on this host, with these addresses.
+    Reserve {
+        /// Which pod, for rebuilding and for people.
+        pod: PodKey,
+        /// The pod's uid: the holder.
+        uid: PodUid,
+        /// Its address; `None` on the host's network.
+        address: Option<IpAddr>,
+    },
+    /// Take the promise back. Planned only where absence was observed.
+    Release {
+        /// The holder.
+        uid: PodUid,
+        /// The address given back; `None`: the holder's own record.
+        address: Option<IpAddr>,
+    },
+    /// Make, finish, start again or change in place.
+    SandboxEnsure(Box<SandboxSpec>),
+    /// Halt.
+    SandboxStop(SandboxId),
+    /// Remove.
+    SandboxDestroy(SandboxId),
+    /// Replace the files of a volume.
+    VolumeUpdate {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which.
+        volume: VolumeName,
+        /// By what.
+        spec: VolumeSpec,
+    },
+    /// Start one instance.
+    ContainerStart {
+        /// Where.
+        sandbox: SandboxId,
+        /// What, the attempt included.
+        spec: Box<ContainerSpec>,
+    },
+    /// Send a signal.
+    ContainerSignal {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which.
+        container: ContainerName,
+        /// Which instance.
+        attempt: u32,
+        /// What.
+        signal: Signal,
+    },
+    /// Change limits in place.
+    ContainerUpdate {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which.
+        container: ContainerName,
+        /// Which instance.
+        attempt: u32,
+        /// To what.
+        resources: Resources,
+    },
+    /// Forget an exited instance.
+    ContainerRemove {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which.
+        container: ContainerName,
+        /// Which instance.
+        attempt: u32,
+    },
+    /// Tell the registry that nothing is left of a deleted pod.
+    FinishDelete {
+        /// Which pod.
+        pod: PodKey,
+        /// Not its namesake.
+        uid: PodUid,
+    },
+}
+
+/// How a step shows in `reddwarfctl plan`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    /// `-` something goes.
+    Remove,
+    /// `-/+` something running is replaced.
+    Replace,
+    /// `~` changed in place.
+    Change,
+    /// `+` something new.
+    Create,
+}
+
+impl Effect {
+    /// The sign in front of a plan's line.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Remove => "-",
+            Self::Replace => "-/+",
+            Self::Change => "~",
+            Self::Create => "+",
+        }
+    }
+}
+
+/// One step with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// For which pod; `None` for the host as a whole.
+    pub pod: Option<PodKey>,
+    /// What to do.
+    pub op: Op,
+    /// How it shows.
+    pub effect: Effect,
+    /// Why, in words.
+    pub reason: String,
+    /// The field that caused it, as a path in the pod (`spec.containers[0].image`); `None` when no field did.
+    pub field: Option<String>,
+}
+
+impl fmt::Display for Op {
+    /// One line without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NetworkEnsure(n) => write!(f, "ensure network {} {} gateway {}", n.link, n.cidr, n.gateway),
+            Self::LeftoverRemove(l) => write!(f, "remove left-over {} {}", l.kind, l.name),
+            Self::Reserve { uid, address: Some(a), .. } => write!(f, "reserve {a} for {uid}"),
+            Self::Reserve { uid, address: None, .. } => write!(f, "reserve host network for {uid}"),
+            Self::Release { uid, address: Some(a) } => write!(f, "release {a} of {uid}"),
+            Self::Release { uid, address: None } => write!(f, "release record of {uid}"),
+            Self::SandboxEnsure(s) => match &s.network {
+                reddwarf_host::spec::SandboxNetwork::Pod { address, .. } => {
+                    write!(f, "ensure sandbox {} ({}, {address})", s.id, s.brand)
+                }
+                reddwarf_host::spec::SandboxNetwork::Host => {
+                    write!(f, "ensure sandbox {} ({}, host network)", s.id, s.brand)
+                }
+            },
+            Self::SandboxStop(id) => write!(f, "stop sandbox {id}"),
+            Self::SandboxDestroy(id) => write!(f, "destroy sandbox {id}"),
+            Self::VolumeUpdate { sandbox, volume, .. } => write!(f, "update volume {volume} of {sandbox}"),
+            Self::ContainerStart { sandbox, spec } => {
+                write!(f, "start container {} #{} in {sandbox}", spec.name, spec.attempt)
+            }
+            Self::ContainerSignal { sandbox, container, attempt, signal } => {
+                write!(f, "signal container {container} #{attempt} in {sandbox} with {signal:?}")
+            }
+            Self::ContainerUpdate { sandbox, container, attempt, .. } => {
+                write!(f, "update limits of container {container} #{attempt} in {sandbox}")
+            }
+            Self::ContainerRemove { sandbox, container, attempt } => {
+                write!(f, "remove container {container} #{attempt} in {sandbox}")
+            }
+            Self::FinishDelete { pod, uid } => write!(f, "finish deletion of {pod} ({uid})"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.effect.sign(), self.op, self.reason)?;
+        if let Some(field) = &self.field {
+            write!(f, " [{field}]")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is to be done now, and what is waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In order: the host's own first, then pod by pod.
+    pub steps: Vec<Step>,
+    /// How each pod stands, wanted or not.
+    pub pods: BTreeMap<PodKey, Outlook>,
+    /// What keeps the host as a whole from being as asked.
+    pub host: Vec<Notice>,
+    /// Plan again at this moment at the latest, even if nothing happens.
+    pub wake: Option<BootTime>,
+}
+
+/// How a pod stands after its steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// What keeps it from being as asked, most important first.
+    pub notices: Vec<Notice>,
+    /// Why a container does not run, by its name.
+    pub waiting: BTreeMap<ContainerName, Notice>,
+    /// Look again at this moment.
+    pub wake: Option<BootTime>,
+}
+
+/// A visible reason: a condition's or a waiting container's `reason` and `message`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Notice {
+    /// One word in camel case, as Kubernetes has it (`CreateContainerConfigError`).
+    pub reason: String,
+    /// What, where, how to mend.
+    pub message: String,
+    /// The field concerned, if one is.
+    pub field: Option<String>,
+}
+
+impl Notice {
+    /// A notice about no field in particular.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), field: None }
+    }
+
+    /// The same about a field.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.message)?;
+        if let Some(field) = &self.field {
+            write!(f, " [{field}]")?;
+        }
+        Ok(())
+    }
+}
