@@ -15,7 +15,14 @@ fn identity(world: &World) -> BTreeMap<String, (String, String)> {
         .map(|p: &Value| {
             let status = &p["status"];
             let name = p["metadata"]["name"].as_str().unwrap().to_owned();
-            (name, (status["podIP"].to_string(), status["containerStatuses"][0]["containerID"].to_string() + &status["containerStatuses"][0]["restartCount"].to_string()))
+            (
+                name,
+                (
+                    status["podIP"].to_string(),
+                    status["containerStatuses"][0]["containerID"].to_string()
+                        + &status["containerStatuses"][0]["restartCount"].to_string(),
+                ),
+            )
         })
         .collect()
 }
@@ -65,7 +72,8 @@ fn kill_9_at_random_moments_under_churn_leaks_nothing_and_restarts_nothing() {
         return;
     }
     let mut world = World::started("churn");
-    let seed = std::env::var("REDDWARF_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| std::process::id().into());
+    let seed =
+        std::env::var("REDDWARF_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| std::process::id().into());
     println!("REDDWARF_SEED={seed}");
     let mut state: u64 = seed;
     let mut random = |below: u64| {
@@ -82,7 +90,10 @@ fn kill_9_at_random_moments_under_churn_leaks_nothing_and_restarts_nothing() {
             let path = world.manifests.join(format!("{name}.yaml"));
             match random(3) {
                 0 if path.exists() => std::fs::remove_file(path).unwrap(),
-                1 => world.file(&format!("{name}.yaml"), &pod(&name, "", "[sh, -c, 'exec sleep 1000']", &format!("env: [{{name: R, value: r{round}}}]"))),
+                1 => world.file(
+                    &format!("{name}.yaml"),
+                    &pod(&name, "", "[sh, -c, 'exec sleep 1000']", &format!("env: [{{name: R, value: r{round}}}]")),
+                ),
                 _ => world.file(&format!("{name}.yaml"), &script(&name, "exec sleep 1000")),
             }
         }
@@ -129,16 +140,26 @@ fn a_damaged_database_is_moved_aside_and_what_runs_is_adopted() {
     let before_pids = world.exec("web", &["sh", "-c", "cat /proc/1/stat | cut -d' ' -f22"]).ok();
     world.stop();
     let state = world.dir.join("state");
-    let db = std::fs::read_dir(&state).unwrap().flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "redb")).expect("a database");
+    let db = std::fs::read_dir(&state)
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.extension().is_some_and(|e| e == "redb"))
+        .expect("a database");
     let file = std::fs::File::options().write(true).open(&db).unwrap();
     std::io::Write::write_all(&mut &file, &[0xA5; 8192]).unwrap();
     file.set_len(9000).unwrap();
     drop(file);
     world.start();
     world.ready("web");
-    assert_eq!(world.exec("web", &["sh", "-c", "cat /proc/1/stat | cut -d' ' -f22"]).ok(), before_pids, "the same process");
+    assert_eq!(
+        world.exec("web", &["sh", "-c", "cat /proc/1/stat | cut -d' ' -f22"]).ok(),
+        before_pids,
+        "the same process"
+    );
     assert_eq!(identity(&world)["web"].0, before["web"].0, "the same address");
-    let aside = std::fs::read_dir(&state).unwrap().flatten().any(|e| e.file_name().to_string_lossy().contains("corrupt"));
+    let aside =
+        std::fs::read_dir(&state).unwrap().flatten().any(|e| e.file_name().to_string_lossy().contains("corrupt"));
     assert!(aside, "the damaged file is kept");
     assert!(world.log().to_lowercase().contains("corrupt"), "said loudly");
 }
@@ -151,11 +172,7 @@ fn a_shim_that_is_killed_is_not_taken_for_a_running_container() {
     let world = World::started("shim");
     world.file("web.yaml", &script("web", FOREVER));
     world.ready("web");
-    let shim = world
-        .traces()
-        .into_iter()
-        .find(|t| t.starts_with("process") && t.contains("__shim"))
-        .expect("a shim");
+    let shim = world.traces().into_iter().find(|t| t.starts_with("process") && t.contains("__shim")).expect("a shim");
     let pid = shim.split(' ').nth(1).unwrap().to_owned();
     run("kill", &["-9", &pid]).ok();
     world.until("a new start", |w| {
@@ -213,7 +230,8 @@ fn a_flushed_firewall_table_is_put_back() {
     let world = World::started("flush");
     world.file("web.yaml", &script("web", FOREVER));
     world.ready("web");
-    let rules = |w: &World| run("nsenter", &[&format!("--net=/run/netns/{}", w.name), "--", "nft", "list", "ruleset"]).out;
+    let rules =
+        |w: &World| run("nsenter", &[&format!("--net=/run/netns/{}", w.name), "--", "nft", "list", "ruleset"]).out;
     assert!(rules(&world).contains("masquerade"));
     run("nsenter", &[&format!("--net=/run/netns/{}", world.name), "--", "nft", "flush", "ruleset"]).ok();
     world.ctl(&["reconcile"]).ok();

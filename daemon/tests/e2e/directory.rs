@@ -178,7 +178,8 @@ fn git_checkout_of_500_files_converges_and_back() {
     }
     let world = World::started("git");
     let git = |args: &[&str]| -> Said {
-        let mut all = vec!["-C", world.manifests.to_str().unwrap(), "-c", "user.name=t", "-c", "user.email=t@example.org"];
+        let mut all =
+            vec!["-C", world.manifests.to_str().unwrap(), "-c", "user.name=t", "-c", "user.email=t@example.org"];
         all.extend_from_slice(args);
         run("git", &all)
     };

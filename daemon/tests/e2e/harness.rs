@@ -34,7 +34,8 @@ impl Said {
 
 /// Runs a program to its end.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Said {
-    let out = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let out =
+        Command::new(program).args(args).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     Said {
         code: out.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&out.stdout).into_owned(),
@@ -197,7 +198,10 @@ impl World {
     /// A request by a client that knows nothing of us.
     pub fn curl(&self, path: &str) -> Said {
         let url = format!("http://localhost{path}");
-        run("curl", &["-sS", "--max-time", "20", "--fail-with-body", "--unix-socket", self.socket.to_str().unwrap(), &url])
+        run(
+            "curl",
+            &["-sS", "--max-time", "20", "--fail-with-body", "--unix-socket", self.socket.to_str().unwrap(), &url],
+        )
     }
 
     pub fn json(&self, args: &[&str]) -> serde_json::Value {

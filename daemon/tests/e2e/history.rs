@@ -60,7 +60,9 @@ fn a_backup_can_be_restored() {
     }
     let world = World::started("backup");
     let file = world.dir.join("api.yaml");
-    std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, config("kept").as_bytes())).unwrap();
+    std::fs::File::create(&file)
+        .and_then(|mut f| std::io::Write::write_all(&mut f, config("kept").as_bytes()))
+        .unwrap();
     world.ctl(&["apply", "-f", file.to_str().unwrap()]).ok();
     let backup = world.dir.join("backup.redb");
     world.ctl(&["backup", backup.to_str().unwrap()]).ok();

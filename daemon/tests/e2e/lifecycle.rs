@@ -107,13 +107,17 @@ fn a_label_changes_nothing_a_limit_changes_in_place_a_command_restarts_a_hostnam
     assert_eq!(container_id(&first), container_id(&world.ready("web")));
 
     let plan_file = world.dir.join("web.yaml");
-    std::fs::File::create(&plan_file).and_then(|mut f| std::io::Write::write_all(&mut f, text("two", "", "250m", "goodbye").as_bytes())).unwrap();
+    std::fs::File::create(&plan_file)
+        .and_then(|mut f| std::io::Write::write_all(&mut f, text("two", "", "250m", "goodbye").as_bytes()))
+        .unwrap();
     let plan = world.ctl(&["plan", plan_file.to_str().unwrap()]).exits(2);
     assert!(plan.out.contains("web") && plan.out.contains("no command has been executed"), "{}", plan.out);
     assert_eq!(container_id(&first), container_id(&world.pod("web").unwrap()), "plan executes nothing");
 
     world.file("web.yaml", &text("two", "", "250m", "goodbye"));
-    let third = world.until("the restart", |w| w.pod("web").filter(|p| container_id(p) != container_id(&first) && crate::harness::is_ready(p)));
+    let third = world.until("the restart", |w| {
+        w.pod("web").filter(|p| container_id(p) != container_id(&first) && crate::harness::is_ready(p))
+    });
     assert_eq!(third["status"]["podIP"], ip, "the sandbox stays");
 
     world.file("web.yaml", &text("two", "hostname: other,", "250m", "goodbye"));
@@ -143,5 +147,7 @@ fn restart_by_hand_restarts_once() {
     world.file("web.yaml", &script("web", FOREVER));
     let first = world.ready("web");
     world.ctl(&["restart", "pod/web"]).ok();
-    world.until("the restart", |w| w.pod("web").filter(|p| container_id(p) != container_id(&first) && crate::harness::is_ready(p)));
+    world.until("the restart", |w| {
+        w.pod("web").filter(|p| container_id(p) != container_id(&first) && crate::harness::is_ready(p))
+    });
 }

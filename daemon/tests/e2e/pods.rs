@@ -80,7 +80,16 @@ spec:
         (said.code == 0).then_some(said.out)
     });
     assert_eq!(text, "one\ntwo\n");
-    let own = world.ctl(&["exec", "pair", "-c", "other", "--", "sh", "-c", "grep -l httpd /proc/[0-9]*/cmdline | grep -v self"]);
+    let own = world.ctl(&[
+        "exec",
+        "pair",
+        "-c",
+        "other",
+        "--",
+        "sh",
+        "-c",
+        "grep -l httpd /proc/[0-9]*/cmdline | grep -v self",
+    ]);
     assert!(!own.out.contains("/proc/1/"), "pid namespaces are separate: {own:?}");
 }
 
@@ -141,7 +150,10 @@ spec:
         ),
     );
     let before = world.ready("user");
-    assert_eq!(world.exec("user", &["sh", "-c", "echo $BOTH; cat /paint/colour; echo; cat /key/word"]).ok(), "same-hush\nred\nhush");
+    assert_eq!(
+        world.exec("user", &["sh", "-c", "echo $BOTH; cat /paint/colour; echo; cat /key/word"]).ok(),
+        "same-hush\nred\nhush"
+    );
 
     world.file("config.yaml", &config("blue"));
     world.until("the file to change inside", |w| {
@@ -167,7 +179,12 @@ fn a_missing_reference_is_named_and_heals_when_it_appears() {
     let world = World::started("missing");
     world.file(
         "needy.yaml",
-        &pod("needy", "", "[sh, -c, 'exec sleep 1000']", "env: [{name: A, valueFrom: {configMapKeyRef: {name: late, key: a}}}]"),
+        &pod(
+            "needy",
+            "",
+            "[sh, -c, 'exec sleep 1000']",
+            "env: [{name: A, valueFrom: {configMapKeyRef: {name: late, key: a}}}]",
+        ),
     );
     let waiting = world.until("the reason", |w| {
         let pod = w.pod("needy")?;
@@ -198,7 +215,10 @@ fn an_image_is_imported_from_a_directory_and_run_with_its_own_root() {
     world.file("boxed.yaml", file);
     world.until("the missing image to be named", |w| {
         let pod = w.pod("boxed")?;
-        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().filter(|r| r.contains("Image")).map(drop)
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+            .as_str()
+            .filter(|r| r.contains("Image"))
+            .map(drop)
     });
     world.ctl(&["image", "import", root.to_str().unwrap(), "--name", "local/box:1"]).ok();
     world.ready("boxed");
@@ -235,7 +255,8 @@ fn pods_reach_each_other_and_the_host_and_traffic_outward_is_masqueraded() {
         }
     }
     let _gone = Gone(outer.clone());
-    run("ip", &["-n", &world.name, "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", &outer]).ok();
+    run("ip", &["-n", &world.name, "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", &outer])
+        .ok();
     run("ip", &["-n", &world.name, "addr", "add", "192.0.2.1/30", "dev", "up0"]).ok();
     run("ip", &["-n", &world.name, "link", "set", "up0", "up"]).ok();
     run("ip", &["-n", &outer, "addr", "add", "192.0.2.2/30", "dev", "down0"]).ok();
@@ -245,7 +266,8 @@ fn pods_reach_each_other_and_the_host_and_traffic_outward_is_masqueraded() {
         .spawn()
         .unwrap();
     world.until("b to reach the outer host", |w| {
-        (w.exec("b", &["curl", "-s", "-o", "/dev/null", "--max-time", "2", "http://192.0.2.2:8081/"]).code == 0).then_some(())
+        (w.exec("b", &["curl", "-s", "-o", "/dev/null", "--max-time", "2", "http://192.0.2.2:8081/"]).code == 0)
+            .then_some(())
     });
     server.kill().unwrap();
     server.wait().unwrap();

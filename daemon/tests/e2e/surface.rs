@@ -62,7 +62,10 @@ fn exit_codes_are_as_documented() {
     assert_eq!(said.code, 0);
     let mut gone = world.ctl_command();
     gone.args(["--socket", "/nonexistent/reddwarf.sock", "status"]);
-    let out = std::process::Command::new(gone.get_program()).args(["--socket", "/nonexistent/x.sock", "status"]).output().unwrap();
+    let out = std::process::Command::new(gone.get_program())
+        .args(["--socket", "/nonexistent/x.sock", "status"])
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(7), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
@@ -92,7 +95,9 @@ fn an_api_pod_runs_and_is_deleted() {
     }
     let world = World::started("apipod");
     let file = world.dir.join("api.yaml");
-    std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, script("api", FOREVER).as_bytes())).unwrap();
+    std::fs::File::create(&file)
+        .and_then(|mut f| std::io::Write::write_all(&mut f, script("api", FOREVER).as_bytes()))
+        .unwrap();
     world.ctl(&["apply", "-f", file.to_str().unwrap(), "--wait"]).ok();
     world.ready("api");
     world.ctl(&["apply", "-f", file.to_str().unwrap()]).ok();
@@ -119,7 +124,18 @@ fn strangers_are_refused_at_the_socket() {
     let url = "http://localhost/api/v1/pods";
     let said = run(
         "setpriv",
-        &["--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-sS", "--max-time", "5", "--unix-socket", world.socket.to_str().unwrap(), url],
+        &[
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "curl",
+            "-sS",
+            "--max-time",
+            "5",
+            "--unix-socket",
+            world.socket.to_str().unwrap(),
+            url,
+        ],
     );
     assert!(said.out.contains("Forbidden"), "{said:?}");
 }
@@ -189,7 +205,14 @@ fn bad_settings_are_refused_at_start_with_their_place() {
     ] {
         std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, text.as_bytes())).unwrap();
         let out = std::process::Command::new(env!("CARGO_BIN_EXE_reddwarfd"))
-            .args(["--config", file.to_str().unwrap(), "--state", world.dir.join("s").to_str().unwrap(), "--run", world.dir.join("r").to_str().unwrap()])
+            .args([
+                "--config",
+                file.to_str().unwrap(),
+                "--state",
+                world.dir.join("s").to_str().unwrap(),
+                "--run",
+                world.dir.join("r").to_str().unwrap(),
+            ])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
