@@ -1,1 +1,43 @@
-//! Skeleton.
+//! The one write path: files, API clients, controllers and the node all write objects through here and nowhere else.
+//!
+//! ```text
+//!  create / update / patch ─┐                      ┌─ Expect: revision of the object, namespace still there
+//!  update_status            ├─ admit ─→ no-op? ─→ Store::commit (one transaction) ─ conflict ─→ read again, retry
+//!  delete / finish_delete   │  default, validate,  └─ same bytes: no version, no watch event
+//!  apply_set (a whole set) ─┘  ownership, uid, generation
+//!  get / list / watch ────────→ Store reads; resourceVersion is put in on the way out and never stored
+//! ```
+//!
+//! | to know | look in |
+//! |---|---|
+//! | where an object lies in the store | `key.rs` |
+//! | who may write what (files own their objects) | `ownership.rs` |
+//! | what a write does to metadata: uid, times, generation | `admit.rs` |
+//! | single writes and their retries | `write.rs`; deleting, finalizers, grace: `delete.rs`; namespaces: `namespace.rs` |
+//! | many objects in one transaction, pruning | `apply.rs`, three-way merge in `merge.rs` |
+//! | lists, continue tokens, watches | `list.rs`, `watch.rs` |
+//! | Events | `event.rs` |
+
+mod apply;
+mod author;
+mod counters;
+mod delete;
+mod error;
+mod event;
+mod key;
+mod list;
+mod registry;
+mod watch;
+mod write;
+
+pub use apply::{Applied, AppliedSet, ApplyOptions, Declared, PruneScope, Verdict};
+pub use author::Author;
+pub use counters::Counters;
+pub use delete::{DeleteOptions, Deleted, Preconditions};
+pub use error::RegistryError;
+pub use event::{EventTarget, EventType};
+pub use key::{APPLIED_PREFIX, OBJECT_PREFIX, applied_key, kind_of, kind_prefix, object_key, store_key};
+pub use list::{Continue, ListQuery, ObjectList};
+pub use registry::{Clock, Registry};
+pub use watch::{ObjectWatch, WatchError, WatchEvent, WatchEventType};
+pub use write::{WriteOptions, Written};

