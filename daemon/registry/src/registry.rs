@@ -1,7 +1,7 @@
 //! The handle that api, controllers and node hold.
 
-use crate::counters::{Counters, Counting};
 use crate::RegistryError;
+use crate::counters::{Counters, Counting};
 use chrono::{DateTime, Utc};
 use reddwarf_store::{Revision, Store};
 use std::fmt;

@@ -30,7 +30,12 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::AlreadyExists`], [`RegistryError::Invalid`], [`RegistryError::NotFound`] for the namespace,
     /// [`RegistryError::Forbidden`] while that is being deleted.
-    pub async fn create(&self, author: &Author, object: Object, options: WriteOptions) -> Result<Written, RegistryError> {
+    pub async fn create(
+        &self,
+        author: &Author,
+        object: Object,
+        options: WriteOptions,
+    ) -> Result<Written, RegistryError> {
         let _ = (author, object, options);
         Err(RegistryError::BadRequest("skeleton".into()))
     }
@@ -41,7 +46,12 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Conflict`], [`RegistryError::NotFound`], [`RegistryError::Invalid`],
     /// [`RegistryError::FileOwned`].
-    pub async fn update(&self, author: &Author, object: Object, options: WriteOptions) -> Result<Written, RegistryError> {
+    pub async fn update(
+        &self,
+        author: &Author,
+        object: Object,
+        options: WriteOptions,
+    ) -> Result<Written, RegistryError> {
         let _ = (author, object, options);
         Err(RegistryError::BadRequest("skeleton".into()))
     }
