@@ -114,10 +114,10 @@ impl KindTable {
         found
     }
 
-    /// The nearest kind name to a mistyped one, for "did you mean".
+    /// The nearest name to a mistyped one, for "did you mean": a kind (`Pod`) when it begins with a capital, else a resource (`pods`).
     pub fn suggest(&self, typed: &str) -> Option<String> {
-        let names = self.iter().flat_map(|k| [k.kind, k.plural, k.singular]);
-        crate::names::did_you_mean(typed, names)
+        let kind = typed.starts_with(|c: char| c.is_ascii_uppercase());
+        crate::names::did_you_mean(typed, self.iter().map(|k| if kind { k.kind } else { k.plural }))
     }
 }
 
@@ -183,5 +183,6 @@ mod tests {
         assert_eq!(kinds().by_alias("hpa").map(|k| k.version), Some("v2"));
         assert!(kinds().by_alias("po.apps").is_none());
         assert_eq!(kinds().suggest("podz").as_deref(), Some("pods"));
+        assert_eq!(kinds().suggest("Podd").as_deref(), Some("Pod"));
     }
 }

@@ -80,7 +80,7 @@ impl Pod {
     pub fn qos_class(&self) -> QosClass {
         let all: Vec<_> = self.spec.init_containers.iter().chain(&self.spec.containers).map(|c| &c.resources).collect();
         let zero = |quantity: &crate::Quantity| quantity.is_zero();
-        let asks = |map: &ResourceList, name: &str| map.get(name).filter(|q| !zero(q)).cloned();
+        let asks = |map: &ResourceList, name: &str| map.get(name).filter(|q| !zero(q)).copied();
         let names = ["cpu", "memory"];
         let nothing =
             |r: &&Resources| names.iter().all(|n| asks(&r.requests, n).is_none() && asks(&r.limits, n).is_none());

@@ -1,14 +1,16 @@
 //! The structure of every kind, from the compact table `schema/types.txt`.
 
-use crate::{field::FieldError, kind::Kind, object::Object};
+mod check;
+mod table;
 
-/// Every way in which `object` departs from the structure of `kind`: unknown fields ([`crate::FieldReason::Unknown`], with "did you
-/// mean"), wrong types, missing required fields, list-map keys that occur twice.
-pub fn check(_kind: &Kind, _object: &Object) -> Vec<FieldError> {
-    Vec::new()
-}
+pub use check::{check, prune_unknown};
+pub use table::{Field, FieldType, ListKind, Patch, Type, types};
 
-/// Removes the fields that the schema does not know and says which: what fieldValidation `Warn` and `Ignore` do.
-pub fn prune_unknown(_kind: &Kind, _object: &mut Object) -> Vec<FieldError> {
-    Vec::new()
+use crate::kind::Kind;
+
+/// The structure of a kind's objects. Every kind of the table has one (a test says so).
+pub fn of_kind(kind: &Kind) -> Option<&'static Type> {
+    let group = kind.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+    let version = kind.version.strip_prefix('v').filter(|v| *v != "1").unwrap_or_default();
+    types().by_name(&format!("{group}{version}.{}", kind.kind))
 }

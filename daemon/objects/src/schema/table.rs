@@ -1,0 +1,223 @@
+//! Reading `schema/types.txt`. Everything borrows from the text in the binary, so the parsed table is small.
+
+use std::sync::LazyLock;
+
+/// The structure of a map with known fields.
+#[derive(Debug)]
+pub struct Type {
+    /// For example `core.Container`.
+    pub name: &'static str,
+    /// Is it replaced as a whole when applied?
+    pub atomic: bool,
+    /// In order of name.
+    pub fields: Box<[Field]>,
+}
+
+impl Type {
+    /// The field of this name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|field| field.name.cmp(name)).ok().map(|index| &self.fields[index])
+    }
+}
+
+/// One field of a [`Type`].
+#[derive(Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: FieldType,
+    /// Must it be given?
+    pub required: bool,
+    /// How a strategic merge patch treats it.
+    pub patch: Patch,
+}
+
+/// How a strategic merge patch treats a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// Elements of this list are merged (else the list is replaced).
+    pub merge: bool,
+    /// By this key, when elements are maps.
+    pub key: Option<&'static str>,
+    /// Keys that the patch leaves out are removed.
+    pub retain_keys: bool,
+}
+
+/// What a field holds.
+#[derive(Debug)]
+pub enum FieldType {
+    /// Text.
+    String,
+    /// A whole number of 32 bits.
+    Int,
+    /// A whole number of 64 bits.
+    Int64,
+    /// True or false.
+    Bool,
+    /// Any number.
+    Number,
+    /// A quantity: text or a number.
+    Quantity,
+    /// A whole number or a text.
+    IntOrString,
+    /// An RFC 3339 time.
+    Time,
+    /// An RFC 3339 time with microseconds.
+    MicroTime,
+    /// Bytes in base64.
+    Bytes,
+    /// Anything.
+    Any,
+    /// A map with known fields: an index into [`TypeTable`].
+    Struct(TypeIndex),
+    /// A map with free keys; atomic when the flag is set.
+    Map(Box<FieldType>, bool),
+    /// A list.
+    List(Box<FieldType>, ListKind),
+}
+
+/// Which type of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeIndex(u16);
+
+impl TypeIndex {
+    /// The type.
+    pub fn get(self) -> &'static Type {
+        // The index was made while parsing this very table.
+        &types().0[usize::from(self.0)]
+    }
+}
+
+/// How the elements of a list are told apart.
+#[derive(Debug)]
+pub enum ListKind {
+    /// They are not: the list is one value.
+    Atomic,
+    /// They are distinct scalars.
+    Set,
+    /// By these fields; the flag allows equal ones.
+    Keyed(Box<[&'static str]>, bool),
+}
+
+/// All types.
+#[derive(Debug)]
+pub struct TypeTable(Box<[Type]>);
+
+impl TypeTable {
+    /// The type of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Type> {
+        self.0.binary_search_by(|t| t.name.cmp(name)).ok().map(|index| &self.0[index])
+    }
+
+    /// All types.
+    pub fn iter(&self) -> impl Iterator<Item = &Type> {
+        self.0.iter()
+    }
+}
+
+/// The table of types.
+pub fn types() -> &'static TypeTable {
+    static TABLE: LazyLock<TypeTable> = LazyLock::new(|| parse(include_str!("../../schema/types.txt")));
+    &TABLE
+}
+
+fn parse(text: &'static str) -> TypeTable {
+    let headers = || text.lines().filter(|line| !line.starts_with([' ', '#']) && !line.is_empty());
+    let mut names: Vec<&str> = headers().filter_map(|line| line.split(' ').next()).collect();
+    names.sort_unstable();
+    let mut types: Vec<Type> = Vec::with_capacity(names.len());
+    let mut fields = Vec::new();
+    for line in text.lines().rev().filter(|line| !line.starts_with('#')) {
+        if let Some(line) = line.strip_prefix(' ') {
+            fields.extend(parse_field(line, &names));
+        } else if let Some(name) = line.split(' ').next().filter(|name| !name.is_empty()) {
+            fields.sort_unstable_by_key(|field: &Field| field.name);
+            types.push(Type { name, atomic: line.ends_with(" atomic"), fields: std::mem::take(&mut fields).into() });
+        }
+    }
+    types.sort_unstable_by_key(|t| t.name);
+    TypeTable(types.into())
+}
+
+fn parse_field(line: &'static str, names: &[&str]) -> Option<Field> {
+    let (name, rest) = line.split_once(' ')?;
+    let (kind, patch) = rest.split_once(" ~").unwrap_or((rest, ""));
+    let (strategy, key) = patch.split_once('=').map_or((patch, None), |(s, k)| (s, Some(k)));
+    let has = |wanted: &str| strategy.split(',').any(|s| s == wanted);
+    Some(Field {
+        name: name.trim_end_matches('!'),
+        kind: parse_type(kind, names)?,
+        required: name.ends_with('!'),
+        patch: Patch { merge: has("merge"), key, retain_keys: has("retainKeys") },
+    })
+}
+
+fn parse_type(text: &'static str, names: &[&str]) -> Option<FieldType> {
+    let scalar = match text {
+        "string" => FieldType::String,
+        "int" => FieldType::Int,
+        "int64" => FieldType::Int64,
+        "bool" => FieldType::Bool,
+        "number" => FieldType::Number,
+        "quantity" => FieldType::Quantity,
+        "intOrString" => FieldType::IntOrString,
+        "time" => FieldType::Time,
+        "microTime" => FieldType::MicroTime,
+        "bytes" => FieldType::Bytes,
+        "any" => FieldType::Any,
+        _ => {
+            if let Some((container, element)) = text.split_once(' ') {
+                return parse_container(container, Box::new(parse_type(element, names)?));
+            }
+            let index = names.binary_search(&text).ok()?;
+            FieldType::Struct(TypeIndex(u16::try_from(index).ok()?))
+        }
+    };
+    Some(scalar)
+}
+
+fn parse_container(text: &'static str, element: Box<FieldType>) -> Option<FieldType> {
+    let keys = |open: &str| -> Option<Box<[&'static str]>> {
+        Some(text.strip_prefix(open)?.strip_suffix(')')?.split(',').collect())
+    };
+    Some(match text {
+        "map" => FieldType::Map(element, false),
+        "atomicmap" => FieldType::Map(element, true),
+        "list" => FieldType::List(element, ListKind::Atomic),
+        "set" => FieldType::List(element, ListKind::Set),
+        _ => match (keys("keyed("), keys("loose(")) {
+            (Some(keys), _) => FieldType::List(element, ListKind::Keyed(keys, false)),
+            (None, keys) => FieldType::List(element, ListKind::Keyed(keys?, true)),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::kinds;
+
+    #[test]
+    fn every_line_is_understood() {
+        let lines = include_str!("../../schema/types.txt").lines().filter(|l| l.starts_with(' ')).count();
+        assert_eq!(types().iter().map(|t| t.fields.len()).sum::<usize>(), lines);
+    }
+
+    #[test]
+    fn every_kind_has_a_structure_with_metadata() {
+        for kind in kinds().iter() {
+            let of_kind = super::super::of_kind(kind);
+            assert!(of_kind.is_some_and(|t| t.field("metadata").is_some()), "{} {}", kind.api_version(), kind.kind);
+        }
+    }
+
+    #[test]
+    fn lists_have_their_keys() {
+        let spec = types().by_name("core.PodSpec").unwrap();
+        let containers = spec.field("containers").unwrap();
+        assert!(containers.required && containers.patch.merge);
+        assert_eq!(containers.patch.key, Some("name"));
+        assert!(matches!(&containers.kind, FieldType::List(_, ListKind::Keyed(keys, false)) if **keys == ["name"]));
+    }
+}
