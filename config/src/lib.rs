@@ -21,8 +21,15 @@ pub mod check;
 pub mod diagnostic;
 pub mod directory;
 pub mod document;
+mod json;
 pub mod limits;
+mod node;
 pub mod settings;
+mod source;
+mod toml_tables;
+mod yaml;
+mod yaml_errors;
+mod yaml_scalar;
 
 pub use check::{Checked, Declared, check};
 pub use diagnostic::{Code, Diagnostic, Position, Severity};
