@@ -31,6 +31,7 @@ mod image;
 mod info;
 mod link;
 mod network;
+mod nft;
 pub mod options;
 mod paths;
 mod rootfs;

@@ -3,6 +3,7 @@
 //! A pair is born inside the sandbox's own network namespace, where everything is ours; the host's end gets its alias
 //! there and is moved to the host only then. So the host never sees a link of ours without its mark, whenever we die.
 
+use crate::network::announce::announce;
 use crate::network::mark::{bridge_alias, link_alias, pod_mac, sandbox_of};
 use crate::network::netlink::{Link, Netlink, NetlinkError, current_netns, in_netns, open_netns};
 use crate::network::sysctl;
@@ -124,9 +125,19 @@ impl Attachment<'_> {
         if done.is_empty() {
             return Ok(Change::Unchanged);
         }
-        // The address may have belonged to a pod with another hardware address a moment ago.
-        host.forget_neighbour(bridge.index, self.address.addr()).await;
+        self.announce(&host, &bridge).await;
         Ok(Change::Changed(format!("{} ({}): {}", self.name, self.address, done.join(", "))))
+    }
+
+    /// The address may have belonged to a pod with another hardware address a moment ago. Best effort: neighbours find
+    /// out by themselves, if later.
+    async fn announce(&self, host: &Netlink, bridge: &Link) {
+        host.forget_neighbour(bridge.index, self.address.addr()).await;
+        if let IpAddr::V4(ip) = self.address.addr()
+            && let Err(error) = announce(bridge.index, ip, self.mac)
+        {
+            tracing::debug!(sandbox = %self.id, %error, "address not announced");
+        }
     }
 
     async fn bridge(&self, host: &Netlink) -> HostResult<Link> {

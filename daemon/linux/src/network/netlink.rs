@@ -259,7 +259,7 @@ impl Netlink {
 
     /// Makes a bridge, down, with a fixed hardware address (else it would change as ports come and go).
     pub(crate) async fn add_bridge(&self, name: &str, mac: Mac) -> Result<(), NetlinkError> {
-        let message = LinkBridge::new(name).address(mac.to_vec()).forward_delay(0).build();
+        let message = LinkBridge::new(name).down().address(mac.to_vec()).forward_delay(0).build();
         self.add_link(message, format!("add bridge {name}")).await
     }
 

@@ -33,12 +33,7 @@ pub(crate) fn write(name: &str, value: &str) -> HostResult<()> {
 
 /// What a new sandbox's namespace gets; called on a thread inside it. Conveniences: a kernel without one is fine.
 pub(crate) fn set_up_sandbox() {
-    for (name, value) in [
-        // Announce the address when the link comes up, for neighbours that knew another holder of it.
-        ("net/ipv4/conf/all/arp_notify", "1"),
-        ("net/ipv4/ping_group_range", "0 2147483647"),
-        ("net/ipv4/ip_unprivileged_port_start", "0"),
-    ] {
+    for (name, value) in [("net/ipv4/ping_group_range", "0 2147483647"), ("net/ipv4/ip_unprivileged_port_start", "0")] {
         if let Err(e) = write(name, value) {
             tracing::debug!(setting = name, error = %e.chain(), "not set in the sandbox");
         }

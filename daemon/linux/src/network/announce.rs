@@ -1,0 +1,65 @@
+//! Telling the neighbours that an address has a new hardware address.
+//!
+//! A pod may get an address that another pod had a moment ago. Whoever talked to that one remembers its hardware
+//! address for up to a minute. So a new link is announced on the bridge as RFC 5227 (section 3) says: an ARP request
+//! for the address, from the address. It is sent by the host through the bridge, because the pod's own port may not
+//! forward yet.
+
+use super::netlink::Mac;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto, socket,
+};
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+/// Ethernet, IPv4, request (RFC 826).
+const ARP_REQUEST_HEAD: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+
+/// Says on the link `index` of this thread's namespace that `ip` is at `mac`.
+pub(crate) fn announce(index: u32, ip: Ipv4Addr, mac: Mac) -> nix::Result<()> {
+    let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)?;
+    sendto(socket.as_raw_fd(), &arp_announcement(ip, mac), &broadcast(index)?, MsgFlags::MSG_DONTWAIT)?;
+    Ok(())
+}
+
+fn arp_announcement(ip: Ipv4Addr, mac: Mac) -> Vec<u8> {
+    let mut packet = ARP_REQUEST_HEAD.to_vec();
+    packet.extend(mac);
+    packet.extend(ip.octets());
+    packet.extend([0; 6]);
+    packet.extend(ip.octets());
+    packet
+}
+
+/// Everyone on the link (packet(7), struct sockaddr_ll).
+fn broadcast(index: u32) -> nix::Result<LinkAddr> {
+    let invalid = nix::errno::Errno::EINVAL;
+    let address = libc::sockaddr_ll {
+        sll_family: u16::try_from(libc::AF_PACKET).map_err(|_| invalid)?,
+        sll_protocol: u16::try_from(libc::ETH_P_ARP).map_err(|_| invalid)?.to_be(),
+        sll_ifindex: i32::try_from(index).map_err(|_| invalid)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(|_| invalid)?;
+    // SAFETY: the pointer is to a whole, initialised sockaddr_ll of AF_PACKET that outlives the call, which copies it;
+    // `length` is its size.
+    #[allow(unsafe_code)]
+    let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(length)) };
+    address.ok_or(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announcement_asks_for_its_own_address() {
+        assert_eq!(
+            arp_announcement(Ipv4Addr::new(10, 88, 0, 5), [2, 1, 2, 3, 4, 5]),
+            [0, 1, 8, 0, 6, 4, 0, 1, 2, 1, 2, 3, 4, 5, 10, 88, 0, 5, 0, 0, 0, 0, 0, 0, 10, 88, 0, 5]
+        );
+    }
+}
