@@ -12,6 +12,7 @@
 //! Nothing runs here by itself. Nothing here knows a Kubernetes object.
 
 pub mod error;
+pub mod fake;
 pub mod names;
 pub mod observe;
 pub mod spec;

@@ -209,6 +209,14 @@ impl SandboxId {
     }
 }
 
+impl ImageId {
+    /// The id of content whose SHA-256 digest is `digest`.
+    pub fn of_digest(digest: [u8; 32]) -> Self {
+        let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        Self(format!("sha256:{hex}"))
+    }
+}
+
 impl LinkName {
     /// The link of a sandbox: `rw`, ten letters, `0`. Legal on illumos and Linux by construction: a letter first, a
     /// number without leading zero last, 13 bytes (tests/names hold it to that).

@@ -1,0 +1,532 @@
+//! An in-process host with real rules, for tests, for dry runs and for `reddwarfd --host sim`.
+//!
+//! | part | holds |
+//! |---|---|
+//! | [`FakeHost`] | the handle; clones share one machine, so a restarted daemon takes a second handle |
+//! | [`Script`] | what a container's process does (from its argv, or set by the test) |
+//! | [`FaultPlan`] | what goes wrong, planned or by seed |
+//! | [`Mutation`], [`Calls`] | what was asked of the host; [`FakeHost::violations`] tells of broken rules (I1) |
+//! | `admin.rs` | the administrator and the power company: methods that change things behind the node's back |
+//! | [`FakeClock`] | time since boot that follows tokio's, paused or not |
+//! | `disk.rs` | the simulation's state in files |
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! use reddwarf_host::{Host, HostErrorKind, fake::*};
+//! let host = FakeHost::new();
+//! host.add_image("web:1", Default::default());
+//! host.faults().on(Op::SandboxEnsure, Fault::FailAfter(HostErrorKind::Other));
+//! host.set_script(For::Container("app".into()), vec![Script::exits(std::time::Duration::from_secs(3), 1), Script::forever()]);
+//! let node_side: std::sync::Arc<dyn Host> = std::sync::Arc::new(host.clone());
+//! // … run the node against node_side with host.clock(), then:
+//! assert_eq!(host.calls().mutating(), 0);
+//! assert!(host.violations().is_empty());
+//! # });
+//! ```
+
+mod admin;
+mod clock;
+mod containers;
+mod disk;
+mod exec;
+mod fault;
+mod images;
+mod journal;
+mod machine;
+mod sandboxes;
+mod script;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use clock::FakeClock;
+pub use exec::ExecAnswer;
+pub use fault::{Fault, FaultPlan, Op};
+pub use journal::{Asked, Calls, Mutation};
+pub use script::{Reaction, Script, Step};
+pub use state::{Foreign, Profile, ZoneState};
+
+use crate::error::{HostError, HostErrorKind, HostResult};
+use crate::names::{Brand, ContainerName, SandboxId};
+use crate::observe::{Change, HostInfo};
+use crate::spec::ContainerSpec;
+use crate::time::{BootTime, Clock};
+use crate::traits::HostEvent;
+use ipnet::IpNet;
+use journal::Journal;
+use state::{Now, World};
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{broadcast, watch};
+
+/// How a fake machine is built.
+#[derive(Clone, Debug)]
+pub struct FakeOptions {
+    /// What a power cut leaves.
+    pub profile: Profile,
+    /// What the machine says of itself, its brands included.
+    pub info: HostInfo,
+    /// How long each step of a change takes; a sandbox has several steps each way.
+    pub step_time: Duration,
+    /// Most sandboxes; further ones are `Exhausted`.
+    pub max_sandboxes: usize,
+    /// Most containers running on the machine; further ones are `Exhausted`.
+    pub max_containers: usize,
+    /// User names that exist in every image.
+    pub users: Vec<String>,
+    /// Routes that the host has besides ours; a pod network that overlaps one is `Conflict`.
+    pub routes: Vec<IpNet>,
+    /// Whether containers' output is written to their log files.
+    pub write_logs: bool,
+    /// Entries of [`FakeHost::mutations`] kept; the oldest go first.
+    pub journal: usize,
+}
+
+impl Default for FakeOptions {
+    fn default() -> Self {
+        let brands = ["oci", "sparse"].into_iter().filter_map(|b| Brand::new(b).ok()).collect();
+        Self {
+            profile: Profile::Linux,
+            info: HostInfo {
+                kind: "sim".into(),
+                brands,
+                cpu_millis: 8000,
+                memory_bytes: 16 << 30,
+                storage_bytes: 100 << 30,
+                addresses: vec![[192, 0, 2, 10].into()],
+                kernel_version: "0.0-fake".into(),
+                os_image: "Fake host".into(),
+                architecture: "amd64".into(),
+                machine_id: "00000000000000000000000000fa4e00".into(),
+                boot_id: String::new(),
+                runtime_version: concat!("fake://", env!("CARGO_PKG_VERSION")).into(),
+            },
+            step_time: Duration::ZERO,
+            max_sandboxes: 8192,
+            max_containers: 100_000,
+            users: vec!["root".into(), "nobody".into()],
+            routes: Vec::new(),
+            write_logs: false,
+            journal: 100_000,
+        }
+    }
+}
+
+/// Which containers a [`Script`] is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum For {
+    /// The container of this name in the pod `namespace/name`.
+    Pod(String, String),
+    /// Every container of this name.
+    Container(String),
+    /// Every container whose argv begins with this program.
+    Program(String),
+    /// Every container of this image, as the user wrote it.
+    Image(String),
+}
+
+/// A handle on a fake machine; clones share it.
+#[derive(Clone)]
+pub struct FakeHost {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: FakeOptions,
+    clock: Arc<dyn Clock>,
+    /// Set when the clock is ours: a power cut begins its time anew.
+    fake_clock: Option<FakeClock>,
+    world: Mutex<World>,
+    faults: Mutex<FaultPlan>,
+    journal: Mutex<Journal>,
+    scripts: Mutex<BTreeMap<For, Vec<Script>>>,
+    answers: Mutex<BTreeMap<String, ExecAnswer>>,
+    events: broadcast::Sender<HostEvent>,
+    /// Counts power cuts.
+    boots: watch::Sender<u64>,
+    disk: Option<disk::Disk>,
+    /// The moment that a timer waits for.
+    armed: Mutex<Option<BootTime>>,
+}
+
+/// Locks are never held across an await, and code under them does not panic; a poisoned one is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FakeHost {
+    /// A machine as [`FakeOptions::default`] builds it, with a clock that follows tokio's time.
+    pub fn new() -> Self {
+        Self::with(FakeOptions::default())
+    }
+
+    /// A machine built to order, with a clock that follows tokio's time.
+    pub fn with(options: FakeOptions) -> Self {
+        let clock = FakeClock::new();
+        Self::build(options, Arc::new(clock.clone()), Some(clock), None, World::default())
+    }
+
+    fn build(
+        options: FakeOptions,
+        clock: Arc<dyn Clock>,
+        fake_clock: Option<FakeClock>,
+        disk: Option<disk::Disk>,
+        mut world: World,
+    ) -> Self {
+        if world.machine.boot_id.is_empty() {
+            world.machine.boot_id = "fake-boot-0".into();
+        }
+        let shared = Shared {
+            options,
+            clock,
+            fake_clock,
+            world: Mutex::new(world),
+            faults: Mutex::default(),
+            journal: Mutex::default(),
+            scripts: Mutex::default(),
+            answers: Mutex::default(),
+            events: broadcast::channel(4096).0,
+            boots: watch::channel(0).0,
+            disk,
+            armed: Mutex::new(None),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The machine's clock, to be given to the node as well.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.shared.clock.clone()
+    }
+
+    /// What goes wrong from now on.
+    pub fn faults(&self) -> MutexGuard<'_, FaultPlan> {
+        lock(&self.shared.faults)
+    }
+
+    /// Nothing goes wrong any more. Calls that hang go on hanging.
+    pub fn clear_faults(&self) {
+        *self.faults() = FaultPlan::default();
+    }
+
+    /// What containers' processes do, by attempt; the last script serves all further attempts. Containers that no
+    /// script is set for do what their argv says ([`Script::parse`]).
+    pub fn set_script(&self, which: For, by_attempt: Vec<Script>) {
+        lock(&self.shared.scripts).insert(which, by_attempt);
+    }
+
+    /// How often each call was made since the last [`FakeHost::forget_calls`].
+    pub fn calls(&self) -> Calls {
+        lock(&self.shared.journal).calls()
+    }
+
+    /// Every mutating call since the last [`FakeHost::forget_calls`], oldest first.
+    pub fn mutations(&self) -> Vec<Mutation> {
+        lock(&self.shared.journal).mutations()
+    }
+
+    /// Begins counting anew.
+    pub fn forget_calls(&self) {
+        lock(&self.shared.journal).clear();
+    }
+
+    /// Rules that the caller of this host broke, in words: an address or a link asked for by two sandboxes (I1), two
+    /// mutating calls for one sandbox at once. That nothing foreign is modified (I2), the machine itself sees to.
+    pub fn violations(&self) -> Vec<String> {
+        lock(&self.shared.journal).violations()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.shared.world)
+    }
+
+    fn now(&self) -> Now {
+        self.shared.now()
+    }
+
+    fn event(&self, event: HostEvent) {
+        // No receiver is fine.
+        let _ = self.shared.events.send(event);
+    }
+
+    fn script_for(&self, sandbox: &crate::spec::SandboxSpec, spec: &ContainerSpec) -> Script {
+        let scripts = lock(&self.shared.scripts);
+        let pod = For::Pod(format!("{}/{}", sandbox.pod.namespace, sandbox.pod.name), spec.name.to_string());
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let keys =
+            [pod, For::Container(spec.name.to_string()), For::Image(spec.image_name.clone()), For::Program(program)];
+        let by_attempt = keys.iter().find_map(|k| scripts.get(k));
+        let attempt = usize::try_from(spec.attempt).unwrap_or(usize::MAX);
+        let script = by_attempt.and_then(|all| all.get(attempt).or(all.last()));
+        script.cloned().unwrap_or_else(|| Script::parse(&spec.argv))
+    }
+
+    /// Lets processes live up to now: their ends become visible, their output is written, events are sent.
+    fn settle(&self) {
+        self.shared.settle();
+    }
+
+    /// Wakes up when the next process does something, so that its event comes at its time.
+    fn arm(&self) {
+        Shared::arm(&self.shared);
+    }
+
+    /// Begins a call: counts it, records it, lets the faults that come before its effect happen.
+    async fn begin(&self, op: Op, subject: impl Into<String>, mutation: Option<Mutation>) -> HostResult<Call<'_>> {
+        self.settle();
+        self.arm();
+        let sandbox = mutation.as_ref().and_then(|m| m.sandbox.clone());
+        let number = {
+            let mut journal = lock(&self.shared.journal);
+            journal.count(op);
+            mutation.map(|m| journal.begin(m, self.shared.options.journal))
+        };
+        let fault = self.faults().next(op);
+        let boot = *self.shared.boots.borrow();
+        let call = Call { host: self, op, subject: subject.into(), sandbox, number, fault, taken: 0, boot };
+        call.before().await
+    }
+}
+
+impl Default for FakeHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        Now { boot: self.clock.boot(), wall: self.clock.wall() }
+    }
+
+    fn settle(&self) {
+        let now = self.now();
+        let settled = lock(&self.world).settle(now);
+        if self.options.write_logs {
+            disk::write_logs(&settled.lines);
+        }
+        settled.touched.iter().for_each(|id| self.save(id));
+        for (id, container) in settled.ended {
+            let _ = self.events.send(HostEvent::Container(id, container));
+        }
+    }
+
+    /// Sees to it that a timer waits for the next moment at which a process does something.
+    fn arm(this: &Arc<Self>) {
+        let next = lock(&this.world).next_moment();
+        // Outside a runtime nobody waits for events either; the next call settles.
+        let (Some(next), Ok(runtime)) = (next, tokio::runtime::Handle::try_current()) else { return };
+        {
+            let mut armed = lock(&this.armed);
+            if armed.is_some_and(|waiting| waiting <= next) {
+                return;
+            }
+            *armed = Some(next);
+        }
+        let wait = next.since(this.clock.boot()).max(Duration::from_millis(1));
+        let timer = Timer(Arc::downgrade(this));
+        runtime.spawn(async move {
+            tokio::time::sleep(wait).await;
+            let shared = timer.0.upgrade();
+            drop(timer);
+            if let Some(shared) = shared {
+                shared.settle();
+                Self::arm(&shared);
+            }
+        });
+    }
+
+    fn save(&self, id: &SandboxId) {
+        if let Some(disk) = &self.disk {
+            disk.save_sandbox(id, lock(&self.world).sandboxes.get(id));
+        }
+    }
+
+    fn save_machine(&self) {
+        if let Some(disk) = &self.disk {
+            disk.save_machine(&lock(&self.world).machine);
+        }
+    }
+}
+
+/// A timer under way; when it ends, or its runtime does, another one may be set.
+struct Timer(Weak<Shared>);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            *lock(&shared.armed) = None;
+        }
+    }
+}
+
+/// One call under way.
+struct Call<'a> {
+    host: &'a FakeHost,
+    op: Op,
+    subject: String,
+    sandbox: Option<SandboxId>,
+    number: Option<u64>,
+    fault: Option<Fault>,
+    taken: u32,
+    boot: u64,
+}
+
+impl Call<'_> {
+    async fn before(self) -> HostResult<Self> {
+        match &self.fault {
+            Some(Fault::FailBefore(kind)) => Err(self.finish_injected(*kind)),
+            Some(Fault::TimeoutBefore(after)) => {
+                tokio::time::sleep(*after).await;
+                Err(self.finish_injected(HostErrorKind::Timeout))
+            }
+            Some(Fault::Hang) => pending().await,
+            Some(Fault::PowerCutBefore) => self.lose_power().await,
+            Some(Fault::Slow(d)) => {
+                tokio::time::sleep(*d).await;
+                self.host.settle();
+                Ok(self)
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// One step is done; the next may never come.
+    async fn step(&mut self) -> HostResult<()> {
+        self.taken += 1;
+        self.save();
+        if !self.host.shared.options.step_time.is_zero() {
+            tokio::time::sleep(self.host.shared.options.step_time).await;
+            self.host.settle();
+        }
+        if *self.host.shared.boots.borrow() != self.boot {
+            return pending().await;
+        }
+        match self.fault {
+            Some(Fault::FailPartway(steps, kind)) if steps == self.taken => Err(self.injected(kind)),
+            Some(Fault::PowerCutAfter(steps)) if steps == self.taken => self.lose_power().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the call is to claim success and do nothing.
+    fn nothing_done(&self) -> bool {
+        self.fault == Some(Fault::NothingDone)
+    }
+
+    /// Ends a call that returns a change.
+    async fn end(self, result: HostResult<Change>) -> HostResult<Change> {
+        let changed = matches!(result, Ok(Change::Changed(_)));
+        self.end_with(result, changed).await
+    }
+
+    /// Ends any call: lets the faults that come after its effect happen.
+    async fn end_with<T>(self, result: HostResult<T>, changed: bool) -> HostResult<T> {
+        self.save();
+        self.host.settle();
+        self.host.arm();
+        if *self.host.shared.boots.borrow() != self.boot {
+            return pending().await;
+        }
+        let result = match (&self.fault, result) {
+            (Some(Fault::FailAfter(kind)), Ok(_)) => Err(self.injected(*kind)),
+            (Some(Fault::TimeoutAfter(after)), Ok(_)) => {
+                tokio::time::sleep(*after).await;
+                Err(self.injected(HostErrorKind::Timeout))
+            }
+            (Some(Fault::HangAfter), Ok(_)) => pending().await,
+            (Some(Fault::PowerCutAfter(_)), Ok(_)) => self.lose_power().await,
+            (_, result) => result,
+        };
+        if let Some(number) = self.number {
+            lock(&self.host.shared.journal).outcome(number, &result, changed);
+        }
+        result
+    }
+
+    fn save(&self) {
+        if let Some(id) = &self.sandbox {
+            self.host.shared.save(id);
+        }
+        if self.op.is_mutating() {
+            self.host.shared.save_machine();
+        }
+    }
+
+    async fn lose_power<T>(&self) -> T {
+        self.host.power_cut();
+        pending().await
+    }
+
+    fn error(&self, kind: HostErrorKind, message: impl Into<String>) -> HostError {
+        HostError::new(kind, self.op.words(), self.subject.clone(), message)
+    }
+
+    fn injected(&self, kind: HostErrorKind) -> HostError {
+        self.error(kind, "the fault plan says so")
+    }
+
+    fn finish_injected(&self, kind: HostErrorKind) -> HostError {
+        let error = self.injected(kind);
+        if let Some(number) = self.number {
+            lock(&self.host.shared.journal).outcome::<()>(number, &Err(self.injected(kind)), false);
+        }
+        error
+    }
+
+    /// Fails while the administrator keeps `subject` busy.
+    fn not_busy(&self, subject: &str) -> HostResult<()> {
+        let now = self.host.now().boot;
+        let mut world = self.host.world();
+        match world.busy.get(subject).copied() {
+            Some(until) if until > now => Err(self.error(HostErrorKind::Busy, format!("{subject} is in use"))),
+            Some(_) => {
+                world.busy.remove(subject);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = &self.sandbox
+            && self.number.is_some()
+        {
+            lock(&self.host.shared.journal).leave(id);
+        }
+    }
+}
+
+/// The record of a mutating call, as far as known at its beginning.
+fn mutation(host: &FakeHost, op: Op, sandbox: Option<&SandboxId>, asked: Asked) -> Mutation {
+    host.settle();
+    let world = host.world();
+    let found = sandbox.and_then(|id| world.sandboxes.get(id));
+    Mutation {
+        at: host.now().boot,
+        op,
+        sandbox: sandbox.cloned(),
+        container: None,
+        asked,
+        found: found.map(|s| Box::new(s.spec.clone())),
+        running: found.map(|s| s.live().map(|i| i.spec.clone()).collect()).unwrap_or_default(),
+        outcome: None,
+    }
+}
+
+/// The record of a mutating call about one instance.
+fn instance_mutation(
+    host: &FakeHost,
+    op: Op,
+    sandbox: &SandboxId,
+    (name, attempt): (&ContainerName, u32),
+    asked: Asked,
+) -> Mutation {
+    let mut record = mutation(host, op, Some(sandbox), asked);
+    record.running.retain(|s| s.name == *name && s.attempt == attempt);
+    record.container = Some((name.clone(), attempt));
+    record
+}
