@@ -17,15 +17,26 @@
 //! - Opening, the lock, moving a damaged file aside: `open.rs`, `file.rs`; migration: `migrate.rs`; `backup.rs`.
 //! - Generations of the manifest directory, with file contents stored once: `generation.rs`.
 
+mod apply;
+mod backend;
+mod backup;
 mod entry;
 mod error;
+mod file;
 mod generation;
 mod history;
 mod key;
+mod migrate;
+mod open;
 mod options;
+mod read;
+mod recent;
+mod shared;
 mod store;
+mod tables;
 mod transaction;
 mod watch;
+mod writer;
 
 pub use entry::{Entry, ListOptions, Page};
 pub use error::{CommitError, StoreError, WatchError};
