@@ -14,9 +14,12 @@
 //! | [`key`] | which pod |
 
 pub mod compare;
+pub mod control_plane;
+pub mod desired;
 pub mod key;
 pub mod plan;
 pub mod settings;
+pub mod translate;
 
 pub use key::PodKey;
 pub use settings::{NodeSettings, PruneGuard};

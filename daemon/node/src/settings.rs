@@ -51,7 +51,12 @@ impl NodeSettings {
     /// Settings with the defaults of reddwarfd for a pod network, for everything but names and places.
     ///
     /// The gateway is the network's first address.
-    pub fn new(node_name: impl Into<String>, link: impl Into<String>, cidr: IpNet, log_dir: impl Into<PathBuf>) -> Self {
+    pub fn new(
+        node_name: impl Into<String>,
+        link: impl Into<String>,
+        cidr: IpNet,
+        log_dir: impl Into<PathBuf>,
+    ) -> Self {
         Self {
             node_name: node_name.into(),
             network: NetworkSpec { link: link.into(), cidr, gateway: first_address(cidr), masquerade: true },

@@ -1,0 +1,224 @@
+//! One container of a pod.
+
+use super::env::{Environment, Source, environment};
+use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, rights, volumes};
+use crate::desired::PodIntent;
+use crate::plan::Notice;
+use reddwarf_host::spec::{ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, Signal};
+use reddwarf_host::{ContainerName, ImageConfig, ImageInfo, VolumeName};
+use reddwarf_objects::BRAND_SPARSE;
+use reddwarf_objects::pod::{Container, ImagePullPolicy};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A container of a pod, and where it stands in it.
+#[derive(Clone, Debug)]
+pub struct ContainerRef<'a> {
+    /// The container.
+    pub container: &'a Container,
+    /// Its name, checked.
+    pub name: ContainerName,
+    /// Init container or main container; a sidecar is an init container that goes on.
+    pub role: ContainerRole,
+    /// `spec.containers[0]`.
+    pub field: String,
+}
+
+impl ContainerRef<'_> {
+    /// An init container that keeps running beside the others.
+    pub fn is_sidecar(&self) -> bool {
+        self.role == ContainerRole::Init && self.container.is_sidecar()
+    }
+}
+
+/// A pod's containers in the order in which they start. One whose name is no name is left out: admission refuses it.
+pub fn containers(intent: &PodIntent) -> Vec<ContainerRef<'_>> {
+    let spec = &intent.pod.spec;
+    let init = spec
+        .init_containers
+        .iter()
+        .enumerate()
+        .map(|(i, c)| (c, ContainerRole::Init, format!("spec.initContainers[{i}]")));
+    let main =
+        spec.containers.iter().enumerate().map(|(i, c)| (c, ContainerRole::Main, format!("spec.containers[{i}]")));
+    init.chain(main)
+        .filter_map(|(container, role, field)| {
+            let name = ContainerName::new(&container.name).ok()?;
+            Some(ContainerRef { container, name, role, field })
+        })
+        .collect()
+}
+
+/// What a pod asks of one of its containers, as its first attempt. With `running`, what comes from the host and not
+/// from the pod (where an image name points now, the host's address) is taken from the running instance.
+///
+/// # Errors
+/// The reason, as a waiting container shows it.
+pub fn container(
+    intent: &PodIntent,
+    which: &ContainerRef<'_>,
+    identity: &Identity,
+    facts: Facts<'_>,
+    running: Option<&ContainerSpec>,
+) -> Result<ContainerSpec, Notice> {
+    let ContainerRef { container, name, role, field } = which;
+    let (image, config) = image(intent, container, facts, running, field)?;
+    let hostname = if intent.pod.spec.hostname.is_empty() { &intent.key.name } else { &intent.pod.spec.hostname };
+    let source = Source { intent, identity, facts, container, running, field };
+    let env = environment(source, &config.env, hostname)?;
+    let argv = argv(container, &config, &env, field)?;
+    let mounts = mounts(intent, container, &env, field)?;
+    let working_dir = [&container.working_dir, &config.working_dir].into_iter().find(|d| !d.is_empty());
+    Ok(ContainerSpec {
+        name: name.clone(),
+        attempt: 0,
+        backoff: Duration::ZERO,
+        role: *role,
+        image,
+        image_name: container.image.clone(),
+        argv,
+        env: env.into_vars(),
+        working_dir: working_dir.cloned().unwrap_or_else(|| "/".into()),
+        user: rights::user(intent, container, &config, field)?,
+        mounts,
+        resources: resources::container(container, facts.settings.default_pids_limit),
+        security: rights::security(intent, container, field)?,
+        tty: container.tty,
+        stdin: container.stdin,
+        stop_signal: config.stop_signal.as_deref().map_or(Signal::Sigterm, signal),
+        log: log(identity, name, 0, facts),
+        restart_token: if *role == ContainerRole::Init && !container.is_sidecar() {
+            String::new()
+        } else {
+            restart_token(intent, name)
+        },
+    })
+}
+
+/// The log of one attempt: `<log_dir>/<namespace>_<name>_<uid>/<container>/<attempt>.log`, as the kubelet has it.
+pub(crate) fn log(identity: &Identity, name: &ContainerName, attempt: u32, facts: Facts<'_>) -> LogSpec {
+    let pod = &identity.pod;
+    let directory = format!("{}_{}_{}", pod.namespace, pod.name, pod.uid);
+    let path: PathBuf = [
+        facts.settings.log_dir.as_path(),
+        directory.as_ref(),
+        name.as_str().as_ref(),
+        format!("{attempt}.log").as_ref(),
+    ]
+    .iter()
+    .collect();
+    LogSpec { path, max_bytes: facts.settings.log_max_bytes, max_files: facts.settings.log_max_files }
+}
+
+/// Where the root file system comes from, and how it wants to be run.
+fn image(
+    intent: &PodIntent,
+    container: &Container,
+    facts: Facts<'_>,
+    running: Option<&ContainerSpec>,
+    field: &str,
+) -> Result<(ContainerImage, ImageConfig), Notice> {
+    if intent.pod.zone_brand() == BRAND_SPARSE {
+        return Ok((ContainerImage::Brand, ImageConfig::default()));
+    }
+    let pinned = running.filter(|r| r.image_name == container.image).and_then(|r| match &r.image {
+        ContainerImage::Image { id } => facts.images.by_id(id),
+        ContainerImage::Brand => None,
+    });
+    let info = match pinned {
+        Some(info) => info,
+        None => imported(container, facts, &format!("{field}.image"))?,
+    };
+    Ok((ContainerImage::Image { id: info.id.clone() }, info.config.clone()))
+}
+
+fn imported<'a>(container: &Container, facts: Facts<'a>, field: &str) -> Result<&'a ImageInfo, Notice> {
+    let name = &container.image;
+    if name.is_empty() {
+        return Err(Notice::new("InvalidImageName", "no image is named, and the zone brand brings none").at(field));
+    }
+    match facts.images.by_name(name) {
+        Ok(Some(info)) => Ok(info),
+        Ok(None) => {
+            let reason = match container.image_pull_policy {
+                Some(ImagePullPolicy::Never) => "ErrImageNeverPull",
+                Some(ImagePullPolicy::Always | ImagePullPolicy::IfNotPresent) | None => "ErrImagePull",
+            };
+            let message = format!(
+                "image {name:?} is not imported, and this version pulls none; `reddwarfctl image import PATH --name {name}`"
+            );
+            Err(Notice::new(reason, message).at(field))
+        }
+        Err(why) => Err(Notice::new("ImageInspectError", format!("the host's images are not known: {why}")).at(field)),
+    }
+}
+
+/// `command` replaces the image's ENTRYPOINT and CMD, `args` alone replaces CMD (Kubernetes: "Define a Command and
+/// Arguments for a Container").
+fn argv(container: &Container, config: &ImageConfig, env: &Environment, field: &str) -> Result<Vec<String>, Notice> {
+    let own = |list: &[String]| -> Vec<String> { list.iter().map(|text| expand(text, |name| env.get(name))).collect() };
+    let argv: Vec<String> = match (container.command.is_empty(), container.args.is_empty()) {
+        (false, _) => own(&container.command).into_iter().chain(own(&container.args)).collect(),
+        (true, false) => config.entrypoint.iter().cloned().chain(own(&container.args)).collect(),
+        (true, true) => config.entrypoint.iter().chain(&config.cmd).cloned().collect(),
+    };
+    if argv.first().is_none_or(String::is_empty) {
+        let message = "nothing to run: set command, or use an image with an ENTRYPOINT or CMD";
+        return Err(Notice::new(CONFIG_ERROR, message).at(format!("{field}.command")));
+    }
+    if argv.iter().any(|a| a.contains('\0')) {
+        return Err(config_error(&format!("{field}.command"), "arguments can't hold a NUL byte"));
+    }
+    Ok(argv)
+}
+
+fn mounts(intent: &PodIntent, container: &Container, env: &Environment, field: &str) -> Result<Vec<MountSpec>, Notice> {
+    let mut mounts = Vec::new();
+    for (i, mount) in container.volume_mounts.iter().enumerate() {
+        let field = format!("{field}.volumeMounts[{i}]");
+        let volume = VolumeName::new(&mount.name).map_err(|e| config_error(&format!("{field}.name"), e.to_string()))?;
+        if !intent.pod.spec.volumes.iter().any(|v| v.name == mount.name) {
+            return Err(config_error(&format!("{field}.name"), format!("the pod has no volume {:?}", mount.name)));
+        }
+        let sub_path = if mount.sub_path_expr.is_empty() {
+            mount.sub_path.clone()
+        } else {
+            expand(&mount.sub_path_expr, |name| env.get(name))
+        };
+        if !sub_path.is_empty() && !volumes::is_plain_relative(&sub_path) {
+            let message = format!("{sub_path:?} must be a relative path without '..'");
+            return Err(config_error(&format!("{field}.subPath"), message));
+        }
+        mounts.push(MountSpec { volume, target: mount.mount_path.clone(), sub_path, read_only: mount.read_only });
+    }
+    Ok(mounts)
+}
+
+/// An image's STOPSIGNAL: `SIGTERM`, `TERM` or a number (signal(7), the numbers of Linux). Unknown ones are SIGTERM.
+fn signal(text: &str) -> Signal {
+    let name = text.trim().to_ascii_uppercase();
+    match name.strip_prefix("SIG").unwrap_or(&name) {
+        "KILL" | "9" => Signal::Sigkill,
+        "INT" | "2" => Signal::Sigint,
+        "HUP" | "1" => Signal::Sighup,
+        "QUIT" | "3" => Signal::Sigquit,
+        "USR1" | "10" => Signal::Sigusr1,
+        "USR2" | "12" => Signal::Sigusr2,
+        "WINCH" | "28" => Signal::Sigwinch,
+        _ => Signal::Sigterm,
+    }
+}
+
+/// The part of the annotation `reddwarf.io/restart-requested` that concerns one container: `token` is for all,
+/// `name=token,name=token` for some.
+fn restart_token(intent: &PodIntent, name: &ContainerName) -> String {
+    let Some(text) = intent.pod.metadata.annotations.get(reddwarf_objects::RESTART_REQUESTED_ANNOTATION) else {
+        return String::new();
+    };
+    let for_this = text.split(',').filter_map(|part| match part.split_once('=') {
+        Some((container, token)) if container == name.as_str() => Some(token),
+        Some(_) => None,
+        None => Some(part),
+    });
+    for_this.collect::<Vec<_>>().join(",")
+}

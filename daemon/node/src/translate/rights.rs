@@ -1,0 +1,88 @@
+//! Who runs a container's processes, and what they may do.
+
+use super::config_error;
+use crate::desired::PodIntent;
+use crate::plan::Notice;
+use reddwarf_host::ImageConfig;
+use reddwarf_host::spec::{Security, UserSpec};
+use reddwarf_objects::pod::Container;
+
+/// The user: the container's, else the pod's, else the image's, else root.
+pub(super) fn user(
+    intent: &PodIntent,
+    container: &Container,
+    image: &ImageConfig,
+    field: &str,
+) -> Result<UserSpec, Notice> {
+    let (pod, own) = (&intent.pod.spec.security_context, &container.security_context);
+    let uid = id(own.run_as_user.or(pod.run_as_user), field, "runAsUser")?;
+    let gid = id(own.run_as_group.or(pod.run_as_group), field, "runAsGroup")?;
+    let mut groups = Vec::new();
+    for group in pod.supplemental_groups.iter().chain(&pod.fs_group) {
+        if let Some(group) = id(Some(*group), "spec", "supplementalGroups")? {
+            groups.push(group);
+        }
+    }
+    if own.run_as_non_root.or(pod.run_as_non_root) == Some(true) {
+        check_non_root(uid, &image.user, field)?;
+    }
+    Ok(match (uid, gid) {
+        (Some(uid), Some(gid)) => UserSpec::Ids { uid, gid, groups },
+        (Some(uid), None) => UserSpec::Named { user: uid.to_string(), groups },
+        (None, Some(gid)) => {
+            let name = image.user.split(':').next().filter(|n| !n.is_empty()).unwrap_or("0");
+            UserSpec::Named { user: format!("{name}:{gid}"), groups }
+        }
+        (None, None) if image.user.is_empty() => UserSpec::Ids { uid: 0, gid: 0, groups },
+        (None, None) => UserSpec::Named { user: image.user.clone(), groups },
+    })
+}
+
+fn id(value: Option<i64>, field: &str, what: &str) -> Result<Option<u32>, Notice> {
+    value
+        .map(|v| {
+            u32::try_from(v).map_err(|_| {
+                config_error(&format!("{field}.securityContext.{what}"), format!("{v} is no user or group id"))
+            })
+        })
+        .transpose()
+}
+
+fn check_non_root(uid: Option<u32>, image_user: &str, field: &str) -> Result<(), Notice> {
+    let refuse = |message: String| Err(config_error(&format!("{field}.securityContext.runAsNonRoot"), message));
+    let name = image_user.split(':').next().unwrap_or_default();
+    match (uid, name.parse::<u32>()) {
+        (Some(0), _) => refuse("runAsNonRoot is set, but runAsUser is 0".into()),
+        (Some(_), _) => Ok(()),
+        (None, Ok(0)) => refuse("runAsNonRoot is set, but the image runs as root; set runAsUser".into()),
+        (None, Ok(_)) => Ok(()),
+        (None, Err(_)) if name.is_empty() => {
+            refuse("runAsNonRoot is set, but the image runs as root; set runAsUser".into())
+        }
+        (None, Err(_)) => refuse(format!(
+            "runAsNonRoot is set, but the image's user {name:?} is a name, which can't be checked; set runAsUser"
+        )),
+    }
+}
+
+/// Capabilities and the like. Only pods declared by files of this host may be privileged.
+pub(super) fn security(intent: &PodIntent, container: &Container, field: &str) -> Result<Security, Notice> {
+    let own = &container.security_context;
+    let privileged = own.privileged == Some(true);
+    if privileged && intent.source.is_none() {
+        return Err(config_error(
+            &format!("{field}.securityContext.privileged"),
+            "only pods declared by a file of this host may be privileged",
+        ));
+    }
+    let plain = |list: &[String]| -> Vec<String> {
+        list.iter().map(|c| c.to_ascii_uppercase()).map(|c| c.strip_prefix("CAP_").unwrap_or(&c).to_owned()).collect()
+    };
+    Ok(Security {
+        privileged,
+        read_only_root: own.read_only_root_filesystem == Some(true),
+        allow_privilege_escalation: privileged || own.allow_privilege_escalation != Some(false),
+        cap_add: plain(&own.capabilities.add),
+        cap_drop: plain(&own.capabilities.drop),
+    })
+}

@@ -1,0 +1,183 @@
+//! The sandbox of a pod.
+
+use super::{Facts, Identity, resources, volumes};
+use crate::desired::PodIntent;
+use crate::plan::Notice;
+use reddwarf_host::Brand;
+use reddwarf_host::spec::{HostsEntry, ResolvConf, SandboxNetwork, SandboxSpec};
+use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec};
+use std::net::IpAddr;
+
+/// What a pod asks of its sandbox. `running` is the spec of the sandbox that the pod has now.
+///
+/// # Errors
+/// Everything that keeps the sandbox from being made.
+pub fn sandbox(
+    intent: &PodIntent,
+    identity: &Identity,
+    facts: Facts<'_>,
+    running: Option<&SandboxSpec>,
+) -> Result<SandboxSpec, Vec<Notice>> {
+    let mut problems = Vec::new();
+    let spec = &intent.pod.spec;
+    let brand = keep(brand(intent, facts), &mut problems);
+    let network = keep(network(spec, identity, facts), &mut problems);
+    let dns = keep(dns(intent, facts, running.map(|r| &r.dns)), &mut problems);
+    let hosts = keep(hosts(intent, identity, facts), &mut problems);
+    let volumes = match volumes::volumes(intent, facts) {
+        Ok(volumes) => Some(volumes),
+        Err(found) => {
+            problems.extend(found);
+            None
+        }
+    };
+    let (Some(brand), Some(network), Some(dns), Some(hosts), Some(volumes)) = (brand, network, dns, hosts, volumes)
+    else {
+        return Err(problems);
+    };
+    Ok(SandboxSpec {
+        id: identity.id.clone(),
+        pod: identity.pod.clone(),
+        brand,
+        hostname: hostname(intent, facts),
+        network,
+        dns,
+        hosts,
+        resources: resources::pod(spec),
+        volumes,
+    })
+}
+
+/// The value, or its problem put aside.
+fn keep<T>(result: Result<T, Notice>, problems: &mut Vec<Notice>) -> Option<T> {
+    result.map_err(|p| problems.push(p)).ok()
+}
+
+fn brand(intent: &PodIntent, facts: Facts<'_>) -> Result<Brand, Notice> {
+    const FIELD: &str = "metadata.annotations[reddwarf.io/zone-brand]";
+    let text = intent.pod.zone_brand();
+    let brand = Brand::new(text).map_err(|e| Notice::new("InvalidBrand", e.to_string()).at(FIELD))?;
+    if facts.host.brands.contains(&brand) {
+        return Ok(brand);
+    }
+    let known: Vec<_> = facts.host.brands.iter().map(Brand::as_str).collect();
+    let message = format!("this host has no brand {text:?}; it has {}", known.join(", "));
+    Err(Notice::new("UnsupportedBrand", message).at(FIELD))
+}
+
+fn network(spec: &PodSpec, identity: &Identity, facts: Facts<'_>) -> Result<SandboxNetwork, Notice> {
+    if spec.host_network {
+        return Ok(SandboxNetwork::Host);
+    }
+    let network = &facts.settings.network;
+    let Some(address) = identity.address else {
+        let message = format!("no free address in {}; delete pods or widen the pod network", network.cidr);
+        return Err(Notice::new("AddressPoolExhausted", message));
+    };
+    let address = ipnet::IpNet::new(address, network.cidr.prefix_len())
+        .map_err(|e| Notice::new("InvalidNetwork", format!("{address}/{}: {e}", network.cidr.prefix_len())))?;
+    Ok(SandboxNetwork::Pod { address, gateway: network.gateway })
+}
+
+/// `spec.hostname`, or the pod's name, cut to a host name's 63 bytes; the host's own on the host's network.
+fn hostname(intent: &PodIntent, facts: Facts<'_>) -> String {
+    let spec = &intent.pod.spec;
+    if spec.host_network {
+        return facts.settings.node_name.clone();
+    }
+    let short = short_hostname(intent);
+    match fqdn(intent, facts, &short) {
+        Some(full) if spec.set_hostname_as_fqdn => full,
+        _ => short,
+    }
+}
+
+fn short_hostname(intent: &PodIntent) -> String {
+    let spec = &intent.pod.spec;
+    let name = if spec.hostname.is_empty() { &intent.key.name } else { &spec.hostname };
+    let cut: String = name.chars().filter(char::is_ascii).take(63).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+fn fqdn(intent: &PodIntent, facts: Facts<'_>, short: &str) -> Option<String> {
+    let subdomain = &intent.pod.spec.subdomain;
+    (!subdomain.is_empty())
+        .then(|| format!("{short}.{subdomain}.{}.svc.{}", intent.key.namespace, facts.settings.cluster_domain))
+}
+
+fn hosts(intent: &PodIntent, identity: &Identity, facts: Facts<'_>) -> Result<Vec<HostsEntry>, Notice> {
+    let mut entries = Vec::new();
+    let short = short_hostname(intent);
+    if let (Some(full), Some(ip)) = (fqdn(intent, facts, &short), identity.address) {
+        entries.push(HostsEntry { ip, names: vec![full, short] });
+    }
+    for (i, alias) in intent.pod.spec.host_aliases.iter().enumerate() {
+        let ip = alias.ip.parse().map_err(|_| {
+            Notice::new("InvalidHostAlias", format!("{:?} is no IP address", alias.ip))
+                .at(format!("spec.hostAliases[{i}].ip"))
+        })?;
+        entries.push(HostsEntry { ip, names: alias.hostnames.clone() });
+    }
+    Ok(entries)
+}
+
+/// resolv.conf. The host's part of it may change while the pod runs without disturbing the pod: what runs is kept
+/// unless the pod's own words (policy, dnsConfig) ask for something else.
+fn dns(intent: &PodIntent, facts: Facts<'_>, running: Option<&ResolvConf>) -> Result<ResolvConf, Notice> {
+    let spec = &intent.pod.spec;
+    let cluster = facts.settings.cluster_dns.filter(|_| match spec.dns_policy {
+        DnsPolicy::ClusterFirst => !spec.host_network,
+        DnsPolicy::ClusterFirstWithHostNet => true,
+        DnsPolicy::Default | DnsPolicy::None => false,
+    });
+    let base = match (spec.dns_policy, cluster) {
+        (DnsPolicy::None, _) => ResolvConf::default(),
+        (_, Some(server)) => cluster_dns(intent, facts, server),
+        (_, None) => facts.settings.host_dns.clone(),
+    };
+    let own_words = spec.dns_policy == DnsPolicy::None || spec.dns_config != DnsConfig::default();
+    if let Some(running) = running.filter(|_| !own_words) {
+        let other = match cluster {
+            Some(_) => Some(facts.settings.host_dns.clone()),
+            None => facts.settings.cluster_dns.map(|server| cluster_dns(intent, facts, server)),
+        };
+        // Not what the other policy would have given: only the host's part changed.
+        if *running != ResolvConf::default() && other.as_ref() != Some(running) {
+            return Ok(running.clone());
+        }
+    }
+    with_dns_config(base, &spec.dns_config)
+}
+
+fn cluster_dns(intent: &PodIntent, facts: Facts<'_>, server: IpAddr) -> ResolvConf {
+    let domain = &facts.settings.cluster_domain;
+    let mut searches = vec![format!("{}.svc.{domain}", intent.key.namespace), format!("svc.{domain}"), domain.clone()];
+    searches.extend(facts.settings.host_dns.searches.iter().cloned());
+    ResolvConf { nameservers: vec![server], searches, options: vec!["ndots:5".into()] }
+}
+
+fn with_dns_config(mut base: ResolvConf, config: &DnsConfig) -> Result<ResolvConf, Notice> {
+    for (i, server) in config.nameservers.iter().enumerate() {
+        let server = server.parse().map_err(|_| {
+            Notice::new("InvalidDNSConfig", format!("{server:?} is no IP address"))
+                .at(format!("spec.dnsConfig.nameservers[{i}]"))
+        })?;
+        if !base.nameservers.contains(&server) {
+            base.nameservers.push(server);
+        }
+    }
+    for search in &config.searches {
+        if !base.searches.contains(search) {
+            base.searches.push(search.clone());
+        }
+    }
+    for option in &config.options {
+        let prefix = format!("{}:", option.name);
+        base.options.retain(|o| *o != option.name && !o.starts_with(&prefix));
+        base.options.push(match &option.value {
+            Some(value) => format!("{prefix}{value}"),
+            None => option.name.clone(),
+        });
+    }
+    Ok(base)
+}
