@@ -1,10 +1,22 @@
 //! Many declared objects in one transaction: generations of the directory and `reddwarfctl apply`.
 
+use crate::admit::{self, decode, encode};
+use crate::counters::Counting;
+use crate::delete::{Removal, removal};
+use crate::key::{APPLIED_PREFIX, applied_key, store_key};
+use crate::merge::{three_way, wholly};
+use crate::namespace::{BUILT_IN, Home, closing, namespace_key};
+use crate::ownership::{invalid, source_of};
+use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
-use reddwarf_objects::diff::Change;
-use reddwarf_objects::{Object, ObjectKey};
-use reddwarf_store::{NewGeneration, Revision};
-use std::collections::BTreeSet;
+use reddwarf_objects::diff::{Change, diff};
+use reddwarf_objects::{FieldError, FieldPath, Kind, Object, ObjectKey, SOURCE_ANNOTATION};
+use reddwarf_store::{
+    CommitError, Committed, Entry, Expect, Key, ListOptions, NewGeneration, Revision, Transaction, Write,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
 
 /// An object as a file or an `apply` declares it.
 #[derive(Clone, Debug)]
@@ -104,7 +116,366 @@ impl Registry {
         set: Vec<Declared>,
         options: ApplyOptions,
     ) -> Result<AppliedSet, RegistryError> {
-        let _ = (author, set, options);
-        Err(RegistryError::BadRequest("skeleton".into()))
+        for _ in 0..ATTEMPTS {
+            let mut work = Work::new(self, author, &options);
+            work.declare(&set)?;
+            work.prune(&set)?;
+            let Work { transaction, applied, .. } = work;
+            let idle = transaction.writes.is_empty() && transaction.generation.is_none();
+            if options.dry_run || idle {
+                return Ok(AppliedSet {
+                    objects: applied,
+                    revision: self.revision(),
+                    changed: false,
+                    generation: None,
+                });
+            }
+            match self.commit(transaction).await {
+                Ok(done) => return Ok(self.settle(applied, done).await),
+                Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
+                Err(e) => return Err(RegistryError::Commit(e)),
+            }
+        }
+        let key =
+            set.first().and_then(|d| Some(d.object.key(d.object.known_kind()?))).unwrap_or(namespace_key("default"));
+        Err(RegistryError::Contended { key, attempts: ATTEMPTS })
+    }
+
+    /// After the commit: revisions for the written objects, and the contents of namespaces that were pruned.
+    async fn settle(&self, mut applied: Vec<Applied>, done: Committed) -> AppliedSet {
+        for one in &mut applied {
+            let written = matches!(one.verdict, Verdict::Created | Verdict::Configured(_) | Verdict::Deleted);
+            if let Some(object) = one.object.as_mut().filter(|_| written) {
+                object.set_resource_version(Some(done.revision.get()));
+            }
+        }
+        for key in applied.iter().filter(|a| matches!(a.verdict, Verdict::Deleted)).map(|a| &a.key) {
+            if key.resource != "namespaces" || !key.group.is_empty() {
+                self.settle_namespace(key).await;
+            } else if let Err(error) = self.empty_namespace(&key.name).await {
+                tracing::warn!(namespace = %key.name, %error, "a namespace that is being deleted could not be emptied");
+            }
+        }
+        AppliedSet { objects: applied, revision: done.revision, changed: done.changed, generation: done.generation }
+    }
+
+    /// The last declared form of an object.
+    pub(crate) fn applied_record(&self, key: &Key) -> Result<Option<Record>, RegistryError> {
+        self.entry(key)?.map(|entry| Record::decode(&entry)).transpose()
+    }
+}
+
+/// The last declared form of an object, kept under [`crate::APPLIED_PREFIX`] as long as the object is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The declaring file; absent for `reddwarfctl apply`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    /// As declared.
+    pub(crate) object: Object,
+}
+
+impl Record {
+    fn decode(entry: &Entry) -> Result<Self, RegistryError> {
+        serde_json::from_slice(&entry.value)
+            .map_err(|e| RegistryError::Damaged { key: entry.key.to_string(), why: e.to_string() })
+    }
+}
+
+/// One attempt: the transaction being put together and the verdicts so far.
+struct Work<'a> {
+    registry: &'a Registry,
+    author: &'a Author,
+    options: &'a ApplyOptions,
+    transaction: Transaction,
+    applied: Vec<Applied>,
+    homes: BTreeMap<String, Home>,
+}
+
+/// What one declaration comes to, apart from its verdict's bookkeeping.
+struct Outcome {
+    verdict: Verdict,
+    object: Option<Object>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Work<'a> {
+    fn new(registry: &'a Registry, author: &'a Author, options: &'a ApplyOptions) -> Self {
+        let mut transaction = transaction(author, &options.message);
+        transaction.generation = options.generation.clone();
+        Self { registry, author, options, transaction, applied: Vec::new(), homes: BTreeMap::new() }
+    }
+
+    /// Works out every declared object. Namespaces come first, so that objects find those of their own set; the
+    /// verdicts keep the order given.
+    fn declare(&mut self, set: &[Declared]) -> Result<(), RegistryError> {
+        let mut seen = BTreeSet::new();
+        let is_namespace = |d: &Declared| d.object.kind() == "Namespace" && d.object.api_version() == "v1";
+        let mut order: Vec<usize> = (0..set.len()).collect();
+        order.sort_by_key(|i| !is_namespace(&set[*i]));
+        let mut verdicts: Vec<Option<Applied>> = set.iter().map(|_| None).collect();
+        for index in order {
+            let declared = &set[index];
+            let (key, outcome) = match known(&declared.object) {
+                Ok(kind) => {
+                    let key = declared.object.key(kind);
+                    let fresh = seen.insert(key.clone());
+                    let outcome = if fresh {
+                        self.one(kind, &key, declared)
+                    } else {
+                        Err(RegistryError::AlreadyExists(key.clone()))
+                    };
+                    (key, outcome)
+                }
+                Err(e) => (unknown_key(&declared.object), Err(e)),
+            };
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(e @ (RegistryError::Store(_) | RegistryError::Damaged { .. })) => return Err(e),
+                Err(e) => {
+                    let live = self.registry.find(&key).ok().flatten();
+                    Outcome { verdict: Verdict::Refused(e), object: live, warnings: Vec::new() }
+                }
+            };
+            let Outcome { verdict, object, warnings } = outcome;
+            let source = declared.source.clone();
+            verdicts[index] = Some(Applied { key, source, verdict, object, warnings });
+        }
+        self.applied.extend(verdicts.into_iter().flatten());
+        Ok(())
+    }
+
+    fn one(&mut self, kind: &'static Kind, key: &ObjectKey, declared: &Declared) -> Result<Outcome, RegistryError> {
+        if key.name.is_empty() {
+            let error = FieldError::required(&FieldPath::of("metadata.name"), "name is required to apply an object");
+            return Err(invalid(kind, &declared.object, vec![error]));
+        }
+        let at = store_key(key)?;
+        match self.registry.entry(&at)? {
+            None => self.create(kind, key, at, declared),
+            Some(entry) => {
+                let old = decode(&entry)?;
+                if old.deletion_timestamp().is_some() {
+                    return Ok(Outcome { verdict: Verdict::Pending, object: Some(old), warnings: Vec::new() });
+                }
+                self.update(kind, key, &entry, &old, declared)
+            }
+        }
+    }
+
+    fn create(
+        &mut self,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        at: Key,
+        declared: &Declared,
+    ) -> Result<Outcome, RegistryError> {
+        let source = declared.source.as_deref();
+        let uid = Uuid::new_v4().to_string();
+        let new = admit::create(self.author, kind, declared.object.clone(), source, &uid, self.registry.now())?;
+        let home = match &key.namespace {
+            None => Home::Cluster,
+            Some(namespace) => self.home(namespace)?,
+        };
+        if let Home::Closing { .. } = home {
+            return Ok(Outcome { verdict: Verdict::Pending, object: None, warnings: Vec::new() });
+        }
+        self.hold(home.open(key)?);
+        if kind.is_core("Namespace") {
+            self.homes.insert(key.name.clone(), Home::Cluster);
+        }
+        self.transaction.expect.push((at.clone(), Expect::Absent));
+        self.transaction.writes.push((at, Write::Put(encode(&new))));
+        self.remember(key, None, declared)?;
+        let warnings = warnings(kind, &new);
+        Ok(Outcome { verdict: Verdict::Created, object: Some(new), warnings })
+    }
+
+    fn update(
+        &mut self,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        entry: &Entry,
+        old: &Object,
+        declared: &Declared,
+    ) -> Result<Outcome, RegistryError> {
+        let record = self.registry.applied_record(&applied_key(key)?)?;
+        let last = record.as_ref().map(|r| &r.object);
+        let wanted = without_server_fields(kind, &declared.object);
+        let merged = match declared.source {
+            Some(_) => wholly(kind, old, last, &wanted),
+            None => three_way(old, last, &wanted),
+        };
+        let source = declared.source.as_deref();
+        let new = admit::update(self.author, kind, old, merged, source, last)?;
+        let warnings = warnings(kind, &new);
+        if new == *old {
+            // Another declaration of the same object: remembered, but no version of the object.
+            if record.is_none_or(|r| r.source != declared.source || r.object != wanted) {
+                self.remember(key, Some(old), declared)?;
+            }
+            Counting::add(&self.registry.inner.counting.unchanged);
+            return Ok(Outcome { verdict: Verdict::Unchanged, object: Some(new), warnings });
+        }
+        self.transaction.expect.push((entry.key.clone(), Expect::AtRevision(entry.modified)));
+        self.transaction.writes.push((entry.key.clone(), Write::Put(encode(&new))));
+        self.remember(key, Some(old), declared)?;
+        Ok(Outcome { verdict: Verdict::Configured(diff(kind, old, &new)), object: Some(new), warnings })
+    }
+
+    /// Deletes what files declared before and the set does not name any more.
+    fn prune(&mut self, set: &[Declared]) -> Result<(), RegistryError> {
+        let (Author::File(_), PruneScope::FileOwned { keep_sources }) = (self.author, &self.options.prune) else {
+            return Ok(());
+        };
+        let named: BTreeSet<Key> =
+            set.iter().filter_map(|d| applied_key(&d.object.key(d.object.known_kind()?)).ok()).collect();
+        let page = self.registry.page(APPLIED_PREFIX, &ListOptions::default())?;
+        let mut gone = Vec::new();
+        for entry in page.entries.iter().filter(|e| !named.contains(&e.key)) {
+            let record = Record::decode(entry)?;
+            if let Some(source) = record.source.filter(|s| !keep_sources.contains(s))
+                && let Some(kind) = record.object.known_kind()
+            {
+                gone.push((kind, record.object.key(kind), source));
+            }
+        }
+        for (kind, key, source) in &gone {
+            if let Some((verdict, object)) = self.prune_one(kind, key, source)? {
+                let (key, source) = (key.clone(), Some(source.clone()));
+                self.applied.push(Applied { key, source, verdict, object, warnings: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+
+    fn prune_one(
+        &mut self,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        source: &str,
+    ) -> Result<Option<(Verdict, Option<Object>)>, RegistryError> {
+        let at = store_key(key)?;
+        let Some(entry) = self.registry.entry(&at)? else {
+            self.transaction.writes.push((applied_key(key)?, Write::Delete));
+            return Ok(None);
+        };
+        let old = decode(&entry)?;
+        if source_of(&old) != Some(source) {
+            return Ok(None);
+        }
+        let new = if !kind.is_core("Namespace") {
+            match removal(kind, &old, None, self.registry.now()) {
+                Removal::Nothing => return Ok(None),
+                Removal::Now => None,
+                Removal::Mark(new) => Some(*new),
+            }
+        } else if BUILT_IN.contains(&key.name.as_str()) {
+            return self.disown(key, &entry, old).map(Some);
+        } else if let Some(text) = self.still_needed(&key.name)? {
+            let refused = RegistryError::Forbidden { key: key.clone(), message: text };
+            return Ok(Some((Verdict::Refused(refused), Some(old))));
+        } else if old.deletion_timestamp().is_some() {
+            return Ok(None);
+        } else {
+            Some(closing(&old, self.registry.now()))
+        };
+        self.transaction.expect.push((at.clone(), Expect::AtRevision(entry.modified)));
+        match &new {
+            Some(new) => self.transaction.writes.push((at, Write::Put(encode(new)))),
+            None => {
+                self.transaction.writes.push((at, Write::Delete));
+                self.transaction.writes.push((applied_key(key)?, Write::Delete));
+            }
+        }
+        Ok(Some((Verdict::Deleted, Some(new.unwrap_or(old)))))
+    }
+
+    /// A namespace that is always there is not deleted with its file, it only ceases to be the file's.
+    fn disown(
+        &mut self,
+        key: &ObjectKey,
+        entry: &Entry,
+        old: Object,
+    ) -> Result<(Verdict, Option<Object>), RegistryError> {
+        let mut new = old.clone();
+        new.remove_annotation(SOURCE_ANNOTATION);
+        self.transaction.expect.push((entry.key.clone(), Expect::AtRevision(entry.modified)));
+        self.transaction.writes.push((entry.key.clone(), Write::Put(encode(&new))));
+        self.transaction.writes.push((applied_key(key)?, Write::Delete));
+        let changes = match old.known_kind() {
+            Some(kind) => diff(kind, &old, &new),
+            None => Vec::new(),
+        };
+        Ok((Verdict::Configured(changes), Some(new)))
+    }
+
+    /// Why a namespace whose file is gone stays: files still declare something in it.
+    fn still_needed(&self, namespace: &str) -> Result<Option<String>, RegistryError> {
+        let in_set = self.applied.iter().find(|a| {
+            a.key.namespace.as_deref() == Some(namespace)
+                && !matches!(a.verdict, Verdict::Deleted | Verdict::Refused(_))
+        });
+        if let Some(Applied { key, source, .. }) = in_set {
+            let by = source.as_deref().unwrap_or("an API client");
+            return Ok(Some(format!("no file declares it any more, but {by} still declares {key} in it")));
+        }
+        let PruneScope::FileOwned { keep_sources } = &self.options.prune else { return Ok(None) };
+        let kept = self.registry.declared_in(namespace)?.into_iter().find(|(_, source)| keep_sources.contains(source));
+        Ok(kept.map(|(key, by)| format!("no file declares it any more, but {by} still declares {key} in it")))
+    }
+
+    fn home(&mut self, namespace: &str) -> Result<Home, RegistryError> {
+        if let Some(home) = self.homes.get(namespace) {
+            return Ok(home.clone());
+        }
+        let home = self.registry.namespace_home(namespace)?;
+        self.homes.insert(namespace.to_owned(), home.clone());
+        Ok(home)
+    }
+
+    /// Holds a namespace for the transaction, once, unless the transaction writes it itself.
+    fn hold(&mut self, home: Home) {
+        if let Home::Open { key, revision } = home
+            && !self.transaction.expect.iter().any(|(held, _)| *held == key)
+        {
+            self.transaction.expect.push((key, Expect::AtRevision(revision)));
+        }
+    }
+
+    /// Keeps the declared form as the base of the next merge. What a file declared is not replaced by what an API client
+    /// adds to it.
+    fn remember(&mut self, key: &ObjectKey, old: Option<&Object>, declared: &Declared) -> Result<(), RegistryError> {
+        let Some(kind) = declared.object.known_kind() else { return Ok(()) };
+        if declared.source.is_none() && old.and_then(source_of).is_some() {
+            return Ok(());
+        }
+        let record = Record { source: declared.source.clone(), object: without_server_fields(kind, &declared.object) };
+        let text = serde_json::to_vec(&record).map_err(|e| RegistryError::BadRequest(e.to_string()))?;
+        self.transaction.writes.push((applied_key(key)?, Write::Put(text.into())));
+        Ok(())
+    }
+}
+
+/// The declaration without what is not its business: status and what the server writes into metadata.
+fn without_server_fields(kind: &Kind, declared: &Object) -> Object {
+    let mut wanted = declared.clone();
+    if kind.has_status() {
+        wanted.set_status(None);
+    }
+    for field in admit::SERVER_METADATA {
+        wanted.remove(&format!("/metadata/{field}"));
+    }
+    wanted
+}
+
+/// A key for the verdict on an object of a kind that we do not know.
+fn unknown_key(object: &Object) -> ObjectKey {
+    let group = object.api_version().split_once('/').map_or("", |(group, _)| group);
+    ObjectKey {
+        group: group.to_owned(),
+        resource: object.kind().to_ascii_lowercase(),
+        namespace: object.namespace().map(str::to_owned),
+        name: object.name().to_owned(),
     }
 }

@@ -1,7 +1,19 @@
 //! Deleting: preconditions, grace for pods, finalizers, ownership.
 
+use crate::admit::{decode, encode};
+use crate::counters::Counting;
+use crate::key::{kind_of, store_key};
+use crate::namespace::closing;
+use crate::ownership::check_delete;
+use crate::write::{ATTEMPTS, transaction};
 use crate::{Author, ListQuery, Registry, RegistryError};
-use reddwarf_objects::{Object, ObjectKey};
+use chrono::{DateTime, TimeDelta, Utc};
+use reddwarf_objects::{Kind, Object, ObjectKey};
+use reddwarf_store::CommitError;
+use serde_json::Value;
+
+/// Seconds of grace for a pod that does not say (`terminationGracePeriodSeconds`).
+const DEFAULT_GRACE: i64 = 30;
 
 /// How to delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +54,80 @@ impl Deleted {
     }
 }
 
+/// What deleting an object comes to.
+#[derive(Clone, Debug)]
+pub(crate) enum Removal {
+    /// It goes at once.
+    Now,
+    /// It is marked, or marked anew with a shorter grace.
+    Mark(Box<Object>),
+    /// It is marked already.
+    Nothing,
+}
+
+/// Decides how an object goes: a pod on a node with grace waits for the node, finalizers wait for their owners, anything
+/// else goes at once. Pure.
+pub(crate) fn removal(kind: &Kind, old: &Object, grace: Option<i64>, now: DateTime<Utc>) -> Removal {
+    let on_node = kind.is_core("Pod") && old.get_str("/spec/nodeName").is_some_and(|node| !node.is_empty());
+    let own = || old.get("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE);
+    let grace = if on_node { grace.unwrap_or_else(own).max(0) } else { 0 };
+    if grace == 0 && old.finalizers().is_empty() {
+        return Removal::Now;
+    }
+    match old.deletion_timestamp() {
+        None => Removal::Mark(Box::new(marked(old, now, Some(grace)))),
+        Some(_) if grace < old.deletion_grace_period_seconds().unwrap_or(0) => {
+            let mut new = old.clone();
+            new.set_deletion(now + TimeDelta::seconds(grace), Some(grace));
+            Removal::Mark(Box::new(new))
+        }
+        Some(_) => Removal::Nothing,
+    }
+}
+
+/// The object marked for deletion. As in Kubernetes the timestamp is when the grace ends, and the mark counts as a
+/// change of the spec.
+pub(crate) fn marked(old: &Object, now: DateTime<Utc>, grace: Option<i64>) -> Object {
+    let mut new = old.clone();
+    new.set_deletion(now + TimeDelta::seconds(grace.unwrap_or(0)), grace);
+    if let Some(generation) = old.generation().filter(|g| *g > 0) {
+        new.set_generation(generation.saturating_add(1));
+    }
+    new
+}
+
+/// Does a marked object go with this write? Namespaces wait until they are empty, see `namespace.rs`.
+pub(crate) fn goes_now(kind: &Kind, object: &Object) -> bool {
+    object.deletion_timestamp().is_some()
+        && object.finalizers().is_empty()
+        && object.deletion_grace_period_seconds().unwrap_or(0) == 0
+        && !kind.is_core("Namespace")
+}
+
+fn check_preconditions(kind: &Kind, old: &Object, wanted: &Preconditions) -> Result<(), RegistryError> {
+    let refuse = |message: String| {
+        Err(RegistryError::Precondition {
+            kind: kind.kind.to_owned(),
+            group: kind.group.to_owned(),
+            name: old.name().to_owned(),
+            message,
+        })
+    };
+    let uid = old.uid().unwrap_or_default();
+    if let Some(wanted) = wanted.uid.as_deref().filter(|wanted| *wanted != uid) {
+        return refuse(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        ));
+    }
+    let version = old.resource_version().unwrap_or_default().to_string();
+    if let Some(wanted) = wanted.resource_version.as_deref().filter(|wanted| *wanted != version) {
+        return refuse(format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
+        ));
+    }
+    Ok(())
+}
+
 impl Registry {
     /// Deletes an object, or starts to: a pod on a node is marked and goes through [`Registry::finish_delete`], an object with
     /// finalizers when they are removed, a namespace when its contents are gone.
@@ -54,11 +140,69 @@ impl Registry {
         key: &ObjectKey,
         options: &DeleteOptions,
     ) -> Result<Deleted, RegistryError> {
-        let _ = (author, key, options);
-        Err(RegistryError::BadRequest("skeleton".into()))
+        let deleted = self.delete_one(author, key, options).await?;
+        let namespace = key.group.is_empty() && key.resource == "namespaces";
+        if !namespace || options.dry_run {
+            return Ok(deleted);
+        }
+        self.empty_namespace(&key.name).await?;
+        match self.find(key)? {
+            Some(object) => Ok(Deleted::Marked(object)),
+            None => Ok(Deleted::Gone(deleted.object().clone())),
+        }
     }
 
-    /// Deletes all objects that a query matches; those owned by files are refused as a whole, before anything is deleted.
+    /// The same without going into a namespace.
+    pub(crate) async fn delete_one(
+        &self,
+        author: &Author,
+        key: &ObjectKey,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, RegistryError> {
+        let kind = kind_of(key)?;
+        let at = store_key(key)?;
+        for _ in 0..ATTEMPTS {
+            let entry = self.entry(&at)?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
+            let old = decode(&entry)?;
+            check_preconditions(kind, &old, &options.preconditions)?;
+            check_delete(author, kind, &old)?;
+            let removal = if kind.is_core("Namespace") {
+                self.check_namespace_delete(author, key)?;
+                if old.deletion_timestamp().is_some() {
+                    Removal::Nothing
+                } else {
+                    Removal::Mark(Box::new(closing(&old, self.now())))
+                }
+            } else {
+                removal(kind, &old, options.grace_period_seconds, self.now())
+            };
+            let (transaction, mut result) = match removal {
+                Removal::Nothing => return Ok(Deleted::Marked(old)),
+                Removal::Now => (self.removal(author, key, entry.modified)?, Deleted::Gone(old)),
+                Removal::Mark(new) => {
+                    let write = transaction(author, &format!("delete {key}"));
+                    (write.replace(at.clone(), entry.modified, encode(&new)), Deleted::Marked(*new))
+                }
+            };
+            if options.dry_run {
+                return Ok(result);
+            }
+            match self.commit(transaction).await {
+                Ok(done) => {
+                    match &mut result {
+                        Deleted::Marked(object) => object.set_resource_version(Some(done.revision.get())),
+                        Deleted::Gone(_) => self.settle_namespace(key).await,
+                    }
+                    return Ok(result);
+                }
+                Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
+                Err(e) => return Err(RegistryError::Commit(e)),
+            }
+        }
+        Err(RegistryError::Contended { key: key.clone(), attempts: ATTEMPTS })
+    }
+
+    /// Deletes all objects that a query matches; when a file owns one of them, all are refused before any is deleted.
     ///
     /// # Errors
     /// As [`Registry::delete`].
@@ -68,8 +212,19 @@ impl Registry {
         query: &ListQuery,
         options: &DeleteOptions,
     ) -> Result<Vec<Deleted>, RegistryError> {
-        let _ = (author, query, options);
-        Err(RegistryError::BadRequest("skeleton".into()))
+        let list = self.list(query)?;
+        for object in &list.items {
+            check_delete(author, query.kind, object)?;
+        }
+        let mut deleted = Vec::with_capacity(list.items.len());
+        for object in &list.items {
+            match self.delete(author, &object.key(query.kind), options).await {
+                Ok(done) => deleted.push(done),
+                Err(RegistryError::NotFound(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(deleted)
     }
 
     /// The node's last word: nothing of this pod is left on the host. Removes the marked object with this uid (with
@@ -78,7 +233,35 @@ impl Registry {
     /// # Errors
     /// When the store can't be written.
     pub async fn finish_delete(&self, key: &ObjectKey, uid: &str) -> Result<bool, RegistryError> {
-        let _ = (key, uid);
-        Ok(false)
+        let author = Author::System("node");
+        let at = store_key(key)?;
+        for _ in 0..ATTEMPTS {
+            let Some(entry) = self.entry(&at)? else { return Ok(false) };
+            let old = decode(&entry)?;
+            if old.uid() != Some(uid) || old.deletion_timestamp().is_none() {
+                return Ok(false);
+            }
+            let gone = old.finalizers().is_empty();
+            let transaction = if gone {
+                self.removal(&author, key, entry.modified)?
+            } else if old.deletion_grace_period_seconds() == Some(0) {
+                return Ok(false);
+            } else {
+                let mut new = old.clone();
+                new.set("/metadata/deletionGracePeriodSeconds", 0);
+                transaction(&author, &format!("stopped {key}")).replace(at.clone(), entry.modified, encode(&new))
+            };
+            match self.commit(transaction).await {
+                Ok(_) => {
+                    if gone {
+                        self.settle_namespace(key).await;
+                    }
+                    return Ok(true);
+                }
+                Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
+                Err(e) => return Err(RegistryError::Commit(e)),
+            }
+        }
+        Err(RegistryError::Contended { key: key.clone(), attempts: ATTEMPTS })
     }
 }

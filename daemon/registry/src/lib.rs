@@ -18,6 +18,7 @@
 //! | lists, continue tokens, watches | `list.rs`, `watch.rs` |
 //! | Events | `event.rs` |
 
+mod admit;
 mod apply;
 mod author;
 mod counters;
@@ -26,6 +27,9 @@ mod error;
 mod event;
 mod key;
 mod list;
+mod merge;
+mod namespace;
+mod ownership;
 mod registry;
 mod watch;
 mod write;
@@ -38,6 +42,7 @@ pub use error::RegistryError;
 pub use event::{EventTarget, EventType};
 pub use key::{APPLIED_PREFIX, OBJECT_PREFIX, applied_key, kind_of, kind_prefix, object_key, store_key};
 pub use list::{Continue, ListQuery, ObjectList};
+pub use ownership::source_of;
 pub use registry::{Clock, Registry};
 pub use watch::{ObjectWatch, WatchError, WatchEvent, WatchEventType};
 pub use write::{WriteOptions, Written};

@@ -1,9 +1,17 @@
 //! Reading one object, and lists over one consistent snapshot.
 
+use crate::admit::decode;
+use crate::counters::Counting;
+use crate::key::{kind_prefix, store_key};
 use crate::{Registry, RegistryError};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
 use reddwarf_objects::{Kind, Object, ObjectKey};
-use reddwarf_store::Revision;
+use reddwarf_store::{Entry, Key, ListOptions, Page, Revision, StoreError};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// What to list or watch.
 #[derive(Clone, Debug)]
@@ -66,6 +74,8 @@ pub struct Continue {
     pub revision: Revision,
     /// Store key of the last object delivered, relative to the list's prefix.
     pub start: String,
+    /// Objects after it in the snapshot, when known.
+    pub remaining: Option<u64>,
 }
 
 impl Registry {
@@ -82,8 +92,23 @@ impl Registry {
     /// # Errors
     /// When the store can't be read.
     pub fn find(&self, key: &ObjectKey) -> Result<Option<Object>, RegistryError> {
-        let _ = key;
-        Ok(None)
+        self.entry(&store_key(key)?)?.as_ref().map(decode).transpose()
+    }
+
+    /// A key of the store, counted.
+    pub(crate) fn entry(&self, key: &Key) -> Result<Option<Entry>, RegistryError> {
+        Counting::add(&self.inner.counting.gets);
+        Ok(self.inner.store.get(key)?)
+    }
+
+    /// A page of the store, counted.
+    pub(crate) fn page(&self, prefix: &str, options: &ListOptions) -> Result<Page, RegistryError> {
+        Counting::add(&self.inner.counting.lists);
+        self.inner.store.list(prefix, options).map_err(|e| match e {
+            StoreError::Compacted { asked, floor } => RegistryError::Expired { asked, oldest: floor },
+            StoreError::Future { asked, current } => RegistryError::TooLarge { asked, current },
+            other => RegistryError::Store(other),
+        })
     }
 
     /// Objects of a kind.
@@ -91,7 +116,101 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Expired`] when the snapshot is compacted, [`RegistryError::TooLarge`] for a future one.
     pub fn list(&self, query: &ListQuery) -> Result<ObjectList, RegistryError> {
-        let _ = query;
-        Ok(ObjectList { items: Vec::new(), revision: self.revision(), next: None, remaining: None })
+        let prefix = query.prefix();
+        let start = query.after.as_ref().map(|c| Key::new(format!("{prefix}{}", c.start)));
+        let mut after = start.transpose().map_err(bad_token)?;
+        let mut at = query.after.as_ref().map(|c| c.revision).or(query.at);
+        let want = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let mut items = Vec::new();
+        loop {
+            let page = self.page(&prefix, &ListOptions { at, limit: Some(PAGE.min(want)), after: after.clone() })?;
+            at = Some(page.revision);
+            for (index, entry) in page.entries.iter().enumerate() {
+                let object = decode(entry)?;
+                if !query.matches(&object) {
+                    continue;
+                }
+                items.push(object);
+                let more = page.more || index + 1 < page.entries.len();
+                if items.len() == want && more {
+                    let remaining = self.remaining(query, &prefix, page.revision, items.len());
+                    let start = entry.key.as_str().strip_prefix(&prefix).unwrap_or_default().to_owned();
+                    let next = Some(Continue { revision: page.revision, start, remaining });
+                    return Ok(ObjectList { items, revision: page.revision, next, remaining });
+                }
+            }
+            after = page.entries.last().map(|e| e.key.clone());
+            if !page.more || after.is_none() {
+                return Ok(ObjectList { items, revision: page.revision, next: None, remaining: None });
+            }
+        }
+    }
+
+    /// How many objects follow this page. Selectors make that unknown, as in the reference; later pages know it from
+    /// their token, so that paging does not count again and again.
+    fn remaining(&self, query: &ListQuery, prefix: &str, at: Revision, delivered: usize) -> Option<u64> {
+        if !query.labels.is_empty() || !query.fields.is_empty() {
+            return None;
+        }
+        let before = match &query.after {
+            Some(token) => token.remaining?,
+            None => {
+                let count = self.inner.store.count(prefix).ok()?;
+                (self.revision() == at).then_some(count)?
+            }
+        };
+        before.checked_sub(delivered as u64)
     }
 }
+
+impl ListQuery {
+    /// Prefix of the keys in question.
+    pub(crate) fn prefix(&self) -> String {
+        kind_prefix(self.kind, self.namespace.as_deref().filter(|_| self.kind.namespaced))
+    }
+
+    /// Do the selectors want this object?
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.labels.matches(object) && self.fields.matches(object)
+    }
+}
+
+/// The token as JSON inside base64url, as kube-apiserver's (`{"v":"meta.k8s.io/v1","rv":7227,"start":"..."}`).
+#[derive(Serialize, Deserialize)]
+struct Token {
+    v: String,
+    rv: u64,
+    start: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<u64>,
+}
+
+impl fmt::Display for Continue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rv, start, left) = (self.revision.get(), self.start.clone(), self.remaining);
+        let token = Token { v: TOKEN_VERSION.to_owned(), rv, start, left };
+        let json = serde_json::to_vec(&token).map_err(|_| fmt::Error)?;
+        f.write_str(&URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+impl FromStr for Continue {
+    type Err = RegistryError;
+
+    fn from_str(text: &str) -> Result<Self, RegistryError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(bad_token)?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(bad_token)?;
+        if token.v != TOKEN_VERSION || token.rv == 0 || token.start.is_empty() || token.start.contains("..") {
+            return Err(bad_token("it is not one of ours"));
+        }
+        Ok(Self { revision: Revision(token.rv), start: token.start, remaining: token.left })
+    }
+}
+
+fn bad_token(why: impl fmt::Display) -> RegistryError {
+    RegistryError::BadRequest(format!("invalid continue token: continue key is not valid: {why}"))
+}
+
+/// Objects read from the store at a time, so that a list never holds more raw entries than this.
+const PAGE: usize = 500;
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";

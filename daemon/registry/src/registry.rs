@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use reddwarf_store::{Revision, Store};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Where wall-clock times in objects come from.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -20,12 +21,14 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) counting: Counting,
+    /// Events recorded since the start, to purge old ones from time to time.
+    pub(crate) events: AtomicU64,
 }
 
 impl Registry {
     /// Over an open store. Call [`Registry::bootstrap`] before serving.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { inner: Arc::new(Inner { store, clock, counting: Counting::default() }) }
+        Self { inner: Arc::new(Inner { store, clock, counting: Counting::default(), events: AtomicU64::new(0) }) }
     }
 
     /// [`Registry::new`] and [`Registry::bootstrap`].
@@ -56,15 +59,6 @@ impl Registry {
     /// Store operations so far.
     pub fn counters(&self) -> Counters {
         self.inner.counting.read()
-    }
-
-    /// Makes the namespaces `default` and `kube-system` if they are missing and goes on with namespace deletions that
-    /// a crash interrupted.
-    ///
-    /// # Errors
-    /// When the store can't be read or written.
-    pub async fn bootstrap(&self) -> Result<(), RegistryError> {
-        Ok(())
     }
 }
 
