@@ -2,10 +2,9 @@
 
 use crate::diagnostic::{Diagnostic, codes};
 use crate::document::{Document, Origin, Place};
-use crate::source::At;
 use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, kinds, names, schema};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An object that a file declares: valid, in a namespace and defaulted.
@@ -303,9 +302,4 @@ fn words(reason: FieldReason) -> (&'static str, &'static str, &'static str) {
         }
         FieldReason::TooLong | FieldReason::TooMany => (codes::TOO_LONG, "it exceeds a limit of {kind}", "shorten it"),
     }
-}
-
-/// The files that have an error among `diagnostics`.
-pub(crate) fn files_with_errors(diagnostics: &[Diagnostic]) -> BTreeSet<&str> {
-    diagnostics.iter().filter(|d| d.is_error()).map(|d| d.file.as_str()).collect()
 }

@@ -133,14 +133,6 @@ pub fn parse_file(name: &str, bytes: &[u8], limits: &Limits) -> (Vec<Document>, 
         Ok(source) => Arc::new(source),
         Err(diagnostic) => return (Vec::new(), vec![*diagnostic]),
     };
-    if source.text.trim().is_empty() {
-        return refuse(
-            codes::EMPTY_FILE,
-            "the file is empty".into(),
-            "that looks like a file that was cut short, so what it declared stays as it is",
-            "write it again, delete it to delete what it declared, or make it a symlink to /dev/null to mask lower layers",
-        );
-    }
     parse_source(&source, format, limits)
 }
 
@@ -155,7 +147,19 @@ pub(crate) fn too_large(name: &str, bytes: u64, limits: &Limits) -> Diagnostic {
     )
 }
 
-fn parse_source(source: &Arc<Source>, format: Format, limits: &Limits) -> (Vec<Document>, Vec<Diagnostic>) {
+/// Parses a text.
+pub(crate) fn parse_source(source: &Arc<Source>, format: Format, limits: &Limits) -> (Vec<Document>, Vec<Diagnostic>) {
+    if source.text.trim().is_empty() {
+        let empty = Diagnostic::file(
+            Severity::Error,
+            codes::EMPTY_FILE,
+            &*source.name,
+            "the file is empty",
+            "that looks like a file that was cut short, so what it declared stays as it is",
+            "write it again, delete it to delete what it declared, or make it a symlink to /dev/null to mask lower layers",
+        );
+        return (Vec::new(), vec![empty]);
+    }
     // The parsers are ours or well tested, but what they read is anybody's: a fault in one of them costs a file,
     // never the daemon.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
@@ -193,7 +197,7 @@ fn parse_source(source: &Arc<Source>, format: Format, limits: &Limits) -> (Vec<D
 }
 
 /// Bytes to text: UTF-8 without NUL, a byte order mark taken off.
-fn text_of(name: &str, bytes: &[u8]) -> Result<Source, Box<Diagnostic>> {
+pub(crate) fn text_of(name: &str, bytes: &[u8]) -> Result<Source, Box<Diagnostic>> {
     let source = |text: &str| Source { name: name.into(), text: text.strip_prefix('\u{FEFF}').unwrap_or(text).into() };
     let refuse = |code, valid: &[u8], what: String, why: &str, help: &str| {
         let text = String::from_utf8_lossy(valid);

@@ -64,7 +64,7 @@ codes! {
     LAYER_LOST = "RD0013", "a manifest directory vanished or can't be listed";
     DROP_IN_WITHOUT_BASE = "RD0014", "a drop-in changes a file or an object that is not there";
     CHANGED_WHILE_READ = "RD0015", "a file changed while it was read";
-    LAYER_IS_SYMLINK = "RD0016", "a manifest directory is not a directory";
+    LAYER_NOT_A_DIRECTORY = "RD0016", "a manifest directory is not a directory";
     // Bytes and text.
     NOT_UTF8 = "RD0020", "a file is not UTF-8";
     NUL_BYTE = "RD0021", "a file holds a NUL byte";
