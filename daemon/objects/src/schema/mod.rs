@@ -1,9 +1,11 @@
 //! The structure of every kind, from the compact table `schema/types.txt`.
 
 mod check;
+mod normalise;
 mod table;
 
 pub use check::{check, prune_unknown};
+pub use normalise::normalise;
 pub use table::{Field, FieldType, ListKind, Patch, Type, types};
 
 use crate::kind::Kind;
