@@ -1,5 +1,7 @@
 //! The image store. `LinuxHost::images_in_use` names the images that must stay.
 
+pub(crate) mod store;
+
 use crate::host::{LinuxHost, unwritten};
 use async_trait::async_trait;
 use reddwarf_host::{Change, HostResult, ImageInfo, ImageStore};
