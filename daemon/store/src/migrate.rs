@@ -47,3 +47,63 @@ pub(crate) fn migrate(path: &Path, found: u64, steps: &[Migration], options: &St
     tracing::info!(path = %path.display(), from = found, to = FORMAT, kept = %aside.display(), "store migrated");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::open_with;
+    use crate::tables::OBJECTS;
+    use redb::{Database, ReadableDatabase};
+    use std::sync::Arc;
+
+    fn options() -> StoreOptions {
+        StoreOptions::new(Arc::new(|| chrono::DateTime::UNIX_EPOCH))
+    }
+
+    /// A file of an imagined format 0, whose values had no header.
+    fn format_zero(path: &Path) {
+        let database = Database::create(path).unwrap();
+        let txn = database.begin_write().unwrap();
+        txn.open_table(META).unwrap().insert(meta::FORMAT, 0).unwrap();
+        txn.open_table(OBJECTS).unwrap().insert("a", b"old".as_slice()).unwrap();
+        txn.commit().unwrap();
+    }
+
+    const STEPS: &[Migration] = &[Migration {
+        from: 0,
+        run: |txn| {
+            let mut objects = txn.open_table(OBJECTS).map_err(StoreError::db("migrate"))?;
+            let header = crate::tables::Header { created: 1, modified: 1, version: 1 };
+            let new = crate::tables::encode_entry(header, b"new");
+            objects.insert("a", new.as_slice()).map_err(StoreError::db("migrate"))?;
+            Ok(())
+        },
+    }];
+
+    #[test]
+    fn an_older_format_is_migrated_and_the_old_file_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        format_zero(&path);
+        let ready = open_with(&path, &options(), STEPS).unwrap();
+        assert_eq!(ready.recovery, None);
+        let txn = ready.database.begin_read().unwrap();
+        let stored = txn.open_table(OBJECTS).unwrap().get("a").unwrap().unwrap().value().to_vec();
+        assert_eq!(crate::tables::entry("a", &stored).unwrap().value.as_ref(), b"new");
+        let kept = Database::open(dir.path().join("s.format-0")).unwrap();
+        let old = kept.begin_read().unwrap().open_table(OBJECTS).unwrap().get("a").unwrap().unwrap().value().to_vec();
+        assert_eq!(old, b"old");
+    }
+
+    #[test]
+    fn a_failed_migration_leaves_the_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        format_zero(&path);
+        let fails = [Migration { from: 0, run: |_| Err(StoreError::Writer("stumbled".to_owned())) }];
+        assert!(open_with(&path, &options(), &fails).is_err());
+        let none = open_with(&path, &options(), &[]).unwrap_err();
+        assert!(none.to_string().ends_with("there is no way from store format 0 to 1"), "{none}");
+        assert!(open_with(&path, &options(), STEPS).is_ok());
+    }
+}

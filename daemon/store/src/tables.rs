@@ -154,3 +154,30 @@ pub(crate) fn prefix_end(prefix: &str) -> Option<String> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_just_behind_it() {
+        assert_eq!(prefix_end("a/").as_deref(), Some("a0"));
+        assert_eq!(prefix_end("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(prefix_end("\u{D7FF}").as_deref(), Some("\u{E000}"));
+        assert_eq!(prefix_end(""), None);
+        assert_eq!(prefix_end("\u{10FFFF}"), None);
+    }
+
+    #[test]
+    fn short_records_are_damage_not_a_panic() {
+        for len in 0..40 {
+            let bytes = vec![1; len];
+            assert_eq!(entry("k", &bytes).is_ok(), len >= 24);
+            assert_eq!(Undo::decode("k", &bytes).is_ok(), len >= 10);
+        }
+        let undo = Undo { op: Op::Delete, parent: 7, previous: Some(b"before") };
+        let encoded = undo.encode();
+        let back = Undo::decode("k", &encoded).unwrap();
+        assert_eq!((back.op, back.parent, back.previous), (Op::Delete, 7, Some(&b"before"[..])));
+    }
+}

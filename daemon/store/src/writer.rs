@@ -140,12 +140,9 @@ impl Writer {
         let epoch = self.shared.epoch();
         let result = catch_unwind(AssertUnwindSafe(|| work(self)))
             .unwrap_or_else(|_| Err(StoreError::Writer("met a defect; the log has the place".to_owned())));
-        match &result {
-            Err(StoreError::Database { .. } | StoreError::Writer(_)) => {
-                // Whether it succeeds or not: the next access finds out.
-                let _ = self.shared.reopen(epoch);
-            }
-            _ => {}
+        if let Err(StoreError::Database { .. } | StoreError::Writer(_)) = &result {
+            // Whether it succeeds or not: the next access finds out.
+            let _ = self.shared.reopen(epoch);
         }
         result
     }

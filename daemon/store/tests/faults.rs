@@ -1,5 +1,5 @@
 //! Disks that are full, broken, or lose power.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod common;
 #[path = "common/disk.rs"]

@@ -1,5 +1,5 @@
 //! Reading and writing: revisions, compare-and-swap, no-ops, lists of a snapshot, history.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Opening what is there: nothing, damage, newer formats, somebody else's lock; backup and restore.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod common;
 
@@ -75,8 +75,7 @@ fn a_damaged_file_is_moved_aside_and_reported() {
 fn one_changed_byte_is_survived_wherever_it_is() {
     let place = Place::new();
     let good = filled(&place, 60);
-    let random = fastrand::Rng::with_seed(7);
-    let mut random = random;
+    let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..60 {
         let place = Place::new();
         let mut bytes = good.clone();

@@ -1,5 +1,5 @@
 //! Watches: replay, live, grouping, falling behind, compaction.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod common;
 
@@ -53,7 +53,7 @@ async fn history_and_the_live_buffer_tell_the_same() {
         let mut t = tx();
         for k in 0..(n % 4) {
             let k = key(&format!("p/{}", (n + k) % 7));
-            t = if (n + k.as_str().len() as u8 + n / 3) % 3 == 0 { t.delete(k) } else { t.put(k, vec![n]) };
+            t = if (n + k.as_str().len() as u8 + n / 3).is_multiple_of(3) { t.delete(k) } else { t.put(k, vec![n]) };
         }
         store.commit(t.put(key("other"), vec![n])).await.unwrap();
     }
