@@ -239,15 +239,16 @@ async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, limit: usize) -> std:
     Ok((bytes.len() <= limit).then_some(bytes))
 }
 
-/// At most 2000 bytes of a message, its beginning and its end.
+/// At most 2000 characters of a message, its beginning and its end.
 fn shorten(text: &str) -> String {
-    const LIMIT: usize = 2000;
-    if text.len() <= LIMIT {
+    const HALF: usize = 1000;
+    let length = text.chars().count();
+    if length <= 2 * HALF {
         return text.to_owned();
     }
-    let head = text.floor_char_boundary(LIMIT / 2);
-    let tail = text.ceil_char_boundary(text.len() - LIMIT / 2);
-    format!("{} [...] {}", &text[..head], &text[tail..])
+    let head: String = text.chars().take(HALF).collect();
+    let tail: String = text.chars().skip(length - HALF).collect();
+    format!("{head} [...] {tail}")
 }
 
 /// Kills the whole group when dropped, unless disarmed.
