@@ -493,3 +493,8 @@ fn hex(bytes: &[u8]) -> Arc<str> {
     }
     text.into()
 }
+
+/// Whether only root and this process' user can change a file.
+pub(crate) fn is_trusted(stat: &nix::sys::stat::FileStat) -> bool {
+    open::distrust(stat).is_none()
+}

@@ -1,0 +1,208 @@
+//! `reddwarfd`'s settings: flags over environment over `reddwarfd.toml` over defaults.
+//!
+//! [`SETTINGS`](table::SETTINGS) is the one table: keys, flags, variables, help and documentation come from it.
+
+mod cli;
+mod given;
+mod resolve;
+pub mod table;
+mod values;
+
+pub use cli::Cli;
+pub use table::{Form, SETTINGS, Setting, markdown};
+
+use crate::diagnostic::Diagnostic;
+use crate::limits::Limits;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The settings file that is read when `--config` and `REDDWARF_CONFIG` name none.
+pub const DEFAULT_FILE: &str = "/etc/reddwarf/reddwarfd.toml";
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// The word for it in flags and files.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+words! {
+    /// Which host is driven.
+    HostKind {
+        /// Containers, cgroups, netlink, nftables.
+        Linux = "linux",
+        /// Zones, ZFS, Crossbow, ipnat.
+        Illumos = "illumos",
+        /// The simulated host.
+        Sim = "sim",
+    }
+}
+
+words! {
+    /// What runs containers on Linux.
+    ContainerRuntime {
+        /// The built-in one.
+        Libcontainer = "libcontainer",
+        /// The `crun` command.
+        Crun = "crun",
+        /// The `runc` command.
+        Runc = "runc",
+    }
+}
+
+words! {
+    /// How log lines look.
+    LogFormat {
+        /// For people and journals.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// Every setting, resolved and checked. [`table::SETTINGS`] says what each means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The file that was read, if one was.
+    pub config_file: Option<PathBuf>,
+    /// Manifest layers, lowest first.
+    pub manifests: Vec<PathBuf>,
+    /// What must survive a reboot.
+    pub state_dir: PathBuf,
+    /// What must not.
+    pub run_dir: PathBuf,
+    /// Container logs, in the kubelet's layout.
+    pub log_dir: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The group that may use the control socket.
+    pub socket_group: String,
+    /// Where the Kubernetes API listens over TCP; off when `None`.
+    pub listen: Option<SocketAddr>,
+    /// Pods' addresses.
+    pub pod_cidr: IpNet,
+    /// Services' addresses.
+    pub service_cidr: IpNet,
+    /// The bridge that pods are linked to.
+    pub bridge: String,
+    /// Which host is driven.
+    pub host: HostKind,
+    /// The Node object's name.
+    pub node_name: String,
+    /// The name server for pods with `dnsPolicy: ClusterFirst`; the host's own when `None`.
+    pub cluster_dns: Option<SocketAddr>,
+    /// The DNS domain of services and pods.
+    pub cluster_domain: String,
+    /// Pods at most.
+    pub max_pods: u32,
+    /// CPU kept from pods, in thousandths of a core.
+    pub system_reserved_cpu_millis: u64,
+    /// Memory kept from pods, in bytes.
+    pub system_reserved_memory_bytes: u64,
+    /// Host directories that pods may mount, themselves and below.
+    pub host_path_allow: Vec<PathBuf>,
+    /// What runs containers on Linux.
+    pub container_runtime: ContainerRuntime,
+    /// Seconds between full passes.
+    pub resync_seconds: u64,
+    /// Milliseconds of quiet awaited after a file change.
+    pub debounce_milliseconds: u64,
+    /// A scan that would delete more than this share of the file-declared objects waits for `--allow-prune`.
+    pub prune_guard_percent: u8,
+    /// Accept manifests of any owner and writable by anybody.
+    pub allow_untrusted_manifests: bool,
+    /// Bounds on manifests.
+    pub limits: Limits,
+    /// A `tracing` filter: a level, or `target=level` pairs.
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// What this host is like, as far as defaults depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The host name.
+    pub host_name: String,
+    /// The host that is driven by default.
+    pub host: HostKind,
+}
+
+impl HostFacts {
+    /// Those of the machine that this runs on.
+    pub fn of_this_machine() -> Self {
+        let host_name = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let host = match std::env::consts::OS {
+            "linux" => HostKind::Linux,
+            "illumos" | "solaris" => HostKind::Illumos,
+            _ => HostKind::Sim,
+        };
+        Self { host_name, host }
+    }
+}
+
+/// Settings that can't be used: every finding, not only the first.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(Diagnostic::one_line).collect::<Vec<_>>().join("\n"))]
+pub struct SettingsError(pub Vec<Diagnostic>);
+
+/// Whether a change takes hold at a reload or only at a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// At SIGHUP.
+    Live,
+    /// At the next start.
+    Restart,
+}
+
+/// A setting whose value differs between two [`Settings`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingChange {
+    /// The key in `reddwarfd.toml`.
+    pub key: &'static str,
+    /// The value before, as shown to users.
+    pub old: String,
+    /// The value after.
+    pub new: String,
+    /// When it takes hold.
+    pub reload: Reload,
+}
+
+impl Settings {
+    /// What differs in `new`, and when each change takes hold.
+    pub fn changes(&self, new: &Self) -> Vec<SettingChange> {
+        let change = |s: &Setting| {
+            let (old, new) = ((s.show)(self), (s.show)(new));
+            (old != new).then_some(SettingChange { key: s.key, old, new, reload: s.reload })
+        };
+        SETTINGS.iter().filter_map(change).collect()
+    }
+
+    /// These settings with those values of `new` that may change while the daemon runs.
+    #[must_use]
+    pub fn with_live_of(&self, new: &Self) -> Self {
+        Self {
+            manifests: new.manifests.clone(),
+            max_pods: new.max_pods,
+            system_reserved_cpu_millis: new.system_reserved_cpu_millis,
+            system_reserved_memory_bytes: new.system_reserved_memory_bytes,
+            host_path_allow: new.host_path_allow.clone(),
+            resync_seconds: new.resync_seconds,
+            debounce_milliseconds: new.debounce_milliseconds,
+            prune_guard_percent: new.prune_guard_percent,
+            allow_untrusted_manifests: new.allow_untrusted_manifests,
+            limits: new.limits,
+            log_level: new.log_level.clone(),
+            ..self.clone()
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The table of settings: file keys, flags, environment names, help and documentation all come from here.
+
+use super::{Reload, Settings};
+
+/// How a value is written in `reddwarfd.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A text in quotes.
+    Text,
+    /// A whole number.
+    Number,
+    /// A text or a number: a Kubernetes quantity.
+    Quantity,
+    /// `true` or `false`; as a flag it takes no value.
+    Boolean,
+    /// A list of texts; as a flag it is repeated, in the environment parted by `:`.
+    List,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The key in `reddwarfd.toml`. The flag is the same with `-`, the variable in capitals behind `REDDWARF_`.
+    pub key: &'static str,
+    /// The flag without its dashes.
+    pub flag: &'static str,
+    /// What help calls the value.
+    pub value_name: &'static str,
+    /// How it is written.
+    pub form: Form,
+    /// The default as shown to users; it may depend on other settings.
+    pub default: &'static str,
+    /// What it does, in a sentence without a full stop.
+    pub help: &'static str,
+    /// When a change takes hold.
+    pub reload: Reload,
+    /// The resolved value as shown to users.
+    pub show: fn(&Settings) -> String,
+}
+
+impl Setting {
+    /// The environment variable.
+    pub fn environment(&self) -> String {
+        format!("REDDWARF_{}", self.key.to_ascii_uppercase())
+    }
+}
+
+/// A setting by its key.
+pub fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.key == key)
+}
+
+fn paths(list: &[std::path::PathBuf]) -> String {
+    list.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(":")
+}
+
+fn optional(value: &Option<impl ToString>) -> String {
+    value.as_ref().map(ToString::to_string).unwrap_or_else(|| "off".to_owned())
+}
+
+macro_rules! settings {
+    ($($key:literal $flag:literal $value_name:literal $form:ident $reload:ident, $default:literal, $help:literal, $show:expr;)*) => {
+        /// Every setting, in the order of the documentation.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            key: $key,
+            flag: $flag,
+            value_name: $value_name,
+            form: Form::$form,
+            default: $default,
+            help: $help,
+            reload: Reload::$reload,
+            show: $show,
+        }),*];
+    };
+}
+
+settings! {
+    "manifests" "manifests" "DIR" List Live, "/usr/lib/reddwarf.d, /etc/reddwarf.d, /run/reddwarf.d",
+        "Manifest directories, lowest layer first: a file masks those of the same name in lower ones", |s| paths(&s.manifests);
+    "state" "state" "DIR" Text Restart, "/var/lib/reddwarf",
+        "What must survive a reboot: database, images, pods' files", |s| s.state_dir.display().to_string();
+    "run" "run" "DIR" Text Restart, "/run/reddwarf",
+        "What must not survive a reboot: the socket, supervisors, pins of namespaces", |s| s.run_dir.display().to_string();
+    "log_dir" "log-dir" "DIR" Text Restart, "/var/log/pods, or STATE/pods-log when `state` is not the default",
+        "Containers' logs, in the kubelet's layout", |s| s.log_dir.display().to_string();
+    "socket" "socket" "PATH" Text Restart, "RUN/reddwarf.sock",
+        "The control socket", |s| s.socket.display().to_string();
+    "socket_group" "socket-group" "GROUP" Text Restart, "reddwarf",
+        "The group that may use the control socket, if there is one of this name", |s| s.socket_group.clone();
+    "listen" "listen" "ADDR:PORT" Text Restart, "off",
+        "Where the Kubernetes API listens over TCP; for now a loopback address, as it has no TLS yet", |s| optional(&s.listen);
+    "host" "host" "KIND" Text Restart, "linux on Linux, illumos on illumos, else sim",
+        "Which host is driven: linux, illumos or sim (a simulated one that runs nothing)", |s| s.host.as_str().to_owned();
+    "node_name" "node-name" "NAME" Text Restart, "the host name in lower case",
+        "The name of the Node object", |s| s.node_name.clone();
+    "pod_cidr" "pod-cidr" "CIDR" Text Restart, "10.88.0.0/16",
+        "Pods' addresses", |s| s.pod_cidr.to_string();
+    "service_cidr" "service-cidr" "CIDR" Text Restart, "10.96.0.0/16",
+        "Services' addresses; may not overlap with `pod_cidr`", |s| s.service_cidr.to_string();
+    "bridge" "bridge" "NAME" Text Restart, "reddwarf0",
+        "The bridge that pods are linked to; made when it is not there", |s| s.bridge.clone();
+    "cluster_dns" "cluster-dns" "ADDR[:PORT]" Text Restart, "off",
+        "The name server for pods with dnsPolicy ClusterFirst; off: the host's own name servers", |s| optional(&s.cluster_dns);
+    "cluster_domain" "cluster-domain" "DOMAIN" Text Restart, "cluster.local",
+        "The DNS domain of services and pods", |s| s.cluster_domain.clone();
+    "container_runtime" "container-runtime" "NAME" Text Restart, "libcontainer",
+        "What runs containers on Linux: libcontainer (built in), crun or runc", |s| s.container_runtime.as_str().to_owned();
+    "max_pods" "max-pods" "N" Number Live, "110",
+        "Pods at most on this host", |s| s.max_pods.to_string();
+    "system_reserved_cpu" "system-reserved-cpu" "QUANTITY" Quantity Live, "0",
+        "CPU that pods can't ask for: the node's allocatable is less by it", |s| format!("{}m", s.system_reserved_cpu_millis);
+    "system_reserved_memory" "system-reserved-memory" "QUANTITY" Quantity Live, "0",
+        "Memory that pods can't ask for", |s| s.system_reserved_memory_bytes.to_string();
+    "host_path_allow" "host-path-allow" "DIR" List Live, "none",
+        "Host directories that pods may mount by hostPath, themselves and what is below", |s| paths(&s.host_path_allow);
+    "resync_seconds" "resync-seconds" "SECONDS" Number Live, "30",
+        "Time between full passes over everything, whatever events came", |s| s.resync_seconds.to_string();
+    "debounce_milliseconds" "debounce-milliseconds" "MS" Number Live, "50",
+        "How long a changed directory must be quiet before it is read", |s| s.debounce_milliseconds.to_string();
+    "prune_guard_percent" "prune-guard-percent" "PERCENT" Number Live, "50",
+        "A change that would delete more than this share of what files declared waits for `reconcile --allow-prune`; 100 never waits", |s| s.prune_guard_percent.to_string();
+    "allow_untrusted_manifests" "allow-untrusted-manifests" "BOOL" Boolean Live, "false",
+        "Read manifests of any owner and writable by anybody: whoever can write them is root", |s| s.allow_untrusted_manifests.to_string();
+    "manifest_file_bytes" "manifest-file-bytes" "BYTES" Number Live, "1048576",
+        "Bytes in one manifest at most", |s| s.limits.file_bytes.to_string();
+    "manifest_total_bytes" "manifest-total-bytes" "BYTES" Number Live, "268435456",
+        "Bytes in all manifests together at most", |s| s.limits.total_bytes.to_string();
+    "manifest_files" "manifest-files" "N" Number Live, "100000",
+        "Manifests at most", |s| s.limits.files.to_string();
+    "manifest_documents" "manifest-documents" "N" Number Live, "10000",
+        "Documents in one manifest at most", |s| s.limits.documents.to_string();
+    "manifest_depth" "manifest-depth" "N" Number Live, "64",
+        "How deep values in a manifest may be nested", |s| s.limits.depth.to_string();
+    "manifest_nodes" "manifest-nodes" "N" Number Live, "500000",
+        "Values in one manifest at most, aliases expanded", |s| s.limits.nodes.to_string();
+    "log_level" "log-level" "FILTER" Text Live, "info",
+        "How much is logged: error, warn, info, debug, trace, or `target=level` pairs with commas", |s| s.log_level.clone();
+    "log_format" "log-format" "FORMAT" Text Restart, "text",
+        "How log lines look: text or json", |s| s.log_format.as_str().to_owned();
+}
+
+/// The documentation's table, in Markdown.
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "| Key | Flag | Environment | Default | What it does | A change takes hold |\n|---|---|---|---|---|---|\n",
+    );
+    for s in SETTINGS {
+        let reload = match s.reload {
+            Reload::Live => "at a reload",
+            Reload::Restart => "at a restart",
+        };
+        let flag = match s.form {
+            Form::Boolean => format!("--{}", s.flag),
+            _ => format!("--{} {}", s.flag, s.value_name),
+        };
+        let default = if s.default.contains('`') { s.default.to_owned() } else { format!("`{}`", s.default) };
+        out.push_str(&format!(
+            "| `{}` | `{flag}` | `{}` | {default} | {} | {reload} |\n",
+            s.key,
+            s.environment(),
+            s.help
+        ));
+    }
+    out
+}

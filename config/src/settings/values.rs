@@ -1,0 +1,183 @@
+//! One text to one value, with the reason when it is none.
+
+use super::{ContainerRuntime, HostKind, LogFormat};
+use ipnet::IpNet;
+use reddwarf_objects::{Quantity, names};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Component, Path, PathBuf};
+
+/// Why a text is not a value, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bad {
+    pub(super) why: String,
+    pub(super) help: String,
+}
+
+fn bad<T>(why: impl Into<String>, help: impl Into<String>) -> Result<T, Bad> {
+    Err(Bad { why: why.into(), help: help.into() })
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, Bad> {
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        return bad("a relative path would mean something else for every start", "write an absolute path");
+    }
+    if path.components().any(|c| c == Component::ParentDir) || text.contains('\0') {
+        return bad("a path with `..` can't be compared with others", "write the path without it");
+    }
+    // Components leave out doubled and trailing slashes.
+    Ok(path.components().collect())
+}
+
+/// sockaddr_un.sun_path holds 108 bytes on Linux and illumos, its end included.
+const SOCKET_PATH: usize = 107;
+
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, Bad> {
+    let path = path(text)?;
+    if path.as_os_str().len() > SOCKET_PATH {
+        return bad(format!("a socket's path can't be longer than {SOCKET_PATH} bytes"), "use a shorter `run`");
+    }
+    Ok(path)
+}
+
+pub(super) fn cidr(text: &str) -> Result<IpNet, Bad> {
+    let example = "write a network like 10.88.0.0/16";
+    let net: IpNet = match text.parse() {
+        Ok(net) => net,
+        Err(_) if text.parse::<IpAddr>().is_ok() => return bad("the prefix length is missing", example),
+        Err(_) => return bad("it is not an address and a prefix length", example),
+    };
+    if net.addr() != net.network() {
+        return bad("it has bits set behind the prefix", format!("write `{}`", net.trunc()));
+    }
+    let (smallest, unusable) = match net {
+        IpNet::V4(n) => (30, n.network().is_loopback() || n.network().is_multicast() || n.network().is_link_local()),
+        IpNet::V6(n) => (126, n.network().is_loopback() || n.network().is_multicast()),
+    };
+    if net.prefix_len() > smallest || net.prefix_len() < 8 {
+        return bad(format!("the prefix must be between /8 and /{smallest}"), example);
+    }
+    if unusable {
+        return bad("loopback, link-local and multicast addresses can't be given to pods", example);
+    }
+    Ok(net)
+}
+
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Bad> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let example = "write an address and a port like 127.0.0.1:6443, or off";
+    let address: SocketAddr = match text.parse() {
+        Ok(address) => address,
+        Err(_) if text.parse::<IpAddr>().is_ok() => return bad("the port is missing", example),
+        Err(_) => return bad("it is not an address and a port from 0 to 65535", example),
+    };
+    if !address.ip().is_loopback() {
+        return bad(
+            "over TCP there is neither encryption nor authentication yet, so only a loopback address is safe",
+            "write 127.0.0.1:PORT or [::1]:PORT",
+        );
+    }
+    Ok(Some(address))
+}
+
+pub(super) fn name_server(text: &str) -> Result<Option<SocketAddr>, Bad> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let address = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, 53).into()));
+    match address {
+        Ok(address) if address.port() != 0 => Ok(Some(address)),
+        _ => bad("it is not an address with or without a port", "write an address like 10.88.0.1, or off"),
+    }
+}
+
+/// IFNAMSIZ of Linux, 16 with the end; illumos allows longer names.
+const LINK_NAME: usize = 15;
+
+pub(super) fn link_name(text: &str) -> Result<String, Bad> {
+    let fits = !text.is_empty() && text.len() <= LINK_NAME;
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if fits && plain && text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Ok(text.to_owned());
+    }
+    bad(
+        format!("a link's name has 1 to {LINK_NAME} of a-z, A-Z, 0-9, `_`, `-` and `.`, the first a letter or digit"),
+        "write a name like reddwarf0",
+    )
+}
+
+pub(super) fn dns_name(text: &str) -> Result<String, Bad> {
+    match names::dns1123_subdomain(text).into_iter().next() {
+        None => Ok(text.to_owned()),
+        Some(rule) => bad(rule, "use lower-case letters, digits, `-` and `.`"),
+    }
+}
+
+pub(super) fn group(text: &str) -> Result<String, Bad> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if plain && !text.is_empty() && text.len() <= 32 && !text.starts_with('-') {
+        return Ok(text.to_owned());
+    }
+    bad("it is not a group's name", "write the name of a group, like reddwarf")
+}
+
+pub(super) fn number(text: &str, least: u64, most: u64) -> Result<u64, Bad> {
+    match text.parse::<u64>() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        Ok(_) => bad(format!("it must be between {least} and {most}"), "change the number"),
+        Err(_) => bad("it is not a whole number", format!("write a number from {least} to {most}")),
+    }
+}
+
+pub(super) fn quantity(text: &str) -> Result<Quantity, Bad> {
+    match text.parse::<Quantity>() {
+        Ok(quantity) if quantity.is_negative() => bad("it can't be negative", "write 0 or more"),
+        Ok(quantity) => Ok(quantity),
+        Err(_) => bad("it is not a Kubernetes quantity", "write a number with or without a suffix, like 500m or 1Gi"),
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, Bad> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => bad("it is neither true nor false", "write true or false"),
+    }
+}
+
+fn one_of<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, Bad> {
+    if let Some(value) = all.iter().find(|v| name(**v) == text) {
+        return Ok(*value);
+    }
+    let known: Vec<&str> = all.iter().map(|v| name(*v)).collect();
+    let near = names::did_you_mean(text, known.iter().copied());
+    let help = near.map(|n| format!("did you mean `{n}`?")).unwrap_or_else(|| "use one of them".to_owned());
+    bad(format!("it must be one of {}", known.join(", ")), help)
+}
+
+pub(super) fn host(text: &str) -> Result<HostKind, Bad> {
+    one_of(text, &[HostKind::Linux, HostKind::Illumos, HostKind::Sim], HostKind::as_str)
+}
+
+pub(super) fn container_runtime(text: &str) -> Result<ContainerRuntime, Bad> {
+    use ContainerRuntime::{Crun, Libcontainer, Runc};
+    one_of(text, &[Libcontainer, Crun, Runc], ContainerRuntime::as_str)
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {
+    one_of(text, &[LogFormat::Text, LogFormat::Json], LogFormat::as_str)
+}
+
+pub(super) fn log_level(text: &str) -> Result<String, Bad> {
+    let level = |l: &str| matches!(l, "off" | "error" | "warn" | "info" | "debug" | "trace");
+    let part = |p: &str| match p.split_once('=') {
+        Some((target, l)) => !target.is_empty() && level(l),
+        None => level(p),
+    };
+    if text.split(',').all(part) {
+        return Ok(text.to_owned());
+    }
+    bad("levels are off, error, warn, info, debug and trace", "write a level, or pairs like reddwarf_node=debug,info")
+}
