@@ -13,6 +13,8 @@ use std::net::IpAddr;
 pub enum Op {
     /// Make or repair the pod network.
     NetworkEnsure(NetworkSpec),
+    /// Remove the pod network, which no pod needs.
+    NetworkRemove,
     /// Remove something of ours that belongs to nothing.
     LeftoverRemove(Leftover),
     /// Promise durably: this pod exists on this host, with these addresses.
@@ -23,12 +25,14 @@ pub enum Op {
         uid: PodUid,
         /// Its address; `None` on the host's network.
         address: Option<IpAddr>,
+        /// Noted after the fact, from the host's marks, because the database lost it.
+        rebuilt: bool,
     },
     /// Take the promise back. Planned only where absence was observed.
     Release {
         /// The holder.
         uid: PodUid,
-        /// The address given back; `None`: the holder's own record.
+        /// The address given back; `None`: all that the holder has.
         address: Option<IpAddr>,
     },
     /// Make, finish, start again or change in place.
@@ -139,11 +143,12 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NetworkEnsure(n) => write!(f, "ensure network {} {} gateway {}", n.link, n.cidr, n.gateway),
+            Self::NetworkRemove => f.write_str("remove the pod network"),
             Self::LeftoverRemove(l) => write!(f, "remove left-over {} {}", l.kind, l.name),
             Self::Reserve { uid, address: Some(a), .. } => write!(f, "reserve {a} for {uid}"),
             Self::Reserve { uid, address: None, .. } => write!(f, "reserve host network for {uid}"),
             Self::Release { uid, address: Some(a) } => write!(f, "release {a} of {uid}"),
-            Self::Release { uid, address: None } => write!(f, "release record of {uid}"),
+            Self::Release { uid, address: None } => write!(f, "release all of {uid}"),
             Self::SandboxEnsure(s) => match &s.network {
                 reddwarf_host::spec::SandboxNetwork::Pod { address, .. } => {
                     write!(f, "ensure sandbox {} ({}, {address})", s.id, s.brand)
@@ -204,6 +209,8 @@ pub struct Outlook {
     pub waiting: BTreeMap<ContainerName, Notice>,
     /// Look again at this moment.
     pub wake: Option<BootTime>,
+    /// It ran under restartPolicy Never and its sandbox vanished (the host was started anew): it is not run again.
+    pub lost: bool,
 }
 
 /// A visible reason: a condition's or a waiting container's `reason` and `message`.

@@ -19,6 +19,7 @@ mod rights;
 mod sandbox;
 mod volumes;
 
+pub(crate) use container::log;
 pub use container::{ContainerRef, container, containers};
 pub use sandbox::sandbox;
 

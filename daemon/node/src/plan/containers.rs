@@ -1,0 +1,327 @@
+//! One container of a pod whose sandbox is (or is about to be) up.
+
+use super::backoff;
+use super::pod::Planner;
+use super::step::{Effect, Notice, Op};
+use crate::compare::{self, Cost, Difference};
+use crate::desired::PodIntent;
+use crate::translate::{self, ContainerRef, Identity};
+use reddwarf_host::spec::{ContainerRole, ContainerSpec, Signal};
+use reddwarf_host::{BootTime, ContainerObserved, ContainerState, SandboxObserved};
+use reddwarf_objects::pod::RestartPolicy;
+use std::time::Duration;
+
+/// Where a container stands, for those that wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It runs, or is being started by this plan.
+    Up,
+    /// It ended well and stays ended.
+    Succeeded,
+    /// It ended badly and stays ended.
+    Failed,
+    /// Neither: it waits.
+    Waiting,
+}
+
+/// One container beside what the host has of it.
+pub(super) struct Item<'a> {
+    pub(super) intent: &'a PodIntent,
+    pub(super) which: &'a ContainerRef<'a>,
+    pub(super) identity: &'a Identity,
+    /// The sandbox; `None` while it is to be made by this plan.
+    pub(super) sandbox: Option<&'a SandboxObserved>,
+    /// Why the pod's new version can't be prepared: what runs is kept as it was last applied.
+    pub(super) hold: Option<&'a Notice>,
+}
+
+/// Why a container should be another one.
+pub(super) struct Target {
+    /// What it should be now, as its first attempt.
+    spec: Result<ContainerSpec, Notice>,
+    differences: Vec<Difference>,
+}
+
+impl Target {
+    /// Why it can't be made.
+    pub(super) fn problem(&self) -> Option<&Notice> {
+        self.spec.as_ref().err()
+    }
+
+    pub(super) fn restart(&self) -> Option<&Difference> {
+        self.differences.iter().find(|d| d.cost >= Cost::Restart)
+    }
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn instances(&self) -> &'a [ContainerObserved] {
+        self.sandbox.and_then(|s| s.containers.get(&self.which.name)).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn latest(&self) -> Option<&'a ContainerObserved> {
+        self.instances().last()
+    }
+
+    fn previous(&self) -> Option<&'a ContainerObserved> {
+        self.instances().iter().rev().nth(1)
+    }
+
+    /// The policy that counts for it: init containers are run until they succeed or must not be run again, sidecars
+    /// always.
+    fn policy(&self) -> RestartPolicy {
+        match (self.which.role, self.intent.pod.spec.restart_policy) {
+            (ContainerRole::Init, _) if self.which.is_sidecar() => RestartPolicy::Always,
+            (ContainerRole::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
+            (_, policy) => policy,
+        }
+    }
+
+    /// Whether its last instance ended and is not to be followed by another; `Some(true)`: it ended well.
+    pub(super) fn settled(&self, target: &Target) -> Option<bool> {
+        let latest = self.latest()?;
+        let ContainerState::Exited { code, .. } = &latest.state else { return None };
+        if target.restart().is_some() {
+            return None;
+        }
+        match self.policy() {
+            RestartPolicy::Always => None,
+            RestartPolicy::OnFailure => (*code == 0 && latest.stop.is_none()).then_some(true),
+            RestartPolicy::Never => Some(*code == 0),
+        }
+    }
+
+    fn field(&self, difference: &Difference) -> String {
+        format!("{}.{}", self.which.field, difference.field)
+    }
+}
+
+impl Planner<'_> {
+    /// What a container should be, compared with its last instance.
+    pub(super) fn target(&self, item: &Item<'_>) -> Target {
+        let running = item.latest().map(|l| &l.spec);
+        let spec = match item.hold {
+            Some(notice) => Err(notice.clone()),
+            None => translate::container(item.intent, item.which, item.identity, self.view.facts(), running),
+        };
+        let differences = match (&spec, running) {
+            (Ok(spec), Some(running)) => compare::container(running, spec),
+            _ => Vec::new(),
+        };
+        Target { spec, differences }
+    }
+
+    /// Plans one container.
+    pub(super) fn container(&mut self, item: &Item<'_>, target: &Target) -> Stage {
+        let Some(latest) = item.latest() else { return self.first_start(item) };
+        if let (Err(notice), None) = (&target.spec, item.hold) {
+            // The new version can't be made: the last good one is kept, and the reason shown.
+            self.notice(notice.clone());
+        }
+        if let Some(ok) = item.settled(target) {
+            return if ok { Stage::Succeeded } else { Stage::Failed };
+        }
+        match &latest.state {
+            ContainerState::Running { .. } => self.keep_or_change(item, target, latest),
+            ContainerState::Exited { started, finished, .. } => {
+                self.start_again(item, target, latest, *finished, started.is_some())
+            }
+            ContainerState::Creating => self.finish_start(item, target, latest),
+            ContainerState::Lost(why) => self.make_sure(item, latest, why),
+        }
+    }
+
+    /// The first instance in this sandbox.
+    fn first_start(&mut self, item: &Item<'_>) -> Stage {
+        let fresh = match item.hold {
+            Some(notice) => Err(notice.clone()),
+            None => translate::container(item.intent, item.which, item.identity, self.view.facts(), None),
+        };
+        match fresh {
+            Ok(mut spec) => {
+                // What the status remembers keeps counts rising and logs apart, after a reboot or a new sandbox.
+                spec.attempt =
+                    item.intent.history.get(item.which.name.as_str()).map_or(0, |h| h.restarts.saturating_add(1));
+                self.start(item, spec, Effect::Create, "it is not there", Some(item.which.field.clone()))
+            }
+            Err(notice) => {
+                self.waiting(&item.which.name, notice);
+                Stage::Waiting
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        item: &Item<'_>,
+        mut spec: ContainerSpec,
+        effect: Effect,
+        reason: &str,
+        field: Option<String>,
+    ) -> Stage {
+        spec.log = translate::log(item.identity, &spec.name, spec.attempt, self.view.facts());
+        let name = spec.name.clone();
+        let op = Op::ContainerStart { sandbox: item.identity.id.clone(), spec: Box::new(spec) };
+        let failure = self.view.memory.failure(Some(self.key), &op).map(|f| f.message.clone());
+        if let Some(message) = failure {
+            self.waiting(&name, Notice::new("CreateContainerError", message).at(&item.which.field));
+        }
+        if self.push(effect, op, reason, field.as_deref()) { Stage::Up } else { Stage::Waiting }
+    }
+
+    /// A running instance: as asked, changed in place, or stopped to be started anew.
+    fn keep_or_change(&mut self, item: &Item<'_>, target: &Target, latest: &ContainerObserved) -> Stage {
+        let Some(sandbox) = item.sandbox else { return Stage::Up };
+        if let Some(difference) = target.restart() {
+            let field = item.field(difference);
+            let reason = format!("{} changed", difference.field);
+            self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, &reason, Some(&field));
+            return Stage::Up;
+        }
+        if let (Ok(spec), Some(difference)) = (&target.spec, target.differences.first()) {
+            let op = Op::ContainerUpdate {
+                sandbox: item.identity.id.clone(),
+                container: item.which.name.clone(),
+                attempt: latest.spec.attempt,
+                resources: spec.resources,
+            };
+            self.push(Effect::Change, op, "limits changed", Some(&item.field(difference)));
+        }
+        Stage::Up
+    }
+
+    /// An instance that ended and is to be followed by the next one, now or after its back-off.
+    fn start_again(
+        &mut self,
+        item: &Item<'_>,
+        target: &Target,
+        latest: &ContainerObserved,
+        finished: BootTime,
+        ever_ran: bool,
+    ) -> Stage {
+        let asked_to_stop = latest.stop.is_some() && ever_ran;
+        let (wait, reason, field) = match target.restart() {
+            Some(difference) => (Duration::ZERO, format!("{} changed", difference.field), Some(item.field(difference))),
+            None if asked_to_stop => (Duration::ZERO, "it was stopped by the node".to_owned(), None),
+            None => {
+                let wait = backoff::next_backoff(latest, item.previous());
+                (
+                    wait,
+                    format!("it ended, and restartPolicy is {:?}", item.policy()),
+                    Some("spec.restartPolicy".to_owned()),
+                )
+            }
+        };
+        let due = backoff::due(finished, wait, self.now);
+        if self.now < due {
+            let message = format!(
+                "back-off {}s restarting failed container={} pod={}({})",
+                wait.as_secs(),
+                item.which.name,
+                self.key,
+                item.identity.pod.uid
+            );
+            self.waiting(&item.which.name, Notice::new("CrashLoopBackOff", message));
+            self.wait(due);
+            return Stage::Waiting;
+        }
+        let mut spec = match self.next_spec(item, target, latest) {
+            Ok(spec) => spec,
+            Err(notice) => {
+                self.waiting(&item.which.name, notice);
+                return Stage::Waiting;
+            }
+        };
+        spec.attempt = latest.spec.attempt.saturating_add(1);
+        spec.backoff = wait;
+        self.start(item, spec, Effect::Create, &reason, field)
+    }
+
+    /// An init container that ended before its sandbox was started again: its work may be lost.
+    pub(super) fn run_again(&mut self, item: &Item<'_>, target: &Target) -> Stage {
+        let Some(latest) = item.latest() else { return self.first_start(item) };
+        match self.next_spec(item, target, latest) {
+            Ok(mut spec) => {
+                spec.attempt = latest.spec.attempt.saturating_add(1);
+                spec.backoff = Duration::ZERO;
+                self.start(item, spec, Effect::Create, "its sandbox was started again", None)
+            }
+            Err(notice) => {
+                self.waiting(&item.which.name, notice);
+                Stage::Waiting
+            }
+        }
+    }
+
+    /// What the next instance is made from: what is asked now, or, where that can't be made, what ran last.
+    fn next_spec(&self, item: &Item<'_>, target: &Target, latest: &ContainerObserved) -> Result<ContainerSpec, Notice> {
+        match &target.spec {
+            Err(_) => Ok(latest.spec.clone()),
+            // Not pinned: a fresh start takes the image that the name means now.
+            Ok(_) => translate::container(item.intent, item.which, item.identity, self.view.facts(), None),
+        }
+    }
+
+    /// A start that was begun and not finished is asked for again, as it was, unless it should be another one by now.
+    fn finish_start(&mut self, item: &Item<'_>, target: &Target, latest: &ContainerObserved) -> Stage {
+        if let (Some(difference), Some(sandbox)) = (target.restart(), item.sandbox) {
+            let field = item.field(difference);
+            let reason = format!("{} changed", difference.field);
+            self.stop(sandbox, latest, Duration::ZERO, Effect::Replace, &reason, Some(&field));
+            return Stage::Waiting;
+        }
+        self.start_as_it_was(item, latest.spec.clone())
+    }
+
+    fn start_as_it_was(&mut self, item: &Item<'_>, spec: ContainerSpec) -> Stage {
+        let name = spec.name.clone();
+        let op = Op::ContainerStart { sandbox: item.identity.id.clone(), spec: Box::new(spec) };
+        if let Some(failure) = self.view.memory.failure(Some(self.key), &op) {
+            self.waiting(&name, Notice::new("CreateContainerError", failure.message.clone()).at(&item.which.field));
+        }
+        if self.push(Effect::Create, op, "its start was begun and not finished", None) {
+            Stage::Up
+        } else {
+            Stage::Waiting
+        }
+    }
+
+    /// Nobody knows whether a lost instance runs: it is killed, and forgotten when even that leaves no trace.
+    fn make_sure(&mut self, item: &Item<'_>, latest: &ContainerObserved, why: &str) -> Stage {
+        self.waiting(&item.which.name, Notice::new("ContainerStatusUnknown", format!("its supervisor is gone: {why}")));
+        let (sandbox, container, attempt) = (item.identity.id.clone(), item.which.name.clone(), latest.spec.attempt);
+        if latest.stop.is_some_and(|s| s.killed) {
+            self.push(
+                Effect::Remove,
+                Op::ContainerRemove { sandbox, container, attempt },
+                "its supervisor is gone",
+                None,
+            );
+        } else {
+            let op = Op::ContainerSignal { sandbox, container, attempt, signal: Signal::Sigkill };
+            self.push(
+                Effect::Remove,
+                op,
+                "its supervisor is gone: whatever is left of it must not run beside the next one",
+                None,
+            );
+        }
+        Stage::Waiting
+    }
+
+    /// Instances older than the last two are forgotten: the last but one is `lastState` and `logs --previous`.
+    pub(super) fn forget_old(&mut self, sandbox: &SandboxObserved) {
+        for instances in sandbox.containers.values() {
+            let old = instances.len().saturating_sub(2);
+            for instance in instances.iter().take(old) {
+                if matches!(instance.state, ContainerState::Exited { .. }) {
+                    let op = Op::ContainerRemove {
+                        sandbox: sandbox.spec.id.clone(),
+                        container: instance.spec.name.clone(),
+                        attempt: instance.spec.attempt,
+                    };
+                    self.push(Effect::Change, op, "two newer instances are known", None);
+                }
+            }
+        }
+    }
+}

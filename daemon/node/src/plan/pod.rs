@@ -1,0 +1,528 @@
+//! One pod: from what its object asks and what the host has of it to the steps in between.
+
+use super::containers::{Item, Stage, Target};
+use super::earliest;
+use super::remove::DEFAULT_GRACE;
+use super::reservations::Reservations;
+use super::step::{Effect, Notice, Op, Outlook, Step};
+use super::view::View;
+use crate::compare::{self, Cost};
+use crate::desired::PodIntent;
+use crate::key::PodKey;
+use crate::translate::{self, Identity};
+use reddwarf_host::spec::{ContainerRole, PodIdentity, SandboxNetwork, SandboxSpec};
+use reddwarf_host::{BootTime, ContainerName, ContainerState, PodUid, SandboxId, SandboxObserved, SandboxState};
+use reddwarf_objects::pod::RestartPolicy;
+use std::net::IpAddr;
+
+/// One pod's part of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodPlan {
+    /// What to do, in order. When one fails, the rest must not be done.
+    pub steps: Vec<Step>,
+    /// How the pod stands.
+    pub outlook: Outlook,
+}
+
+/// Plans one pod. Addresses that it chooses are claimed in `claims`.
+pub fn plan_pod(view: &View<'_>, claims: &mut Reservations, key: &PodKey, now: BootTime) -> PodPlan {
+    let mut planner = Planner { view, claims, key, now, address: None, plan: PodPlan::default() };
+    planner.run();
+    planner.plan
+}
+
+/// A pod's plan in the making.
+pub(super) struct Planner<'a> {
+    pub(super) view: &'a View<'a>,
+    claims: &'a mut Reservations,
+    pub(super) key: &'a PodKey,
+    pub(super) now: BootTime,
+    /// The address that the pod's own sandbox has or is to have; unset: it has no sandbox.
+    address: Option<Option<IpAddr>>,
+    plan: PodPlan,
+}
+
+impl Planner<'_> {
+    /// Adds a step, unless it failed and its time has not come again. `false`: what needs it must wait.
+    pub(super) fn push(&mut self, effect: Effect, op: Op, reason: &str, field: Option<&str>) -> bool {
+        if let Some(failure) = self.view.memory.failure(Some(self.key), &op) {
+            let (message, retry) = (failure.message.clone(), failure.retry);
+            self.notice(Notice::new("StepFailed", message));
+            if let Some(retry) = retry {
+                self.wait(retry);
+            }
+            if retry.is_none_or(|retry| self.now < retry) {
+                return false;
+            }
+        }
+        let (pod, reason, field) = (Some(self.key.clone()), reason.to_owned(), field.map(str::to_owned));
+        self.plan.steps.push(Step { pod, op, effect, reason, field });
+        true
+    }
+
+    /// Plan again at this moment.
+    pub(super) fn wait(&mut self, until: BootTime) {
+        if until > self.now {
+            self.plan.outlook.wake = earliest(self.plan.outlook.wake, Some(until));
+        }
+    }
+
+    /// Shows a reason, once.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if !self.plan.outlook.notices.contains(&notice) {
+            self.plan.outlook.notices.push(notice);
+        }
+    }
+
+    /// Shows why a container does not run. The first reason stays.
+    pub(super) fn waiting(&mut self, container: &ContainerName, notice: Notice) {
+        self.plan.outlook.waiting.entry(container.clone()).or_insert(notice);
+    }
+
+    fn run(&mut self) {
+        let intent = self.view.intent(self.key).map(AsRef::as_ref);
+        let uid = intent.map(|i| i.uid.clone()).or_else(|| self.holder());
+        if let Some(notice) = self.view.unknown(self.key, uid.as_ref()) {
+            self.notice(notice);
+            return;
+        }
+        let boxes = self.view.boxes(self.key);
+        let own = intent.and_then(|i| self.own(i, boxes));
+        self.note_found(boxes);
+        let deleting = intent.and_then(|i| i.deleting);
+        let mut others = false;
+        for sandbox in boxes.iter().filter(|b| own.is_none_or(|o| o.spec.id != b.spec.id)) {
+            others = true;
+            self.unwanted(sandbox, intent, deleting.is_some());
+        }
+        match intent {
+            None => {}
+            Some(intent) if deleting.is_some() => match own {
+                Some(sandbox) => {
+                    self.remove(sandbox, intent.grace(), Effect::Remove, "the pod is being deleted", None);
+                }
+                None if others => {}
+                None => self.finish_delete(intent),
+            },
+            Some(intent) => match own {
+                Some(sandbox) => self.converge(intent, sandbox),
+                None if others => {
+                    let message = "a sandbox of an earlier pod of this name must be gone first";
+                    self.notice(Notice::new("WaitingForPredecessor", message));
+                    self.all_waiting(intent, &Notice::new("ContainerCreating", message));
+                }
+                None => self.create(intent),
+            },
+        }
+        self.release_absent(intent, boxes);
+    }
+
+    /// Any uid that holds a promise under this name.
+    fn holder(&self) -> Option<PodUid> {
+        let boxes = self.view.boxes(self.key).iter().map(|b| &b.spec.pod.uid);
+        boxes.chain(self.claims.holders_of(self.key)).next().cloned()
+    }
+
+    /// The pod's own sandbox: of its uid, or, after the database was lost, of the pod that bore its name.
+    fn own<'b>(&self, intent: &PodIntent, boxes: &[&'b SandboxObserved]) -> Option<&'b SandboxObserved> {
+        let own = boxes.iter().find(|b| b.spec.pod.uid == intent.uid);
+        let forgotten = |b: &&&SandboxObserved| self.claims.holder(&b.spec.pod.uid).is_none_or(|h| h.rebuilt);
+        own.or_else(|| boxes.iter().find(forgotten)).copied()
+    }
+
+    /// Promises that the database lost are noted again from what is found.
+    fn note_found(&mut self, boxes: &[&SandboxObserved]) {
+        for sandbox in boxes {
+            let (uid, address) = (&sandbox.spec.pod.uid, address_of(sandbox));
+            if self.claims.is_durable(uid, address) {
+                continue;
+            }
+            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), address, rebuilt: true };
+            self.push(Effect::Change, op, "it was found on the host and not in the database", None);
+        }
+    }
+
+    /// A sandbox that belongs to no pod of now.
+    fn unwanted(&mut self, sandbox: &SandboxObserved, intent: Option<&PodIntent>, deleting: bool) {
+        let rebuilt = self.claims.holder(&sandbox.spec.pod.uid).is_none_or(|h| h.rebuilt);
+        if rebuilt && !deleting && !self.view.memory.allow_prune {
+            let message = format!(
+                "sandbox {} is not in the database, which was lost: kept; declare the pod, or `reddwarfctl reconcile --allow-prune`",
+                sandbox.spec.id
+            );
+            return self.notice(Notice::new("Unclaimed", message));
+        }
+        if intent.is_none()
+            && let Some(kept) = &self.view.kept
+        {
+            return self.notice(kept.clone());
+        }
+        let grace = intent.map_or(DEFAULT_GRACE, PodIntent::grace);
+        let reason = if intent.is_some() { "it belongs to an earlier pod of this name" } else { "no pod wants it" };
+        self.remove(sandbox, grace, Effect::Remove, reason, None);
+    }
+
+    /// Nothing is left on the host of a pod whose deletion was asked for.
+    fn finish_delete(&mut self, intent: &PodIntent) {
+        let identity = self.identity_of(intent);
+        if self.view.memory.unsure.contains(&identity.id) {
+            let reason = "making it timed out: it must not appear after its address was given back";
+            self.push(Effect::Remove, Op::SandboxDestroy(identity.id), reason, None);
+            return;
+        }
+        self.claims.unclaim(&intent.uid);
+        let uids: Vec<_> = self.claims.holders_of(self.key).cloned().collect();
+        for uid in uids {
+            if !self.push(Effect::Remove, Op::Release { uid, address: None }, "its sandbox is gone", None) {
+                return;
+            }
+        }
+        let op = Op::FinishDelete { pod: self.key.clone(), uid: intent.uid.clone() };
+        self.push(Effect::Remove, op, "nothing is left of it on the host", None);
+    }
+
+    /// Promises under this name that no sandbox and no pod stands behind any more.
+    fn release_absent(&mut self, intent: Option<&PodIntent>, boxes: &[&SandboxObserved]) {
+        if intent.is_some_and(|i| i.deleting.is_some()) || (intent.is_none() && !self.view.desired.complete) {
+            return;
+        }
+        let stale: Vec<_> = self
+            .claims
+            .holders_of(self.key)
+            .filter(|uid| intent.is_none_or(|i| i.uid != **uid))
+            .filter(|uid| !boxes.iter().any(|b| b.spec.pod.uid == **uid))
+            .cloned()
+            .collect();
+        for uid in stale {
+            let pod =
+                PodIdentity { namespace: self.key.namespace.clone(), name: self.key.name.clone(), uid: uid.clone() };
+            let id = SandboxId::for_pod(&pod);
+            if self.view.memory.unsure.contains(&id) {
+                self.push(Effect::Remove, Op::SandboxDestroy(id), "making it timed out, and no pod wants it", None);
+            } else {
+                self.push(
+                    Effect::Remove,
+                    Op::Release { uid, address: None },
+                    "no sandbox and no pod stands behind it",
+                    None,
+                );
+            }
+        }
+        // Addresses that the pod's sandbox neither has nor is to have.
+        for sandbox in boxes {
+            let (uid, used) = (&sandbox.spec.pod.uid, address_of(sandbox));
+            for address in self.claims.addresses(uid) {
+                if self.address.is_some_and(|wanted| Some(address) != used && Some(address) != wanted) {
+                    let op = Op::Release { uid: uid.clone(), address: Some(address) };
+                    self.push(Effect::Change, op, "its sandbox has another address", None);
+                }
+            }
+        }
+    }
+
+    /// As whom the pod runs when it has no sandbox yet, without an address.
+    fn identity_of(&self, intent: &PodIntent) -> Identity {
+        let PodKey { namespace, name } = intent.key.clone();
+        let pod = PodIdentity { namespace, name, uid: intent.uid.clone() };
+        Identity { id: SandboxId::for_pod(&pod), pod, address: None }
+    }
+
+    fn all_waiting(&mut self, intent: &PodIntent, notice: &Notice) {
+        for which in translate::containers(intent) {
+            self.waiting(&which.name, notice.clone());
+        }
+    }
+
+    /// A pod without a sandbox.
+    fn create(&mut self, intent: &PodIntent) {
+        if intent.finished {
+            return;
+        }
+        if self.is_lost(intent) {
+            self.plan.outlook.lost = true;
+            return self
+                .notice(Notice::new("Lost", "its sandbox vanished, and restartPolicy Never forbids another run"));
+        }
+        let mut identity = self.identity_of(intent);
+        if !self.claims.knows(&identity.pod.uid) && self.claims.len() >= self.view.desired.settings.max_pods as usize {
+            let message = format!("the host has its {} pods (max_pods)", self.view.desired.settings.max_pods);
+            self.notice(Notice::new("OutOfpods", message));
+            return;
+        }
+        let on_network = !intent.pod.spec.host_network;
+        if on_network {
+            identity.address = self.claims.claim(&identity.pod.uid, &self.view.live);
+        }
+        let spec = match translate::sandbox(intent, &identity, self.view.facts(), None) {
+            Ok(spec) => spec,
+            Err(problems) => return self.blocked(intent, problems),
+        };
+        if on_network && let Err(notice) = &self.view.network {
+            return self.blocked(intent, vec![notice.clone()]);
+        }
+        if !self.make(&spec, &identity, Effect::Create, "it is not there") {
+            return;
+        }
+        self.containers(intent, &identity, None, None);
+    }
+
+    /// Whether the pod ran once and must not again.
+    fn is_lost(&self, intent: &PodIntent) -> bool {
+        intent.pod.spec.restart_policy == RestartPolicy::Never
+            && intent.status.observed_generation == intent.pod.metadata.generation
+            && intent.pod.spec.containers.iter().any(|c| intent.history.contains_key(&c.name))
+            && !self.view.memory.replaced.contains(&intent.uid)
+    }
+
+    fn blocked(&mut self, intent: &PodIntent, problems: Vec<Notice>) {
+        if let Some(first) = problems.first() {
+            self.all_waiting(intent, &Notice::new("ContainerCreating", first.message.clone()));
+        }
+        for problem in problems {
+            self.notice(problem);
+        }
+    }
+
+    /// Promise, then make.
+    fn make(&mut self, spec: &SandboxSpec, identity: &Identity, effect: Effect, reason: &str) -> bool {
+        let (uid, address) = (&identity.pod.uid, identity.address);
+        if !self.claims.is_durable(uid, address) {
+            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), address, rebuilt: false };
+            if !self.push(effect, op, "promised before it is made", None) {
+                return false;
+            }
+        }
+        self.push(effect, Op::SandboxEnsure(Box::new(spec.clone())), reason, None)
+    }
+
+    /// A pod with a sandbox.
+    fn converge(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
+        let identity = self.identity_with(intent, sandbox);
+        self.address = Some(identity.address);
+        let wanted = translate::sandbox(intent, &identity, self.view.facts(), Some(&sandbox.spec));
+        let hold = wanted.as_ref().err().and_then(|p| p.first()).cloned();
+        for problem in wanted.as_ref().err().into_iter().flatten() {
+            self.notice(problem.clone());
+        }
+        let containers = translate::containers(intent);
+        let item = |which| Item { intent, which, identity: &identity, sandbox: Some(sandbox), hold: hold.as_ref() };
+        let items: Vec<_> = containers.iter().map(item).collect();
+        let targets: Vec<Target> = items.iter().map(|item| self.target(item)).collect();
+        if intent.finished {
+            return self.wind_down(intent, sandbox);
+        }
+        if let Ok(wanted) = &wanted
+            && self.recreate(intent, sandbox, wanted, &identity, &items, &targets)
+        {
+            return;
+        }
+        if self.has_ended(&items, &targets) {
+            return self.wind_down(intent, sandbox);
+        }
+        let spec = wanted.unwrap_or_else(|_| sandbox.spec.clone());
+        match &sandbox.state {
+            SandboxState::Other(state) => {
+                let message = format!(
+                    "sandbox {} is in the state {state:?}, which this version does not know: left alone",
+                    identity.id
+                );
+                self.notice(Notice::new("UnknownState", message));
+            }
+            SandboxState::Stopping => {
+                self.push(
+                    Effect::Replace,
+                    Op::SandboxStop(identity.id.clone()),
+                    "it is going down, and must be down before it is started",
+                    None,
+                );
+            }
+            SandboxState::Partial(missing) => {
+                self.bring_up(&spec, &identity, &format!("it is there in part: {missing}"))
+            }
+            SandboxState::Stopped => self.bring_up(&spec, &identity, "it is stopped"),
+            SandboxState::Running => {
+                self.change_in_place(sandbox, &spec);
+                self.containers(intent, &identity, Some(sandbox), hold.as_ref());
+                self.drop_removed(intent, sandbox);
+                self.forget_old(sandbox);
+            }
+        }
+    }
+
+    fn bring_up(&mut self, spec: &SandboxSpec, identity: &Identity, reason: &str) {
+        if matches!(spec.network, SandboxNetwork::Pod { .. })
+            && let Err(notice) = &self.view.network
+        {
+            return self.notice(notice.clone());
+        }
+        self.make(spec, identity, Effect::Create, reason);
+    }
+
+    /// As whom a pod with a sandbox runs: as the sandbox's mark says, at its address while that is in the network.
+    fn identity_with(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) -> Identity {
+        let pod = sandbox.spec.pod.clone();
+        let address = match address_of(sandbox) {
+            _ if intent.pod.spec.host_network => None,
+            Some(address) if self.claims.fits(address) => Some(address),
+            _ => self.claims.claim(&pod.uid, &self.view.live),
+        };
+        Identity { id: sandbox.spec.id.clone(), pod, address }
+    }
+
+    /// Makes the sandbox anew when a change demands it and the new one can be made. `true`: it is being done.
+    fn recreate(
+        &mut self,
+        intent: &PodIntent,
+        sandbox: &SandboxObserved,
+        wanted: &SandboxSpec,
+        identity: &Identity,
+        items: &[Item<'_>],
+        targets: &[Target],
+    ) -> bool {
+        let of_sandbox = compare::sandbox(&sandbox.spec, wanted).into_iter().find(|d| d.cost == Cost::Recreate);
+        let of_init = || items.iter().zip(targets).find_map(|(item, target)| init_changed(item, target));
+        let Some(field) = of_sandbox.map(|d| d.field).or_else(of_init) else { return false };
+        // Prepare before disrupting: what runs is kept until all of the new version can be made.
+        if let Some(problem) = targets.iter().find_map(Target::problem) {
+            self.notice(problem.clone());
+            return false;
+        }
+        let (uid, address) = (&identity.pod.uid, identity.address);
+        if !self.claims.is_durable(uid, address) {
+            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), address, rebuilt: false };
+            if !self.push(Effect::Replace, op, "promised before the old one is stopped", None) {
+                return false;
+            }
+        }
+        let reason = format!("{field} changed, which needs a new sandbox");
+        self.remove(sandbox, intent.grace(), Effect::Replace, &reason, Some(&field));
+        true
+    }
+
+    /// Whether the pod has come to its end: every main container, or one init container that is not tried again.
+    fn has_ended(&self, items: &[Item<'_>], targets: &[Target]) -> bool {
+        let settled: Vec<_> = items.iter().zip(targets).map(|(i, t)| (i, i.settled(t))).collect();
+        let init_failed = settled
+            .iter()
+            .any(|(i, s)| i.which.role == ContainerRole::Init && !i.which.is_sidecar() && *s == Some(false));
+        let mut main = settled.iter().filter(|(i, _)| i.which.role == ContainerRole::Main).peekable();
+        init_failed || (main.peek().is_some() && main.all(|(_, s)| s.is_some()))
+    }
+
+    /// The pod has ended: sidecars are stopped, then the sandbox. Its records stay until it is deleted.
+    fn wind_down(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
+        let reason = "all of its containers have ended";
+        if self.stop_all(sandbox, intent.grace(), Effect::Remove, reason, None)
+            && matches!(sandbox.state, SandboxState::Running | SandboxState::Stopping)
+        {
+            self.push(Effect::Remove, Op::SandboxStop(sandbox.spec.id.clone()), reason, None);
+        }
+    }
+
+    /// Files and limits, changed while all runs on.
+    fn change_in_place(&mut self, sandbox: &SandboxObserved, spec: &SandboxSpec) {
+        for (name, volume) in &spec.volumes {
+            if sandbox.spec.volumes.get(name).is_some_and(|old| old != volume) {
+                let op = Op::VolumeUpdate { sandbox: spec.id.clone(), volume: name.clone(), spec: volume.clone() };
+                let field = format!("spec.volumes[{name}]");
+                self.push(Effect::Change, op, "its files changed", Some(&field));
+            }
+        }
+        if sandbox.spec.resources != spec.resources {
+            let op = Op::SandboxEnsure(Box::new(spec.clone()));
+            self.push(Effect::Change, op, "the pod's limits changed", Some("spec.containers"));
+        }
+    }
+
+    /// Init containers one after another, then all others side by side.
+    fn containers(
+        &mut self,
+        intent: &PodIntent,
+        identity: &Identity,
+        sandbox: Option<&SandboxObserved>,
+        hold: Option<&Notice>,
+    ) {
+        let all = translate::containers(intent);
+        let items: Vec<_> = all.iter().map(|which| Item { intent, which, identity, sandbox, hold }).collect();
+        let initialized = sandbox.is_some_and(|s| self.is_initialized(s));
+        for (at, item) in items.iter().enumerate() {
+            let once = item.which.role == ContainerRole::Init && !item.which.is_sidecar();
+            if once && initialized {
+                continue;
+            }
+            let target = self.target(item);
+            let stale = once && sandbox.is_some_and(|s| !self.of_this_run(s, item));
+            let stage = if stale { self.run_again(item, &target) } else { self.container(item, &target) };
+            let go_on = item.which.role == ContainerRole::Main
+                || initialized
+                || if once { stage == Stage::Succeeded } else { stage == Stage::Up };
+            if !go_on {
+                let notice = Notice::new("PodInitializing", format!("init container {} comes first", item.which.name));
+                for later in items.iter().skip(at + 1) {
+                    self.waiting(&later.which.name, notice.clone());
+                }
+                return;
+            }
+        }
+    }
+
+    /// Whether the main containers were started since the sandbox came up: then its init containers are done.
+    fn is_initialized(&self, sandbox: &SandboxObserved) -> bool {
+        let main = sandbox.containers.values().flatten().filter(|c| c.spec.role == ContainerRole::Main);
+        main.clone().any(|c| {
+            matches!(c.state, ContainerState::Running { .. } | ContainerState::Creating | ContainerState::Lost(_))
+        }) || main.filter_map(|c| started(&c.state)).any(|at| self.since_up(sandbox, at))
+    }
+
+    fn of_this_run(&self, sandbox: &SandboxObserved, item: &Item<'_>) -> bool {
+        item.latest().is_none_or(|latest| match &latest.state {
+            ContainerState::Exited { started: Some(at), .. } => self.since_up(sandbox, *at),
+            _ => true,
+        })
+    }
+
+    fn since_up(&self, sandbox: &SandboxObserved, at: BootTime) -> bool {
+        sandbox.started.is_none_or(|up| at >= up) && at <= self.now
+    }
+
+    /// Containers that the pod no longer has are stopped and forgotten.
+    fn drop_removed(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
+        let wanted = translate::containers(intent);
+        for (name, instances) in &sandbox.containers {
+            if wanted.iter().any(|w| w.name == *name) {
+                continue;
+            }
+            let reason = "the pod no longer has this container";
+            for instance in instances {
+                if self.stop(sandbox, instance, intent.grace(), Effect::Replace, reason, Some("spec.containers")) {
+                    let (container, attempt) = (name.clone(), instance.spec.attempt);
+                    let op = Op::ContainerRemove { sandbox: sandbox.spec.id.clone(), container, attempt };
+                    self.push(Effect::Replace, op, reason, Some("spec.containers"));
+                }
+            }
+        }
+    }
+}
+
+/// A finished init container that was changed: the pod must go through its start again.
+fn init_changed(item: &Item<'_>, target: &Target) -> Option<String> {
+    let once = item.which.role == ContainerRole::Init && !item.which.is_sidecar();
+    let done = matches!(item.latest()?.state, ContainerState::Exited { code: 0, .. });
+    let difference = target.restart()?;
+    (once && done).then(|| format!("{}.{}", item.which.field, difference.field))
+}
+
+fn started(state: &ContainerState) -> Option<BootTime> {
+    match state {
+        ContainerState::Running { started, .. } => Some(*started),
+        ContainerState::Exited { started, .. } => *started,
+        ContainerState::Creating | ContainerState::Lost(_) => None,
+    }
+}
+
+fn address_of(sandbox: &SandboxObserved) -> Option<IpAddr> {
+    match &sandbox.spec.network {
+        SandboxNetwork::Pod { address, .. } => Some(address.addr()),
+        SandboxNetwork::Host => None,
+    }
+}

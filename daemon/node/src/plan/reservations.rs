@@ -1,0 +1,273 @@
+//! Who was promised which address. The durable truth is in the store; this is its image in memory, with the claims
+//! of plans that are being carried out.
+
+use crate::control_plane::Promise;
+use crate::key::PodKey;
+use ipnet::IpNet;
+use reddwarf_host::PodUid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Promises, durable and claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservations {
+    cidr: IpNet,
+    gateway: IpAddr,
+    /// Durable promises of addresses.
+    held: BTreeMap<IpAddr, PodUid>,
+    /// Durable holders.
+    holders: BTreeMap<PodUid, Holder>,
+    /// The same by the pod's name.
+    by_pod: BTreeMap<PodKey, BTreeSet<PodUid>>,
+    /// Chosen by a plan, not yet durable.
+    claimed: BTreeMap<IpAddr, PodUid>,
+    /// The address given last: the next one is looked for behind it, so that an address rests before it is used anew.
+    last: Option<IpAddr>,
+}
+
+/// A durable holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The pod as it was called.
+    pub pod: PodKey,
+    /// Found on the host after the database was lost.
+    pub rebuilt: bool,
+    /// Its durable addresses.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Reservations {
+    /// No promises yet, in this network.
+    pub fn new(cidr: IpNet, gateway: IpAddr) -> Self {
+        Self {
+            cidr: cidr.trunc(),
+            gateway,
+            held: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            by_pod: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            last: None,
+        }
+    }
+
+    /// Notes a durable promise.
+    pub fn promise(&mut self, promise: Promise) {
+        let Promise { uid, pod, address, rebuilt } = promise;
+        self.by_pod.entry(pod.clone()).or_default().insert(uid.clone());
+        let holder = self.holders.entry(uid.clone()).or_insert(Holder { pod, rebuilt, addresses: BTreeSet::new() });
+        if let Some(address) = address {
+            holder.addresses.insert(address);
+            self.claimed.remove(&address);
+            self.held.insert(address, uid);
+        }
+    }
+
+    /// Notes that a promise was taken back durably; `None`: all of the holder's.
+    pub fn release(&mut self, uid: &PodUid, address: Option<IpAddr>) {
+        let goes = |a: &IpAddr, u: &PodUid| u == uid && address.is_none_or(|only| only == *a);
+        self.held.retain(|a, u| !goes(a, u));
+        self.claimed.retain(|a, u| !goes(a, u));
+        match address {
+            Some(address) => {
+                if let Some(holder) = self.holders.get_mut(uid) {
+                    holder.addresses.remove(&address);
+                }
+            }
+            None => {
+                let pod = self.holders.remove(uid).map(|h| h.pod);
+                if let Some(pod) = pod
+                    && let Some(uids) = self.by_pod.get_mut(&pod)
+                {
+                    uids.remove(uid);
+                    if uids.is_empty() {
+                        self.by_pod.remove(&pod);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up claims of a pod that did not become durable.
+    pub fn unclaim(&mut self, uid: &PodUid) {
+        self.claimed.retain(|_, u| u != uid);
+    }
+
+    /// The durable holder of that uid.
+    pub fn holder(&self, uid: &PodUid) -> Option<&Holder> {
+        self.holders.get(uid)
+    }
+
+    /// The durable holders under a pod's name.
+    pub fn holders_of(&self, pod: &PodKey) -> impl Iterator<Item = &PodUid> {
+        self.by_pod.get(pod).into_iter().flatten()
+    }
+
+    /// All durable holders.
+    pub fn holders(&self) -> impl Iterator<Item = (&PodUid, &Holder)> {
+        self.holders.iter()
+    }
+
+    /// How many pods hold promises.
+    pub fn len(&self) -> usize {
+        self.holders.len()
+            + self.claimed.values().filter(|u| !self.holders.contains_key(*u)).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Whether nothing is promised.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this promise is durable.
+    pub fn is_durable(&self, uid: &PodUid, address: Option<IpAddr>) -> bool {
+        self.holders.contains_key(uid) && address.is_none_or(|a| self.held.get(&a) == Some(uid))
+    }
+
+    /// Durable addresses of a holder.
+    pub fn addresses(&self, uid: &PodUid) -> Vec<IpAddr> {
+        self.holders.get(uid).map(|h| h.addresses.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Whether the pod counts already: promised or claimed.
+    pub fn knows(&self, uid: &PodUid) -> bool {
+        self.holders.contains_key(uid) || self.claimed.values().any(|u| u == uid)
+    }
+
+    /// Whether a pod may have this address in the present network.
+    pub fn fits(&self, address: IpAddr) -> bool {
+        self.cidr.contains(&address) && address != self.gateway
+    }
+
+    /// The address for a new sandbox of `uid`: its own if it has one, else the next free one, which is claimed.
+    /// `live` are the addresses that sandboxes on the host have. `None`: there is none left.
+    pub fn claim(&mut self, uid: &PodUid, live: &BTreeMap<IpAddr, &PodUid>) -> Option<IpAddr> {
+        let usable = |a: &IpAddr| self.fits(*a) && live.get(a).is_none_or(|u| *u == uid);
+        let claimed = self.claimed.iter().filter(|(_, u)| *u == uid).map(|(a, _)| *a);
+        let own = self.addresses(uid).into_iter().chain(claimed).find(usable);
+        if own.is_some() {
+            return own;
+        }
+        let free = |a: &IpAddr| {
+            *a != self.gateway && !self.held.contains_key(a) && !self.claimed.contains_key(a) && !live.contains_key(a)
+        };
+        let after = self.last.filter(|l| self.cidr.contains(l));
+        let taken = self.held.len() + self.claimed.len() + live.len() + 2;
+        // Behind the last one first, then from the start; no more tries than addresses can be taken.
+        let address = match after {
+            Some(last) => {
+                following(self.cidr, last, taken).find(free).or_else(|| self.cidr.hosts().take(taken).find(free))
+            }
+            None => self.cidr.hosts().take(taken).find(free),
+        }?;
+        self.claimed.insert(address, uid.clone());
+        self.last = Some(address);
+        Some(address)
+    }
+}
+
+/// Host addresses of `cidr` behind `last`, at most `most` of them.
+fn following(cidr: IpNet, last: IpAddr, most: usize) -> impl Iterator<Item = IpAddr> {
+    let end = match cidr {
+        // The broadcast address is no host's.
+        IpNet::V4(net) if net.prefix_len() < 31 => match cidr.broadcast() {
+            IpAddr::V4(b) => IpAddr::V4(u32::from(b).saturating_sub(1).into()),
+            b @ IpAddr::V6(_) => b,
+        },
+        IpNet::V4(_) | IpNet::V6(_) => cidr.broadcast(),
+    };
+    let mut at = last;
+    std::iter::from_fn(move || {
+        at = match at {
+            IpAddr::V4(a) => IpAddr::V4(u32::from(a).checked_add(1)?.into()),
+            IpAddr::V6(a) => IpAddr::V6(u128::from(a).checked_add(1)?.into()),
+        };
+        (at <= end).then_some(at)
+    })
+    .take(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn uid(n: u32) -> PodUid {
+        PodUid::new(format!("u{n}")).unwrap()
+    }
+
+    fn pool(cidr: &str) -> Reservations {
+        let cidr: IpNet = cidr.parse().unwrap();
+        Reservations::new(cidr, cidr.hosts().next().unwrap())
+    }
+
+    fn promise(pool: &mut Reservations, n: u32, address: IpAddr) {
+        let (uid, pod) = (uid(n), PodKey::new("default", format!("p{n}")));
+        pool.promise(Promise { uid, pod, address: Some(address), rebuilt: false });
+    }
+
+    #[test]
+    fn an_address_rests_before_it_is_used_anew() {
+        let mut pool = pool("10.0.0.0/29");
+        let none = BTreeMap::new();
+        let first = pool.claim(&uid(1), &none).unwrap();
+        assert_eq!(first.to_string(), "10.0.0.2");
+        promise(&mut pool, 1, first);
+        pool.release(&uid(1), None);
+        let given: Vec<_> = (2..7).map(|n| pool.claim(&uid(n), &none).map(|a| a.to_string())).collect();
+        assert_eq!(
+            given,
+            ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2"].map(|a| Some(a.to_owned())),
+            "the gateway, network and broadcast addresses are nobody's"
+        );
+        assert_eq!(pool.claim(&uid(7), &none), None, "exhausted");
+        pool.unclaim(&uid(4));
+        assert_eq!(pool.claim(&uid(7), &none).unwrap().to_string(), "10.0.0.5", "and it recovers");
+    }
+
+    #[test]
+    fn asking_again_gives_the_same_address() {
+        let mut pool = pool("10.0.0.0/24");
+        let none = BTreeMap::new();
+        let first = pool.claim(&uid(1), &none);
+        assert_eq!(pool.claim(&uid(1), &none), first);
+    }
+
+    #[test]
+    fn what_lives_on_the_host_is_not_given_whatever_the_promises_say() {
+        let mut pool = pool("10.0.0.0/24");
+        let other = uid(9);
+        let address: IpAddr = "10.0.0.2".parse().unwrap();
+        promise(&mut pool, 1, address);
+        let live = BTreeMap::from([(address, &other)]);
+        assert_eq!(pool.claim(&uid(1), &live).unwrap().to_string(), "10.0.0.3");
+    }
+
+    proptest! {
+        /// U8: whatever is claimed, promised and released in whatever order, no address has two holders.
+        #[test]
+        fn u08_no_address_is_given_twice(
+            cidr in prop::sample::select(vec!["10.0.0.0/29", "10.0.0.0/30", "10.0.0.0/31", "10.0.0.0/24", "fd00::/125", "10.1.2.3/32"]),
+            ops in prop::collection::vec((0u8..4, 0u32..8), 0..60),
+        ) {
+            let mut pool = pool(cidr);
+            let none = BTreeMap::new();
+            let mut given: BTreeMap<IpAddr, u32> = BTreeMap::new();
+            for (op, n) in ops {
+                match op {
+                    0 | 1 => if let Some(a) = pool.claim(&uid(n), &none) {
+                        prop_assert!(pool.fits(a));
+                        prop_assert!(given.get(&a).is_none_or(|m| *m == n), "{a} given to {n} and {given:?}");
+                        given.insert(a, n);
+                        if op == 1 { promise(&mut pool, n, a); }
+                    },
+                    2 => { pool.release(&uid(n), None); given.retain(|_, m| *m != n); }
+                    _ => {
+                        pool.unclaim(&uid(n));
+                        let held = pool.addresses(&uid(n));
+                        given.retain(|a, m| *m != n || held.contains(a));
+                    }
+                }
+            }
+        }
+    }
+}
