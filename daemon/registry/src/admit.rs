@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate, validate_update};
 use reddwarf_store::{Entry, Revision};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Metadata that only we write.
 pub(crate) const SERVER_METADATA: [&str; 8] = [
@@ -108,7 +109,7 @@ pub(crate) fn update(
     if !errors.is_empty() {
         return Err(invalid(kind, &new, errors));
     }
-    if kind.has_generation && spec_differs(old, &new) {
+    if kind.has_generation && !differing_fields(old, &new).is_empty() {
         new.set_generation(old.generation().unwrap_or(0).saturating_add(1));
     }
     Ok(new)
@@ -198,18 +199,14 @@ fn check_finalizers(kind: &Kind, old: &Object, new: &Object) -> Result<(), Regis
     Err(invalid(kind, new, vec![error]))
 }
 
-/// Does anything differ that counts as the spec: all but metadata and status?
-fn spec_differs(old: &Object, new: &Object) -> bool {
-    let spec = |object: &Object| -> Vec<(String, Value)> {
-        let skip = ["apiVersion", "kind", "metadata", "status"];
-        let mut fields: Vec<(String, Value)> = object
-            .map()
-            .iter()
-            .filter(|(key, value)| !skip.contains(&key.as_str()) && !value.is_null())
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        fields.sort_by(|a, b| a.0.cmp(&b.0));
-        fields
-    };
-    spec(old) != spec(new)
+/// Top-level fields that differ and count as the spec: all but metadata and status.
+pub(crate) fn differing_fields(old: &Object, new: &Object) -> Vec<String> {
+    let given = |object: &Object, field: &str| object.map().get(field).filter(|value| !value.is_null()).cloned();
+    let fields: BTreeSet<&String> = old.map().keys().chain(new.map().keys()).collect();
+    fields
+        .into_iter()
+        .filter(|field| !["apiVersion", "kind", "metadata", "status"].contains(&field.as_str()))
+        .filter(|field| given(old, field) != given(new, field))
+        .cloned()
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! Who may write what. Files own the objects that they declare: API clients may still write status, finalizers, owner
 //! references and the labels and annotations that the file does not set.
 
+use crate::admit::differing_fields;
 use crate::{Author, RegistryError};
 use reddwarf_objects::diff::diff;
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION};
@@ -24,6 +25,10 @@ pub(crate) fn check_update(
         .filter(|change| !matches!(change.path.segments().first().and_then(|s| s.key()), Some("metadata" | "status")))
         .map(|change| change.path.to_string())
         .collect();
+    if fields.is_empty() {
+        // What the differ holds for equal but is written otherwise is refused too: the file says how it is written.
+        fields = differing_fields(old, new);
+    }
     fields.extend(changed_metadata(old, new, applied.unwrap_or(old)));
     if fields.is_empty() {
         return Ok(());

@@ -1,4 +1,5 @@
 //! The registry over a real store: what its users would notice.
+#![allow(unreachable_pub, missing_docs)]
 
 mod deletes;
 mod events;
