@@ -11,6 +11,7 @@
 //!
 //! Nothing runs here by itself. Nothing here knows a Kubernetes object.
 
+pub mod contract;
 pub mod error;
 pub mod fake;
 pub mod names;

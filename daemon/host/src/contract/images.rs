@@ -1,0 +1,85 @@
+//! Rules of the image store.
+
+use super::lab::{Lab, changed, holds, refused, same, unchanged};
+use super::{Case, Outcome, Program, case};
+use crate::error::HostErrorKind;
+use crate::observe::{ImageInfo, Observation};
+use crate::spec::{ContainerImage, ContainerSpec, Signal};
+use std::path::Path;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!(the_same_content_is_one_image),
+        case!(a_name_moves_to_new_content),
+        case!(an_image_in_use_stays),
+        case!(what_is_no_image_is_refused),
+    ]
+}
+
+async fn listed(lab: &Lab<'_>, name: &str) -> Result<Option<ImageInfo>, super::Stop> {
+    let all = lab.host.image_list().await?;
+    let seen = lab.observe().await?;
+    for image in &all {
+        let observed = seen.images.known().and_then(|images| images.get(&image.id));
+        same(&observed, &Some(image), "an image as listed and as observed")?;
+    }
+    Ok(all.into_iter().find(|i| i.names.iter().any(|n| n == name)))
+}
+
+async fn the_same_content_is_one_image(lab: &Lab<'_>) -> Outcome {
+    let (one, two) = ("contract.test/one:1", "contract.test/two:1");
+    [one, two].iter().for_each(|n| lab.remember_image(n));
+    let source = lab.fixture.image_source(1);
+    let first = lab.host.image_import(&source, one).await?;
+    holds(first.names.contains(&one.to_owned()), "the name is missing from the answer")?;
+    same(&listed(lab, one).await?, &Some(first.clone()), "the image as listed")?;
+    let again = lab.host.image_import(&source, one).await?;
+    same(&again, &first, "the same content under the same name")?;
+    let second = lab.host.image_import(&source, two).await?;
+    same(&second.id, &first.id, "the same content's id")?;
+    holds(second.names.len() > first.names.len(), "the second name was not added")?;
+    changed(lab.host.image_remove(one).await, "removing one name")?;
+    same(&listed(lab, two).await?.map(|i| i.id), &Some(first.id), "the image under its other name")?;
+    changed(lab.host.image_remove(two).await, "removing the last name")?;
+    same(&listed(lab, two).await?, &None, "the image")?;
+    unchanged(lab.host.image_remove(two).await, "removing it again")
+}
+
+async fn a_name_moves_to_new_content(lab: &Lab<'_>) -> Outcome {
+    let name = "contract.test/moves:latest";
+    lab.remember_image(name);
+    let old = lab.host.image_import(&lab.fixture.image_source(1), name).await?;
+    let new = lab.host.image_import(&lab.fixture.image_source(2), name).await?;
+    holds(old.id != new.id, "other content has the same id")?;
+    same(&listed(lab, name).await?.map(|i| i.id), &Some(new.id), "what the name points to")?;
+    let pointing = lab.host.image_list().await?.iter().filter(|i| i.names.iter().any(|n| n == name)).count();
+    same(&pointing, &1, "images of that name")
+}
+
+async fn an_image_in_use_stays(lab: &Lab<'_>) -> Outcome {
+    let name = "contract.test/used:1";
+    let sandbox = lab.sandbox().await?;
+    lab.remember_image(name);
+    let image = lab.host.image_import(&lab.fixture.image_source(1), name).await?;
+    let wanted = ContainerImage::Image { id: image.id.clone() };
+    let spec = ContainerSpec { image: wanted, ..lab.container(&sandbox, "app", Program::Until(0)) };
+    let _ = lab.host.container_start(&sandbox.id, &spec).await?;
+    refused(lab.host.image_remove(name).await, HostErrorKind::Busy, "removing an image in use")?;
+    let seen = lab.observe().await?;
+    let there = matches!(&seen.images, Observation::Known(all) if all.contains_key(&image.id));
+    holds(there, "the image is gone after the refusal")?;
+    let _ = lab.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigkill).await?;
+    lab.end(&sandbox.id, &spec).await?;
+    let _ = lab.host.container_remove(&sandbox.id, &spec.name, 0).await?;
+    changed(lab.host.image_remove(name).await, "removing it once nobody uses it")
+}
+
+async fn what_is_no_image_is_refused(lab: &Lab<'_>) -> Outcome {
+    let name = "contract.test/bad:1";
+    let missing = lab.host.image_import(Path::new("/nonexistent/image"), name).await;
+    refused(missing, HostErrorKind::NotFound, "a path that is not there")?;
+    // A file that every system has and that is no archive.
+    let text = lab.host.image_import(Path::new("/etc/passwd"), name).await;
+    refused(text, HostErrorKind::InvalidSpec, "a text file")?;
+    same(&listed(lab, name).await?, &None, "what a refused image left behind")
+}

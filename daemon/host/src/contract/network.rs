@@ -1,0 +1,80 @@
+//! Rules of the machine as a whole and of its pod network.
+
+use super::lab::{Lab, changed, holds, needs, refused, same, unchanged};
+use super::{Case, Outcome, case};
+use crate::error::HostErrorKind;
+use crate::observe::{Leftover, SandboxState};
+use crate::spec::SandboxNetwork;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case!(the_host_says_what_it_is),
+        case!(observing_changes_nothing),
+        case!(the_network_is_made_once),
+        case!(the_network_is_not_removed_while_used),
+        case!(a_sandbox_can_use_the_hosts_network),
+        case!(a_leftover_that_is_gone_is_unchanged),
+    ]
+}
+
+async fn the_host_says_what_it_is(lab: &Lab<'_>) -> Outcome {
+    let info = lab.host.info().await?;
+    let brand = lab.fixture.sandbox().brand;
+    holds(info.brands.contains(&brand), format!("brand {brand} is not among {:?}", info.brands))?;
+    holds(info.cpu_millis >= 1, "cpu_millis is 0")?;
+    holds(info.memory_bytes >= 1 << 20, "memory_bytes is below 1 MiB")?;
+    for (what, text) in [("kind", &info.kind), ("architecture", &info.architecture), ("boot_id", &info.boot_id)] {
+        holds(!text.is_empty(), format!("{what} is empty"))?;
+    }
+    same(&lab.host.info().await?.boot_id, &info.boot_id, "boot_id changed without a boot")
+}
+
+async fn observing_changes_nothing(lab: &Lab<'_>) -> Outcome {
+    let (sandbox, container) = lab.running(super::Program::Until(0)).await?;
+    let pid = lab.pid(&sandbox.id, &container).await?;
+    let first = lab.observe().await?;
+    let second = lab.observe().await?;
+    holds(first.at <= second.at, "time went backwards")?;
+    let mut first_again = second.clone();
+    first_again.at = first.at;
+    same(&first_again, &first, "two observations without a change between them")?;
+    same(&lab.pid(&sandbox.id, &container).await?, &pid, "pid")
+}
+
+async fn the_network_is_made_once(lab: &Lab<'_>) -> Outcome {
+    let spec = lab.fixture.network();
+    let _ = lab.host.network_ensure(&spec).await?;
+    unchanged(lab.host.network_ensure(&spec).await, "the same network again")?;
+    let seen = lab.observe().await?;
+    let network = seen.network.known().cloned().flatten();
+    let network = network.ok_or_else(|| super::Stop::Broken("the network is not in the observation".into()))?;
+    same(&network.spec, &spec, "the network's spec")?;
+    same(&network.drift, &Vec::new(), "drift right after it was made")
+}
+
+async fn the_network_is_not_removed_while_used(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().own_network, "a network of its own")?;
+    let sandbox = lab.sandbox().await?;
+    refused(lab.host.network_remove().await, HostErrorKind::Busy, "removing a network in use")?;
+    let seen = lab.see(&sandbox.id).await?;
+    same(&seen.state, &SandboxState::Running, "the sandbox after the refusal")?;
+    let _ = lab.host.sandbox_destroy(&sandbox.id).await?;
+    changed(lab.host.network_remove().await, "removing the network")?;
+    unchanged(lab.host.network_remove().await, "removing it again")?;
+    same(&lab.observe().await?.network.known().cloned().flatten(), &None, "the network")?;
+    changed(lab.host.network_ensure(&lab.fixture.network()).await, "making it again")
+}
+
+async fn a_sandbox_can_use_the_hosts_network(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().host_network, "sandboxes on the host's network")?;
+    let mut spec = lab.spec().await?;
+    spec.network = SandboxNetwork::Host;
+    changed(lab.host.sandbox_ensure(&spec).await, "a sandbox on the host's network")?;
+    unchanged(lab.host.sandbox_ensure(&spec).await, "the same again")?;
+    same(&lab.see(&spec.id).await?.spec, &spec, "its spec")
+}
+
+async fn a_leftover_that_is_gone_is_unchanged(lab: &Lab<'_>) -> Outcome {
+    let leftover = Leftover { kind: "directory".into(), name: lab.fixture.sandbox().id.to_string() };
+    unchanged(lab.host.leftover_remove(&leftover).await, "removing a leftover that is not there")
+}
