@@ -35,10 +35,11 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     one_writer(&runtime, &store);
     many_writers(&runtime, &store, Duration::from_secs_f64(seconds));
+    println!("resident after writing     {} KiB", resident());
     reads(&store);
     let stats = store.stats();
     println!("file                       {} MiB, history {} commits", stats.file_bytes >> 20, stats.history_commits);
-    println!("resident, full store       {} KiB", resident());
+    println!("resident after reading     {} KiB", resident());
     drop(store);
     let start = Instant::now();
     let store = Store::open(&path, options).unwrap().store;

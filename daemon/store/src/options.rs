@@ -36,7 +36,7 @@ pub struct StoreOptions {
     pub max_value: usize,
     /// Bytes of recent changes kept in memory for watchers. Default 1 MiB.
     pub recent_bytes: usize,
-    /// Files up to this size get every checksum verified when they are opened. Default 64 MiB.
+    /// Files up to this size get every checksum verified when they are opened. Default 128 MiB (some 200 ms).
     pub verify_bytes: u64,
     /// What redb reads and writes through; the file itself when absent.
     pub backend: Option<BackendFactory>,
@@ -55,7 +55,7 @@ impl StoreOptions {
             generations: 50,
             max_value: 8 << 20,
             recent_bytes: 1 << 20,
-            verify_bytes: 64 << 20,
+            verify_bytes: 128 << 20,
             backend: None,
         }
     }

@@ -4,9 +4,11 @@ use crate::file::{self, Lock};
 use crate::open::{self, Level, OpenFile, Ready};
 use crate::read;
 use crate::recent::{Recent, RecentCommit};
+use crate::tables;
 use crate::{Revision, StoreError, StoreOptions};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -128,7 +130,12 @@ impl Shared {
     /// Runs a read on a snapshot. After a disk failure the file is opened again and the read tried once more.
     pub(crate) fn read<T>(&self, f: impl Fn(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.counters.reads.fetch_add(1, Ordering::Relaxed);
-        let attempt = || self.with_database(|d| f(&d.begin_read().map_err(StoreError::db("read the store"))?));
+        let on_snapshot = |d: &Database| f(&d.begin_read().map_err(StoreError::db("read the store"))?);
+        // redb is written to return errors; damage beyond what it foresees must end one read, not the caller.
+        let attempt = || {
+            catch_unwind(AssertUnwindSafe(|| self.with_database(on_snapshot)))
+                .unwrap_or_else(|_| Err(tables::damaged("the store".to_owned(), "redb gave up on its contents")))
+        };
         let epoch = self.epoch();
         match attempt() {
             Err(e) if e.is_transient() => {
@@ -140,6 +147,9 @@ impl Shared {
     }
 
     /// Opens the file again after a failure, unless somebody did since `epoch`.
+    ///
+    /// A commit that was reported as failed may turn out to have landed. It then counts as committed, although after a
+    /// failed sync only the kernel's memory may have it: no system call says so, and the disk was reported as failing.
     pub(crate) fn reopen(&self, epoch: u64) -> Result<(), StoreError> {
         let mut state = self.exclusive();
         match &*state {

@@ -48,7 +48,7 @@ fn transaction(writer: u64, n: u64) -> Transaction {
         .put(key(&format!("pair/{writer}/b")), n_text.clone())
         .put(key(&format!("token/{writer}/{}", n % 5)), "here")
         .delete(key(&format!("token/{writer}/{}", (n + 4) % 5)));
-    if n % 10 == 0 {
+    if n.is_multiple_of(10) {
         let content = FileContent::Bytes(format!("{writer} {n}").into());
         t = t.generation(NewGeneration {
             files: vec![NewFile { name: "f.yaml".to_owned(), content }],

@@ -69,8 +69,7 @@ fn acknowledged_writes_survive_a_power_cut_at_every_sync() {
         let store = place.open_with(on(&disk));
         (1..=25).for_each(|n| assert!(store.commit_blocking(pair(n)).unwrap().changed));
         drop(store);
-        let syncs = disk.get().syncs;
-        syncs
+        disk.get().syncs
     };
     assert!(total >= 25);
     for cut in 0..total {
