@@ -102,3 +102,30 @@ async fn contents_are_stored_once_and_go_with_their_last_generation() {
     let refused = store.commit(tx().generation(twice)).await.unwrap_err();
     assert_eq!(refused.to_string(), "invalid transaction: file x is in the generation twice");
 }
+
+/// F20: many files; the second generation sends only what is new.
+#[tokio::test]
+async fn a_large_directory_is_recorded_at_the_cost_of_what_changed() {
+    const FILES: usize = 3000;
+    let place = Place::new();
+    let store = place.open();
+    let texts: Vec<(String, String)> = (0..FILES).map(|n| (format!("{n:04}.yaml"), format!("content {n}"))).collect();
+    let brief: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let first = generation(&brief);
+    let mut objects = tx();
+    for (name, text) in &texts {
+        objects = objects.put(key(&format!("pod/{name}")), text.clone());
+    }
+    store.commit(objects.generation(first.clone())).await.unwrap();
+    let mut second = first;
+    for file in second.files.iter_mut().skip(1) {
+        if let FileContent::Bytes(bytes) = &file.content {
+            file.content = FileContent::Stored(Digest::of(bytes));
+        }
+    }
+    second.files[0].content = FileContent::Bytes("edited".into());
+    store.commit(tx().generation(second)).await.unwrap();
+    let diff = store.generation_diff(1, 2).unwrap().unwrap();
+    assert_eq!(diff.files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["0000.yaml"]);
+    assert_eq!(store.latest_generation().unwrap().unwrap().files.len(), FILES);
+}

@@ -231,11 +231,13 @@ async fn history_is_kept_by_count_age_and_bytes() {
 
 /// U7, B10: a heartbeat must not grow the file for ever, nor make a list slower.
 #[tokio::test]
-async fn a_hundred_thousand_updates_keep_the_file_bounded() {
+async fn endless_updates_keep_the_file_bounded() {
+    // A million in release builds.
+    const ROUNDS: u32 = if cfg!(debug_assertions) { 100 } else { 2000 };
     let place = Place::new();
     let store = place.open_with(StoreOptions { history_commits: 1000, ..options() });
     let mut after_warm_up = 0;
-    for round in 0..200u32 {
+    for round in 0..ROUNDS {
         let batch = (0..500u32).map(|n| {
             let value = vec![u8::try_from(n % 251).unwrap(); 500 + (round % 7) as usize];
             store.commit(tx().put(key(&format!("node/{}", n % 10)), value))
@@ -247,7 +249,7 @@ async fn a_hundred_thousand_updates_keep_the_file_bounded() {
             after_warm_up = store.stats().file_bytes;
         }
     }
-    assert!(store.revision().0 >= 100_000 * 9 / 10);
+    assert!(store.revision().0 >= u64::from(ROUNDS) * 450);
     let end = store.stats().file_bytes;
     assert!(end <= after_warm_up * 3 / 2, "{after_warm_up} -> {end}");
     assert_eq!(store.list("node/", &ListOptions::default()).unwrap().entries.len(), 10);
