@@ -20,7 +20,8 @@ pub type BackendFactory = Arc<dyn Fn(&Path, File) -> io::Result<Box<dyn redb::St
 pub struct StoreOptions {
     /// Wall-clock time, stored in commits and generations.
     pub clock: Clock,
-    /// Bytes of redb's page cache. Memory use is about twice this at most. Default 4 MiB.
+    /// Bytes of redb's page cache. An empty store takes 1.6 MB of
+    /// memory, one that was written to hard about 10 MB (cache, recent changes, allocator). Default 4 MiB.
     pub cache_bytes: usize,
     /// Transactions that may wait for the writer before `commit` itself waits. Default 1024.
     pub queue: usize,
