@@ -422,16 +422,17 @@ mod tests {
         assert_eq!(pool.size(), (1 << 80) - 2);
     }
 
-    /// U8: addresses were looked up, then written; two owners could get one. Ten thousand rounds against a model.
+    /// U8, I05, I06: addresses were looked up, then written; two owners could get one. Ten thousand rounds, pods and
+    /// services (of both families) interleaved, against a model.
     #[test]
     fn u8_churn_never_gives_an_address_to_two_owners() {
-        let mut pools = [pool("10.1.0.0/24"), pool("fd01::/120")];
-        let mut models = [BTreeMap::<IpAddr, String>::new(), BTreeMap::new()];
+        let mut pools = [pool("10.88.0.0/24"), pool("10.96.0.0/24"), pool("fd01::/120")];
+        let mut models = [BTreeMap::<IpAddr, String>::new(), BTreeMap::new(), BTreeMap::new()];
         // A plain linear congruence: reproducible, and enough to mix two pools.
         let mut seed = 12345_u64;
         for round in 0..10_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let (which, action) = (usize::try_from(seed >> 33 & 1).unwrap(), seed >> 40 & 7);
+            let (which, action) = (usize::try_from((seed >> 33) % 3).unwrap(), seed >> 40 & 7);
             let (pool, model) = (&mut pools[which], &mut models[which]);
             if action < 5 {
                 match pool.allocate(&format!("pod-{round}")) {
@@ -447,6 +448,8 @@ mod tests {
             }
             assert_eq!(pool.used(), model.len() as u128);
         }
+        let all: BTreeSet<IpAddr> = models.iter().flat_map(BTreeMap::keys).copied().collect();
+        assert_eq!(all.len(), models.iter().map(BTreeMap::len).sum::<usize>(), "pools overlap");
     }
 
     proptest! {

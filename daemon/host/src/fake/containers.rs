@@ -1,9 +1,10 @@
 //! Containers: start, signal, update, remove.
 
+use super::call::{Call, instance_mutation};
 use super::journal::Asked;
 use super::sandboxes::no_sandbox;
 use super::state::{Instance, World, ZoneState};
-use super::{Call, FakeHost, Op, instance_mutation};
+use super::{FakeHost, Op};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{ContainerName, SandboxId};
 use crate::observe::{Change, ContainerState};

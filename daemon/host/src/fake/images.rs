@@ -1,8 +1,9 @@
 //! Images: by content, in memory. A root file system directory or an OCI layout is read for its digest and its
 //! config; an archive for its digest alone (its config stays empty: the simulation unpacks nothing).
 
+use super::call::{Call, mutation};
 use super::journal::Asked;
-use super::{Call, FakeHost, Op, mutation};
+use super::{FakeHost, Op};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::ImageId;
 use crate::observe::{Change, ImageConfig, ImageInfo};

@@ -1,9 +1,10 @@
 //! The machine as a whole: what it says of itself, and its pod network.
 
+use super::call::{Call, mutation};
 use super::fault::Fault;
 use super::journal::Asked;
 use super::state::{Foreign, NetworkState};
-use super::{Call, FakeHost, Op, mutation};
+use super::{FakeHost, Op};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::SandboxId;
 use crate::observe::{Change, HostInfo, HostObservation, Leftover, NetworkObserved, Observation, SandboxObserved};

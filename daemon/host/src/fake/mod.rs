@@ -25,6 +25,7 @@
 //! ```
 
 mod admin;
+mod call;
 mod clock;
 mod containers;
 mod disk;
@@ -33,6 +34,7 @@ mod fault;
 mod images;
 mod journal;
 mod machine;
+mod options;
 mod sandboxes;
 mod script;
 mod state;
@@ -43,89 +45,20 @@ pub use clock::FakeClock;
 pub use exec::ExecAnswer;
 pub use fault::{Fault, FaultPlan, Op};
 pub use journal::{Asked, Calls, Mutation};
+pub use options::{FakeOptions, For};
 pub use script::{Reaction, Script, Step};
 pub use state::{Foreign, Profile, ZoneState};
 
-use crate::error::{HostError, HostErrorKind, HostResult};
-use crate::names::{Brand, ContainerName, SandboxId};
-use crate::observe::{Change, HostInfo};
+use crate::names::SandboxId;
 use crate::spec::ContainerSpec;
 use crate::time::{BootTime, Clock};
 use crate::traits::HostEvent;
-use ipnet::IpNet;
 use journal::Journal;
 use state::{Now, World};
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
-
-/// How a fake machine is built.
-#[derive(Clone, Debug)]
-pub struct FakeOptions {
-    /// What a power cut leaves.
-    pub profile: Profile,
-    /// What the machine says of itself, its brands included.
-    pub info: HostInfo,
-    /// How long each step of a change takes; a sandbox has several steps each way.
-    pub step_time: Duration,
-    /// Most sandboxes; further ones are `Exhausted`.
-    pub max_sandboxes: usize,
-    /// Most containers running on the machine; further ones are `Exhausted`.
-    pub max_containers: usize,
-    /// User names that exist in every image.
-    pub users: Vec<String>,
-    /// Routes that the host has besides ours; a pod network that overlaps one is `Conflict`.
-    pub routes: Vec<IpNet>,
-    /// Whether containers' output is written to their log files.
-    pub write_logs: bool,
-    /// Entries of [`FakeHost::mutations`] kept; the oldest go first.
-    pub journal: usize,
-}
-
-impl Default for FakeOptions {
-    fn default() -> Self {
-        let brands = ["oci", "sparse"].into_iter().filter_map(|b| Brand::new(b).ok()).collect();
-        Self {
-            profile: Profile::Linux,
-            info: HostInfo {
-                kind: "sim".into(),
-                brands,
-                cpu_millis: 8000,
-                memory_bytes: 16 << 30,
-                storage_bytes: 100 << 30,
-                addresses: vec![[192, 0, 2, 10].into()],
-                kernel_version: "0.0-fake".into(),
-                os_image: "Fake host".into(),
-                architecture: "amd64".into(),
-                machine_id: "00000000000000000000000000fa4e00".into(),
-                boot_id: String::new(),
-                runtime_version: concat!("fake://", env!("CARGO_PKG_VERSION")).into(),
-            },
-            step_time: Duration::ZERO,
-            max_sandboxes: 8192,
-            max_containers: 100_000,
-            users: vec!["root".into(), "nobody".into()],
-            routes: Vec::new(),
-            write_logs: false,
-            journal: 100_000,
-        }
-    }
-}
-
-/// Which containers a [`Script`] is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum For {
-    /// The container of this name in the pod `namespace/name`.
-    Pod(String, String),
-    /// Every container of this name.
-    Container(String),
-    /// Every container whose argv begins with this program.
-    Program(String),
-    /// Every container of this image, as the user wrote it.
-    Image(String),
-}
 
 /// A handle on a fake machine; clones share it.
 #[derive(Clone)]
@@ -271,22 +204,6 @@ impl FakeHost {
     fn arm(&self) {
         Shared::arm(&self.shared);
     }
-
-    /// Begins a call: counts it, records it, lets the faults that come before its effect happen.
-    async fn begin(&self, op: Op, subject: impl Into<String>, mutation: Option<Mutation>) -> HostResult<Call<'_>> {
-        self.settle();
-        self.arm();
-        let sandbox = mutation.as_ref().and_then(|m| m.sandbox.clone());
-        let number = {
-            let mut journal = lock(&self.shared.journal);
-            journal.count(op);
-            mutation.map(|m| journal.begin(m, self.shared.options.journal))
-        };
-        let fault = self.faults().next(op);
-        let boot = *self.shared.boots.borrow();
-        let call = Call { host: self, op, subject: subject.into(), sandbox, number, fault, taken: 0, boot };
-        call.before().await
-    }
 }
 
 impl Default for FakeHost {
@@ -359,174 +276,4 @@ impl Drop for Timer {
             *lock(&shared.armed) = None;
         }
     }
-}
-
-/// One call under way.
-struct Call<'a> {
-    host: &'a FakeHost,
-    op: Op,
-    subject: String,
-    sandbox: Option<SandboxId>,
-    number: Option<u64>,
-    fault: Option<Fault>,
-    taken: u32,
-    boot: u64,
-}
-
-impl Call<'_> {
-    async fn before(self) -> HostResult<Self> {
-        match &self.fault {
-            Some(Fault::FailBefore(kind)) => Err(self.finish_injected(*kind)),
-            Some(Fault::TimeoutBefore(after)) => {
-                tokio::time::sleep(*after).await;
-                Err(self.finish_injected(HostErrorKind::Timeout))
-            }
-            Some(Fault::Hang) => pending().await,
-            Some(Fault::PowerCutBefore) => self.lose_power().await,
-            Some(Fault::Slow(d)) => {
-                tokio::time::sleep(*d).await;
-                self.host.settle();
-                Ok(self)
-            }
-            _ => Ok(self),
-        }
-    }
-
-    /// One step is done; the next may never come.
-    async fn step(&mut self) -> HostResult<()> {
-        self.taken += 1;
-        self.save();
-        if !self.host.shared.options.step_time.is_zero() {
-            tokio::time::sleep(self.host.shared.options.step_time).await;
-            self.host.settle();
-        }
-        if *self.host.shared.boots.borrow() != self.boot {
-            return pending().await;
-        }
-        match self.fault {
-            Some(Fault::FailPartway(steps, kind)) if steps == self.taken => Err(self.injected(kind)),
-            Some(Fault::PowerCutAfter(steps)) if steps == self.taken => self.lose_power().await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the call is to claim success and do nothing.
-    fn nothing_done(&self) -> bool {
-        self.fault == Some(Fault::NothingDone)
-    }
-
-    /// Ends a call that returns a change.
-    async fn end(self, result: HostResult<Change>) -> HostResult<Change> {
-        let changed = matches!(result, Ok(Change::Changed(_)));
-        self.end_with(result, changed).await
-    }
-
-    /// Ends any call: lets the faults that come after its effect happen.
-    async fn end_with<T>(self, result: HostResult<T>, changed: bool) -> HostResult<T> {
-        self.save();
-        self.host.settle();
-        self.host.arm();
-        if *self.host.shared.boots.borrow() != self.boot {
-            return pending().await;
-        }
-        let result = match (&self.fault, result) {
-            (Some(Fault::FailAfter(kind)), Ok(_)) => Err(self.injected(*kind)),
-            (Some(Fault::TimeoutAfter(after)), Ok(_)) => {
-                tokio::time::sleep(*after).await;
-                Err(self.injected(HostErrorKind::Timeout))
-            }
-            (Some(Fault::HangAfter), Ok(_)) => pending().await,
-            (Some(Fault::PowerCutAfter(_)), Ok(_)) => self.lose_power().await,
-            (_, result) => result,
-        };
-        if let Some(number) = self.number {
-            lock(&self.host.shared.journal).outcome(number, &result, changed);
-        }
-        result
-    }
-
-    fn save(&self) {
-        if let Some(id) = &self.sandbox {
-            self.host.shared.save(id);
-        }
-        if self.op.is_mutating() {
-            self.host.shared.save_machine();
-        }
-    }
-
-    async fn lose_power<T>(&self) -> T {
-        self.host.power_cut();
-        pending().await
-    }
-
-    fn error(&self, kind: HostErrorKind, message: impl Into<String>) -> HostError {
-        HostError::new(kind, self.op.words(), self.subject.clone(), message)
-    }
-
-    fn injected(&self, kind: HostErrorKind) -> HostError {
-        self.error(kind, "the fault plan says so")
-    }
-
-    fn finish_injected(&self, kind: HostErrorKind) -> HostError {
-        let error = self.injected(kind);
-        if let Some(number) = self.number {
-            lock(&self.host.shared.journal).outcome::<()>(number, &Err(self.injected(kind)), false);
-        }
-        error
-    }
-
-    /// Fails while the administrator keeps `subject` busy.
-    fn not_busy(&self, subject: &str) -> HostResult<()> {
-        let now = self.host.now().boot;
-        let mut world = self.host.world();
-        match world.busy.get(subject).copied() {
-            Some(until) if until > now => Err(self.error(HostErrorKind::Busy, format!("{subject} is in use"))),
-            Some(_) => {
-                world.busy.remove(subject);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = &self.sandbox
-            && self.number.is_some()
-        {
-            lock(&self.host.shared.journal).leave(id);
-        }
-    }
-}
-
-/// The record of a mutating call, as far as known at its beginning.
-fn mutation(host: &FakeHost, op: Op, sandbox: Option<&SandboxId>, asked: Asked) -> Mutation {
-    host.settle();
-    let world = host.world();
-    let found = sandbox.and_then(|id| world.sandboxes.get(id));
-    Mutation {
-        at: host.now().boot,
-        op,
-        sandbox: sandbox.cloned(),
-        container: None,
-        asked,
-        found: found.map(|s| Box::new(s.spec.clone())),
-        running: found.map(|s| s.live().map(|i| i.spec.clone()).collect()).unwrap_or_default(),
-        outcome: None,
-    }
-}
-
-/// The record of a mutating call about one instance.
-fn instance_mutation(
-    host: &FakeHost,
-    op: Op,
-    sandbox: &SandboxId,
-    (name, attempt): (&ContainerName, u32),
-    asked: Asked,
-) -> Mutation {
-    let mut record = mutation(host, op, Some(sandbox), asked);
-    record.running.retain(|s| s.name == *name && s.attempt == attempt);
-    record.container = Some((name.clone(), attempt));
-    record
 }

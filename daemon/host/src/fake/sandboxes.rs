@@ -1,8 +1,9 @@
 //! Sandboxes: the state machine from absent to Running and back, step by step.
 
+use super::call::{Call, mutation};
 use super::journal::Asked;
 use super::state::{Foreign, Now, Sandbox, World, ZoneState};
-use super::{Call, FakeHost, Op, lock, mutation};
+use super::{FakeHost, Op, lock};
 use crate::error::{HostError, HostErrorKind, HostResult};
 use crate::names::{ContainerName, LinkName, SandboxId, VolumeName};
 use crate::observe::{Change, Leftover};
@@ -134,6 +135,7 @@ impl Call<'_> {
             world.machine.leftovers.remove(&Leftover { kind: "directory".into(), name: spec.id.to_string() });
             let sandbox = Sandbox {
                 spec: spec.clone(),
+                link: LinkName::for_sandbox(&spec.id),
                 zone: ZoneState::Configured,
                 started: None,
                 instances: Default::default(),
@@ -189,7 +191,7 @@ impl Call<'_> {
                 {
                     Some(format!("address {}", b.addr()))
                 }
-                _ if LinkName::for_sandbox(&other.spec.id) == *link => Some(format!("link {link}")),
+                _ if other.link == *link => Some(format!("link {link}")),
                 _ => None,
             };
             if let Some(what) = clash {

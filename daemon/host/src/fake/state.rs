@@ -1,7 +1,7 @@
 //! What is on the fake machine, and the passing of time for its processes.
 
 use super::script::{Reaction, Script, Step, signal_number};
-use crate::names::{ContainerName, ImageId, SandboxId};
+use crate::names::{ContainerName, ImageId, LinkName, SandboxId};
 use crate::observe::{
     ContainerObserved, ContainerState, ImageInfo, Leftover, SandboxObserved, SandboxState, StopRequest,
 };
@@ -66,6 +66,7 @@ impl ZoneState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sandbox {
     pub(crate) spec: SandboxSpec,
+    pub(crate) link: LinkName,
     pub(crate) zone: ZoneState,
     pub(crate) started: Option<BootTime>,
     pub(crate) instances: BTreeMap<ContainerName, BTreeMap<u32, Instance>>,

@@ -1,8 +1,9 @@
 //! The fake host's own rules, beyond those of the contract suite: faults, power, the administrator, the files.
 
 use super::*;
-use crate::names::{ImageId, PodUid};
-use crate::observe::{ContainerState, ImageConfig, Observation, SandboxState};
+use crate::error::HostErrorKind;
+use crate::names::{Brand, ContainerName, ImageId, PodUid};
+use crate::observe::{Change, ContainerState, ImageConfig, Observation, SandboxState};
 use crate::spec::*;
 use crate::traits::{Host, ImageStore, Network, Sandboxes};
 use std::path::{Path, PathBuf};
@@ -331,4 +332,107 @@ async fn the_simulation_outlives_its_daemon_and_writes_logs() {
     drop(host);
     let host = FakeHost::sim(&state_dir, FakeOptions::default()).unwrap();
     assert!(host.sandboxes().is_empty());
+}
+
+/// F6: the real machine booted since: the simulated one lost what is volatile.
+#[tokio::test]
+async fn the_simulation_notices_a_reboot() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = sandbox("web", 5);
+    {
+        let host = FakeHost::sim(dir.path(), FakeOptions::default()).unwrap();
+        let _ = host.network_ensure(&network()).await.unwrap();
+        let _ = host.sandbox_ensure(&spec).await.unwrap();
+    }
+    let path = dir.path().join("machine.json");
+    let machine = std::fs::read_to_string(&path).unwrap();
+    let mut machine: serde_json::Value = serde_json::from_str(&machine).unwrap();
+    machine["boot_id"] = "another boot".into();
+    serde_json::to_writer(std::fs::File::create(&path).unwrap(), &machine).unwrap();
+    for _ in 0..2 {
+        let host = FakeHost::sim(dir.path(), FakeOptions::default()).unwrap();
+        let seen = host.observe().await;
+        assert!(seen.sandboxes.known().unwrap().is_empty());
+        assert_eq!(seen.network, Observation::Known(None));
+        assert_eq!(seen.leftovers.len(), 1);
+    }
+}
+
+/// F1, I5: whatever goes wrong and wherever a daemon dies, asking again until it works arrives, and arrives exactly.
+#[tokio::test(start_paused = true)]
+async fn asking_again_arrives_whatever_went_wrong() {
+    use HostErrorKind::{Busy, Other};
+    let faults = [
+        Fault::FailBefore(Busy),
+        Fault::FailAfter(Other),
+        Fault::FailPartway(1, Other),
+        Fault::FailPartway(2, Other),
+        Fault::TimeoutBefore(Duration::from_secs(3)),
+        Fault::TimeoutAfter(Duration::from_secs(3)),
+        Fault::Hang,
+        Fault::HangAfter,
+        Fault::NothingDone,
+        Fault::PowerCutBefore,
+        Fault::PowerCutAfter(1),
+        Fault::PowerCutAfter(9),
+    ];
+    for seed in 0..150 {
+        let profile = if seed % 2 == 0 { Profile::Linux } else { Profile::Illumos };
+        let step_time = Duration::from_millis(seed % 3);
+        let host = FakeHost::with(FakeOptions { profile, step_time, ..FakeOptions::default() });
+        let image = host.add_image("web:1", ImageConfig::default());
+        let spec = sandbox("web", 5);
+        let app = container(&image, &["server"], Path::new("/dev/null"));
+        host.faults().chance(seed, 0.4, &Op::ALL, &faults);
+        let patience = Duration::from_secs(10);
+        let mut tries = 0;
+        let running = |host: &FakeHost| {
+            let seen = host.sandbox(&spec.id)?;
+            let newest = seen.containers.get(&app.name)?.last()?.state.clone();
+            (seen.state == SandboxState::Running).then_some(newest)
+        };
+        while !matches!(running(&host), Some(ContainerState::Running { .. })) {
+            tries += 1;
+            assert!(tries < 500, "seed {seed}: {:?}", host.sandboxes());
+            let _ = timeout(patience, host.network_ensure(&network())).await;
+            let _ = timeout(patience, host.sandbox_ensure(&spec)).await;
+            let _ = timeout(patience, host.container_start(&spec.id, &app)).await;
+        }
+        while host.sandbox(&spec.id).is_some() {
+            tries += 1;
+            assert!(tries < 1000, "seed {seed}: {:?}", host.sandboxes());
+            let _ = timeout(patience, host.sandbox_stop(&spec.id)).await;
+            let _ = timeout(patience, host.sandbox_destroy(&spec.id)).await;
+        }
+        assert_eq!(host.violations(), Vec::<String>::new(), "seed {seed}");
+        host.clear_faults();
+        for leftover in host.observe().await.leftovers {
+            let _ = host.leftover_remove(&leftover).await.unwrap();
+        }
+        let _ = host.network_remove().await.unwrap();
+        let end = host.observe().await;
+        assert!(end.leftovers.is_empty() && end.network == Observation::Known(None), "seed {seed}: {end:?}");
+    }
+}
+
+/// A thousand pods cost the fake host little, so that what a test measures is the node.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_sandboxes_are_no_burden() {
+    let host = FakeHost::new();
+    let image = host.add_image("web:1", ImageConfig::default());
+    let _ = host.network_ensure(&network()).await.unwrap();
+    let began = std::time::Instant::now();
+    for n in 0..1000_u32 {
+        let mut spec = sandbox(&format!("web-{n}"), 5);
+        let address = format!("10.88.{}.{}/16", n / 250 + 1, n % 250 + 2);
+        spec.network = SandboxNetwork::Pod { address: address.parse().unwrap(), gateway: network().gateway };
+        let _ = host.sandbox_ensure(&spec).await.unwrap();
+        let app = container(&image, &["server"], Path::new("/dev/null"));
+        let _ = host.container_start(&spec.id, &app).await.unwrap();
+    }
+    let made = began.elapsed();
+    let seen = host.observe().await;
+    assert_eq!(seen.sandboxes.known().unwrap().len(), 1000);
+    // Generous: an unoptimised build on a shared machine.
+    assert!(made < Duration::from_secs(20), "{made:?}");
 }
