@@ -167,7 +167,7 @@ fn header(value: &Value, origin: &Origin, findings: &mut Vec<Diagnostic>) -> Opt
         if known.is_empty() {
             let near = names::did_you_mean(kind, kinds().iter().map(|k| k.kind));
             let help = near.map(|k| format!("did you mean `{k}`?"));
-            let help = help.unwrap_or_else(|| "see docs/kinds.md for the kinds there are".into());
+            let help = help.unwrap_or_else(|| "write a Kubernetes kind, like Pod, ConfigMap or Secret".into());
             let why = "reddwarf has no kind of this name";
             push(origin.value_at("/kind"), codes::UNKNOWN_KIND, format!("kind `{kind}` is not known"), why, help);
         } else {
@@ -221,7 +221,7 @@ fn remove_server_fields(object: &mut Object, origin: &Origin, findings: &mut Vec
 /// become ones, with a warning. True when something was changed.
 fn boolean_words(object: &mut Object, errors: &[FieldError], origin: &Origin, findings: &mut Vec<Diagnostic>) -> bool {
     let mut changed = false;
-    for error in errors.iter().filter(|e| e.reason == FieldReason::TypeInvalid && e.message.contains("bool")) {
+    for error in errors.iter().filter(|e| e.reason == FieldReason::TypeInvalid && e.message.contains("true or false")) {
         let pointer = error.path.to_pointer();
         let (Some(word), Some(place)) = (object.get_str(&pointer), origin.value_at(&pointer)) else { continue };
         let quoted = place.at.length as usize != word.len();

@@ -225,11 +225,13 @@ impl Json<'_> {
         let end =
             rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))).unwrap_or(rest.len());
         let text = &rest[..end];
-        // serde_json holds to RFC 8259's grammar; only the range is left to us.
+        // serde_json holds to RFC 8259's grammar, std reads fractions to the last digit; only the range is left to us.
+        let fraction = text.contains(['.', 'e', 'E']);
+        let exact = |n: Number| if fraction { text.parse().ok().and_then(Number::from_f64).unwrap_or(n) } else { n };
         match serde_json::from_str::<Number>(text) {
-            Ok(number) if !number.is_f64() || text.contains(['.', 'e', 'E']) => {
+            Ok(number) if !number.is_f64() || fraction => {
                 self.offset += end;
-                Some(number)
+                Some(exact(number))
             }
             result => {
                 let (code, why) = match result {

@@ -1,6 +1,6 @@
 //! TOML (<https://toml.io/en/v1.0.0>): one object per file, or several under `[[object]]`.
 
-use crate::diagnostic::codes;
+use crate::diagnostic::{Diagnostic, codes};
 use crate::limits::Limits;
 use crate::node::{Budget, Entry, Findings, Node, NodeValue};
 use crate::source::LineIndex;
@@ -44,15 +44,7 @@ pub(crate) fn parse_tree(text: &str, limits: &Limits, findings: &mut Findings<'_
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
-            let span = error.span().unwrap_or(0..0);
-            let message = error.message().trim().replace('\n', ", ");
-            let (code, why) = match message.contains("duplicate key") {
-                true => (codes::DUPLICATE_KEY, "only one of them can count"),
-                false if message.contains("recursion limit") => (codes::TOO_DEEP, "no object needs that"),
-                false => (codes::TOML_SYNTAX, "nothing of a file that can't be parsed is applied"),
-            };
-            let help = "compare it with https://toml.io/en/v1.0.0";
-            findings.error(code, lines.at(span.start, span.end), format!("the text is not TOML: {message}"), why, help);
+            refuse(text, &lines, &error, findings);
             return None;
         }
     };
@@ -66,6 +58,55 @@ pub(crate) fn parse_tree(text: &str, limits: &Limits, findings: &mut Findings<'_
         root.at = first.at;
     }
     Some(root)
+}
+
+fn refuse(text: &str, lines: &LineIndex<'_>, error: &toml::de::Error, findings: &mut Findings<'_>) {
+    let span = error.span().unwrap_or(0..0);
+    let at = lines.at(span.start, span.end);
+    let message = error.message().trim().replace('\n', ", ");
+    if message.contains("duplicate key") {
+        let key = text.get(span.clone()).unwrap_or_default();
+        let what = format!("key `{key}` is given twice");
+        let (why, help) = ("only one of them can count", "remove one of them");
+        let first = earlier_key(text, key, span.start).map(|s| lines.at(s.start, s.end));
+        let source = findings.source;
+        let diagnostic = match first {
+            None => Diagnostic::error(codes::DUPLICATE_KEY, source, at, what, why, help),
+            Some(first) => {
+                let why = format!("the first is at {}, and {why}", first.position());
+                Diagnostic::error(codes::DUPLICATE_KEY, source, at, what, why, help).related(
+                    source,
+                    first,
+                    "first given here",
+                )
+            }
+        };
+        return findings.push(diagnostic);
+    }
+    let (code, why) = match message.contains("recursion limit") {
+        true => (codes::TOO_DEEP, "no object needs that"),
+        false => (codes::TOML_SYNTAX, "nothing of a file that can't be parsed is applied"),
+    };
+    let help = "compare it with https://toml.io/en/v1.0.0";
+    findings.error(code, at, format!("the text is not TOML: {message}"), why, help);
+}
+
+/// The place of the one key of this name that stands before `end`; none when there are several.
+fn earlier_key(text: &str, key: &str, end: usize) -> Option<Range<usize>> {
+    fn search(table: &DeTable<'_>, key: &str, end: usize, found: &mut Vec<Range<usize>>) {
+        for (name, value) in table {
+            if name.get_ref() == key && name.span().start < end {
+                found.push(name.span());
+            }
+            let items = value.get_ref().as_array().into_iter().flat_map(|a| a.iter());
+            let tables = items.chain([value]).filter_map(|v| v.get_ref().as_table());
+            tables.for_each(|t| search(t, key, end, found));
+        }
+    }
+    let (table, _) = DeTable::parse_recoverable(text);
+    let mut found = Vec::new();
+    search(table.get_ref(), key.trim_matches(['"', '\'']), end, &mut found);
+    (found.len() == 1).then(|| found.remove(0))
 }
 
 struct Convert<'t, 'f, 's> {

@@ -76,6 +76,18 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     syntax("misplaced bracket", "a bracket closes nothing", "no list or mapping is open here", "remove it"),
     syntax(
+        "illegal placement of ':'",
+        "a `:` stands where none can stand",
+        "a `[`, `{` or quote before it is not closed, or a key goes over several lines",
+        "close it",
+    ),
+    syntax(
+        "invalid indentation in quoted",
+        "a quoted text is not closed",
+        "its lines would have to be indented deeper than its key",
+        "add the quote at the end of the text",
+    ),
+    syntax(
         "unexpected end of stream",
         "a quoted text is not closed",
         "the file ends before the closing quote",
@@ -151,6 +163,7 @@ const EXPLANATIONS: &[Explanation] = &[
 
 /// The finding for a message of the parser.
 pub(crate) fn explain(source: &Source, at: At, info: &str) -> Diagnostic {
+    let at = better_place(source, at, info);
     match EXPLANATIONS.iter().find(|e| info.contains(e.part)) {
         Some(e) => Diagnostic::error(e.code, source, at, e.what, e.why, e.help),
         None => Diagnostic::error(
@@ -162,4 +175,23 @@ pub(crate) fn explain(source: &Source, at: At, info: &str) -> Diagnostic {
             "compare it with https://yaml.org/spec/1.2.2/",
         ),
     }
+}
+
+/// Where a person would look for it, when that is not where the parser noticed.
+fn better_place(source: &Source, at: At, info: &str) -> At {
+    let lines = |count: u32| source.text.lines().take(count as usize);
+    if info.contains("tab")
+        && let Some(column) = lines(at.line).last().and_then(|line| line.chars().position(|c| c == '\t'))
+    {
+        return At { column: column as u32 + 1, length: 1, ..at };
+    }
+    // The line without a `:` is the last one before that is not blank.
+    if info.contains("simple key")
+        && let Some((index, line)) =
+            lines(at.line.saturating_sub(1)).enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
+    {
+        let indent = line.chars().take_while(|c| *c == ' ').count() as u32;
+        return At { line: index as u32 + 1, column: indent + 1, length: line.trim().chars().count() as u32, ..at };
+    }
+    at
 }
