@@ -4,6 +4,7 @@
 //! systems, systems without inotify) cost at most one periodic interval, because the directory loop looks by itself too.
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 pub struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
     layers: Vec<PathBuf>,
-    watched: Vec<PathBuf>,
+    watched: Vec<Target>,
     changed: Arc<Notify>,
     problem: Option<String>,
 }
@@ -50,31 +51,55 @@ impl DirectoryWatch {
 
     /// Adjusts the watches to what exists now: a directory that appeared, vanished or was replaced.
     pub fn refresh(&mut self) {
+        let wanted = targets(&self.layers);
         let Some(watcher) = self.watcher.as_mut() else { return };
-        for path in self.watched.drain(..) {
+        if wanted == self.watched {
+            return;
+        }
+        for target in self.watched.drain(..) {
             // A vanished directory took its watch along: the error says just that.
-            let _ = watcher.unwatch(&path);
+            let _ = watcher.unwatch(&target.path);
         }
         self.problem = None;
-        for layer in &self.layers {
-            let existing = layer.ancestors().find(|p| p.is_dir());
-            let targets = [
-                (layer.is_dir().then_some(layer.as_path()), RecursiveMode::Recursive),
-                // The parent tells of a layer that is created, replaced or unmounted later.
-                (existing_parent(layer, existing), RecursiveMode::NonRecursive),
-            ];
-            for (path, mode) in targets {
-                let Some(path) = path else { continue };
-                match watcher.watch(path, mode) {
-                    Ok(()) => self.watched.push(path.to_owned()),
-                    Err(e) => {
-                        self.problem =
-                            Some(format!("cannot watch {}: {e}; looking every few seconds instead", path.display()));
-                    }
+        for target in wanted {
+            // The parent tells of a layer that is created, replaced or unmounted later.
+            let mode = if target.layer { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+            match watcher.watch(&target.path, mode) {
+                Ok(()) => self.watched.push(target),
+                Err(e) => {
+                    self.problem =
+                        Some(format!("cannot watch {}: {e}; looking every few seconds instead", target.path.display()));
                 }
             }
         }
     }
+}
+
+/// A directory to watch; device and inode tell a replaced one from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    path: PathBuf,
+    layer: bool,
+    identity: (u64, u64),
+}
+
+fn targets(layers: &[PathBuf]) -> Vec<Target> {
+    let mut found: Vec<Target> = Vec::new();
+    let mut add = |path: Option<&Path>, layer: bool| {
+        let Some(path) = path else { return };
+        let Ok(metadata) = std::fs::metadata(path) else { return };
+        if found.iter().all(|t| t.path != path) {
+            found.push(Target { path: path.to_owned(), layer, identity: (metadata.dev(), metadata.ino()) });
+        }
+    };
+    for layer in layers {
+        add(layer.is_dir().then_some(layer.as_path()), true);
+    }
+    for layer in layers {
+        let existing = layer.ancestors().find(|p| p.is_dir());
+        add(existing_parent(layer, existing), false);
+    }
+    found
 }
 
 fn existing_parent<'a>(layer: &'a Path, existing: Option<&'a Path>) -> Option<&'a Path> {

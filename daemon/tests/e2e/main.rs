@@ -4,6 +4,7 @@
 
 mod crash;
 mod directory;
+mod docs;
 mod harness;
 mod history;
 mod lifecycle;

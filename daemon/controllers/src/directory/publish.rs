@@ -1,0 +1,169 @@
+//! Telling what a pass found: status, log lines and events. Said once, not at every look.
+
+use super::pass::{Ownership, Pass};
+use super::status::{DirectoryStatus, FileStatus, FileVerdict};
+use super::{DirectoryLoop, rollback};
+use reddwarf_config::{Diagnostic, Scan, Severity, SourceFile, Verdict as FileScan};
+use reddwarf_objects::ObjectKey;
+use reddwarf_registry::{AppliedSet, EventTarget, EventType, RegistryError, Verdict};
+use reddwarf_store::{Digest, GenerationRecord};
+use std::sync::Arc;
+
+/// Name and digest of every file that was read: equal lists mean equal directories.
+pub(super) fn digests(scan: &Scan) -> Vec<(String, Digest)> {
+    scan.files
+        .iter()
+        .filter_map(|f| Some((f.path.display().to_string(), Digest::of(f.text.as_ref()?.as_bytes()))))
+        .collect()
+}
+
+/// Who declared what in a recorded generation.
+pub(super) fn ownership_of(generation: &GenerationRecord) -> Ownership {
+    generation.declared.iter().filter_map(|d| Some((reddwarf_registry::object_key(&d.key)?, d.file.clone()))).collect()
+}
+
+impl DirectoryLoop {
+    /// After a pass that was applied.
+    pub(super) async fn publish_applied(&mut self, scan: &Scan, decision: &Pass, applied: &AppliedSet) {
+        let mut status = self.base(scan, decision);
+        for object in &applied.objects {
+            let Some(file) = object.source.as_ref().and_then(|s| status.files.iter_mut().find(|f| &f.path == s)) else {
+                continue;
+            };
+            file.warnings.extend(object.warnings.iter().map(|w| format!("{}: {w}", object.key)));
+            match &object.verdict {
+                Verdict::Refused(error) => {
+                    file.verdict = FileVerdict::Partly;
+                    file.refused.push((object.key.clone(), error.to_string()));
+                }
+                Verdict::Pending => {
+                    file.warnings.push(format!("{}: waits until the one being deleted is gone", object.key));
+                }
+                Verdict::Created | Verdict::Configured(_) | Verdict::Unchanged | Verdict::Deleted => {}
+            }
+        }
+        for object in &applied.objects {
+            match &object.verdict {
+                Verdict::Created => tracing::info!(object = %object.key, "declared"),
+                Verdict::Configured(_) => tracing::info!(object = %object.key, "changed"),
+                Verdict::Deleted => tracing::info!(object = %object.key, "no longer declared"),
+                _ => {}
+            }
+        }
+        self.announce(&status).await;
+        self.publish.send_replace(Arc::new(status));
+    }
+
+    /// After a look that found nothing new.
+    pub(super) fn publish_unchanged(&mut self, scan: &Scan, _decision: &Pass) {
+        let (now, problem) = (self.registry.now(), self.watch.problem().map(str::to_owned));
+        self.publish.send_modify(|status| {
+            let status = Arc::make_mut(status);
+            status.passes += 1;
+            status.scanned = Some(now);
+            status.complete = scan.complete;
+            status.failure = None;
+            if let Some(problem) = problem
+                && !status.notices.contains(&problem)
+            {
+                status.notices.push(problem);
+            }
+        });
+    }
+
+    /// While a rollback is in force and the directory is as it was then.
+    pub(super) fn publish_held(&mut self, scan: &Scan) {
+        let generation = self.hold.as_ref().map(|h| h.generation).unwrap_or_default();
+        let (now, current) = (self.registry.now(), self.generation);
+        let files = scan.files.iter().map(|f| file_status(f, scan, &self.ownership)).collect();
+        self.publish.send_modify(|status| {
+            let status = Arc::make_mut(status);
+            status.passes += 1;
+            status.generation = current;
+            status.scanned = Some(now);
+            status.complete = scan.complete;
+            status.failure = None;
+            status.files = files;
+            status.notices = vec![rollback::notice(generation)];
+        });
+    }
+
+    /// When the registry or the store failed.
+    pub(super) fn publish_failure(&mut self, error: &RegistryError) {
+        let text = format!("the manifests could not be applied: {error}; trying again");
+        self.publish.send_modify(|status| {
+            let status = Arc::make_mut(status);
+            status.passes += 1;
+            status.failure = Some(text);
+        });
+    }
+
+    fn base(&self, scan: &Scan, decision: &Pass) -> DirectoryStatus {
+        let mut status = DirectoryStatus {
+            passes: self.publish.borrow().passes + 1,
+            generation: self.generation,
+            scanned: Some(self.registry.now()),
+            complete: scan.complete,
+            files: scan.files.iter().map(|f| file_status(f, scan, &decision.ownership)).collect(),
+            diagnostics: scan
+                .diagnostics
+                .iter()
+                .filter(|d| scan.files.iter().all(|f| f.path.display().to_string() != d.file))
+                .cloned()
+                .collect(),
+            notices: Vec::new(),
+            failure: None,
+        };
+        if !scan.complete {
+            status
+                .notices
+                .push("a manifest directory could not be read as a whole: nothing is deleted until it can be".into());
+        }
+        status.notices.extend(decision.held.as_ref().map(ToString::to_string));
+        status.notices.extend(self.watch.problem().map(str::to_owned));
+        status.notices.extend(self.hold.as_ref().map(|h| rollback::notice(h.generation)));
+        status
+    }
+
+    /// Logs and records what was not said at the last pass.
+    async fn announce(&mut self, status: &DirectoryStatus) {
+        let mut lines = Vec::new();
+        let findings = status.files.iter().flat_map(|f| &f.diagnostics).chain(&status.diagnostics);
+        lines.extend(findings.filter(|d| d.severity == Severity::Error).map(Diagnostic::one_line));
+        for file in &status.files {
+            lines.extend(file.refused.iter().map(|(key, why)| format!("{}: {key}: {why}", file.path)));
+        }
+        lines.extend(status.notices.iter().cloned());
+        let target = EventTarget {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: self.options.node_name.clone(),
+            uid: String::new(),
+            field_path: String::new(),
+        };
+        for line in lines.iter().filter(|line| !self.said.contains(line)) {
+            tracing::warn!("{line}");
+            let recorded =
+                self.registry.record_event(&target, EventType::Warning, "InvalidManifest", line, "directory").await;
+            if let Err(error) = recorded {
+                tracing::debug!(%error, "an event could not be recorded");
+            }
+        }
+        self.said = lines;
+    }
+}
+
+fn file_status(file: &SourceFile, scan: &Scan, ownership: &Ownership) -> FileStatus {
+    let path = file.path.display().to_string();
+    let diagnostics: Vec<Diagnostic> = scan.diagnostics.iter().filter(|d| d.file == path).cloned().collect();
+    let verdict = match &file.verdict {
+        FileScan::Valid { .. } => FileVerdict::Applied,
+        FileScan::Refused => FileVerdict::Refused,
+        FileScan::Masked { by } => FileVerdict::Masked(format!("masked by {}", by.display())),
+        FileScan::Mask => FileVerdict::Masked("masks lower layers".into()),
+        FileScan::DropIn { of } => FileVerdict::Masked(format!("drop-in of {of}")),
+    };
+    let objects: Vec<ObjectKey> = ownership.iter().filter(|(_, s)| **s == path).map(|(key, _)| key.clone()).collect();
+    FileStatus { path, layer: file.layer, verdict, objects, diagnostics, refused: Vec::new(), warnings: Vec::new() }
+}

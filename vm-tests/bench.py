@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""Prints the figures that docs/performance.md quotes, measured on this machine with the release binaries.
+
+    sudo vm-tests/bench.py [--pods 100] [--starts 60] [--podman] [--target target/release]
+
+Runs in directories and a network namespace of its own; with --podman it also times `podman kube play` of the same pod
+(podman must be installed and able to run containers here; --podman-args passes flags to it).
+"""
+
+import argparse
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+POD = """apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  annotations: {{reddwarf.io/zone-brand: sparse}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: main
+      command: [sh, -c, "date +%s%N > /out/{name}; exec sleep 100000"]
+      volumeMounts: [{{name: out, mountPath: /out}}]
+  volumes: [{{name: out, hostPath: {{path: {out}}}}}]
+"""
+
+
+class Unix(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=30)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(self.path)
+
+
+def quantile(values, q):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+
+
+def row(what, value, budget=""):
+    print(f"{what:<58} {value:>16}   {budget}", flush=True)
+
+
+class World:
+    def __init__(self, target):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="reddwarf-bench."))
+        self.target = target
+        self.netns = self.dir.name.replace(".", "")
+        for sub in ("manifests", "out"):
+            (self.dir / sub).mkdir()
+        subprocess.run(["ip", "netns", "add", self.netns], check=True)
+        subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
+        self.socket = str(self.dir / "run/reddwarf.sock")
+        self.daemon = None
+
+    def start(self):
+        began = time.monotonic()
+        log = open(self.dir / "log", "a")
+        self.daemon = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{self.netns}", "--", str(self.target / "reddwarfd"),
+             "--manifests", str(self.dir / "manifests"), "--state", str(self.dir / "state"), "--run", str(self.dir / "run"),
+             "--pod-cidr", "10.97.0.0/16", "--bridge", "rdbench0", "--node-name", "bench", "--max-pods", "2000",
+             "--host-path-allow", str(self.dir / "out")],
+            stdout=log, stderr=log)
+        while True:
+            try:
+                status, _ = self.get("/readyz")
+                if status == 200:
+                    return time.monotonic() - began
+            except OSError:
+                pass
+            if self.daemon.poll() is not None:
+                sys.exit("reddwarfd ended:\n" + (self.dir / "log").read_text()[-3000:])
+            time.sleep(0.002)
+
+    def get(self, path):
+        connection = Unix(self.socket)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, body
+
+    def pods(self):
+        return json.loads(self.get("/api/v1/pods")[1])["items"]
+
+    def wait_running(self, count, limit=300):
+        until = time.monotonic() + limit
+        while time.monotonic() < until:
+            running = [p for p in self.pods() if p.get("status", {}).get("phase") == "Running"]
+            if len(running) >= count:
+                return
+            time.sleep(0.05)
+        sys.exit("pods did not start:\n" + (self.dir / "log").read_text()[-3000:])
+
+    def file(self, name):
+        temporary = self.dir / "next.yaml"
+        temporary.write_text(POD.format(name=name, out=self.dir / "out"))
+        began = time.time_ns()
+        os.rename(temporary, self.dir / "manifests" / f"{name}.yaml")
+        return began
+
+    def end(self):
+        if self.daemon and self.daemon.poll() is None:
+            subprocess.run([str(self.target / "reddwarfctl"), "--socket", self.socket, "shutdown", "--stop-pods"],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                self.daemon.wait(60)
+            except subprocess.TimeoutExpired:
+                self.daemon.kill()
+        subprocess.run(["ip", "netns", "del", self.netns])
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def private_kib(pid):
+    total = 0
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean:", "Private_Dirty:")):
+            total += int(line.split()[1])
+    return total
+
+
+def rss_mib(pid):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def switches(pid):
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        total += int(re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text())[1])
+    return total
+
+
+def starts(world, count):
+    running, planned = [], []
+    for i in range(count):
+        name = f"s{i}"
+        began = world.file(name)
+        out = world.dir / "out" / name
+        until = time.monotonic() + 20
+        while not (out.exists() and out.read_text().strip()):
+            if time.monotonic() > until:
+                sys.exit("a pod did not start:\n" + (world.dir / "log").read_text()[-3000:])
+            time.sleep(0.001)
+        running.append((int(out.read_text()) - began) / 1e6)
+        for mark in world.dir.glob(f"run/sandboxes/*{name}-*/sandbox.json"):
+            planned.append((mark.parent.stat().st_ctime_ns - began) / 1e6)
+        os.remove(world.dir / "manifests" / f"{name}.yaml")
+        while world.pods():
+            time.sleep(0.01)
+    return running, planned
+
+
+def podman(extra, count):
+    pod = ("apiVersion: v1\nkind: Pod\nmetadata: {name: rdbench}\nspec:\n  terminationGracePeriodSeconds: 0\n"
+           "  containers: [{name: main, image: localhost/rdbench, command: [/bin/busybox, sleep, '100000']}]\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        (scratch / "root/bin").mkdir(parents=True)
+        shutil.copy("/bin/busybox", scratch / "root/bin/busybox")
+        subprocess.run(["tar", "-C", str(scratch / "root"), "-cf", str(scratch / "root.tar"), "."], check=True)
+        subprocess.run(["podman", *extra, "import", "-q", str(scratch / "root.tar"), "localhost/rdbench"], check=True, stdout=subprocess.DEVNULL)
+        (scratch / "pod.yaml").write_text(pod)
+        times = []
+        for _ in range(count):
+            began = time.monotonic()
+            subprocess.run(["podman", *extra, "kube", "play", str(scratch / "pod.yaml")], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            times.append((time.monotonic() - began) * 1000)
+            subprocess.run(["podman", *extra, "pod", "rm", "-f", "-t", "0", "rdbench"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return times
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--pods", type=int, default=100)
+    arguments.add_argument("--starts", type=int, default=60)
+    arguments.add_argument("--idle-seconds", type=int, default=60)
+    arguments.add_argument("--podman", action="store_true")
+    arguments.add_argument("--podman-args", default="")
+    arguments.add_argument("--target", default="target/release")
+    options = arguments.parse_args()
+    world = World(pathlib.Path(options.target).resolve())
+    try:
+        measure(world, options)
+    finally:
+        world.end()
+
+
+def measure(world, options):
+    for name in ("reddwarfd", "reddwarfctl"):
+        row(f"{name}: size", f"{(world.target / name).stat().st_size / 2**20:.1f} MiB", "30 MB / 8 MB")
+    row("start on an empty state to ready", f"{world.start() * 1000:.0f} ms")
+    time.sleep(3)
+    row("RSS, no pods", f"{rss_mib(world.daemon.pid):.1f} MiB", "20 MB")
+
+    starts(world, 3)
+    running, planned = starts(world, options.starts)
+    if planned:
+        row("file rename -> plan started, p50 / p99", f"{quantile(planned, .5):.0f} / {quantile(planned, .99):.0f} ms", "p99 150 ms")
+    row("file rename -> process running, p50 / p99", f"{quantile(running, .5):.0f} / {quantile(running, .99):.0f} ms", "150 ms / 1 s")
+    if options.podman:
+        times = podman(options.podman_args.split(), 7)
+        row("podman kube play, p50", f"{statistics.median(times):.0f} ms")
+        row("times faster than podman (p50)", f"{statistics.median(times) / quantile(running, .5):.1f}", "6")
+
+    began = time.monotonic()
+    cpu = cpu_seconds(world.daemon.pid)
+    for i in range(options.pods):
+        world.file(f"p{i}")
+    world.wait_running(options.pods)
+    row(f"{options.pods} pods from files to Running", f"{time.monotonic() - began:.1f} s", f"daemon CPU {cpu_seconds(world.daemon.pid) - cpu:.2f} s")
+    time.sleep(5)
+    row(f"RSS, {options.pods} pods", f"{rss_mib(world.daemon.pid):.1f} MiB", "30 MB")
+    pids = [int(p) for p in subprocess.run(["pgrep", "-f", f"__shim {world.dir}"], capture_output=True, text=True).stdout.split()]
+    shims = [private_kib(p) for p in pids]
+    if shims:
+        row(f"private memory of a shim, median / max of {len(shims)}", f"{statistics.median(shims):.0f} / {max(shims)} KiB", "1 MB")
+    cpu, woken = cpu_seconds(world.daemon.pid), switches(world.daemon.pid)
+    time.sleep(options.idle_seconds)
+    row(f"idle CPU with {options.pods} pods", f"{(cpu_seconds(world.daemon.pid) - cpu) / options.idle_seconds * 100:.3f} %", "0.1 %")
+    row("idle wake-ups", f"{(switches(world.daemon.pid) - woken) / options.idle_seconds:.1f} /s", "2 /s")
+
+    before = {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["containerID"] for p in world.pods()}
+    world.daemon.send_signal(signal.SIGKILL)
+    world.daemon.wait()
+    row(f"restart with {options.pods} pods: API ready", f"{world.start() * 1000:.0f} ms", "1 s")
+    time.sleep(5)
+    after = {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["containerID"] for p in world.pods()}
+    row("pods touched by the restart", str(sum(before[n] != after.get(n) for n in before)), "0")
+
+
+if __name__ == "__main__":
+    main()
