@@ -1,6 +1,8 @@
 //! Label and field selectors.
+//!
+//! Source: Kubernetes "Labels and Selectors" and "Field Selectors"; error texts as recorded from kube-apiserver 1.36.
 
-use crate::{kind::Kind, object::Object};
+use crate::{kind::Kind, names, object::Object};
 use serde_json::Value;
 
 /// A selector that can't be read.
@@ -32,6 +34,10 @@ pub enum LabelCondition {
     Exists,
     /// It is absent.
     DoesNotExist,
+    /// It is a whole number above this one (`>`).
+    Above(i64),
+    /// It is a whole number below this one (`<`).
+    Below(i64),
 }
 
 impl LabelSelector {
@@ -39,16 +45,58 @@ impl LabelSelector {
     ///
     /// # Errors
     /// [`SelectorError`] with the reference's text (`unable to parse requirement: ...`).
-    pub fn parse(_text: &str) -> Result<Self, SelectorError> {
-        Ok(Self::default())
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        let tokens = tokens(text);
+        let mut at = 0;
+        let mut requirements = Vec::new();
+        while at < tokens.len() {
+            requirements.push(
+                requirement(&tokens, &mut at)
+                    .map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?,
+            );
+            match tokens.get(at) {
+                None => break,
+                Some(&",") if at + 1 < tokens.len() => at += 1,
+                Some(&",") => {
+                    return Err(SelectorError("found '', expected: identifier after ','".to_owned()));
+                }
+                Some(other) => return Err(SelectorError(format!("found '{other}', expected: ',' or 'end of string'"))),
+            }
+        }
+        Ok(Self(requirements))
     }
 
     /// Reads the JSON form with matchLabels and matchExpressions.
     ///
     /// # Errors
     /// [`SelectorError`] for an unknown operator.
-    pub fn from_value(_value: &Value) -> Result<Self, SelectorError> {
-        Ok(Self::default())
+    pub fn from_value(value: &Value) -> Result<Self, SelectorError> {
+        let labels = value.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+        let mut requirements: Vec<LabelRequirement> = labels
+            .filter_map(|(key, value)| {
+                let condition = LabelCondition::In(vec![value.as_str()?.to_owned()]);
+                Some(LabelRequirement { key: key.clone(), condition })
+            })
+            .collect();
+        for expression in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+            let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or_default();
+            let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+            let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
+            let condition = match text("operator") {
+                "In" => LabelCondition::In(values),
+                "NotIn" => LabelCondition::NotIn(values),
+                "Exists" => LabelCondition::Exists,
+                "DoesNotExist" => LabelCondition::DoesNotExist,
+                other => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+            };
+            requirements.push(LabelRequirement { key: text("key").to_owned(), condition });
+        }
+        Ok(Self(requirements))
+    }
+
+    /// The conditions.
+    pub fn requirements(&self) -> &[LabelRequirement] {
+        &self.0
     }
 
     /// Does it select everything?
@@ -65,13 +113,125 @@ impl LabelSelector {
     pub fn matches_labels<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|requirement| {
             let value = label(&requirement.key);
+            let number = || value.and_then(|v| v.parse::<i64>().ok());
             match &requirement.condition {
                 LabelCondition::In(values) => value.is_some_and(|v| values.iter().any(|x| x == v)),
                 LabelCondition::NotIn(values) => value.is_none_or(|v| values.iter().all(|x| x != v)),
                 LabelCondition::Exists => value.is_some(),
                 LabelCondition::DoesNotExist => value.is_none(),
+                LabelCondition::Above(least) => number().is_some_and(|n| n > *least),
+                LabelCondition::Below(most) => number().is_some_and(|n| n < *most),
             }
         })
+    }
+}
+
+/// Words and operators of a label selector.
+fn tokens(text: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let special = |c: char| "=!(),<>".contains(c);
+        let length = if rest.starts_with("==") || rest.starts_with("!=") {
+            2
+        } else if rest.starts_with(special) {
+            1
+        } else {
+            rest.find(|c: char| special(c) || c.is_whitespace()).unwrap_or(rest.len())
+        };
+        let (token, after) = rest.split_at(length);
+        tokens.push(token);
+        rest = after.trim_start();
+    }
+    tokens
+}
+
+fn is_word(token: &str) -> bool {
+    !token.is_empty() && !token.starts_with(['=', '!', '(', ')', ',', '<', '>'])
+}
+
+fn requirement(tokens: &[&str], at: &mut usize) -> Result<LabelRequirement, String> {
+    let mut next = || {
+        let token = tokens.get(*at).copied().unwrap_or_default();
+        *at += 1;
+        token
+    };
+    let first = next();
+    let absent = first == "!";
+    let key = if absent { next() } else { first };
+    if !is_word(key) {
+        return Err(format!("found '{key}', expected: identifier"));
+    }
+    if let Some(problem) = names::qualified_name(key).first() {
+        return Err(format!("key: Invalid value: {key:?}: {problem}"));
+    }
+    let of = |condition| Ok(LabelRequirement { key: key.to_owned(), condition });
+    if absent {
+        return of(LabelCondition::DoesNotExist);
+    }
+    if matches!(tokens.get(*at), None | Some(&",")) {
+        return of(LabelCondition::Exists);
+    }
+    let operator = tokens.get(*at).copied().unwrap_or_default();
+    *at += 1;
+    match operator {
+        "=" | "==" => of(LabelCondition::In(vec![single_value(tokens, at)?])),
+        "!=" => of(LabelCondition::NotIn(vec![single_value(tokens, at)?])),
+        "in" => of(LabelCondition::In(value_set(tokens, at)?)),
+        "notin" => of(LabelCondition::NotIn(value_set(tokens, at)?)),
+        "<" | ">" => {
+            let value = single_value(tokens, at)?;
+            let number = value.parse().map_err(|_| {
+                "values[0][0]: Invalid value: for 'Gt', 'Lt' operators, the value must be an integer".to_owned()
+            })?;
+            of(if operator == ">" { LabelCondition::Above(number) } else { LabelCondition::Below(number) })
+        }
+        other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+    }
+}
+
+fn checked(value: &str) -> Result<String, String> {
+    match names::label_value(value).first() {
+        Some(problem) => Err(format!("values[0][0]: Invalid value: {value:?}: {problem}")),
+        None => Ok(value.to_owned()),
+    }
+}
+
+/// One value; an empty one when the requirement ends here.
+fn single_value(tokens: &[&str], at: &mut usize) -> Result<String, String> {
+    match tokens.get(*at).copied() {
+        None | Some(",") => Ok(String::new()),
+        Some(token) if is_word(token) => {
+            *at += 1;
+            checked(token)
+        }
+        Some(other) => Err(format!("found '{other}', expected: identifier")),
+    }
+}
+
+/// `(a, b)`.
+fn value_set(tokens: &[&str], at: &mut usize) -> Result<Vec<String>, String> {
+    let mut next = || {
+        let token = tokens.get(*at).copied().unwrap_or_default();
+        *at += 1;
+        token
+    };
+    match next() {
+        "(" => {}
+        other => return Err(format!("found '{other}' expected: '('")),
+    }
+    let mut values = Vec::new();
+    let mut pending = String::new();
+    loop {
+        match next() {
+            ")" => {
+                values.push(pending);
+                return Ok(values);
+            }
+            "," => values.push(std::mem::take(&mut pending)),
+            token if is_word(token) && pending.is_empty() => pending = checked(token)?,
+            other => return Err(format!("found '{other}', expected: ',' or ')'")),
+        }
     }
 }
 
@@ -90,13 +250,77 @@ pub struct FieldRequirement {
     pub equal: bool,
 }
 
+const COMMON_FIELDS: [&str; 2] = ["metadata.name", "metadata.namespace"];
+
+/// What objects can be selected by, besides their name and namespace.
+fn known_fields(kind: &Kind) -> &'static [&'static str] {
+    match (kind.group, kind.kind) {
+        ("", "Pod") => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        ],
+        ("" | "events.k8s.io", "Event") => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingComponent",
+            "reportingController",
+            "source",
+            "type",
+        ],
+        ("", "Node") => &["spec.unschedulable"],
+        ("", "Secret") => &["type"],
+        ("", "Namespace") => &["status.phase"],
+        ("", "ReplicationController") => &["status.replicas"],
+        ("", "Service") => &["spec.clusterIP", "spec.type"],
+        ("batch", "Job") => &["status.successful"],
+        ("apps", "ReplicaSet") => &["status.replicas"],
+        _ => &[],
+    }
+}
+
 impl FieldSelector {
     /// Reads `metadata.name=web,status.phase!=Failed` for `kind`.
     ///
     /// # Errors
     /// [`SelectorError`] with the reference's text, also for a field that can't be selected by.
-    pub fn parse(_kind: &Kind, _text: &str) -> Result<Self, SelectorError> {
-        Ok(Self::default())
+    pub fn parse(kind: &Kind, text: &str) -> Result<Self, SelectorError> {
+        let mut requirements = Vec::new();
+        for term in split_terms(text).into_iter().filter(|term| !term.is_empty()) {
+            let cant = || SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"));
+            let position = term.find('=').ok_or_else(cant)?;
+            let (field, equal) = match term[..position].strip_suffix('!') {
+                Some(field) => (field, false),
+                None => (&term[..position], true),
+            };
+            let value = term[position + 1..].strip_prefix('=').unwrap_or(&term[position + 1..]);
+            check_field(kind, field)?;
+            requirements.push(FieldRequirement {
+                field: field.to_owned(),
+                value: unescape(value).ok_or_else(cant)?,
+                equal,
+            });
+        }
+        Ok(Self(requirements))
     }
 
     /// Does it select everything?
@@ -109,8 +333,180 @@ impl FieldSelector {
         &self.0
     }
 
+    /// The name that an object must have, when the selector asks for exactly one.
+    pub fn exact_name(&self) -> Option<&str> {
+        self.0.iter().find(|r| r.equal && r.field == "metadata.name").map(|r| r.value.as_str())
+    }
+
     /// Does it select this object?
-    pub fn matches(&self, _object: &Object) -> bool {
-        true
+    pub fn matches(&self, object: &Object) -> bool {
+        self.0
+            .iter()
+            .all(|requirement| field_equals(object, &requirement.field, &requirement.value) == requirement.equal)
+    }
+}
+
+fn check_field(kind: &Kind, field: &str) -> Result<(), SelectorError> {
+    let known = known_fields(kind);
+    if COMMON_FIELDS.contains(&field) || known.contains(&field) {
+        return Ok(());
+    }
+    Err(SelectorError(if known.is_empty() {
+        format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    } else {
+        format!("field label not supported: {field}")
+    }))
+}
+
+/// Parts between commas that no backslash escapes.
+fn split_terms(text: &str) -> Vec<&str> {
+    let (mut terms, mut start, mut escaped) = (Vec::new(), 0, false);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b',' => {
+                terms.push(&text[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+/// `\\`, `\,` and `\=` stand for the character itself; nothing else may be escaped.
+fn unescape(value: &str) -> Option<String> {
+    let mut out = String::with_capacity(value.len());
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.push(chars.next().filter(|c| "\\,=".contains(*c))?),
+            ',' | '=' => return None,
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+fn field_equals(object: &Object, field: &str, wanted: &str) -> bool {
+    match field {
+        "metadata.namespace" => object.namespace().unwrap_or_default() == wanted,
+        "spec.hostNetwork" | "spec.unschedulable" => {
+            let set = object.get(&pointer(field)) == Some(&Value::Bool(true));
+            (if set { "true" } else { "false" }) == wanted
+        }
+        "status.podIPs" => {
+            let ips = object.get("/status/podIPs").and_then(Value::as_array).into_iter().flatten();
+            let ips: Vec<&str> = ips.filter_map(|ip| ip.get("ip")?.as_str()).collect();
+            ips.contains(&wanted) || ips.is_empty() && wanted.is_empty()
+        }
+        // Events have two names for the same things in their two API groups.
+        "source" => {
+            text_at(
+                object,
+                &["/source/component", "/reportingComponent", "/deprecatedSource/component", "/reportingController"],
+            ) == wanted
+        }
+        "reportingComponent" | "reportingController" => {
+            text_at(object, &["/reportingComponent", "/reportingController"]) == wanted
+        }
+        "status.successful" => number_at(object, "/status/succeeded") == wanted,
+        "status.replicas" => number_at(object, "/status/replicas") == wanted,
+        _ => match field.strip_prefix("involvedObject.").or_else(|| field.strip_prefix("regarding.")) {
+            Some(part) => {
+                text_at(object, &[&format!("/involvedObject/{part}"), &format!("/regarding/{part}")]) == wanted
+            }
+            None => text_at(object, &[&pointer(field)]) == wanted,
+        },
+    }
+}
+
+fn pointer(field: &str) -> String {
+    format!("/{}", field.replace('.', "/"))
+}
+
+fn text_at<'a>(object: &'a Object, pointers: &[&str]) -> &'a str {
+    pointers.iter().find_map(|pointer| object.get_str(pointer).filter(|text| !text.is_empty())).unwrap_or_default()
+}
+
+fn number_at(object: &Object, pointer: &str) -> String {
+    object.get(pointer).and_then(Value::as_i64).unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn pod(labels: Value) -> Object {
+        Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "labels": labels},
+            "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn labels() {
+        let web = pod(json!({"app": "web", "n": "5"}));
+        for (selector, selected) in [
+            ("", true),
+            ("app=web", true),
+            ("app == web , n", true),
+            ("app!=web", false),
+            ("tier!=db", true),
+            ("app in (db, web)", true),
+            ("app notin (db,web)", false),
+            ("!app", false),
+            ("!tier", true),
+            ("n>4,n<6", true),
+            ("app=", false),
+        ] {
+            assert_eq!(LabelSelector::parse(selector).unwrap().matches(&web), selected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn label_errors_are_the_references() {
+        for (selector, error) in [
+            ("=x", "unable to parse requirement: found '=', expected: identifier"),
+            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+            ("a=b c", "found 'c', expected: ',' or 'end of string'"),
+        ] {
+            assert_eq!(LabelSelector::parse(selector).unwrap_err().0, error, "{selector}");
+        }
+    }
+
+    #[test]
+    fn fields() {
+        let kind = crate::kinds().by_gvk("v1", "Pod").unwrap();
+        let web = pod(json!({}));
+        for (selector, selected) in [
+            ("metadata.name=web", true),
+            ("metadata.name==web,status.phase!=Failed", true),
+            ("spec.nodeName=n2", false),
+            ("spec.hostNetwork=false", true),
+            ("status.podIP=", true),
+        ] {
+            assert_eq!(FieldSelector::parse(kind, selector).unwrap().matches(&web), selected, "{selector}");
+        }
+        assert_eq!(FieldSelector::parse(kind, "data.a=b").unwrap_err().0, "field label not supported: data.a");
+        let config_map = crate::kinds().by_gvk("v1", "ConfigMap").unwrap();
+        assert_eq!(
+            FieldSelector::parse(config_map, "data.a=b").unwrap_err().0,
+            "\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        );
+        assert_eq!(FieldSelector::parse(kind, "x").unwrap_err().0, "invalid selector: 'x'; can't understand 'x'");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in "[a-z=!(),<> .\\\\]{0,30}") {
+            let kind = crate::kinds().by_gvk("v1", "Pod").unwrap();
+            let _ = LabelSelector::parse(&text);
+            let _ = FieldSelector::parse(kind, &text);
+        }
     }
 }

@@ -1,9 +1,185 @@
 //! Fields that are accepted and stored but have no effect in this version.
 
 use crate::{field::FieldPath, object::Object};
+use serde_json::Value;
+
+/// Fields below spec. A value that asks for nothing (absent, empty, false, the default) gives no warning.
+const SPEC: &[(&str, &str)] = &[
+    ("affinity", "the pod runs on this host"),
+    ("activeDeadlineSeconds", "the pod is not ended when the deadline passes"),
+    ("ephemeralContainers", "ephemeral containers are not started"),
+    ("hostIPC", "the pod keeps its own IPC namespace"),
+    ("hostPID", "the pod's processes do not see the host's"),
+    ("hostnameOverride", "the hostname is made from hostname and the pod's name"),
+    ("imagePullSecrets", "images are not fetched from registries: import them with `reddwarfctl image import`"),
+    ("nodeSelector", "the pod runs on this host"),
+    ("overhead", "overhead is not added to the pod's limits"),
+    ("priority", "pods do not preempt one another"),
+    ("priorityClassName", "pods do not preempt one another"),
+    ("readinessGates", "the pod becomes ready without them"),
+    ("resourceClaims", "devices are not claimed"),
+    ("resources", "limits are taken from the containers only"),
+    ("runtimeClassName", "choose the zone's brand with the annotation reddwarf.io/zone-brand"),
+    ("schedulingGates", "the pod starts without waiting for them"),
+    ("schedulingGroup", "the pod starts without waiting for its group"),
+    ("shareProcessNamespace", "containers do not see one another's processes"),
+    ("topologySpreadConstraints", "the pod runs on this host"),
+];
+
+/// Fields below spec.securityContext.
+const POD_SECURITY: &[(&str, &str)] = &[
+    ("appArmorProfile", "AppArmor profiles are not applied"),
+    ("fsGroupChangePolicy", "volumes keep their owner; fsGroup is only a supplementary group of the processes"),
+    ("seLinuxOptions", "SELinux labels are not applied"),
+    ("seccompProfile", "the runtime's default filter applies"),
+    ("sysctls", "kernel settings are not changed"),
+    ("windowsOptions", "this host does not run Windows containers"),
+];
+
+/// Fields of every container.
+const CONTAINER: &[(&str, &str)] = &[
+    ("lifecycle", "hooks are not run"),
+    ("livenessProbe", "the container is restarted only when its process ends"),
+    ("readinessProbe", "the container counts as ready as soon as it runs"),
+    ("resizePolicy", "resources change by a restart"),
+    ("restartPolicyRules", "the restart policy applies to every exit code"),
+    ("startupProbe", "the container counts as started as soon as it runs"),
+    ("stdinOnce", "standard input stays open after the first client left"),
+    ("volumeDevices", "block devices are not given to containers"),
+];
+
+/// Fields of every container's securityContext.
+const SECURITY: &[(&str, &str)] = &[
+    ("appArmorProfile", "AppArmor profiles are not applied"),
+    ("procMount", "the default masks of /proc apply"),
+    ("seLinuxOptions", "SELinux labels are not applied"),
+    ("seccompProfile", "the runtime's default filter applies"),
+    ("windowsOptions", "this host does not run Windows containers"),
+];
+
+/// Volume sources that can be mounted; all others can't.
+const VOLUMES: &[&str] = &["name", "emptyDir", "configMap", "secret", "hostPath"];
 
 /// The fields of a pod that are accepted but have no effect in this version, each with a sentence for people. They are shown as
-/// warnings wherever the pod is shown: nothing is silently ignored.
-pub fn not_yet_supported(_pod: &Object) -> Vec<(FieldPath, String)> {
-    Vec::new()
+/// warnings wherever the pod is shown: nothing is silently ignored. Empty for objects that are no pods.
+pub fn not_yet_supported(pod: &Object) -> Vec<(FieldPath, String)> {
+    let Some(spec) = pod.spec().filter(|_| pod.kind() == "Pod") else { return Vec::new() };
+    let path = FieldPath::of("spec");
+    let mut warnings = Warnings(Vec::new());
+    warnings.table(SPEC, spec, &path);
+    if let Some(context) = spec.get("securityContext") {
+        warnings.table(POD_SECURITY, context, &path.child("securityContext"));
+    }
+    if let Some(scheduler) = spec.get("schedulerName").and_then(Value::as_str)
+        && !matches!(scheduler, "" | "default-scheduler")
+    {
+        warnings.add(path.child("schedulerName"), "the pod runs on this host without waiting for a scheduler");
+    }
+    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
+    for field in ["initContainers", "containers"] {
+        for (at, container) in elements(spec, &path, field) {
+            warnings.container(container, &at, host_network);
+        }
+    }
+    for (at, volume) in elements(spec, &path, "volumes") {
+        for source in
+            volume.as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| !VOLUMES.contains(&key.as_str()))
+        {
+            warnings.add(
+                at.child(source),
+                "volumes of this kind can't be mounted: containers that mount it are not started",
+            );
+        }
+    }
+    warnings.0
+}
+
+struct Warnings(Vec<(FieldPath, String)>);
+
+impl Warnings {
+    fn add(&mut self, path: FieldPath, effect: &str) {
+        self.0.push((path, format!("has no effect in this version: {effect}")));
+    }
+
+    fn table(&mut self, table: &[(&str, &str)], value: &Value, path: &FieldPath) {
+        for (field, effect) in table {
+            if value.get(*field).is_some_and(asks_for_something) {
+                self.add(path.child(*field), effect);
+            }
+        }
+    }
+
+    fn container(&mut self, container: &Value, path: &FieldPath, host_network: bool) {
+        self.table(CONTAINER, container, path);
+        if let Some(context) = container.get("securityContext") {
+            self.table(SECURITY, context, &path.child("securityContext"));
+        }
+        if container.pointer("/resources/claims").is_some_and(asks_for_something) {
+            self.add(path.child("resources").child("claims"), "devices are not claimed");
+        }
+        for (at, port) in elements(container, path, "ports") {
+            if !host_network && port.get("hostPort").is_some_and(asks_for_something) {
+                self.add(
+                    at.child("hostPort"),
+                    "the host's port does not lead to the pod: use the pod's address or hostNetwork",
+                );
+            }
+        }
+        for (at, mount) in elements(container, path, "volumeMounts") {
+            if mount.get("mountPropagation").is_some_and(|mode| mode != "None" && asks_for_something(mode)) {
+                self.add(at.child("mountPropagation"), "mounts made later are not passed on");
+            }
+            if mount.get("recursiveReadOnly").is_some_and(|mode| mode != "Disabled" && asks_for_something(mode)) {
+                self.add(at.child("recursiveReadOnly"), "mounts below the volume keep their own mode");
+            }
+        }
+    }
+}
+
+fn elements<'a>(value: &'a Value, path: &FieldPath, field: &str) -> impl Iterator<Item = (FieldPath, &'a Value)> {
+    let path = path.child(field);
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(move |(index, item)| (path.index(index), item))
+}
+
+fn asks_for_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_ignored_is_said() {
+        let mut pod = Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+            "hostPID": false, "affinity": {}, "nodeSelector": {"a": "b"},
+            "containers": [{"name": "c", "image": "i", "livenessProbe": {"tcpSocket": {"port": 80}}, "ports": [{"containerPort": 80, "hostPort": 8080}]}],
+            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "x"}}, {"name": "e"}]}}))
+        .unwrap();
+        crate::default(pod.known_kind().unwrap(), &mut pod);
+        let texts: Vec<_> = not_yet_supported(&pod).iter().map(|(path, text)| format!("{path} {text}")).collect();
+        assert_eq!(
+            texts,
+            [
+                "spec.nodeSelector has no effect in this version: the pod runs on this host",
+                "spec.containers[0].livenessProbe has no effect in this version: the container is restarted only when its process ends",
+                "spec.containers[0].ports[0].hostPort has no effect in this version: the host's port does not lead to the pod: use the pod's address or hostNetwork",
+                "spec.volumes[0].persistentVolumeClaim has no effect in this version: volumes of this kind can't be mounted: containers that mount it are not started",
+            ]
+        );
+    }
 }
