@@ -1,9 +1,8 @@
-//! Images: by content, in memory. A root file system directory or an OCI layout is read for its digest and its
-//! config; an archive for its digest alone (its config stays empty: the simulation unpacks nothing).
+//! Images: by content, in memory.
 
 use super::call::{Call, mutation};
 use super::journal::Asked;
-use super::{FakeHost, Op};
+use super::{FakeHost, Op, image_source};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::ImageId;
 use crate::observe::{Change, ImageConfig, ImageInfo};
@@ -11,8 +10,7 @@ use crate::spec::ContainerImage;
 use crate::traits::ImageStore;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 #[async_trait]
@@ -21,7 +19,7 @@ impl ImageStore for FakeHost {
         let record = mutation(self, Op::ImageImport, None, Asked::Name(name.into()));
         let call = self.begin(Op::ImageImport, name, Some(record)).await?;
         let path = source.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_source(&path)).await;
+        let read = tokio::task::spawn_blocking(move || image_source::read(&path)).await;
         let result = match read {
             Ok(Ok((id, size, config))) => Ok(call.import(id, size, config, name)),
             Ok(Err(error)) => {
@@ -122,84 +120,4 @@ impl Call<'_> {
         }
         Ok(Change::Changed("removed".into()))
     }
-}
-
-fn read_source(path: &Path) -> io::Result<(ImageId, u64, ImageConfig)> {
-    let (mut hash, mut size) = (Sha256::new(), 0);
-    if path.metadata()?.is_dir() {
-        hash_tree(path, path, &mut hash, &mut size)?;
-        let config = if path.join("oci-layout").is_file() { layout_config(path)? } else { ImageConfig::default() };
-        return Ok((ImageId::of_digest(hash.finalize().into()), size, config));
-    }
-    let mut start = Vec::new();
-    File::open(path)?.take(512).read_to_end(&mut start)?;
-    let is_tar = start.get(257..262) == Some(b"ustar".as_slice());
-    if !is_tar && !start.starts_with(&[0x1f, 0x8b]) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "neither a directory nor a tar or tar.gz archive"));
-    }
-    hash_file(path, &mut hash, &mut size)?;
-    Ok((ImageId::of_digest(hash.finalize().into()), size, ImageConfig::default()))
-}
-
-fn hash_file(path: &Path, hash: &mut Sha256, size: &mut u64) -> io::Result<()> {
-    let (mut file, mut buffer) = (File::open(path)?, vec![0; 64 * 1024]);
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(());
-        }
-        *size += n as u64;
-        hash.update(buffer.get(..n).unwrap_or_default());
-    }
-}
-
-/// Relative names and contents in order of name. Symbolic links by their target.
-fn hash_tree(root: &Path, at: &Path, hash: &mut Sha256, size: &mut u64) -> io::Result<()> {
-    let mut entries: Vec<_> = at.read_dir()?.collect::<io::Result<_>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        let name = path.strip_prefix(root).unwrap_or(&path);
-        hash.update(name.as_os_str().as_encoded_bytes());
-        hash.update([0]);
-        if kind.is_dir() {
-            hash_tree(root, &path, hash, size)?;
-        } else if kind.is_symlink() {
-            hash.update(path.read_link()?.as_os_str().as_encoded_bytes());
-        } else if kind.is_file() {
-            hash_file(&path, hash, size)?;
-        }
-    }
-    Ok(())
-}
-
-/// The config of an OCI image layout's first manifest (image-layout.md of the OCI image spec).
-fn layout_config(root: &Path) -> io::Result<ImageConfig> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("OCI layout: {what}"));
-    let read = |path: &Path| -> io::Result<serde_json::Value> {
-        serde_json::from_slice(&std::fs::read(path)?).map_err(|e| bad(&format!("{}: {e}", path.display())))
-    };
-    let blob = |value: &serde_json::Value, at: &str| -> io::Result<serde_json::Value> {
-        let digest = value.pointer(at).and_then(|d| d.as_str()).unwrap_or_default();
-        let id = ImageId::new(digest).map_err(|e| bad(&e.to_string()))?;
-        read(&root.join("blobs/sha256").join(id.as_str().trim_start_matches("sha256:")))
-    };
-    let mut manifest = blob(&read(&root.join("index.json"))?, "/manifests/0/digest")?;
-    if manifest.get("manifests").is_some() {
-        manifest = blob(&manifest, "/manifests/0/digest")?;
-    }
-    let config = blob(&manifest, "/config/digest")?;
-    let strings = |key: &str| {
-        let list = config.pointer(key).and_then(|l| l.as_array()).into_iter().flatten();
-        list.filter_map(|s| s.as_str().map(str::to_owned)).collect()
-    };
-    let string = |key: &str| config.pointer(key).and_then(|s| s.as_str()).unwrap_or_default().to_owned();
-    Ok(ImageConfig {
-        entrypoint: strings("/config/Entrypoint"),
-        cmd: strings("/config/Cmd"),
-        env: strings("/config/Env"),
-        working_dir: string("/config/WorkingDir"),
-        user: string("/config/User"),
-        stop_signal: Some(string("/config/StopSignal")).filter(|s| !s.is_empty()),
-    })
 }

@@ -31,6 +31,7 @@ mod containers;
 mod disk;
 mod exec;
 mod fault;
+mod image_source;
 mod images;
 mod journal;
 mod machine;
