@@ -1,12 +1,47 @@
 //! Tables for people: pure functions from an object to the cells that the reference prints.
+//!
+//! Source: columns and cells as recorded from kube-apiserver 1.36. Every kind's columns stand in `schema/kinds.txt`; here is what they show.
+
+mod core;
+mod duration;
+mod network;
+mod pod;
+mod rest;
+mod workload;
+
+pub use duration::human_duration;
+pub use pod::status_word;
 
 use crate::{kind::Kind, object::Object};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+const NONE: &str = "<none>";
+const UNKNOWN: &str = "<unknown>";
+const UNSET: &str = "<unset>";
+
 /// The cells of an object's row, one for each of `kind.columns`, wide ones included. Texts, or numbers where the reference has numbers.
-pub fn row(_kind: &Kind, _object: &Object, _now: DateTime<Utc>) -> Vec<Value> {
-    Vec::new()
+pub fn row(kind: &Kind, object: &Object, now: DateTime<Utc>) -> Vec<Value> {
+    if kind.is_core("Pod") {
+        return pod::row(object, now);
+    }
+    let special: fn(&Cells<'_>, &str) -> Option<Value> = match kind.group {
+        "" => core::cell,
+        "apps" | "batch" | "autoscaling" | "policy" => workload::cell,
+        "networking.k8s.io" | "discovery.k8s.io" => network::cell,
+        "events.k8s.io" => core::cell,
+        _ => rest::cell,
+    };
+    let cells = Cells { kind, object, now };
+    kind.columns
+        .iter()
+        .map(|column| special(&cells, column.name).unwrap_or_else(|| cells.common(column.name)))
+        .collect()
+}
+
+/// The header of a column: its name in capitals.
+pub fn header(name: &str) -> String {
+    name.to_uppercase()
 }
 
 /// A cell as text.
@@ -17,3 +52,108 @@ pub fn cell_text(cell: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// The time since `then` as kubectl shows it; `<unknown>` without a time.
+pub fn age(then: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
+    then.map_or_else(|| UNKNOWN.to_owned(), |then| human_duration(now - then))
+}
+
+/// An object on its way into cells.
+struct Cells<'a> {
+    kind: &'a Kind,
+    object: &'a Object,
+    now: DateTime<Utc>,
+}
+
+impl<'a> Cells<'a> {
+    /// Columns that mean the same for every kind; nothing for those that this version does not fill.
+    fn common(&self, column: &str) -> Value {
+        match column {
+            "Name" => self.object.name().into(),
+            "Age" => age(self.object.creation_timestamp(), self.now).into(),
+            "Created At" => self.object.get_str("/metadata/creationTimestamp").unwrap_or_default().into(),
+            _ => Value::String(String::new()),
+        }
+    }
+
+    fn text(&self, pointer: &str) -> &'a str {
+        self.object.get_str(pointer).unwrap_or_default()
+    }
+
+    /// The text at a pointer, or `otherwise` when it is empty.
+    fn text_or(&self, pointer: &str, otherwise: &str) -> Value {
+        match self.text(pointer) {
+            "" => otherwise.into(),
+            text => text.into(),
+        }
+    }
+
+    fn number(&self, pointer: &str) -> i64 {
+        self.object.get(pointer).and_then(Value::as_i64).unwrap_or_default()
+    }
+
+    fn list(&self, pointer: &str) -> &'a [Value] {
+        self.object.get(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn count(&self, pointer: &str) -> usize {
+        self.object.get(pointer).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+    }
+
+    fn since(&self, pointer: &str) -> String {
+        age(self.object.time(pointer), self.now)
+    }
+
+    /// A field of each element of a list, with commas between.
+    fn joined(&self, pointer: &str, field: &str) -> Value {
+        let texts: Vec<&str> = self.list(pointer).iter().filter_map(|item| item.get(field)?.as_str()).collect();
+        texts.join(",").into()
+    }
+}
+
+/// A flag as the reference prints it in text columns.
+fn title(flag: bool) -> Value {
+    if flag { "True".into() } else { "False".into() }
+}
+
+/// A map of labels as `a=b,c=d`; `<none>` when empty.
+fn labels(map: Option<&Value>) -> String {
+    let pairs = map.and_then(Value::as_object).into_iter().flatten();
+    let pairs: Vec<String> =
+        pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    if pairs.is_empty() { NONE.to_owned() } else { pairs.join(",") }
+}
+
+/// A label selector as `a=b,c in (d,e),!f`; `<none>` when empty.
+fn selector(value: Option<&Value>) -> String {
+    let Some(value) = value else { return NONE.to_owned() };
+    let mut parts = Vec::new();
+    if value.get("matchLabels").and_then(Value::as_object).is_some_and(|map| !map.is_empty()) {
+        parts.push(labels(value.get("matchLabels")));
+    }
+    for expression in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or_default();
+        let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+        let values = values.filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+        let key = text("key");
+        parts.push(match text("operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    if parts.is_empty() { NONE.to_owned() } else { parts.join(",") }
+}
+
+/// The first few of many, and how many more there are.
+fn first_few(items: &[String], most: usize) -> String {
+    let shown = items.iter().take(most).cloned().collect::<Vec<_>>().join(",");
+    match items.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
+    }
+}
+
+#[cfg(test)]
+mod tests;

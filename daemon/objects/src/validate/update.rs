@@ -69,11 +69,11 @@ fn check_kind(kind: &Kind, old: &Object, new: &Object, errors: &mut Errors) {
         ("discovery.k8s.io", "EndpointSlice") => fixed(&["/addressType"]),
         ("node.k8s.io", "RuntimeClass") => fixed(&["/handler"]),
         ("networking.k8s.io", "IngressClass") => fixed(&["/spec/controller"]),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            if old.get("/roleRef") != new.get("/roleRef") {
-                let found = new.get("/roleRef").cloned().unwrap_or(Value::Null);
-                errors.push(FieldError::invalid(&FieldPath::of("roleRef"), found, "cannot change roleRef"));
-            }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
+            if old.get("/roleRef") != new.get("/roleRef") =>
+        {
+            let found = new.get("/roleRef").cloned().unwrap_or(Value::Null);
+            errors.push(FieldError::invalid(&FieldPath::of("roleRef"), found, "cannot change roleRef"));
         }
         ("scheduling.k8s.io", "PriorityClass") => forbid(old, new, "value", "may not be changed in an update.", errors),
         ("storage.k8s.io", "StorageClass") => {

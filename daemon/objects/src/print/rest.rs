@@ -1,0 +1,97 @@
+//! Cells of rbac, storage, scheduling, coordination and node kinds.
+
+use super::{Cells, UNSET};
+use serde_json::Value;
+
+pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    match cells.kind.kind {
+        "RoleBinding" | "ClusterRoleBinding" => binding(cells, column),
+        "StorageClass" => storage_class(cells, column),
+        "CSIDriver" => driver(cells, column),
+        "CSINode" if column == "Drivers" => Some(cells.list("/spec/drivers").len().into()),
+        "VolumeAttachment" => attachment(cells, column),
+        "VolumeAttributesClass" if column == "DriverName" => Some(cells.text("/driverName").into()),
+        "PriorityClass" => priority_class(cells, column),
+        "Lease" if column == "Holder" => Some(cells.text("/spec/holderIdentity").into()),
+        "RuntimeClass" if column == "Handler" => Some(cells.text("/handler").into()),
+        _ => None,
+    }
+}
+
+fn flag(cells: &Cells<'_>, pointer: &str) -> Value {
+    (cells.object.get(pointer) == Some(&Value::Bool(true))).into()
+}
+
+fn binding(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    let subjects = |kind: &str| -> Value {
+        let of_kind = cells.list("/subjects").iter().filter(|s| s.get("kind").is_some_and(|k| k == kind));
+        let text = |subject: &Value| {
+            let name = subject.get("name").and_then(Value::as_str).unwrap_or_default();
+            match subject.get("namespace").and_then(Value::as_str) {
+                Some(namespace) if kind == "ServiceAccount" => format!("{namespace}/{name}"),
+                _ => name.to_owned(),
+            }
+        };
+        of_kind.map(text).collect::<Vec<_>>().join(", ").into()
+    };
+    Some(match column {
+        "Role" => format!("{}/{}", cells.text("/roleRef/kind"), cells.text("/roleRef/name")).into(),
+        "Users" => subjects("User"),
+        "Groups" => subjects("Group"),
+        "ServiceAccounts" => subjects("ServiceAccount"),
+        _ => return None,
+    })
+}
+
+fn storage_class(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    Some(match column {
+        "Name" => {
+            let default = cells.object.annotation("storageclass.kubernetes.io/is-default-class") == Some("true");
+            (if default { format!("{} (default)", cells.object.name()) } else { cells.object.name().to_owned() }).into()
+        }
+        "Provisioner" => cells.text("/provisioner").into(),
+        "ReclaimPolicy" => cells.text("/reclaimPolicy").into(),
+        "VolumeBindingMode" => cells.text("/volumeBindingMode").into(),
+        "AllowVolumeExpansion" => flag(cells, "/allowVolumeExpansion"),
+        _ => return None,
+    })
+}
+
+fn driver(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    Some(match column {
+        "AttachRequired" => flag(cells, "/spec/attachRequired"),
+        "PodInfoOnMount" => flag(cells, "/spec/podInfoOnMount"),
+        "StorageCapacity" => flag(cells, "/spec/storageCapacity"),
+        "RequiresRepublish" => flag(cells, "/spec/requiresRepublish"),
+        "TokenRequests" => {
+            let audiences =
+                cells.list("/spec/tokenRequests").iter().filter_map(|request| request.get("audience")?.as_str());
+            let audiences: Vec<&str> = audiences.collect();
+            (if audiences.is_empty() { UNSET.to_owned() } else { audiences.join(",") }).into()
+        }
+        "Modes" => {
+            let modes: Vec<&str> = cells.list("/spec/volumeLifecycleModes").iter().filter_map(Value::as_str).collect();
+            modes.join(",").into()
+        }
+        _ => return None,
+    })
+}
+
+fn attachment(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    Some(match column {
+        "Attacher" => cells.text("/spec/attacher").into(),
+        "PV" => cells.text("/spec/source/persistentVolumeName").into(),
+        "Node" => cells.text("/spec/nodeName").into(),
+        "Attached" => flag(cells, "/status/attached"),
+        _ => return None,
+    })
+}
+
+fn priority_class(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    Some(match column {
+        "Value" => cells.number("/value").into(),
+        "Global Default" => flag(cells, "/globalDefault"),
+        "PreemptionPolicy" => cells.text("/preemptionPolicy").into(),
+        _ => return None,
+    })
+}
