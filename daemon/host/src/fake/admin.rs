@@ -16,7 +16,7 @@ impl FakeHost {
     /// The daemon died as well: a test drops its node and starts another one on a clone of this handle.
     pub fn power_cut(&self) {
         self.settle();
-        let ids: Vec<SandboxId> = self.world().sandboxes.keys().cloned().collect();
+        let ids: Vec<SandboxId> = self.world().sandboxes().keys().cloned().collect();
         self.world().power_cut(self.shared.options.profile);
         if let Some(clock) = &self.shared.fake_clock {
             clock.reboot();
@@ -37,13 +37,13 @@ impl FakeHost {
     /// One sandbox as it is, without counting as an observation.
     pub fn sandbox(&self, id: &SandboxId) -> Option<SandboxObserved> {
         self.settle();
-        self.world().sandboxes.get(id).map(Sandbox::observed)
+        self.world().sandboxes().get(id).map(Sandbox::observed)
     }
 
     /// All sandboxes as they are, without counting as an observation.
     pub fn sandboxes(&self) -> Vec<SandboxObserved> {
         self.settle();
-        self.world().sandboxes.values().map(Sandbox::observed).collect()
+        self.world().sandboxes().values().map(Sandbox::observed).collect()
     }
 
     /// Someone kills a container's first process (kill -9): no stop request is recorded. Its newest attempt is meant.
@@ -68,7 +68,7 @@ impl FakeHost {
         self.settle();
         {
             let mut world = self.world();
-            let instances = world.sandboxes.get_mut(id).and_then(|s| s.instances.get_mut(name));
+            let instances = world.sandboxes_mut().get_mut(id).and_then(|s| s.instances.get_mut(name));
             if let Some(mut newest) = instances.and_then(|all| all.last_entry()) {
                 what(newest.get_mut());
             }
@@ -87,7 +87,7 @@ impl FakeHost {
         let now = self.now();
         {
             let mut world = self.world();
-            let Some(sandbox) = world.sandboxes.get_mut(id) else { return };
+            let Some(sandbox) = world.sandboxes_mut().get_mut(id) else { return };
             if !matches!(state, ZoneState::Running | ZoneState::ShuttingDown | ZoneState::Unrecognised(_)) {
                 for instance in sandbox.instances.values_mut().flat_map(|all| all.values_mut()) {
                     if instance.is_live() {
@@ -104,7 +104,7 @@ impl FakeHost {
 
     /// Someone deletes a sandbox with all that is in it.
     pub fn delete_sandbox(&self, id: &SandboxId) {
-        self.world().sandboxes.remove(id);
+        self.world().sandboxes_mut().remove(id);
         self.sandbox_event(id);
     }
 

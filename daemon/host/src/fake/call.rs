@@ -173,7 +173,7 @@ impl Drop for Call<'_> {
 pub(super) fn mutation(host: &FakeHost, op: Op, sandbox: Option<&SandboxId>, asked: Asked) -> Mutation {
     host.settle();
     let world = host.world();
-    let found = sandbox.and_then(|id| world.sandboxes.get(id));
+    let found = sandbox.and_then(|id| world.sandboxes().get(id));
     Mutation {
         at: host.now().boot,
         op,

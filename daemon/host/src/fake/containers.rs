@@ -66,7 +66,7 @@ impl Call<'_> {
     async fn start(&mut self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
         {
             let mut world = self.host.world();
-            if let Some(present) = world.sandboxes.get(id).and_then(|s| s.instance(&spec.name, spec.attempt))
+            if let Some(present) = world.sandboxes().get(id).and_then(|s| s.instance(&spec.name, spec.attempt))
                 && present.state != ContainerState::Creating
             {
                 return Ok(Change::Unchanged);
@@ -75,7 +75,7 @@ impl Call<'_> {
             if self.nothing_done() {
                 return Ok(Change::Changed("started".into()));
             }
-            let Some(sandbox) = world.sandboxes.get_mut(id) else { return Err(no_sandbox(self)) };
+            let Some(sandbox) = world.sandboxes_mut().get_mut(id) else { return Err(no_sandbox(self)) };
             let script = self.host.script_for(&sandbox.spec, spec);
             let instances = sandbox.instances.entry(spec.name.clone()).or_default();
             instances.insert(spec.attempt, Instance::creating(spec.clone(), script));
@@ -85,7 +85,7 @@ impl Call<'_> {
             let now = self.host.now();
             let mut world = self.host.world();
             let pid = world.next_pid();
-            let sandbox = world.sandboxes.get_mut(id).filter(|s| s.zone == ZoneState::Running);
+            let sandbox = world.sandboxes_mut().get_mut(id).filter(|s| s.zone == ZoneState::Running);
             let Some(instance) = sandbox.and_then(|s| s.instance_mut(&spec.name, spec.attempt)) else {
                 return Err(self.error(HostErrorKind::InvalidState, "the sandbox went down meanwhile"));
             };
@@ -98,7 +98,7 @@ impl Call<'_> {
 
     fn check_start(&self, world: &World, id: &SandboxId, spec: &ContainerSpec) -> HostResult<()> {
         let error = |kind, message: String| Err(self.error(kind, message));
-        let Some(sandbox) = world.sandboxes.get(id) else { return Err(no_sandbox(self)) };
+        let Some(sandbox) = world.sandboxes().get(id) else { return Err(no_sandbox(self)) };
         if sandbox.zone != ZoneState::Running {
             return error(HostErrorKind::InvalidState, format!("the sandbox is not up but {:?}", sandbox.zone));
         }
@@ -122,7 +122,7 @@ impl Call<'_> {
         if let Some(mount) = spec.mounts.iter().find(|m| !sandbox.spec.volumes.contains_key(&m.volume)) {
             return error(HostErrorKind::InvalidSpec, format!("the sandbox has no volume {}", mount.volume));
         }
-        let running = world.sandboxes.values().flat_map(|s| s.live()).count();
+        let running = world.sandboxes().values().flat_map(|s| s.live()).count();
         let limit = self.host.shared.options.max_containers;
         if running >= limit {
             return error(HostErrorKind::Exhausted, format!("the host has room for {limit} containers"));
@@ -152,7 +152,7 @@ impl Call<'_> {
     fn signal(&self, id: &SandboxId, name: &ContainerName, attempt: u32, signal: Signal) -> Change {
         let now = self.host.now();
         let mut world = self.host.world();
-        let instance = world.sandboxes.get_mut(id).and_then(|s| s.instance_mut(name, attempt));
+        let instance = world.sandboxes_mut().get_mut(id).and_then(|s| s.instance_mut(name, attempt));
         let Some(instance) = instance.filter(|i| i.is_live()) else { return Change::Unchanged };
         if !self.nothing_done() {
             let kill = signal == Signal::Sigkill;
@@ -166,7 +166,7 @@ impl Call<'_> {
 
     fn update(&self, id: &SandboxId, name: &ContainerName, attempt: u32, resources: &Resources) -> HostResult<Change> {
         let mut world = self.host.world();
-        let instance = world.sandboxes.get_mut(id).and_then(|s| s.instance_mut(name, attempt));
+        let instance = world.sandboxes_mut().get_mut(id).and_then(|s| s.instance_mut(name, attempt));
         let Some(instance) = instance else {
             return Err(self.error(HostErrorKind::NotFound, format!("no attempt {attempt} of this container")));
         };
@@ -189,7 +189,7 @@ impl Call<'_> {
     fn remove(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {
         self.not_busy(&self.subject)?;
         let mut world = self.host.world();
-        let Some(sandbox) = world.sandboxes.get_mut(id) else { return Ok(Change::Unchanged) };
+        let Some(sandbox) = world.sandboxes_mut().get_mut(id) else { return Ok(Change::Unchanged) };
         match sandbox.instance(name, attempt) {
             None => return Ok(Change::Unchanged),
             Some(instance) if instance.is_live() => {

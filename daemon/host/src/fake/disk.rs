@@ -42,9 +42,9 @@ impl FakeHost {
         let rebooted = !world.machine.boot_id.is_empty() && world.machine.boot_id != boot_id;
         let host_options = FakeOptions { write_logs: true, journal: 0, ..options };
         if rebooted {
-            let before: Vec<SandboxId> = world.sandboxes.keys().cloned().collect();
+            let before: Vec<SandboxId> = world.sandboxes().keys().cloned().collect();
             world.power_cut(host_options.profile);
-            before.iter().for_each(|id| disk.save_sandbox(id, world.sandboxes.get(id)));
+            before.iter().for_each(|id| disk.save_sandbox(id, world.sandboxes().get(id)));
         }
         world.machine.boot_id = boot_id;
         disk.save_machine(&world.machine);
@@ -56,14 +56,14 @@ impl Disk {
     fn load(&self) -> io::Result<World> {
         let sandboxes = self.dir.join("sandboxes");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&sandboxes)?;
-        let mut world =
-            World { machine: read(&self.dir.join("machine.json"))?.unwrap_or_default(), ..World::default() };
+        let mut world = World::default();
+        world.machine = read(&self.dir.join("machine.json"))?.unwrap_or_default();
         for entry in sandboxes.read_dir()? {
             let path = entry?.path();
             if path.extension().is_some_and(|e| e == "json")
                 && let Some(sandbox) = read::<Sandbox>(&path)?
             {
-                world.sandboxes.insert(sandbox.spec.id.clone(), sandbox);
+                world.sandboxes_mut().insert(sandbox.spec.id.clone(), sandbox);
             }
         }
         Ok(world)

@@ -50,7 +50,7 @@ impl FakeHost {
     fn runs(&self, id: &SandboxId, name: &ContainerName) -> Option<u32> {
         self.settle();
         let world = self.world();
-        let (attempt, instance) = world.sandboxes.get(id)?.instances.get(name)?.last_key_value()?;
+        let (attempt, instance) = world.sandboxes().get(id)?.instances.get(name)?.last_key_value()?;
         instance.is_running().then_some(*attempt)
     }
 
@@ -69,7 +69,7 @@ impl FakeHost {
 impl Exec for FakeHost {
     async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<ExecSession> {
         let call = self.begin(Op::Exec, format!("{id}/{name}"), None).await?;
-        let known = self.world().sandboxes.get(id).is_some_and(|s| s.instances.contains_key(name));
+        let known = self.world().sandboxes().get(id).is_some_and(|s| s.instances.contains_key(name));
         let program = request.argv.first().cloned().unwrap_or_default();
         let answer = lock(&self.shared.answers).get(&program).cloned();
         let script = answer.map_or_else(|| Script::parse(&request.argv), |a| a.script());

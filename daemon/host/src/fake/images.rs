@@ -76,7 +76,7 @@ impl FakeHost {
         let info = info.clone();
         // An image that lost its last name goes, unless a container needs it.
         let used: Vec<ImageId> = world
-            .sandboxes
+            .sandboxes()
             .values()
             .flat_map(|s| s.instances.values())
             .flatten()
@@ -104,7 +104,7 @@ impl Call<'_> {
             return Ok(Change::Unchanged);
         };
         let (id, last) = (info.id.clone(), info.names.len() == 1);
-        let user = world.sandboxes.values().find(|s| {
+        let user = world.sandboxes().values().find(|s| {
             let wanted = ContainerImage::Image { id: id.clone() };
             s.instances.values().flat_map(|all| all.values()).any(|i| i.spec.image == wanted)
         });

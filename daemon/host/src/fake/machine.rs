@@ -67,9 +67,9 @@ impl FakeHost {
         self.settle();
         let world = self.world();
         let unknown = || UNREADABLE.to_owned();
-        let half = world.sandboxes.len() / 2;
+        let half = world.sandboxes().len() / 2;
         let sandboxes: BTreeMap<SandboxId, Observation<SandboxObserved>> = world
-            .sandboxes
+            .sandboxes()
             .iter()
             .enumerate()
             .map(|(index, (id, sandbox))| {
@@ -134,7 +134,7 @@ impl Call<'_> {
             let message = format!("{} overlaps {route}, which this host uses already", spec.cidr);
             return Err(self.error(HostErrorKind::Conflict, message));
         }
-        let outside = world.sandboxes.values().find(|s| match &s.spec.network {
+        let outside = world.sandboxes().values().find(|s| match &s.spec.network {
             SandboxNetwork::Pod { address, .. } => !spec.cidr.contains(&address.addr()),
             SandboxNetwork::Host => false,
         });
@@ -158,7 +158,7 @@ impl Call<'_> {
         let world = self.host.world();
         let Some(network) = &world.machine.network else { return Ok(Change::Unchanged) };
         let link = network.spec.link.clone();
-        let user = world.sandboxes.values().find(|s| matches!(s.spec.network, SandboxNetwork::Pod { .. }));
+        let user = world.sandboxes().values().find(|s| matches!(s.spec.network, SandboxNetwork::Pod { .. }));
         if let Some(sandbox) = user {
             return Err(self.error(HostErrorKind::Busy, format!("{} is connected to {link}", sandbox.spec.id)));
         }

@@ -257,7 +257,7 @@ impl Shared {
 
     fn save(&self, id: &SandboxId) {
         if let Some(disk) = &self.disk {
-            disk.save_sandbox(id, lock(&self.world).sandboxes.get(id));
+            disk.save_sandbox(id, lock(&self.world).sandboxes().get(id));
         }
     }
 

@@ -86,7 +86,7 @@ impl Call<'_> {
             let now = self.host.now();
             let next = {
                 let mut world = self.host.world();
-                let Some(sandbox) = world.sandboxes.get_mut(&spec.id) else {
+                let Some(sandbox) = world.sandboxes_mut().get_mut(&spec.id) else {
                     return Err(self.error(HostErrorKind::Other, "it vanished while it was being made"));
                 };
                 match &sandbox.zone {
@@ -116,7 +116,7 @@ impl Call<'_> {
     async fn adopt_or_mark(&mut self, spec: &SandboxSpec) -> HostResult<Option<String>> {
         {
             let mut world = self.host.world();
-            if let Some(sandbox) = world.sandboxes.get_mut(&spec.id) {
+            if let Some(sandbox) = world.sandboxes_mut().get_mut(&spec.id) {
                 if sandbox.spec == *spec {
                     return Ok(None);
                 }
@@ -128,7 +128,7 @@ impl Call<'_> {
                 return Ok(Some("resources changed in place".into()));
             }
             let limit = self.host.shared.options.max_sandboxes;
-            if world.sandboxes.len() >= limit {
+            if world.sandboxes().len() >= limit {
                 return Err(self.error(HostErrorKind::Exhausted, format!("the host has room for {limit} sandboxes")));
             }
             // What a crash left of our own under this name is taken over.
@@ -140,7 +140,7 @@ impl Call<'_> {
                 started: None,
                 instances: Default::default(),
             };
-            world.sandboxes.insert(spec.id.clone(), sandbox);
+            world.sandboxes_mut().insert(spec.id.clone(), sandbox);
         }
         self.step().await?;
         Ok(Some("made".into()))
@@ -184,7 +184,7 @@ impl Call<'_> {
     }
 
     fn check_unique(&self, world: &World, spec: &SandboxSpec, link: &LinkName) -> HostResult<()> {
-        for other in world.sandboxes.values().filter(|s| s.spec.id != spec.id) {
+        for other in world.sandboxes().values().filter(|s| s.spec.id != spec.id) {
             let clash = match (&other.spec.network, &spec.network) {
                 (SandboxNetwork::Pod { address: a, .. }, SandboxNetwork::Pod { address: b, .. })
                     if a.addr() == b.addr() =>
@@ -213,7 +213,7 @@ impl Call<'_> {
             let now = self.host.now();
             {
                 let mut world = self.host.world();
-                let Some(sandbox) = world.sandboxes.get_mut(id) else { return Ok(unchanged_or(changed, "gone")) };
+                let Some(sandbox) = world.sandboxes_mut().get_mut(id) else { return Ok(unchanged_or(changed, "gone")) };
                 let kill = matches!(sandbox.zone, ZoneState::Ready | ZoneState::Running | ZoneState::ShuttingDown);
                 let survivors = if kill { kill_all(sandbox, now) } else { 0 };
                 match &sandbox.zone {
@@ -243,7 +243,7 @@ impl Call<'_> {
 
     async fn destroy(&mut self, id: &SandboxId) -> HostResult<Change> {
         self.not_busy(id.as_str())?;
-        if let Some(sandbox) = self.host.world().sandboxes.get(id)
+        if let Some(sandbox) = self.host.world().sandboxes().get(id)
             && let Some(live) = sandbox.live().next()
         {
             let message = format!("container {} still runs in it; stop it first", live.spec.name);
@@ -256,7 +256,9 @@ impl Call<'_> {
         loop {
             {
                 let mut world = self.host.world();
-                let Some(sandbox) = world.sandboxes.get_mut(id) else { return Ok(unchanged_or(changed, "destroyed")) };
+                let Some(sandbox) = world.sandboxes_mut().get_mut(id) else {
+                    return Ok(unchanged_or(changed, "destroyed"));
+                };
                 match &sandbox.zone {
                     ZoneState::Running | ZoneState::Ready => sandbox.zone = ZoneState::ShuttingDown,
                     ZoneState::ShuttingDown => sandbox.zone = ZoneState::Down,
@@ -266,7 +268,7 @@ impl Call<'_> {
                         sandbox.zone = ZoneState::Configured;
                     }
                     // The mark goes last.
-                    ZoneState::Configured => drop(world.sandboxes.remove(id)),
+                    ZoneState::Configured => drop(world.sandboxes_mut().remove(id)),
                     ZoneState::Unrecognised(state) => {
                         return Err(self.error(HostErrorKind::Other, format!("it is in the unknown state {state:?}")));
                     }
@@ -279,7 +281,7 @@ impl Call<'_> {
 
     fn volume(&self, id: &SandboxId, volume: &VolumeName, spec: &VolumeSpec) -> HostResult<Change> {
         let mut world = self.host.world();
-        let Some(sandbox) = world.sandboxes.get_mut(id) else {
+        let Some(sandbox) = world.sandboxes_mut().get_mut(id) else {
             return Err(self.error(HostErrorKind::NotFound, "no such sandbox"));
         };
         let Some(present) = sandbox.spec.volumes.get_mut(volume) else {

@@ -308,7 +308,10 @@ pub(crate) struct Settled {
 /// All that is on the machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
-    pub(crate) sandboxes: BTreeMap<SandboxId, Sandbox>,
+    sandboxes: BTreeMap<SandboxId, Sandbox>,
+    /// The next moment at which a process does something, when it is known and nothing was changed since: a look at
+    /// the clock then takes the place of a look at every process.
+    next: Option<Option<BootTime>>,
     pub(crate) machine: Machine,
     pub(crate) foreign: BTreeSet<Foreign>,
     /// Subjects that are in use until then.
@@ -337,9 +340,22 @@ pub enum Profile {
 }
 
 impl World {
+    pub(crate) fn sandboxes(&self) -> &BTreeMap<SandboxId, Sandbox> {
+        &self.sandboxes
+    }
+
+    pub(crate) fn sandboxes_mut(&mut self) -> &mut BTreeMap<SandboxId, Sandbox> {
+        self.next = None;
+        &mut self.sandboxes
+    }
+
     /// Lets the processes live up to `now`.
     pub(crate) fn settle(&mut self, now: Now) -> Settled {
         let mut settled = Settled::default();
+        if self.next.is_some_and(|next| next.is_none_or(|at| at > now.boot)) {
+            return settled;
+        }
+        self.next = None;
         for (id, sandbox) in &mut self.sandboxes {
             let lines = settled.lines.len();
             let ended = settled.ended.len();
@@ -358,9 +374,14 @@ impl World {
     }
 
     /// The next moment at which a process does something by itself.
-    pub(crate) fn next_moment(&self) -> Option<BootTime> {
+    pub(crate) fn next_moment(&mut self) -> Option<BootTime> {
+        if let Some(next) = self.next {
+            return next;
+        }
         let instances = self.sandboxes.values().flat_map(|s| s.instances.values()).flat_map(BTreeMap::values);
-        instances.filter_map(Instance::next_moment).min()
+        let next = instances.filter_map(Instance::next_moment).min();
+        self.next = Some(next);
+        next
     }
 
     pub(crate) fn next_pid(&mut self) -> u32 {
@@ -370,6 +391,7 @@ impl World {
 
     /// The machine loses its power and boots again.
     pub(crate) fn power_cut(&mut self, profile: Profile) {
+        self.next = None;
         self.machine.boots += 1;
         self.machine.boot_id = format!("fake-boot-{}", self.machine.boots);
         self.machine.network = None;
