@@ -437,3 +437,47 @@ fn unescape(token: &str) -> String {
 fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object() -> Object {
+        Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}})).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_object_says_why() {
+        let why = |value: Value| Object::from_value(value).unwrap_err().to_string();
+        assert_eq!(why(json!([])), "a Kubernetes object must be a map with apiVersion, kind and metadata");
+        assert_eq!(why(json!({"kind": "Pod"})), "apiVersion is required");
+        assert_eq!(why(json!({"apiVersion": "v1", "kind": 3})), "kind must be a string");
+        assert_eq!(why(json!({"apiVersion": "v1", "kind": "Pod", "metadata": "x"})), "metadata must be a map");
+    }
+
+    #[test]
+    fn fields_are_set_and_removed_by_pointer() {
+        let mut object = object();
+        object.set_annotation("reddwarf.io/source", "/etc/reddwarf.d/a.yaml");
+        assert_eq!(object.annotation("reddwarf.io/source"), Some("/etc/reddwarf.d/a.yaml"));
+        object.remove_annotation("reddwarf.io/source");
+        assert!(object.get("/metadata/annotations").is_none());
+        object.set("/spec/containers/0/image", "i");
+        assert_eq!(object.get_str("/spec/containers/0/image"), Some("i"));
+        object.set("/spec/containers/7/image", "i");
+        assert_eq!(object.get("/spec/containers").unwrap().as_array().unwrap().len(), 1);
+        object.set_resource_version(Some(7));
+        assert_eq!((object.resource_version(), object.get_str("/metadata/resourceVersion")), (Some(7), Some("7")));
+        assert_eq!(object.remove("/metadata/nothing/there"), None);
+        assert_eq!(object.key(object.known_kind().unwrap()).to_string(), "pods/default/a");
+    }
+
+    #[test]
+    fn keys_are_read_as_they_print() {
+        for text in ["pods/default/web", "deployments.apps/default/web", "nodes/-/box"] {
+            assert_eq!(text.parse::<ObjectKey>().unwrap().to_string(), text);
+        }
+        assert!("pods/web".parse::<ObjectKey>().is_err());
+    }
+}

@@ -96,3 +96,6 @@ impl Pod {
         if all.iter().all(guaranteed) { QosClass::Guaranteed } else { QosClass::Burstable }
     }
 }
+
+#[cfg(test)]
+mod tests;
