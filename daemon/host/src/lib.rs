@@ -2,12 +2,14 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`names`] | checked names: sandbox, container, link, uid |
+//! | [`names`] | checked names: sandbox, container, link, uid; how they follow from a pod |
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
 //! | [`error`] | [`HostError`] and its families |
-//! | [`time`] | monotonic time since boot, which survives a restart of the daemon |
+//! | [`time`] | monotonic time since boot, which survives a restart of the daemon; the real clocks |
+//! | [`fake`] | a host in memory: state machine, scripts, faults, power cuts; with files it is `--host sim` |
+//! | [`contract`] | the rules of the traits as cases that every host has to pass |
 //!
 //! Nothing runs here by itself. Nothing here knows a Kubernetes object.
 

@@ -25,7 +25,7 @@ pub struct FakeOptions {
     pub routes: Vec<IpNet>,
     /// Whether containers' output is written to their log files.
     pub write_logs: bool,
-    /// Entries of [`FakeHost::mutations`] kept; the oldest go first.
+    /// Entries of [`FakeHost::mutations`](super::FakeHost::mutations) kept; the oldest go first.
     pub journal: usize,
 }
 
@@ -59,7 +59,7 @@ impl Default for FakeOptions {
     }
 }
 
-/// Which containers a [`Script`] is for.
+/// Which containers a [`Script`](super::Script) is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum For {
     /// The container of this name in the pod `namespace/name`.
