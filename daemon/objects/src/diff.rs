@@ -180,11 +180,31 @@ impl Walk {
     }
 }
 
+/// A part of an element's key.
+#[derive(Clone, Copy, PartialEq)]
+enum Key<'a> {
+    Absent,
+    /// A port without a protocol is a TCP port.
+    Tcp,
+    Value(&'a Value),
+}
+
+impl<'a> Key<'a> {
+    fn of(element: &'a Value, key: &str) -> Self {
+        match element.get(key) {
+            Some(value) if key == "protocol" && value == "TCP" => Self::Tcp,
+            Some(value) => Self::Value(value),
+            None if key == "protocol" => Self::Tcp,
+            None => Self::Absent,
+        }
+    }
+}
+
 /// Each element's key, and which of the elements with this key it is.
-fn with_turns<'a>(keys: &[&str], list: &'a [Value]) -> Vec<(Vec<Option<&'a Value>>, usize)> {
-    let mut seen: Vec<(Vec<Option<&Value>>, usize)> = Vec::with_capacity(list.len());
+fn with_turns<'a>(keys: &[&str], list: &'a [Value]) -> Vec<(Vec<Key<'a>>, usize)> {
+    let mut seen: Vec<(Vec<Key<'_>>, usize)> = Vec::with_capacity(list.len());
     for value in list {
-        let key: Vec<Option<&Value>> = keys.iter().map(|key| value.get(*key)).collect();
+        let key: Vec<Key<'_>> = keys.iter().map(|key| Key::of(value, key)).collect();
         let turn = seen.iter().filter(|(known, _)| *known == key).count();
         seen.push((key, turn));
     }
@@ -233,6 +253,9 @@ mod tests {
             changes(one(json!([{"name": "a"}, {"name": "b"}])), one(json!([{"name": "b"}, {"name": "a"}]))).len(),
             1
         );
+        let ports = |port: Value| pod(json!({"containers": [{"name": "a", "ports": [port]}]}));
+        let (bare, full) = (json!({"containerPort": 80}), json!({"containerPort": 80, "protocol": "TCP"}));
+        assert_eq!(changes(ports(bare), ports(full)), ["spec.containers[0].ports[0].protocol: + \"TCP\""]);
         let limits = |cpu: &str| {
             pod(json!({"containers": [{"name": "a", "resources": {"limits": {"cpu": cpu}}}], "nodeName": null}))
         };
