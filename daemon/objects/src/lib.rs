@@ -17,7 +17,7 @@
 //! | fill in and check | [`default`](mod@default), [`validate`](mod@validate), [`names`], [`quantity`] |
 //! | read a pod to run it, write its status | [`pod`] |
 //! | compare and merge | [`diff`], [`patch`], [`selector`] |
-//! | show to people | [`print`] |
+//! | show to people | [`print`](mod@print) |
 
 pub mod default;
 pub mod diff;
