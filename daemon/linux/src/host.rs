@@ -1,16 +1,35 @@
 //! [`LinuxHost`]: what it holds and how it is wired to the traits.
 
+use crate::cgroup::Cgroups;
+use crate::files::{io_error, make_dir};
+use crate::info;
+use crate::leftovers;
+use crate::mounts;
+use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
-use reddwarf_host::{Clock, HostEvent, HostResult, ImageId};
+use crate::watch;
+use async_trait::async_trait;
+use reddwarf_host::{
+    Change, Clock, ContainerName, Host, HostError, HostErrorKind, HostEvent, HostInfo, HostObservation, HostResult,
+    ImageId, Leftover, SandboxId,
+};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+
+/// Notices that a slow listener may be behind with before it has to look at everything.
+const EVENTS: usize = 1024;
 
 /// The Linux host. Cheap to clone; all clones are one host.
 #[derive(Clone)]
 pub struct LinuxHost {
     pub(crate) shared: Arc<Shared>,
+    /// Ends the watch with the last clone.
+    _watch: Arc<AbortOnDrop>,
 }
 
 /// What all parts of one host share.
@@ -19,17 +38,59 @@ pub(crate) struct Shared {
     pub(crate) paths: Paths,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: broadcast::Sender<HostEvent>,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) records: observe::Cache,
+}
+
+impl Shared {
+    /// A sandbox's cgroup.
+    pub(crate) fn cgroup(&self, id: &SandboxId) -> PathBuf {
+        self.instance_cgroup().join(id.as_str())
+    }
+
+    /// A container's cgroup.
+    pub(crate) fn container_cgroup(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
+        self.cgroup(id).join(format!("{name}.{attempt}"))
+    }
+
+    /// Where all cgroups of this instance are, shims' included.
+    pub(crate) fn instance_cgroup(&self) -> PathBuf {
+        Path::new("/").join(&self.options.instance)
+    }
+}
+
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl LinuxHost {
-    /// Opens the host: makes its directories and tmpfs when missing, finds what runs already.
+    /// Opens the host: makes its directories and tmpfs when missing, and watches what runs already. To be called
+    /// within a tokio runtime.
     ///
     /// # Errors
     /// `Unsupported` without root or without cgroups, `Other` when the directories can't be made.
     pub fn new(options: LinuxOptions, clock: Arc<dyn Clock>) -> HostResult<Self> {
+        let fail =
+            |kind, message: String| HostError::new(kind, "open host", options.run_dir.display().to_string(), message);
+        if !nix::unistd::geteuid().is_root() {
+            return Err(fail(HostErrorKind::Unsupported, "containers need root: run the daemon as root".to_owned()));
+        }
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|e| fail(HostErrorKind::Other, "no tokio runtime".to_owned()).caused_by(e))?;
+        let cgroups = Cgroups::detect(&options.cgroup_root)
+            .map_err(|e| fail(HostErrorKind::Unsupported, format!("{e}: mount cgroups first")))?;
         let paths = Paths::new(&options.run_dir, &options.state_dir);
-        let (events, _) = broadcast::channel(1024);
-        Ok(Self { shared: Arc::new(Shared { options, paths, clock, events }) })
+        make_directories(&paths, &options.self_exe)?;
+        tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
+        let (events, _) = broadcast::channel(EVENTS);
+        let records = observe::Cache::default();
+        let shared = Arc::new(Shared { options, paths, clock, events, cgroups, records });
+        let watch = watch::start(&shared, &runtime)?;
+        Ok(Self { shared, _watch: Arc::new(AbortOnDrop(watch)) })
     }
 
     /// Images that a recorded container was started from: not to be removed.
@@ -37,11 +98,55 @@ impl LinuxHost {
     /// # Errors
     /// `Other` when the run directory can't be read: nothing may be removed then.
     pub(crate) fn images_in_use(&self) -> HostResult<BTreeSet<ImageId>> {
-        Ok(BTreeSet::new())
+        observe::images_in_use(&self.shared)
+    }
+}
+
+/// Makes what all sandboxes share. Everything is for root alone; what containers see is bound into them.
+fn make_directories(paths: &Paths, self_exe: &Path) -> HostResult<()> {
+    for dir in [paths.run().to_owned(), paths.sandboxes(), paths.locks(), paths.private(), paths.disk_sandboxes()] {
+        make_dir(&dir).map_err(|e| io_error("make directory", &dir, e))?;
+    }
+    let private = paths.private();
+    let mounted = mounts::targets_below(&private).map_err(|e| io_error("read mounts", &private, e))?;
+    if !mounted.contains(&private) {
+        let made = mounts::mount_tmpfs(&private, "mode=700").and_then(|()| mounts::make_private(&private));
+        made.map_err(|e| io_error("mount tmpfs", &private, e))?;
+    }
+    bind_own_program(paths, self_exe)
+}
+
+/// Our program, read-only, for shims and exec helpers: a container that gets hold of `/proc/PID/exe` of one of them
+/// must not be able to write to the daemon's file (CVE-2019-5736). Bound anew at every start, as it may be another
+/// version by now; those that run keep theirs.
+fn bind_own_program(paths: &Paths, self_exe: &Path) -> HostResult<()> {
+    let exe = paths.exe();
+    let bound = mounts::detach(&exe)
+        .and_then(|_| File::create(&exe).map(drop))
+        .and_then(|()| mounts::bind_read_only(self_exe, &exe));
+    bound.map_err(|e| io_error("bind own program", self_exe, e))
+}
+
+#[async_trait]
+impl Host for LinuxHost {
+    async fn info(&self) -> HostResult<HostInfo> {
+        self.blocking("read host", |shared| info::read(&shared.options)).await
+    }
+
+    async fn observe(&self) -> HostObservation {
+        observe::observe(self).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<HostEvent> {
+        self.shared.events.subscribe()
+    }
+
+    async fn leftover_remove(&self, leftover: &Leftover) -> HostResult<Change> {
+        leftovers::remove(self, leftover).await
     }
 }
 
 /// Marks what the crate's skeleton still lacks.
-pub(crate) fn unwritten(what: &'static str) -> reddwarf_host::HostError {
-    reddwarf_host::HostError::new(reddwarf_host::HostErrorKind::Unsupported, what, "", "not written yet")
+pub(crate) fn unwritten(what: &'static str) -> HostError {
+    HostError::new(HostErrorKind::Unsupported, what, "", "not written yet")
 }

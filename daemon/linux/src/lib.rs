@@ -24,17 +24,38 @@
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
 //! Nothing here knows a Kubernetes object.
 
-#![allow(dead_code)]
+mod cgroup;
 pub mod command;
+mod container;
+mod etc;
+pub mod exec;
+mod files;
 mod host;
 mod image;
 mod info;
+mod inside;
+mod leftovers;
 mod link;
+mod lock;
+mod mounts;
+mod namespaces;
 mod network;
 mod nft;
+mod observe;
+mod oci;
 pub mod options;
 mod paths;
+mod process;
+mod program;
+mod record;
 mod rootfs;
+mod runtime;
+mod sandbox;
+mod sandboxes;
+pub mod shim;
+mod user;
+mod volumes;
+mod watch;
 
 pub use host::LinuxHost;
 pub use options::{LinuxOptions, Runtime};

@@ -1,0 +1,381 @@
+//! Container instances as the daemon sees them: started through a shim, signalled, updated, removed.
+
+use crate::files::{io_error, make_dir, make_open_dir, names_in, remove_dir, remove_file, remove_tree};
+use crate::host::Shared;
+use crate::lock;
+use crate::namespaces;
+use crate::oci;
+use crate::paths::Paths;
+use crate::record::{ContainerDir, Launch, LaunchMount, SandboxMark, SandboxPhase, ShimReport, write_record};
+use crate::rootfs::{self, RootfsRequest};
+use crate::sandbox;
+use crate::volumes;
+use reddwarf_host::spec::{ContainerSpec, Resources, Signal};
+use reddwarf_host::{
+    Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId, StopRequest,
+};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// All instances of a sandbox: name, attempt, directory. Half-removed ones included.
+pub(crate) fn instances(paths: &Paths, id: &SandboxId) -> HostResult<Vec<(ContainerName, u32, ContainerDir)>> {
+    let dir = paths.containers(id);
+    let failed = |e| io_error("list containers", &dir, e);
+    let mut found = Vec::new();
+    for name in names_in(&dir).map_err(failed)? {
+        for attempt in names_in(&dir.join(&name)).map_err(failed)? {
+            if let Some((name, attempt)) = sandbox::parse_instance(&name, &attempt) {
+                let path = paths.container(id, &name, attempt);
+                found.push((name, attempt, ContainerDir(path)));
+            }
+        }
+    }
+    found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    Ok(found)
+}
+
+/// An instance's state from its records and its lock.
+pub(crate) fn state(dir: &ContainerDir, lock_file: &Path) -> HostResult<ContainerState> {
+    if let Some(exit) = dir.exit()? {
+        return Ok(exited(exit));
+    }
+    let held = lock::is_held(lock_file).map_err(|e| io_error("look for shim", lock_file, e))?;
+    let running = dir.state()?;
+    match (running, held) {
+        (Some(running), true) => Ok(ContainerState::Running {
+            started: running.started.boot,
+            started_at: running.started.wall,
+            pid: running.init.pid,
+        }),
+        (None, true) => Ok(ContainerState::Creating),
+        // The shim ends after it has written exit.json: once more, now that it is surely gone.
+        (running, false) => match (dir.exit()?, running) {
+            (Some(exit), _) => Ok(exited(exit)),
+            (None, None) => Ok(ContainerState::Creating),
+            (None, Some(running)) => {
+                let process = if running.init.is_alive() { "still runs" } else { "is gone as well" };
+                Ok(ContainerState::Lost(format!(
+                    "its supervisor (process {}) ended without a word; its first process {} {process}",
+                    running.shim.pid, running.init.pid
+                )))
+            }
+        },
+    }
+}
+
+fn exited(exit: crate::record::ContainerExit) -> ContainerState {
+    ContainerState::Exited {
+        code: exit.code,
+        signal: exit.signal,
+        started: exit.started.map(|m| m.boot),
+        finished: exit.finished.boot,
+        started_at: exit.started.map(|m| m.wall),
+        finished_at: exit.finished.wall,
+        message: exit.message,
+    }
+}
+
+/// What [`begin`] did.
+pub(crate) enum Begun {
+    /// This instance was started before.
+    Already,
+    /// Another shim is at it, from before a restart of the daemon: wait for its records.
+    UnderWay(ContainerDir),
+    /// All is written; the lock is for the shim.
+    Ready { dir: ContainerDir, lock: File, shim_log: File },
+}
+
+/// Everything of `container_start` up to the shim.
+pub(crate) fn begin(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Begun> {
+    let subject = || format!("{id}/{}", spec.name);
+    let mark = running_sandbox(shared, id, &subject())?;
+    let dir = sandbox::instance_dir(shared, id, &spec.name, spec.attempt);
+    if dir.spec()?.is_some() && (dir.state()?.is_some() || dir.exit()?.is_some()) {
+        return Ok(Begun::Already);
+    }
+    refuse_second(shared, id, spec)?;
+    let launch = launch(shared, &mark, spec, &dir)?;
+    rootfs::check(&shared.options, &mark.spec.brand, &spec.image)?;
+
+    let lock_file = shared.paths.lock(id, &spec.name, spec.attempt);
+    let Some(lock) = lock::take(&lock_file).map_err(|e| io_error("lock", &lock_file, e))? else {
+        return Ok(Begun::UnderWay(dir));
+    };
+    clear_remains(shared, &dir, &launch.cgroup)?;
+    write_records(&dir, spec, &launch)?;
+    let log = dir.shim_log();
+    let shim_log = OpenOptions::new().append(true).create(true).mode(0o600).open(&log);
+    Ok(Begun::Ready { lock, shim_log: shim_log.map_err(|e| io_error("open", &log, e))?, dir })
+}
+
+fn running_sandbox(shared: &Shared, id: &SandboxId, subject: &str) -> HostResult<SandboxMark> {
+    let Some(mark) = sandbox::own_mark(shared, id)? else {
+        return Err(HostError::new(HostErrorKind::NotFound, "start container", subject, "no such sandbox"));
+    };
+    match sandbox::phase(shared, id)? {
+        Some(SandboxPhase::Running { .. }) => Ok(mark),
+        Some(SandboxPhase::Stopping | SandboxPhase::Stopped) | None => {
+            Err(HostError::new(HostErrorKind::InvalidState, "start container", subject, "the sandbox is not running"))
+        }
+    }
+}
+
+/// Other attempts of the same name must have ended.
+fn refuse_second(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<()> {
+    for (name, attempt, dir) in instances(&shared.paths, id)? {
+        if name != spec.name || attempt == spec.attempt || dir.spec()?.is_none() {
+            continue;
+        }
+        let lock_file = shared.paths.lock(id, &name, attempt);
+        let alive = match state(&dir, &lock_file)? {
+            ContainerState::Exited { .. } => false,
+            ContainerState::Running { .. } => true,
+            ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
+            ContainerState::Lost(_) => dir.state()?.is_some_and(|s| s.init.is_alive()),
+        };
+        if alive {
+            let message = format!("attempt {attempt} of it still runs");
+            let subject = format!("{id}/{name}");
+            return Err(HostError::new(HostErrorKind::InvalidState, "start container", subject, message));
+        }
+    }
+    Ok(())
+}
+
+fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &ContainerDir) -> HostResult<Launch> {
+    let id = &mark.spec.id;
+    let invalid = |message: String| {
+        HostError::new(HostErrorKind::InvalidSpec, "start container", format!("{id}/{}", spec.name), message)
+    };
+    oci::check_capabilities(&spec.security).map_err(|e| invalid(e.to_string()))?;
+    if spec.argv.first().is_none_or(String::is_empty) {
+        return Err(invalid("no program: neither the pod nor the image names one".to_owned()));
+    }
+    let mut mounts = Vec::with_capacity(spec.mounts.len());
+    for mount in &spec.mounts {
+        let Some(volume) = mark.spec.volumes.get(&mount.volume) else {
+            return Err(invalid(format!("the sandbox has no volume {}", mount.volume)));
+        };
+        let clean = Path::new(&mount.target).is_absolute() && !mount.target.split('/').any(|p| p == "..");
+        let sub_clean = !mount.sub_path.starts_with('/') && !mount.sub_path.split('/').any(|p| p == "..");
+        if !clean || !sub_clean {
+            return Err(invalid(format!(
+                "mount of {} at {:?} sub path {:?}: '..' or not absolute",
+                mount.volume, mount.target, mount.sub_path
+            )));
+        }
+        let (source, host_path) = volumes::source(&shared.paths, id, &mount.volume, volume);
+        mounts.push(LaunchMount {
+            source,
+            host_path,
+            sub_path: mount.sub_path.clone(),
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+        });
+    }
+    Ok(Launch {
+        options: shared.options.clone(),
+        id: format!("{id}.{}.{}", spec.name, spec.attempt),
+        container: spec.clone(),
+        rootfs: RootfsRequest {
+            options: shared.options.clone(),
+            brand: mark.spec.brand.clone(),
+            image: spec.image.clone(),
+            dir: shared.paths.disk_container(id, &spec.name, spec.attempt),
+            mountpoint: dir.bundle().join("rootfs"),
+        },
+        namespaces: namespaces::paths(&shared.paths, id, sandbox::isolation(&mark.spec)),
+        cgroup: shared.container_cgroup(id, &spec.name, spec.attempt),
+        etc: shared.paths.etc(id),
+        shm: shared.paths.shm(id),
+        mounts,
+    })
+}
+
+/// An earlier try that never came to an end may have left processes and files.
+fn clear_remains(shared: &Shared, dir: &ContainerDir, cgroup: &Path) -> HostResult<()> {
+    let killed = shared.cgroups.kill_all(cgroup, Duration::from_secs(5)).map_err(|e| io_error("kill", cgroup, e))?;
+    if !killed {
+        let message = "processes of an earlier try are not gone yet";
+        return Err(HostError::new(HostErrorKind::Busy, "start container", cgroup.display().to_string(), message));
+    }
+    shared.cgroups.remove(cgroup).map_err(|e| io_error("remove cgroup", cgroup, e))?;
+    remove_tree(dir.path()).map_err(|e| io_error("clear", dir.path(), e))?;
+    Ok(())
+}
+
+fn write_records(dir: &ContainerDir, spec: &ContainerSpec, launch: &Launch) -> HostResult<()> {
+    make_dir(dir.path()).map_err(|e| io_error("make", dir.path(), e))?;
+    write_record("record container", &dir.spec_file(), spec)?;
+    write_record("record container", &dir.launch_file(), launch)?;
+    for path in [&launch.rootfs.mountpoint, &launch.rootfs.dir] {
+        make_dir(path).map_err(|e| io_error("make", path, e))?;
+    }
+    if let Some(logs) = spec.log.path.parent() {
+        make_open_dir(logs).map_err(|e| io_error("make log directory", logs, e))?;
+    }
+    Ok(())
+}
+
+/// What the shim's word means for the caller.
+pub(crate) fn conclude(
+    shared: &Shared,
+    id: &SandboxId,
+    spec: &ContainerSpec,
+    dir: &ContainerDir,
+    said: &[u8],
+) -> HostResult<Change> {
+    let subject = format!("{id}/{}", spec.name);
+    match serde_json::from_slice::<ShimReport>(said) {
+        Ok(ShimReport::Ready) => Ok(Change::Changed(format!("started attempt {}", spec.attempt))),
+        Ok(ShimReport::Failed { kind, message }) => {
+            // Nothing runs: as if never asked for.
+            remove_instance(shared, id, &spec.name, spec.attempt, dir)?;
+            Err(HostError::new(kind.into(), "start container", subject, message))
+        }
+        Err(_) => {
+            let said = std::fs::read_to_string(dir.shim_log()).unwrap_or_default();
+            let last = said.lines().last().unwrap_or("no message").to_owned();
+            let message = format!("the shim ended without a report: {last}");
+            Err(HostError::new(HostErrorKind::Other, "start container", subject, message))
+        }
+    }
+}
+
+/// Sends a signal and records stop requests.
+pub(crate) fn signal(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    signal: Signal,
+) -> HostResult<Change> {
+    let dir = sandbox::instance_dir(shared, id, name, attempt);
+    let Some(spec) = dir.spec()? else { return Ok(Change::Unchanged) };
+    let lock_file = shared.paths.lock(id, name, attempt);
+    let cgroup = shared.container_cgroup(id, name, attempt);
+    let failed = |e| io_error("signal", &cgroup, e);
+    let kill = signal == Signal::Sigkill;
+    let running = match state(&dir, &lock_file)? {
+        ContainerState::Exited { .. } => return Ok(Change::Unchanged),
+        ContainerState::Running { .. } => dir.state()?,
+        // No shim will tell the end of these; only killing makes sense.
+        ContainerState::Creating | ContainerState::Lost(_) if kill => None,
+        ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
+    };
+    if kill || signal == spec.stop_signal {
+        let before = dir.stop()?;
+        let at = before.map_or_else(|| shared.clock.boot(), |s| s.at);
+        let request = StopRequest { at, killed: kill || before.is_some_and(|s| s.killed) };
+        write_record("record stop request", &dir.stop_file(), &request)?;
+    }
+    let sent = match running {
+        // The first process of a pid namespace takes all others with it, at once and without a race.
+        Some(running) => running.init.signal(signal_number(signal)).map_err(failed)?,
+        None => {
+            let any = !shared.cgroups.processes(&cgroup).map_err(failed)?.is_empty();
+            shared.cgroups.kill_all(&cgroup, Duration::from_secs(5)).map_err(failed)?;
+            any
+        }
+    };
+    if sent { Ok(Change::Changed(format!("sent {signal:?}"))) } else { Ok(Change::Unchanged) }
+}
+
+/// signal(7) on the machine that we run on.
+fn signal_number(signal: Signal) -> i32 {
+    match signal {
+        Signal::Sigterm => libc::SIGTERM,
+        Signal::Sigkill => libc::SIGKILL,
+        Signal::Sigint => libc::SIGINT,
+        Signal::Sighup => libc::SIGHUP,
+        Signal::Sigquit => libc::SIGQUIT,
+        Signal::Sigusr1 => libc::SIGUSR1,
+        Signal::Sigusr2 => libc::SIGUSR2,
+        Signal::Sigwinch => libc::SIGWINCH,
+    }
+}
+
+/// Changes limits in place.
+pub(crate) fn update(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    resources: &Resources,
+) -> HostResult<Change> {
+    let subject = || format!("{id}/{name}");
+    let dir = sandbox::instance_dir(shared, id, name, attempt);
+    let Some(mut spec) = dir.spec()? else {
+        return Err(HostError::new(HostErrorKind::NotFound, "update container", subject(), "no such instance"));
+    };
+    if !matches!(state(&dir, &shared.paths.lock(id, name, attempt))?, ContainerState::Running { .. }) {
+        return Err(HostError::new(HostErrorKind::InvalidState, "update container", subject(), "it does not run"));
+    }
+    if spec.resources == *resources {
+        return Ok(Change::Unchanged);
+    }
+    let cgroup = shared.container_cgroup(id, name, attempt);
+    shared.cgroups.limit(&cgroup, resources).map_err(|e| io_error("limit", &cgroup, e))?;
+    spec.resources = *resources;
+    write_record("record container", &dir.spec_file(), &spec)?;
+    Ok(Change::Changed("limits".to_owned()))
+}
+
+/// `container_remove`.
+pub(crate) fn remove(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {
+    let dir = sandbox::instance_dir(shared, id, name, attempt);
+    if !dir.path().exists() {
+        return Ok(Change::Unchanged);
+    }
+    let lock_file = shared.paths.lock(id, name, attempt);
+    if dir.spec()?.is_some() {
+        let runs = match state(&dir, &lock_file)? {
+            ContainerState::Running { .. } => true,
+            ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
+            ContainerState::Exited { .. } | ContainerState::Lost(_) => false,
+        };
+        if runs {
+            let message = "it runs: stop it first";
+            return Err(HostError::new(
+                HostErrorKind::InvalidState,
+                "remove container",
+                format!("{id}/{name}"),
+                message,
+            ));
+        }
+    }
+    remove_instance(shared, id, name, attempt, &dir)?;
+    Ok(Change::Changed(format!("removed attempt {attempt}")))
+}
+
+/// Removes all of an instance that does not run. Its record goes first: what is half-removed must not look like
+/// something that was never started.
+pub(crate) fn remove_instance(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    dir: &ContainerDir,
+) -> HostResult<()> {
+    let cgroup = shared.container_cgroup(id, name, attempt);
+    let failed = |e| io_error("remove container", &cgroup, e);
+    if !shared.cgroups.kill_all(&cgroup, Duration::from_secs(5)).map_err(failed)? {
+        let message = "its processes were killed and are not gone yet: ask again";
+        return Err(HostError::new(HostErrorKind::Busy, "remove container", format!("{id}/{name}"), message));
+    }
+    shared.cgroups.remove(&cgroup).map_err(failed)?;
+    let spec_file = dir.spec_file();
+    remove_file(&spec_file).map_err(|e| io_error("remove container", &spec_file, e))?;
+    let disk = shared.paths.disk_container(id, name, attempt);
+    let _ = rootfs::release(&disk)?;
+    let lock_file = shared.paths.lock(id, name, attempt);
+    remove_file(&lock_file).map_err(|e| io_error("remove container", &lock_file, e))?;
+    remove_tree(dir.path()).map_err(|e| io_error("remove container", dir.path(), e))?;
+    // The directory of the name goes with its last attempt.
+    for parent in [dir.path().parent().map(PathBuf::from), disk.parent().map(PathBuf::from)].into_iter().flatten() {
+        let _ = remove_dir(&parent);
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Small files: written whole or not at all, read with a limit, removed without fuss when gone already.
+
+use reddwarf_host::{HostError, HostErrorKind, HostResult};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// No record of ours is larger: a guard against a damaged or hostile file eating all memory.
+const LARGEST: u64 = 64 << 20;
+
+/// An I/O failure as a host error: what was being done, on which path.
+pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostError {
+    let kind = match error.kind() {
+        io::ErrorKind::NotFound => HostErrorKind::NotFound,
+        io::ErrorKind::ResourceBusy => HostErrorKind::Busy,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HostErrorKind::Exhausted,
+        _ => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => HostErrorKind::Exhausted,
+            Some(libc::EPERM | libc::EACCES) => HostErrorKind::Unsupported,
+            _ => HostErrorKind::Other,
+        },
+    };
+    HostError::new(kind, op, path.display().to_string(), error.to_string())
+}
+
+/// Makes a directory that only root may enter, and its parents.
+pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a directory that everyone may enter (what containers see), and its parents.
+pub(crate) fn make_open_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// Replaces `path` by `bytes` in one step: readers see the old or the new content, never a part.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    // Calls for one sandbox never run at the same time, and the shim's file names are its own: one name is enough.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    file.write_all(bytes)?;
+    drop(file);
+    fs::rename(&temporary, path)
+}
+
+/// [`write_atomically`] of a value as JSON, for root's eyes only.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    write_atomically(path, &serde_json::to_vec(value)?, 0o600)
+}
+
+/// Reads a JSON record; `None` when there is none.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// [`read_json`] with the path in the error.
+pub(crate) fn read_record<T: DeserializeOwned>(op: &'static str, path: &Path) -> HostResult<Option<T>> {
+    read_json(path).map_err(|e| io_error(op, path, e))
+}
+
+/// Removes a file; whether it was there.
+pub(crate) fn remove_file(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes an empty directory; whether it was there.
+pub(crate) fn remove_dir(path: &Path) -> io::Result<bool> {
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a tree (never through symlinks); whether it was there.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<bool> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Names in a directory; none when it does not exist. Names that are not UTF-8 are not ours.
+pub(crate) fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), None);
+        write_json(&path, &vec![1, 2]).unwrap();
+        write_json(&path, &vec![3]).unwrap();
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap(), Some(vec![3]));
+        assert_eq!(names_in(dir.path()).unwrap(), vec!["a.json"]);
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_not_an_absence() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        fs::write(&path, b"{").unwrap();
+        assert_eq!(read_json::<Vec<u32>>(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn removing_what_is_gone_is_fine() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!remove_file(&dir.path().join("x")).unwrap());
+        assert!(!remove_tree(&dir.path().join("x")).unwrap());
+        assert!(!remove_dir(&dir.path().join("x")).unwrap());
+    }
+}

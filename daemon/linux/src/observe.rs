@@ -1,0 +1,184 @@
+//! All of ours on this host, from files: a few directory reads and small files per sandbox, one mount table, one
+//! netlink dump. Nothing is executed, nothing changed.
+
+use crate::container;
+use crate::files::{io_error, names_in};
+use crate::host::{LinuxHost, Shared};
+use crate::leftovers;
+use crate::link;
+use crate::mounts;
+use crate::namespaces::{self, Isolation};
+use crate::record::{SandboxMark, SandboxPhase, read_mark};
+use crate::sandbox;
+use reddwarf_host::spec::{ContainerImage, ContainerSpec};
+use reddwarf_host::{
+    ContainerName, ContainerObserved, HostObservation, HostResult, ImageId, ImageStore, Leftover, Observation,
+    SandboxId, SandboxObserved, SandboxState,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Parsed records by file. They are replaced by rename, so a file with the same inode, time and size is the same.
+#[derive(Default)]
+pub(crate) struct Cache {
+    marks: Mutex<HashMap<PathBuf, (Stamp, Arc<SandboxMark>)>>,
+    specs: Mutex<HashMap<PathBuf, (Stamp, Arc<ContainerSpec>)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    seconds: i64,
+    nanos: i64,
+    size: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self { inode: meta.ino(), seconds: meta.mtime(), nanos: meta.mtime_nsec(), size: meta.len() })
+    }
+}
+
+impl Cache {
+    fn get<T>(
+        map: &Mutex<HashMap<PathBuf, (Stamp, Arc<T>)>>,
+        path: &Path,
+        read: impl FnOnce() -> HostResult<Option<T>>,
+    ) -> HostResult<Option<Arc<T>>> {
+        let Some(stamp) = Stamp::of(path) else { return Ok(read()?.map(Arc::new)) };
+        if let Some((known, value)) = map.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+            if *known == stamp {
+                return Ok(Some(value.clone()));
+            }
+        }
+        let Some(value) = read()?.map(Arc::new) else { return Ok(None) };
+        map.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (stamp, value.clone()));
+        Ok(Some(value))
+    }
+
+    /// Forgets files that are gone.
+    fn sweep(&self) {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| path.exists());
+        self.specs.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| path.exists());
+    }
+}
+
+/// What is looked up once per pass.
+struct Facts {
+    mounted: Result<BTreeSet<PathBuf>, String>,
+    links: Result<BTreeSet<SandboxId>, String>,
+}
+
+type Sandboxes = Observation<BTreeMap<SandboxId, Observation<SandboxObserved>>>;
+
+pub(crate) async fn observe(host: &LinuxHost) -> HostObservation {
+    let links = link::list_marked(&host.shared.options).await.map_err(|e| e.chain());
+    let network = match host.network_observe().await {
+        Ok(network) => Observation::Known(network),
+        Err(e) => Observation::Unknown(e.chain()),
+    };
+    let images = match host.image_list().await {
+        Ok(list) => Observation::Known(list.into_iter().map(|i| (i.id.clone(), i)).collect()),
+        Err(e) => Observation::Unknown(e.chain()),
+    };
+    let files = host.blocking("observe", move |shared| Ok(read_files(shared, links))).await;
+    let (sandboxes, leftovers) = files.unwrap_or_else(|e| (Observation::Unknown(e.chain()), Vec::new()));
+    HostObservation { at: host.shared.clock.boot(), sandboxes, network, leftovers, images }
+}
+
+fn read_files(shared: &Shared, links: Result<BTreeSet<SandboxId>, String>) -> (Sandboxes, Vec<Leftover>) {
+    let private = shared.paths.private();
+    let mounted = mounts::targets_below(&private).map_err(|e| io_error("read mounts", &private, e).chain());
+    let facts = Facts { mounted, links };
+    let dir = shared.paths.sandboxes();
+    let names = match names_in(&dir) {
+        Ok(names) => names,
+        Err(e) => return (Observation::Unknown(io_error("list sandboxes", &dir, e).chain()), Vec::new()),
+    };
+    let mut found = BTreeMap::new();
+    for id in names.into_iter().filter_map(|n| SandboxId::new(n).ok()) {
+        match one(shared, &id, &facts) {
+            Ok(Some(observed)) => {
+                found.insert(id, Observation::Known(observed));
+            }
+            // Without a mark it is not ours, or about to be made or gone.
+            Ok(None) => {}
+            Err(e) => {
+                found.insert(id, Observation::Unknown(e.chain()));
+            }
+        }
+    }
+    shared.records.sweep();
+    let leftovers = leftovers::find(shared, &found.keys().cloned().collect(), &facts.mounted, &facts.links);
+    (Observation::Known(found), leftovers)
+}
+
+fn one(shared: &Shared, id: &SandboxId, facts: &Facts) -> HostResult<Option<SandboxObserved>> {
+    let path = shared.paths.sandbox_mark(id);
+    let Some(mark) = Cache::get(&shared.records.marks, &path, || read_mark(&path))? else { return Ok(None) };
+    let phase = sandbox::phase(shared, id)?;
+    let (state, started) = match phase {
+        None => (SandboxState::Partial("not all of it is made".to_owned()), None),
+        Some(SandboxPhase::Stopping) => (SandboxState::Stopping, None),
+        Some(SandboxPhase::Stopped) => (SandboxState::Stopped, None),
+        Some(SandboxPhase::Running { started }) => (running_state(shared, &mark, facts)?, Some(started)),
+    };
+    let containers = containers(shared, id)?;
+    Ok(Some(SandboxObserved { spec: mark.spec.clone(), state, started, containers }))
+}
+
+/// Running, or Partial when something of it was taken away behind our back.
+fn running_state(shared: &Shared, mark: &SandboxMark, facts: &Facts) -> HostResult<SandboxState> {
+    let unknown = |why: &String| {
+        let id = mark.spec.id.as_str();
+        reddwarf_host::HostError::new(reddwarf_host::HostErrorKind::Other, "observe sandbox", id, why.clone())
+    };
+    let id = &mark.spec.id;
+    let isolation = sandbox::isolation(&mark.spec);
+    let mounted = facts.mounted.as_ref().map_err(unknown)?;
+    let partial = |what: &str| Ok(SandboxState::Partial(what.to_owned()));
+    if !namespaces::paths(&shared.paths, id, isolation).are_pinned(mounted) {
+        return partial("its namespaces are gone");
+    }
+    if !mounted.contains(&shared.paths.shm(id)) {
+        return partial("its /dev/shm is gone");
+    }
+    if isolation == Isolation::Full && !facts.links.as_ref().map_err(unknown)?.contains(id) {
+        return partial("its network link is gone");
+    }
+    Ok(SandboxState::Running)
+}
+
+fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
+    let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
+    for (name, attempt, dir) in container::instances(&shared.paths, id)? {
+        let path = dir.spec_file();
+        // Without a record it is half-removed: gone, as far as anyone needs to know.
+        let Some(spec) = Cache::get(&shared.records.specs, &path, || dir.spec())? else { continue };
+        let state = container::state(&dir, &shared.paths.lock(id, &name, attempt))?;
+        let oom_killed = dir.exit()?.is_some_and(|e| e.oom_killed);
+        let stop = dir.stop()?;
+        let observed = ContainerObserved { spec: (*spec).clone(), state, stop, oom_killed };
+        found.entry(name).or_default().push(observed);
+    }
+    Ok(found)
+}
+
+/// Images that a recorded container was started from.
+pub(crate) fn images_in_use(shared: &Shared) -> HostResult<BTreeSet<ImageId>> {
+    let dir = shared.paths.sandboxes();
+    let mut used = BTreeSet::new();
+    for name in names_in(&dir).map_err(|e| io_error("list sandboxes", &dir, e))? {
+        let Ok(id) = SandboxId::new(name) else { continue };
+        for (_, _, dir) in container::instances(&shared.paths, &id)? {
+            if let Some(ContainerSpec { image: ContainerImage::Image { id }, .. }) = dir.spec()? {
+                used.insert(id);
+            }
+        }
+    }
+    Ok(used)
+}

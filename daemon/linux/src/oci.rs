@@ -1,0 +1,292 @@
+//! The OCI runtime config of a container (OCI runtime spec 1.0, `config.json`). Pure.
+
+use crate::cgroup;
+use crate::record::Launch;
+use crate::user::User;
+use reddwarf_host::spec::{EnvVar, Security};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What OCI engines grant by default, without `CAP_`. Not `MKNOD`: where no device filter is enforced (cgroup v2
+/// without BPF) it would open every disk of the host; CRI-O leaves it out as well.
+const DEFAULT_CAPABILITIES: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// All of capabilities(7) up to Linux 5.9, the newest that counts.
+const ALL_CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "SYSLOG",
+    "WAKE_ALARM",
+];
+
+/// Parts of /proc and /sys that would tell or do too much (the list of containerd and moby).
+const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Search path of programs when the environment names none.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A mount whose source is ready.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyMount {
+    pub(crate) source: PathBuf,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+}
+
+/// Why a container's security settings can't be carried out.
+#[derive(Debug, thiserror::Error)]
+#[error("capability {0:?} does not exist: see capabilities(7), names without CAP_")]
+pub(crate) struct UnknownCapability(String);
+
+/// Checks names of capabilities before anything is made.
+pub(crate) fn check_capabilities(security: &Security) -> Result<(), UnknownCapability> {
+    capabilities(security).map(|_| ())
+}
+
+/// The effective set: defaults, minus drops, plus adds; drops of `ALL` come first, as in Kubernetes.
+fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCapability> {
+    let known = |name: &String| {
+        let plain = name.to_ascii_uppercase();
+        let plain = plain.strip_prefix("CAP_").unwrap_or(&plain);
+        ALL_CAPABILITIES.iter().find(|c| **c == plain).copied().ok_or_else(|| UnknownCapability(name.clone()))
+    };
+    let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
+    if security.privileged {
+        return Ok(ALL_CAPABILITIES.into());
+    }
+    let mut set: BTreeSet<&'static str> = DEFAULT_CAPABILITIES.into();
+    if security.cap_drop.iter().any(is_all) {
+        set.clear();
+    }
+    if security.cap_add.iter().any(is_all) {
+        set.extend(ALL_CAPABILITIES);
+    }
+    for name in security.cap_drop.iter().filter(|n| !is_all(n)) {
+        set.remove(known(name)?);
+    }
+    for name in security.cap_add.iter().filter(|n| !is_all(n)) {
+        set.insert(known(name)?);
+    }
+    Ok(set)
+}
+
+/// The whole `config.json`.
+pub(crate) fn config(
+    launch: &Launch,
+    root: &Path,
+    user: &User,
+    mounts: &[ReadyMount],
+) -> Result<Value, UnknownCapability> {
+    let container = &launch.container;
+    let security = &container.security;
+    let (masked, readonly): (&[&str], &[&str]) =
+        if security.privileged { (&[], &[]) } else { (&MASKED_PATHS, &READONLY_PATHS) };
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "process": process(launch, user)?,
+        "root": { "path": root, "readonly": security.read_only_root },
+        "mounts": all_mounts(launch, mounts),
+        "annotations": { "io.reddwarf.instance": launch.options.instance },
+        "linux": {
+            "cgroupsPath": launch.cgroup,
+            "namespaces": namespaces(launch),
+            "resources": resources(launch),
+            "maskedPaths": masked,
+            "readonlyPaths": readonly,
+            "rootfsPropagation": "private",
+        },
+    }))
+}
+
+fn process(launch: &Launch, user: &User) -> Result<Value, UnknownCapability> {
+    let container = &launch.container;
+    let security = &container.security;
+    let granted: Vec<String> = capabilities(security)?.iter().map(|c| format!("CAP_{c}")).collect();
+    let no_new_privileges = !security.allow_privilege_escalation && !security.privileged;
+    // A process that is not root gets them as bounds only: execve(2) clears the rest, as with docker.
+    let held: &[String] = if user.uid == 0 { &granted } else { &[] };
+    Ok(json!({
+        "terminal": container.tty,
+        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
+        "args": container.argv,
+        "env": environment(&container.env, user, container.tty),
+        "cwd": if container.working_dir.is_empty() { "/" } else { &container.working_dir },
+        "capabilities": {
+            "bounding": granted, "permitted": held, "effective": held, "inheritable": [], "ambient": [],
+        },
+        "noNewPrivileges": no_new_privileges,
+    }))
+}
+
+/// The spec's variables in order, and `PATH`, `HOME`, `TERM` where it lacks them.
+fn environment(env: &[EnvVar], user: &User, tty: bool) -> Vec<String> {
+    let has = |name: &str| env.iter().any(|v| v.name == name);
+    let mut out = Vec::with_capacity(env.len() + 3);
+    if !has("PATH") {
+        out.push(format!("PATH={DEFAULT_PATH}"));
+    }
+    if !has("HOME") {
+        let home = user.home.as_deref().filter(|h| !h.is_empty()).unwrap_or("/");
+        out.push(format!("HOME={home}"));
+    }
+    if tty && !has("TERM") {
+        out.push("TERM=xterm".to_owned());
+    }
+    out.extend(env.iter().map(|v| format!("{}={}", v.name, v.value.expose())));
+    out
+}
+
+fn namespaces(launch: &Launch) -> Vec<Value> {
+    let mut list = vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "cgroup"})];
+    list.push(json!({"type": "ipc", "path": launch.namespaces.ipc}));
+    if let Some(net) = &launch.namespaces.net {
+        list.push(json!({"type": "network", "path": net}));
+    }
+    if let Some(uts) = &launch.namespaces.uts {
+        list.push(json!({"type": "uts", "path": uts}));
+    }
+    list
+}
+
+fn resources(launch: &Launch) -> Value {
+    let r = &launch.container.resources;
+    let mut out = json!({ "devices": devices(launch.container.security.privileged) });
+    let mut cpu = json!({ "shares": cgroup::cpu_shares(r.cpu_request_millis) });
+    if let Some(limit) = r.cpu_limit_millis {
+        cpu["quota"] = json!(cgroup::quota_us(limit));
+        cpu["period"] = json!(cgroup::period_us());
+    }
+    out["cpu"] = cpu;
+    if let Some(bytes) = r.memory_limit_bytes {
+        out["memory"] = json!({ "limit": bytes });
+    }
+    if let Some(pids) = r.pids_limit {
+        out["pids"] = json!({ "limit": pids });
+    }
+    out
+}
+
+/// Device cgroup rules (v1): the standard devices and terminals only.
+fn devices(privileged: bool) -> Value {
+    if privileged {
+        return json!([{ "allow": true, "access": "rwm" }]);
+    }
+    let allow =
+        |major: u32, minor: u32| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
+    json!([
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "access": "m" },
+        { "allow": true, "type": "b", "access": "m" },
+        allow(1, 3),
+        allow(1, 5),
+        allow(1, 7),
+        allow(1, 8),
+        allow(1, 9),
+        allow(5, 0),
+        allow(5, 1),
+        allow(5, 2),
+        { "allow": true, "type": "c", "major": 136, "access": "rwm" },
+    ])
+}
+
+fn all_mounts(launch: &Launch, mounts: &[ReadyMount]) -> Vec<Value> {
+    let privileged = launch.container.security.privileged;
+    let sys_mode = if privileged { "rw" } else { "ro" };
+    let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": source, "options": options});
+    let mut list = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_mode]),
+        json!({"destination": "/dev/shm", "type": "bind", "source": launch.shm, "options": ["rbind", "nosuid", "noexec", "nodev", "rprivate"]}),
+    ];
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let target = format!("/etc/{name}");
+        // A volume of the user's own on that path wins.
+        if !mounts.iter().any(|m| m.target == target || m.target == "/etc") {
+            let source = launch.etc.join(name);
+            list.push(json!({"destination": target, "type": "bind", "source": source, "options": ["bind", "rprivate", "nosuid", "nodev"]}));
+        }
+    }
+    // Shorter targets first: a mount below another mount must come after it.
+    let mut sorted: Vec<&ReadyMount> = mounts.iter().collect();
+    sorted.sort_by_key(|m| (Path::new(&m.target).components().count(), m.target.clone()));
+    list.extend(sorted.into_iter().map(|m| {
+        let access = if m.read_only { "ro" } else { "rw" };
+        json!({"destination": m.target, "type": "bind", "source": m.source, "options": ["rbind", "rprivate", access]})
+    }));
+    list
+}

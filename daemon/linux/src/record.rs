@@ -1,0 +1,229 @@
+//! The files that say what there is: written by daemon and shim, read by every later daemon.
+
+use crate::files::io_error;
+pub(crate) use crate::files::read_record;
+use crate::options::LinuxOptions;
+use crate::process::ProcessId;
+use crate::rootfs::RootfsRequest;
+use chrono::{DateTime, Utc};
+use reddwarf_host::spec::{ContainerSpec, SandboxSpec};
+use reddwarf_host::{BootTime, HostError, HostErrorKind, HostResult, StopRequest};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// `sandbox.json`: our mark, and the spec as last applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SandboxMark {
+    /// Format of the file, for later versions.
+    pub(crate) version: u32,
+    /// The instance that owns it.
+    pub(crate) instance: String,
+    pub(crate) spec: SandboxSpec,
+}
+
+/// Version of [`SandboxMark`] that this program writes.
+pub(crate) const MARK_VERSION: u32 = 1;
+
+/// `state.json` of a sandbox. Absent: made in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum SandboxPhase {
+    Running { started: BootTime },
+    Stopping,
+    Stopped,
+}
+
+/// A moment, for planning and for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moment {
+    pub(crate) boot: BootTime,
+    pub(crate) wall: DateTime<Utc>,
+}
+
+impl Moment {
+    /// Now, by the kernel's clocks: shims have no injected clock.
+    pub(crate) fn now() -> Self {
+        Self { boot: boot_time(), wall: Utc::now() }
+    }
+}
+
+/// `CLOCK_BOOTTIME`: goes on during suspend, never jumps.
+pub(crate) fn boot_time() -> BootTime {
+    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
+    BootTime::from_duration(since.unwrap_or_default())
+}
+
+/// `launch.json`: all that a shim needs in order to make the container. It takes nothing from anywhere else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) options: LinuxOptions,
+    /// Unique among containers of this instance; the runtime's container id.
+    pub(crate) id: String,
+    pub(crate) container: ContainerSpec,
+    pub(crate) rootfs: RootfsRequest,
+    /// Network, IPC and UTS namespaces to join; an absent network path means the host's own.
+    pub(crate) namespaces: NamespacePaths,
+    /// Below each hierarchy's root, `/INSTANCE/SANDBOX/CONTAINER.ATTEMPT`.
+    pub(crate) cgroup: PathBuf,
+    /// Host files for `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`.
+    pub(crate) etc: PathBuf,
+    /// The pod's `/dev/shm`.
+    pub(crate) shm: PathBuf,
+    pub(crate) mounts: Vec<LaunchMount>,
+}
+
+/// Where the sandbox's namespaces are pinned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NamespacePaths {
+    pub(crate) net: Option<PathBuf>,
+    pub(crate) ipc: PathBuf,
+    pub(crate) uts: Option<PathBuf>,
+}
+
+/// One volume mount, its source resolved to a path of the host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchMount {
+    /// Root of the volume.
+    pub(crate) source: PathBuf,
+    /// The volume is a path of the host: opened without following a final symlink, checked for this kind.
+    pub(crate) host_path: Option<reddwarf_host::spec::HostPathKind>,
+    /// Path within the volume; empty for all of it.
+    pub(crate) sub_path: String,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+}
+
+/// `state.json` of a container, written by the shim when the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerRunning {
+    pub(crate) init: ProcessId,
+    pub(crate) shim: ProcessId,
+    pub(crate) started: Moment,
+}
+
+/// `exit.json`, written by the shim at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerExit {
+    /// 128+n for death by signal n.
+    pub(crate) code: i32,
+    pub(crate) signal: Option<i32>,
+    /// `None` when the program never ran.
+    pub(crate) started: Option<Moment>,
+    pub(crate) finished: Moment,
+    pub(crate) oom_killed: bool,
+    pub(crate) message: String,
+}
+
+/// What the shim tells the daemon through its standard output, once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ShimReport {
+    /// The program runs, or `exit.json` says why it doesn't.
+    Ready,
+    /// Nothing was started.
+    Failed { kind: FailureKind, message: String },
+}
+
+/// [`HostErrorKind`] as far as shims use it, in a form that can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FailureKind {
+    NotFound,
+    InvalidSpec,
+    Unsupported,
+    Exhausted,
+    Busy,
+    Other,
+}
+
+impl From<HostErrorKind> for FailureKind {
+    fn from(kind: HostErrorKind) -> Self {
+        match kind {
+            HostErrorKind::NotFound => Self::NotFound,
+            HostErrorKind::InvalidSpec => Self::InvalidSpec,
+            HostErrorKind::Unsupported => Self::Unsupported,
+            HostErrorKind::Exhausted => Self::Exhausted,
+            HostErrorKind::Busy => Self::Busy,
+            HostErrorKind::Conflict
+            | HostErrorKind::Foreign
+            | HostErrorKind::InvalidState
+            | HostErrorKind::Timeout
+            | HostErrorKind::Other => Self::Other,
+        }
+    }
+}
+
+impl From<FailureKind> for HostErrorKind {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::NotFound => Self::NotFound,
+            FailureKind::InvalidSpec => Self::InvalidSpec,
+            FailureKind::Unsupported => Self::Unsupported,
+            FailureKind::Exhausted => Self::Exhausted,
+            FailureKind::Busy => Self::Busy,
+            FailureKind::Other => Self::Other,
+        }
+    }
+}
+
+/// One container instance's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerDir(pub(crate) PathBuf);
+
+impl ContainerDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+    /// `container.json`: the spec, written first.
+    pub(crate) fn spec_file(&self) -> PathBuf {
+        self.0.join("container.json")
+    }
+    pub(crate) fn launch_file(&self) -> PathBuf {
+        self.0.join("launch.json")
+    }
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+    pub(crate) fn stop_file(&self) -> PathBuf {
+        self.0.join("stop.json")
+    }
+    pub(crate) fn exit_file(&self) -> PathBuf {
+        self.0.join("exit.json")
+    }
+    /// The OCI bundle: `config.json`, and `rootfs` to mount on.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.0.join("bundle")
+    }
+    /// What the shim or the creator had to say that has no better place.
+    pub(crate) fn shim_log(&self) -> PathBuf {
+        self.0.join("shim.log")
+    }
+
+    pub(crate) fn spec(&self) -> HostResult<Option<ContainerSpec>> {
+        read_record("read container record", &self.spec_file())
+    }
+    pub(crate) fn state(&self) -> HostResult<Option<ContainerRunning>> {
+        read_record("read container state", &self.state_file())
+    }
+    pub(crate) fn stop(&self) -> HostResult<Option<StopRequest>> {
+        read_record("read stop request", &self.stop_file())
+    }
+    pub(crate) fn exit(&self) -> HostResult<Option<ContainerExit>> {
+        read_record("read exit record", &self.exit_file())
+    }
+}
+
+/// Reads a sandbox's mark; `None` when the directory or the mark is missing.
+pub(crate) fn read_mark(path: &Path) -> HostResult<Option<SandboxMark>> {
+    let Some(mark) = read_record::<SandboxMark>("read sandbox mark", path)? else { return Ok(None) };
+    if mark.version > MARK_VERSION {
+        let message = format!("was written by a later version (format {}): left alone", mark.version);
+        return Err(HostError::new(HostErrorKind::Other, "read sandbox mark", path.display().to_string(), message));
+    }
+    Ok(Some(mark))
+}
+
+/// Writes a record, with the path in the error.
+pub(crate) fn write_record<T: Serialize>(op: &'static str, path: &Path, value: &T) -> HostResult<()> {
+    crate::files::write_json(path, value).map_err(|e| io_error(op, path, e))
+}

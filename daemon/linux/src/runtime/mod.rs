@@ -1,0 +1,55 @@
+//! What creates a container from a bundle: libcontainer inside this process, or crun or runc by command.
+//!
+//! Both run in the shim's creator process. Signals, state, exec, limits and removal are ours and the same for all.
+
+pub(crate) mod command;
+pub(crate) mod libcontainer;
+
+use crate::options::Runtime;
+use crate::program::ProgramError;
+use crate::record::FailureKind;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// The container's standard streams.
+pub(crate) enum Streams {
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal, made inside; its master is sent to this Unix socket.
+    Terminal {
+        socket: PathBuf,
+    },
+}
+
+/// Why nothing runs.
+#[derive(Debug)]
+pub(crate) enum StartFailure {
+    /// The container's own fault: an exited instance.
+    Program(ProgramError),
+    /// The host's: an error, tried again.
+    Host { kind: FailureKind, message: String },
+}
+
+impl StartFailure {
+    pub(crate) fn host(message: impl Into<String>) -> Self {
+        Self::Host { kind: FailureKind::Other, message: message.into() }
+    }
+}
+
+/// Creates and starts one container; returns its first process when its program runs.
+pub(crate) trait OciRuntime {
+    /// `bundle` holds `config.json`; `state` is a directory of the runtime's own.
+    fn run(&self, id: &str, bundle: &Path, state: &Path, streams: Streams) -> Result<u32, StartFailure>;
+}
+
+/// The runtime that the options ask for.
+pub(crate) fn select(runtime: &Runtime) -> Box<dyn OciRuntime> {
+    match runtime {
+        Runtime::Libcontainer => Box::new(libcontainer::Libcontainer),
+        Runtime::Crun(path) => Box::new(command::Command::new(path, command::Flavour::Crun)),
+        Runtime::Runc(path) => Box::new(command::Command::new(path, command::Flavour::Runc)),
+    }
+}

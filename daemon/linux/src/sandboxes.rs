@@ -1,0 +1,210 @@
+//! [`Sandboxes`] for [`LinuxHost`]: file work on blocking threads, links and shims on the runtime.
+
+use crate::container::{self, Begun};
+use crate::files::io_error;
+use crate::host::{LinuxHost, Shared};
+use crate::link;
+use crate::record::ContainerDir;
+use crate::sandbox::{self, Prepared};
+use crate::volumes;
+use async_trait::async_trait;
+use reddwarf_host::spec::{ContainerSpec, Resources, SandboxSpec, Signal, VolumeSpec};
+use reddwarf_host::{
+    Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, SandboxId, Sandboxes, VolumeName,
+};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+/// How long `container_start` waits for a shim's word. The shim gives up a little earlier by itself.
+const SHIM_PATIENCE: Duration = Duration::from_secs(65);
+
+impl LinuxHost {
+    /// Runs file work on a blocking thread.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        work: impl FnOnce(&Shared) -> HostResult<T> + Send + 'static,
+    ) -> HostResult<T> {
+        let shared = self.shared.clone();
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(result) => result,
+            Err(e) => Err(HostError::new(HostErrorKind::Other, op, "", "the work was interrupted").caused_by(e)),
+        }
+    }
+
+    async fn has_link(&self, spec: &SandboxSpec) -> HostResult<bool> {
+        match sandbox::isolation(spec) {
+            crate::namespaces::Isolation::Full => Ok(link::list_marked(&self.shared.options).await?.contains(&spec.id)),
+            crate::namespaces::Isolation::HostNetwork => Ok(false),
+        }
+    }
+
+    /// Starts the shim and waits for its word.
+    async fn run_shim(&self, dir: &ContainerDir, lock: std::fs::File, log: std::fs::File) -> HostResult<Vec<u8>> {
+        let exe = self.shared.paths.exe();
+        let failed = |e| io_error("start shim", &exe, e);
+        let (sender, mut receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
+        let report = sender.into_blocking_fd().map_err(failed)?;
+        let mut command = tokio::process::Command::new(&exe);
+        command.arg("__shim").arg(dir.path()).env_clear();
+        command.stdin(Stdio::from(lock)).stdout(Stdio::from(report)).stderr(Stdio::from(log));
+        // Not waited for: it outlives us; tokio collects it should it end first.
+        let child = command.spawn().map_err(failed)?;
+        drop(command);
+        drop(child);
+        let mut said = Vec::new();
+        match tokio::time::timeout(SHIM_PATIENCE, receiver.read_to_end(&mut said)).await {
+            Ok(Ok(_)) => Ok(said),
+            Ok(Err(e)) => Err(failed(e)),
+            Err(_) => {
+                let message = format!("no word from the shim within {} s", SHIM_PATIENCE.as_secs());
+                Err(HostError::new(
+                    HostErrorKind::Timeout,
+                    "start container",
+                    dir.path().display().to_string(),
+                    message,
+                ))
+            }
+        }
+    }
+
+    /// Waits for a shim that an earlier daemon started.
+    async fn await_records(&self, dir: &ContainerDir) -> HostResult<Change> {
+        let deadline = tokio::time::Instant::now() + SHIM_PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            if dir.state()?.is_some() || dir.exit()?.is_some() {
+                return Ok(Change::Unchanged);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let message = "a shim that was started before is still making it";
+        Err(HostError::new(HostErrorKind::Timeout, "start container", dir.path().display().to_string(), message))
+    }
+}
+
+#[async_trait]
+impl Sandboxes for LinuxHost {
+    async fn sandbox_ensure(&self, spec: &SandboxSpec) -> HostResult<Change> {
+        let has_link = self.has_link(spec).await?;
+        let wanted = spec.clone();
+        let prepared = self.blocking("make sandbox", move |shared| sandbox::prepare(shared, &wanted, has_link)).await?;
+        match prepared {
+            Prepared::Complete => return Ok(Change::Unchanged),
+            Prepared::Resized => return Ok(Change::Changed("limits".to_owned())),
+            Prepared::NeedsLink { netns: Some(netns) } => {
+                let _ = link::attach(&self.shared.options, spec, &netns).await?;
+            }
+            Prepared::NeedsLink { netns: None } => {}
+        }
+        let id = spec.id.clone();
+        self.blocking("make sandbox", move |shared| sandbox::finish(shared, &id)).await?;
+        Ok(Change::Changed("made sandbox".to_owned()))
+    }
+
+    async fn sandbox_stop(&self, id: &SandboxId) -> HostResult<Change> {
+        let wanted = id.clone();
+        if !self.blocking("stop sandbox", move |shared| sandbox::stop(shared, &wanted)).await? {
+            return Ok(Change::Unchanged);
+        }
+        let _ = link::detach(&self.shared.options, id).await?;
+        let wanted = id.clone();
+        self.blocking("stop sandbox", move |shared| sandbox::finish_stop(shared, &wanted)).await?;
+        Ok(Change::Changed("stopped sandbox".to_owned()))
+    }
+
+    async fn sandbox_destroy(&self, id: &SandboxId) -> HostResult<Change> {
+        let wanted = id.clone();
+        let found = self
+            .blocking("destroy sandbox", move |shared| {
+                if sandbox::own_mark(shared, &wanted)?.is_none() {
+                    return Ok(false);
+                }
+                sandbox::remove_parts(shared, &wanted)?;
+                Ok(true)
+            })
+            .await?;
+        if !found {
+            return Ok(Change::Unchanged);
+        }
+        let _ = link::detach(&self.shared.options, id).await?;
+        let wanted = id.clone();
+        self.blocking("destroy sandbox", move |shared| sandbox::forget(shared, &wanted)).await?;
+        Ok(Change::Changed("destroyed sandbox".to_owned()))
+    }
+
+    async fn volume_update(&self, id: &SandboxId, volume: &VolumeName, spec: &VolumeSpec) -> HostResult<Change> {
+        let (id, volume, spec) = (id.clone(), volume.clone(), spec.clone());
+        self.blocking("update volume", move |shared| update_volume(shared, &id, &volume, &spec)).await
+    }
+
+    async fn container_start(&self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
+        let (wanted_id, wanted) = (id.clone(), spec.clone());
+        let begun =
+            self.blocking("start container", move |shared| container::begin(shared, &wanted_id, &wanted)).await?;
+        let (dir, lock, shim_log) = match begun {
+            Begun::Already => return Ok(Change::Unchanged),
+            Begun::UnderWay(dir) => return self.await_records(&dir).await,
+            Begun::Ready { dir, lock, shim_log } => (dir, lock, shim_log),
+        };
+        let said = self.run_shim(&dir, lock, shim_log).await?;
+        let (wanted_id, wanted) = (id.clone(), spec.clone());
+        let change = self
+            .blocking("start container", move |shared| container::conclude(shared, &wanted_id, &wanted, &dir, &said))
+            .await?;
+        // Nobody may be listening.
+        let _ = self.shared.events.send(HostEvent::Container(id.clone(), spec.name.clone()));
+        Ok(change)
+    }
+
+    async fn container_signal(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        signal: Signal,
+    ) -> HostResult<Change> {
+        let (id, name) = (id.clone(), name.clone());
+        self.blocking("signal container", move |shared| container::signal(shared, &id, &name, attempt, signal)).await
+    }
+
+    async fn container_update(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        resources: &Resources,
+    ) -> HostResult<Change> {
+        let (id, name, resources) = (id.clone(), name.clone(), *resources);
+        self.blocking("update container", move |shared| container::update(shared, &id, &name, attempt, &resources))
+            .await
+    }
+
+    async fn container_remove(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {
+        let (id, name) = (id.clone(), name.clone());
+        self.blocking("remove container", move |shared| container::remove(shared, &id, &name, attempt)).await
+    }
+}
+
+fn update_volume(shared: &Shared, id: &SandboxId, volume: &VolumeName, wanted: &VolumeSpec) -> HostResult<Change> {
+    let fail = |kind, message: &str| Err(HostError::new(kind, "update volume", format!("{id}/{volume}"), message));
+    let Some(mut mark) = sandbox::own_mark(shared, id)? else {
+        return fail(HostErrorKind::NotFound, "no such sandbox");
+    };
+    let Some(present) = mark.spec.volumes.get(volume) else {
+        return fail(HostErrorKind::NotFound, "no such volume");
+    };
+    let (VolumeSpec::Files { secret: was_secret, .. }, VolumeSpec::Files { files, secret }) = (present, wanted) else {
+        return fail(HostErrorKind::InvalidSpec, "only volumes of files can be updated");
+    };
+    if was_secret != secret {
+        return fail(HostErrorKind::InvalidSpec, "plain files can't become secret ones or the other way round");
+    }
+    if present == wanted {
+        return Ok(Change::Unchanged);
+    }
+    volumes::update(&shared.paths, id, volume, wanted, files)?;
+    mark.spec.volumes.insert(volume.clone(), wanted.clone());
+    sandbox::write_mark(shared, &mark.spec)?;
+    Ok(Change::Changed("replaced files".to_owned()))
+}

@@ -1,0 +1,329 @@
+//! The shim: one small process per container that outlives the daemon.
+//!
+//! The daemon starts `reddwarfd __shim DIR` with the instance's lock as standard input, a report pipe as standard
+//! output and `DIR/shim.log` as standard error. The shim becomes a session leader and a subreaper in a cgroup of its
+//! own, forks the [`creator`] (which makes and starts the container and ends), then only copies output to the log and
+//! waits ([`supervise`]). It never allocates much and has no threads.
+
+mod creator;
+pub(crate) mod log;
+mod supervise;
+mod terminal;
+
+use crate::cgroup::Cgroups;
+use crate::files::read_json;
+use crate::process::ProcessId;
+use crate::program::{self, ProgramError};
+use crate::record::{ContainerDir, ContainerExit, ContainerRunning, FailureKind, Moment, ShimReport, write_record};
+use crate::runtime::Streams;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::unistd::{ForkResult, pipe2};
+use reddwarf_host::spec::LogSpec;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The longest that making one container may take.
+const CREATE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the creator tells the shim, once.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum CreatorReport {
+    Runs { pid: u32 },
+    Program(ProgramError),
+    Failed { kind: FailureKind, message: String },
+}
+
+/// The part of `launch.json` that the shim itself needs; the rest is the creator's.
+#[derive(Deserialize)]
+struct Brief {
+    container: BriefContainer,
+    cgroup: PathBuf,
+    options: BriefOptions,
+}
+
+#[derive(Deserialize)]
+struct BriefContainer {
+    log: LogSpec,
+    tty: bool,
+    stdin: bool,
+}
+
+#[derive(Deserialize)]
+struct BriefOptions {
+    instance: String,
+    cgroup_root: PathBuf,
+}
+
+/// Runs the shim for the instance directory named by `args`, the arguments after `__shim`. Returns at its end.
+///
+/// Called by the daemon's `main` before anything else: in a process with threads it must not be used.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let Some(dir) = args.first() else {
+        eprintln!("usage: __shim DIRECTORY (started by reddwarfd itself)");
+        return ExitCode::from(2);
+    };
+    let dir = ContainerDir(PathBuf::from(dir));
+    match run(&dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("shim {}: {e}", dir.path().display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(dir: &ContainerDir) -> io::Result<()> {
+    // Kept open to the very end: while it is open, the daemon knows that this shim lives.
+    let lock = take_standard_stream(0)?;
+    let report = File::from(take_standard_stream(1)?);
+    detach_from_daemon()?;
+    let Some(brief) = read_json::<Brief>(&dir.launch_file())? else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "launch.json is missing"));
+    };
+    let cgroups = Cgroups::detect(&brief.options.cgroup_root)?;
+    let instance = Path::new("/").join(&brief.options.instance);
+    if let Err(e) = cgroups.leave_daemon(&instance.join("shims")) {
+        eprintln!("staying in the daemon's cgroup: {e}");
+    }
+    let BriefContainer { log, tty, stdin } = brief.container;
+    let mut output = supervise::Output::new(log)?;
+    let shim = ProcessId::of(std::process::id())?;
+
+    let created = create(dir, Input { tty, stdin }, lock.as_fd(), report.as_fd())?;
+    let cgroup = brief.cgroup;
+    let (init, started) = match created.report {
+        CreatorReport::Runs { pid } => {
+            let running = ContainerRunning {
+                init: ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 }),
+                shim,
+                started: Moment::now(),
+            };
+            record(dir.state_file(), &running)?;
+            tell(report, &ShimReport::Ready);
+            (pid, running.started)
+        }
+        CreatorReport::Program(error) => {
+            cgroups.kill_all(&cgroup, Duration::from_secs(5))?;
+            supervise::reap_all();
+            let finished = Moment::now();
+            let ProgramError { code, message } = error;
+            let exit = ContainerExit { code, signal: None, started: None, finished, oom_killed: false, message };
+            record(dir.exit_file(), &exit)?;
+            remove_cgroup(&cgroups, &cgroup);
+            tell(report, &ShimReport::Ready);
+            return Ok(());
+        }
+        CreatorReport::Failed { kind, message } => {
+            cgroups.kill_all(&cgroup, Duration::from_secs(5))?;
+            supervise::reap_all();
+            remove_cgroup(&cgroups, &cgroup);
+            tell(report, &ShimReport::Failed { kind, message });
+            return Ok(());
+        }
+    };
+    give_memory_back();
+    let end = supervise::until_exit(init, created.streams, &mut output)?;
+    let exit = ContainerExit {
+        code: end.code,
+        signal: end.signal,
+        started: Some(started),
+        finished: Moment::now(),
+        oom_killed: cgroups.oom_kills(&cgroup) > 0,
+        message: String::new(),
+    };
+    // What init left behind (processes that joined from outside its pid namespace) ends with it.
+    if !cgroups.kill_all(&cgroup, Duration::from_secs(2))? {
+        eprintln!("processes in {} can't be killed", cgroup.display());
+    }
+    supervise::reap_all();
+    remove_cgroup(&cgroups, &cgroup);
+    record(dir.exit_file(), &exit)?;
+    drop(lock);
+    Ok(())
+}
+
+fn record<T: Serialize>(path: PathBuf, value: &T) -> io::Result<()> {
+    write_record("write record", &path, value).map_err(io::Error::other)
+}
+
+fn remove_cgroup(cgroups: &Cgroups, cgroup: &Path) {
+    // The kernel may take a moment to let go of a dead process; the daemon removes what is left with the instance.
+    for _ in 0..20 {
+        if cgroups.remove(cgroup).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells the daemon, which may be gone by now.
+fn tell(mut to: File, report: &ShimReport) {
+    if let Ok(bytes) = serde_json::to_vec(report) {
+        let _ = to.write_all(&bytes);
+    }
+}
+
+/// Moves standard stream `number` to a close-on-exec descriptor above 2 and puts /dev/null in its place.
+fn take_standard_stream(number: i32) -> io::Result<OwnedFd> {
+    let stream: OwnedFd = match number {
+        0 => io::stdin().as_fd().try_clone_to_owned()?,
+        _ => io::stdout().as_fd().try_clone_to_owned()?,
+    };
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    match number {
+        0 => nix::unistd::dup2_stdin(&null)?,
+        _ => nix::unistd::dup2_stdout(&null)?,
+    }
+    Ok(stream)
+}
+
+/// Session, signals, name, subreaper: from here on the daemon's end is no concern.
+#[allow(unsafe_code)]
+fn detach_from_daemon() -> io::Result<()> {
+    // Fails only for a process group leader, which is as good.
+    let _ = nix::unistd::setsid();
+    std::env::set_current_dir("/")?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE, Signal::SIGTSTP] {
+        // SAFETY: ignoring a signal installs no handler.
+        unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn) }?;
+    }
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let _ = nix::sys::prctl::set_name(c"reddwarf-shim");
+    // One arena, small: there is one thread.
+    // SAFETY: mallopt(3) and prctl(2) with plain integers, before any other thread could exist.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
+    }
+    // Losing the shim loses output and exit code: the kernel should take others first. Not allowed everywhere.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
+    Ok(())
+}
+
+/// Hands freed memory back to the kernel: the shim now stays for as long as the container does.
+#[allow(unsafe_code)]
+fn give_memory_back() {
+    // SAFETY: malloc_trim(3) has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// What the container reads from.
+#[derive(Clone, Copy)]
+struct Input {
+    tty: bool,
+    stdin: bool,
+}
+
+struct Created {
+    report: CreatorReport,
+    streams: supervise::Streams,
+}
+
+/// Forks the creator and waits for its word.
+fn create(
+    dir: &ContainerDir,
+    input: Input,
+    lock: std::os::fd::BorrowedFd<'_>,
+    report: std::os::fd::BorrowedFd<'_>,
+) -> io::Result<Created> {
+    let mut child_signal = SigSet::empty();
+    child_signal.add(Signal::SIGCHLD);
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&child_signal), None)?;
+
+    let (told, tell) = pipe2(OFlag::O_CLOEXEC)?;
+    let mut kept = supervise::Streams::default();
+    let mut listener = None;
+    let streams = if input.tty {
+        let (socket, path) = terminal::listen(dir.path())?;
+        listener = Some(socket);
+        Streams::Terminal { socket: path }
+    } else {
+        let (stdin, stdin_end) = if input.stdin {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            (read, Some(write))
+        } else {
+            (OwnedFd::from(File::open("/dev/null")?), None)
+        };
+        let (stdout_end, stdout) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr_end, stderr) = pipe2(OFlag::O_CLOEXEC)?;
+        kept = supervise::Streams { stdin: stdin_end, stdout: Some(stdout_end), stderr: Some(stderr_end) };
+        Streams::Pipes { stdin, stdout, stderr }
+    };
+    let creator = match fork()? {
+        ForkResult::Child => {
+            // Only the shim itself may hold these: their closing says that the shim is gone.
+            close_in_child(lock);
+            close_in_child(report);
+            drop((told, kept, listener));
+            let said = creator::run(dir, streams);
+            if let Ok(bytes) = serde_json::to_vec(&said) {
+                let _ = File::from(tell).write_all(&bytes);
+            }
+            program::exit_now(0)
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop((tell, streams));
+    let said = hear(told, creator)?;
+    if let (CreatorReport::Runs { .. }, Some(listener)) = (&said, listener) {
+        kept.stdout = Some(terminal::receive(&listener)?);
+    }
+    Ok(Created { report: said, streams: kept })
+}
+
+#[allow(unsafe_code)]
+fn fork() -> io::Result<ForkResult> {
+    // SAFETY: the shim has no threads, so the child may do anything.
+    Ok(unsafe { nix::unistd::fork() }?)
+}
+
+#[allow(unsafe_code)]
+fn close_in_child(fd: std::os::fd::BorrowedFd<'_>) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: runs in the forked child only, which ends by _exit(2) and never touches the owner's copy again.
+    unsafe {
+        libc::close(fd.as_raw_fd());
+    }
+}
+
+/// Reads the creator's report; one that says nothing in time is killed.
+fn hear(from: OwnedFd, creator: nix::unistd::Pid) -> io::Result<CreatorReport> {
+    let deadline = Instant::now() + CREATE_PATIENCE;
+    let mut bytes = Vec::new();
+    let mut file = File::from(from);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut wait = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wait, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => {
+                let _ = nix::sys::signal::kill(creator, Signal::SIGKILL);
+                let message = format!("not made within {} s", CREATE_PATIENCE.as_secs());
+                return Ok(CreatorReport::Failed { kind: FailureKind::Other, message });
+            }
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(e) => return Err(e.into()),
+        }
+        let mut buffer = [0; 4096];
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => bytes.extend_from_slice(buffer.get(..n).unwrap_or_default()),
+        }
+    }
+    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|_| CreatorReport::Failed {
+        kind: FailureKind::Other,
+        message: "the process that makes the container died: see shim.log beside its records".to_owned(),
+    }))
+}

@@ -1,0 +1,15 @@
+//! The Linux host with real namespaces, cgroups and processes. Needs root; says so and passes otherwise.
+//!
+//! Every test has network and mount namespaces of its own, so that nothing of it can touch this machine or another
+//! test; cgroups are told apart by the instance's name, and removed at the end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+mod contract;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod logs;
+mod survival;

@@ -1,0 +1,346 @@
+//! A host of its own for each test, and words for what tests do with it.
+
+use nix::sched::{CloneFlags, unshare};
+use reddwarf_host::spec::{
+    ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ResolvConf, Resources,
+    SandboxNetwork, SandboxSpec, Security, Signal, UserSpec,
+};
+use reddwarf_host::{
+    BootTime, Brand, Clock, ContainerName, ContainerObserved, ContainerState, Exec, ExecRequest, Host, Observation,
+    PodUid, SandboxId, SandboxObserved, Sandboxes,
+};
+use reddwarf_linux::{LinuxHost, LinuxOptions};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub struct RealClock;
+
+impl Clock for RealClock {
+    fn boot(&self) -> BootTime {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+        BootTime::from_duration(now.into())
+    }
+    fn wall(&self) -> chrono::DateTime<chrono::Utc> {
+        chrono::Utc::now()
+    }
+}
+
+/// Runs a test in namespaces of its own. Skips, loudly, without root.
+pub fn as_root<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: this test makes containers and needs root");
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let flags = nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            let cleaner = Cleaner(world.options.clone());
+            test(world).await;
+            drop(cleaner);
+        });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Kills and removes what a failed test left, so that the next run starts clean.
+struct Cleaner(LinuxOptions);
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        for pid in cgroup_pids(&self.0.instance) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !cgroup_dirs(&self.0.instance).is_empty() && Instant::now() < deadline {
+            for dir in cgroup_dirs(&self.0.instance).iter().rev() {
+                let _ = std::fs::remove_dir(dir);
+            }
+        }
+    }
+}
+
+/// Directories of an instance in all hierarchies, parents first.
+pub fn cgroup_dirs(instance: &str) -> Vec<PathBuf> {
+    fn walk(dir: PathBuf, found: &mut Vec<PathBuf>) {
+        if !dir.is_dir() {
+            return;
+        }
+        found.push(dir.clone());
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                walk(entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let root = Path::new("/sys/fs/cgroup");
+    walk(root.join(instance), &mut found);
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        walk(entry.path().join(instance), &mut found);
+    }
+    found
+}
+
+pub fn cgroup_pids(instance: &str) -> Vec<i32> {
+    let files = cgroup_dirs(instance).into_iter().map(|d| d.join("cgroup.procs"));
+    let text: String = files.filter_map(|f| std::fs::read_to_string(f).ok()).collect();
+    text.lines().filter_map(|l| l.parse().ok()).collect()
+}
+
+pub struct World {
+    pub dir: tempfile::TempDir,
+    pub options: LinuxOptions,
+    pub host: LinuxHost,
+    count: AtomicU32,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("rdl").tempdir().unwrap();
+        let mut options = LinuxOptions::new(
+            dir.path().join("run"),
+            dir.path().join("state"),
+            env!("CARGO_BIN_EXE_reddwarf-linux-shim"),
+        );
+        options.bridge = "rdtest0".to_owned();
+        let host = LinuxHost::new(options.clone(), Arc::new(RealClock)).unwrap();
+        Self { dir, options, host, count: AtomicU32::new(2) }
+    }
+
+    /// What a restarted daemon would have.
+    pub fn second_daemon(&self) -> LinuxHost {
+        LinuxHost::new(self.options.clone(), Arc::new(RealClock)).unwrap()
+    }
+
+    pub fn network(&self) -> NetworkSpec {
+        NetworkSpec {
+            link: self.options.bridge.clone(),
+            cidr: "10.213.0.0/24".parse().unwrap(),
+            gateway: "10.213.0.1".parse().unwrap(),
+            masquerade: false,
+        }
+    }
+
+    /// On the host's network (which is the test's own): nothing to set up.
+    pub fn sandbox(&self) -> SandboxSpec {
+        let n = self.count.fetch_add(1, Ordering::Relaxed);
+        SandboxSpec {
+            id: SandboxId::new(format!("test-pod-{n}")).unwrap(),
+            pod: PodIdentity {
+                namespace: "test".into(),
+                name: format!("pod-{n}"),
+                uid: PodUid::new(format!("uid-{n}")).unwrap(),
+            },
+            brand: Brand::new("sparse").unwrap(),
+            hostname: format!("pod-{n}"),
+            network: SandboxNetwork::Host,
+            dns: ResolvConf { nameservers: vec!["10.213.0.1".parse().unwrap()], ..ResolvConf::default() },
+            hosts: Vec::new(),
+            resources: Resources::default(),
+            volumes: BTreeMap::new(),
+        }
+    }
+
+    /// With an address of its own; the pod network must be there.
+    pub fn pod_sandbox(&self) -> SandboxSpec {
+        let mut spec = self.sandbox();
+        let n: u32 = spec.id.as_str().rsplit('-').next().unwrap().parse().unwrap();
+        spec.network = SandboxNetwork::Pod {
+            address: format!("10.213.0.{}/24", n + 1).parse().unwrap(),
+            gateway: "10.213.0.1".parse().unwrap(),
+        };
+        spec
+    }
+
+    pub fn container(&self, sandbox: &SandboxSpec, name: &str, argv: Vec<String>) -> ContainerSpec {
+        ContainerSpec {
+            name: ContainerName::new(name).unwrap(),
+            attempt: 0,
+            backoff: Duration::ZERO,
+            role: ContainerRole::Main,
+            image: ContainerImage::Brand,
+            image_name: "sparse".into(),
+            argv,
+            env: Vec::new(),
+            working_dir: "/".into(),
+            user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            security: Security::default(),
+            tty: false,
+            stdin: false,
+            stop_signal: Signal::Sigterm,
+            log: LogSpec {
+                path: self.dir.path().join("logs").join(sandbox.id.as_str()).join(format!("{name}.log")),
+                max_bytes: 1 << 20,
+                max_files: 3,
+            },
+            restart_token: String::new(),
+        }
+    }
+
+    pub fn shell(&self, sandbox: &SandboxSpec, name: &str, script: &str) -> ContainerSpec {
+        self.container(sandbox, name, vec!["/bin/sh".into(), "-c".into(), script.into()])
+    }
+
+    /// A running sandbox with one started container.
+    pub async fn start(&self, script: &str) -> (SandboxSpec, ContainerSpec) {
+        let sandbox = self.sandbox();
+        let container = self.shell(&sandbox, "app", script);
+        let _ = self.host.sandbox_ensure(&sandbox).await.unwrap();
+        let _ = self.host.container_start(&sandbox.id, &container).await.unwrap();
+        (sandbox, container)
+    }
+
+    /// The same, waited for to its end.
+    pub async fn run(&self, script: &str) -> (SandboxSpec, ContainerObserved) {
+        let (sandbox, container) = self.start(script).await;
+        let observed = self.until_exit(&sandbox.id, &container.name).await;
+        (sandbox, observed)
+    }
+
+    pub async fn observe(&self, id: &SandboxId) -> SandboxObserved {
+        observe(&self.host, id).await.unwrap_or_else(|| panic!("{id} is not there"))
+    }
+
+    /// The newest instance of a container.
+    pub async fn instance(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
+        self.observe(id).await.containers.get(name).and_then(|l| l.last()).unwrap().clone()
+    }
+
+    pub async fn until_exit(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
+        self.until(id, name, |state| matches!(state, ContainerState::Exited { .. })).await
+    }
+
+    /// Waits for a state, woken by the host's events.
+    pub async fn until(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        wanted: impl Fn(&ContainerState) -> bool,
+    ) -> ContainerObserved {
+        let mut events = self.host.events();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let observed = self.instance(id, name).await;
+            if wanted(&observed.state) {
+                return observed;
+            }
+            assert!(Instant::now() < deadline, "still {:?}", observed.state);
+            let _ = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
+        }
+    }
+
+    /// Runs a command in a container: exit code, stdout, stderr.
+    pub async fn exec(&self, id: &SandboxId, name: &ContainerName, script: &str) -> (i32, String, String) {
+        let argv = vec!["/bin/sh".into(), "-c".into(), script.into()];
+        exec(&self.host, id, name, argv, b"").await
+    }
+
+    /// A log's texts, rotated files first, without times.
+    pub fn log(&self, container: &ContainerSpec) -> Vec<String> {
+        let text = std::fs::read_to_string(&container.log.path).unwrap_or_default();
+        text.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    /// Stops and destroys, and checks that nothing of the sandbox is left anywhere.
+    pub async fn destroy(&self, sandbox: &SandboxSpec) {
+        let _ = self.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let _ = self.host.sandbox_destroy(&sandbox.id).await.unwrap();
+        self.assert_nothing_left(&sandbox.id).await;
+    }
+
+    pub async fn assert_nothing_left(&self, id: &SandboxId) {
+        let observed = self.host.observe().await;
+        assert!(!observed.sandboxes.known().unwrap().contains_key(id), "{id} is still there");
+        assert_eq!(observed.leftovers, [], "left over");
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let ours: Vec<&str> = mounts.lines().filter(|l| l.contains(id.as_str())).collect();
+        assert_eq!(ours, Vec::<&str>::new(), "mounts left");
+        let cgroups: Vec<_> =
+            cgroup_dirs(&self.options.instance).into_iter().filter(|d| d.ends_with(id.as_str())).collect();
+        assert_eq!(cgroups, Vec::<PathBuf>::new(), "cgroups left");
+        let files = find(self.dir.path(), id.as_str());
+        assert_eq!(files, Vec::<PathBuf>::new(), "files left");
+        // Shims end a moment after their containers.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !cgroup_pids(&self.options.instance).is_empty() {
+            assert!(Instant::now() < deadline, "processes left");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Paths below `dir` whose name is or begins with `name`, logs left out.
+fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let file_name = entry.file_name().into_string().unwrap();
+        if file_name == "logs" {
+            continue;
+        }
+        if file_name == name || file_name.starts_with(&format!("{name}.")) {
+            found.push(path);
+        } else if entry.file_type().unwrap().is_dir() {
+            found.extend(find(&path, name));
+        }
+    }
+    found
+}
+
+pub async fn observe(host: &LinuxHost, id: &SandboxId) -> Option<SandboxObserved> {
+    let all = host.observe().await;
+    match all.sandboxes.known().unwrap().get(id) {
+        Some(Observation::Known(observed)) => Some(observed.clone()),
+        Some(Observation::Unknown(why)) => panic!("{id}: {why}"),
+        None => None,
+    }
+}
+
+pub async fn exec(
+    host: &LinuxHost,
+    id: &SandboxId,
+    name: &ContainerName,
+    argv: Vec<String>,
+    input: &[u8],
+) -> (i32, String, String) {
+    let request = ExecRequest { argv, tty: false, stdin: true };
+    let mut session = host.exec(id, name, request).await.unwrap();
+    let mut stdin = session.stdin.take().unwrap();
+    stdin.write_all(input).await.unwrap();
+    drop(stdin);
+    let (mut out, mut err) = (String::new(), String::new());
+    let mut stderr = session.stderr.take().unwrap();
+    let both = async { tokio::join!(session.stdout.read_to_string(&mut out), stderr.read_to_string(&mut err)) };
+    let (a, b) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("output in time");
+    (a.unwrap(), b.unwrap());
+    let exit = tokio::time::timeout(Duration::from_secs(20), session.exit).await.expect("exit in time").unwrap();
+    (exit.code, out, err)
+}
+
+/// Exit code of an ended container.
+pub fn code(observed: &ContainerObserved) -> i32 {
+    match &observed.state {
+        ContainerState::Exited { code, .. } => *code,
+        other => panic!("has not exited: {other:?}"),
+    }
+}
+
+pub fn message(observed: &ContainerObserved) -> &str {
+    match &observed.state {
+        ContainerState::Exited { message, .. } => message,
+        other => panic!("has not exited: {other:?}"),
+    }
+}
