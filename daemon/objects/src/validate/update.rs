@@ -11,7 +11,7 @@ use serde_json::Value;
 const IMMUTABLE: &str = "field is immutable";
 
 /// The rules that an update through the API breaks: `new`'s own rules and the fields that may not change.
-/// Objects declared by files are replaced freely: for them use [`crate::validate`].
+/// Objects declared by files are replaced freely: for them use [`crate::validate()`].
 pub fn validate_update(kind: &Kind, old: &Object, new: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
     check_metadata(old, new, &mut errors);
