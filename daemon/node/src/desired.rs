@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Desired {
     /// All sources of pods were read: a pod that is not here is not wanted. Until then nothing is collected.
     pub complete: bool,
+    /// All pods are to be stopped where they are: nothing is started, nothing else changed.
+    pub halted: bool,
     /// The pods.
     pub pods: BTreeMap<PodKey, Arc<PodIntent>>,
     /// What they may refer to.

@@ -16,10 +16,24 @@
 pub mod compare;
 pub mod control_plane;
 pub mod desired;
+mod events;
+pub mod follow;
+mod handle;
+mod heartbeat;
 pub mod key;
+pub mod logs;
+pub mod node_object;
+pub mod observe;
+pub mod perform;
 pub mod plan;
+pub mod queue;
+mod run;
 pub mod settings;
+mod state;
+pub mod status;
 pub mod translate;
 
+pub use handle::{Node, NodeDeps, NodeError, NodeHandle, NodeSummary, Planned, PlannedStep, Proposal, Why};
 pub use key::PodKey;
 pub use settings::{NodeSettings, PruneGuard};
+pub use state::Record;

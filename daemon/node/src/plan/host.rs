@@ -15,6 +15,8 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(2);
 pub struct HostPlan {
     /// What to do.
     pub steps: Vec<Step>,
+    /// Steps that would be here had they not failed lately.
+    pub held_back: Vec<Op>,
     /// What keeps the host from being as asked.
     pub notices: Vec<Notice>,
     /// Plan again at this moment.
@@ -27,6 +29,7 @@ impl HostPlan {
             self.notices.push(Notice::new("HostStepFailed", failure.message.clone()));
             if failure.retry.is_none_or(|retry| now < retry) {
                 self.wake = earliest(self.wake, failure.retry);
+                self.held_back.push(op);
                 return;
             }
         }
@@ -37,6 +40,9 @@ impl HostPlan {
 /// Makes or repairs the pod network when a pod needs it, removes it when none does, removes left-overs.
 pub fn plan_host(view: &View<'_>, now: BootTime) -> HostPlan {
     let mut plan = HostPlan::default();
+    if view.desired.halted {
+        return plan;
+    }
     network(view, now, &mut plan);
     for leftover in &view.observed.leftovers {
         let since = view.memory.leftovers.get(leftover).copied().unwrap_or(now);

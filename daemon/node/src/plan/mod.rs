@@ -25,7 +25,7 @@ mod step;
 mod view;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MOST, HEALTHY_AFTER, next_backoff};
-pub use host::plan_host;
+pub use host::{HostPlan, plan_host};
 pub use memory::{Failure, Memory};
 pub use pod::{PodPlan, plan_pod};
 pub use reservations::{Holder, Reservations};

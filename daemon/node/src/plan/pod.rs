@@ -20,6 +20,8 @@ use std::net::IpAddr;
 pub struct PodPlan {
     /// What to do, in order. When one fails, the rest must not be done.
     pub steps: Vec<Step>,
+    /// Steps that would be here had they not failed lately.
+    pub held_back: Vec<Op>,
     /// How the pod stands.
     pub outlook: Outlook,
 }
@@ -52,6 +54,7 @@ impl Planner<'_> {
                 self.wait(retry);
             }
             if retry.is_none_or(|retry| self.now < retry) {
+                self.plan.held_back.push(op);
                 return false;
             }
         }
@@ -89,6 +92,9 @@ impl Planner<'_> {
         let boxes = self.view.boxes(self.key);
         let own = intent.and_then(|i| self.own(i, boxes));
         self.note_found(boxes);
+        if self.view.desired.halted {
+            return self.halt(intent, boxes);
+        }
         let deleting = intent.and_then(|i| i.deleting);
         let mut others = false;
         for sandbox in boxes.iter().filter(|b| own.is_none_or(|o| o.spec.id != b.spec.id)) {
@@ -115,6 +121,18 @@ impl Planner<'_> {
             },
         }
         self.release_absent(intent, boxes);
+    }
+
+    /// Stops the pod and leaves it there, for a host that goes down.
+    fn halt(&mut self, intent: Option<&PodIntent>, boxes: &[&SandboxObserved]) {
+        let grace = intent.map_or(DEFAULT_GRACE, PodIntent::grace);
+        for sandbox in boxes {
+            if self.stop_all(sandbox, grace, Effect::Remove, "all pods are to stop", None)
+                && matches!(sandbox.state, SandboxState::Running | SandboxState::Stopping)
+            {
+                self.push(Effect::Remove, Op::SandboxStop(sandbox.spec.id.clone()), "all pods are to stop", None);
+            }
+        }
     }
 
     /// Any uid that holds a promise under this name.

@@ -62,6 +62,18 @@ impl Reservations {
         }
     }
 
+    /// Replaces all durable promises by what the store holds. Claims stay.
+    pub fn replace(&mut self, promises: Vec<Promise>) {
+        self.held.clear();
+        self.holders.clear();
+        self.by_pod.clear();
+        for promise in promises {
+            self.promise(promise);
+        }
+        let held = &self.held;
+        self.claimed.retain(|address, _| !held.contains_key(address));
+    }
+
     /// Notes that a promise was taken back durably; `None`: all of the holder's.
     pub fn release(&mut self, uid: &PodUid, address: Option<IpAddr>) {
         let goes = |a: &IpAddr, u: &PodUid| u == uid && address.is_none_or(|only| only == *a);

@@ -1,0 +1,168 @@
+//! Keeps what is wanted in step with the control plane's objects.
+
+use crate::control_plane::ObjectChange;
+use crate::desired::{ConfigBytes, ConfigData, Desired, PodIntent};
+use crate::key::PodKey;
+use base64::Engine;
+use reddwarf_host::spec::Sensitive;
+use reddwarf_objects::Object;
+use reddwarf_objects::pod::{Container, Pod};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a change means for the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affected {
+    /// Look at everything.
+    pub all: bool,
+    /// Look at these.
+    pub pods: Vec<PodKey>,
+    /// Pods that are gone from the registry, with the uid that they had.
+    pub gone: Vec<(PodKey, String)>,
+}
+
+/// Takes a change into what is wanted; says which pods to look at.
+pub fn apply(desired: &mut Desired, change: ObjectChange) -> Affected {
+    match change {
+        ObjectChange::All(objects) => {
+            let before = std::mem::take(&mut desired.pods);
+            desired.config = ConfigData::default();
+            for object in objects {
+                put(desired, object);
+            }
+            let gone = before.into_iter().filter(|(key, _)| !desired.pods.contains_key(key));
+            Affected { all: true, gone: gone.map(|(key, i)| (key, i.uid.to_string())).collect(), ..Affected::default() }
+        }
+        ObjectChange::Put(object) => Affected { pods: put(desired, *object), ..Affected::default() },
+        ObjectChange::Gone(object) => gone(desired, &object),
+    }
+}
+
+fn put(desired: &mut Desired, object: Object) -> Vec<PodKey> {
+    let at = || (object.namespace().unwrap_or_default().to_owned(), object.name().to_owned());
+    match object.kind() {
+        "ConfigMap" => {
+            let (at, data) = (at(), Arc::new(config_map(&object)));
+            let users = users(desired, &at.0, |pod| uses(pod, Ref::ConfigMap, &at.1));
+            desired.config.config_maps.insert(at, data);
+            users
+        }
+        "Secret" => {
+            let (at, data) = (at(), Arc::new(secret(&object)));
+            let users = users(desired, &at.0, |pod| uses(pod, Ref::Secret, &at.1));
+            desired.config.secrets.insert(at, data);
+            users
+        }
+        "Pod" => put_pod(desired, object),
+        _ => Vec::new(),
+    }
+}
+
+fn put_pod(desired: &mut Desired, object: Object) -> Vec<PodKey> {
+    let intent = match PodIntent::from_object(Arc::new(object)) {
+        Ok(intent) => intent,
+        Err(error) => {
+            tracing::error!(%error, "a pod can't be read and is left as it is");
+            return Vec::new();
+        }
+    };
+    let node = &intent.pod.spec.node_name;
+    let key = intent.key.clone();
+    if !node.is_empty() && *node != desired.settings.node_name {
+        // Another node's pod; ours no longer, if it ever was.
+        return if desired.pods.remove(&key).is_some() { vec![key] } else { Vec::new() };
+    }
+    let before = desired.pods.insert(key.clone(), Arc::new(intent));
+    let after = desired.pods.get(&key);
+    let same = before.as_ref().zip(after).is_some_and(|(b, a)| {
+        b.uid == a.uid && b.pod == a.pod && b.deleting == a.deleting && b.finished == a.finished && b.source == a.source
+    });
+    if same { Vec::new() } else { vec![key] }
+}
+
+fn gone(desired: &mut Desired, object: &Object) -> Affected {
+    let at = (object.namespace().unwrap_or_default().to_owned(), object.name().to_owned());
+    let mut affected = Affected::default();
+    match object.kind() {
+        "ConfigMap" => {
+            affected.pods = users(desired, &at.0, |pod| uses(pod, Ref::ConfigMap, &at.1));
+            desired.config.config_maps.remove(&at);
+        }
+        "Secret" => {
+            affected.pods = users(desired, &at.0, |pod| uses(pod, Ref::Secret, &at.1));
+            desired.config.secrets.remove(&at);
+        }
+        "Pod" => {
+            let key = PodKey::new(at.0, at.1);
+            // Not its successor of the same name.
+            let uid = object.uid().unwrap_or_default();
+            if desired.pods.get(&key).is_some_and(|i| i.uid.as_str() == uid) {
+                desired.pods.remove(&key);
+            }
+            affected.gone.push((key.clone(), uid.to_owned()));
+            affected.pods.push(key);
+        }
+        _ => {}
+    }
+    affected
+}
+
+/// What a pod may refer to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ref {
+    ConfigMap,
+    Secret,
+}
+
+fn users(desired: &Desired, namespace: &str, uses: impl Fn(&Pod) -> bool) -> Vec<PodKey> {
+    let pods = desired.pods.iter().filter(|(key, _)| key.namespace == namespace);
+    pods.filter(|(_, intent)| uses(&intent.pod)).map(|(key, _)| key.clone()).collect()
+}
+
+fn uses(pod: &Pod, kind: Ref, name: &str) -> bool {
+    let in_volume = pod.spec.volumes.iter().any(|v| match kind {
+        Ref::ConfigMap => v.config_map.as_ref().is_some_and(|c| c.name == name),
+        Ref::Secret => v.secret.as_ref().is_some_and(|s| s.secret_name == name),
+    });
+    in_volume || pod.spec.init_containers.iter().chain(&pod.spec.containers).any(|c| in_env(c, kind, name))
+}
+
+fn in_env(container: &Container, kind: Ref, name: &str) -> bool {
+    let from = container.env_from.iter().any(|e| {
+        let reference = if kind == Ref::ConfigMap { &e.config_map_ref } else { &e.secret_ref };
+        reference.as_ref().is_some_and(|r| r.name == name)
+    });
+    from || container.env.iter().filter_map(|e| e.value_from.as_ref()).any(|s| {
+        let reference = if kind == Ref::ConfigMap { &s.config_map_key_ref } else { &s.secret_key_ref };
+        reference.as_ref().is_some_and(|r| r.name == name)
+    })
+}
+
+fn config_map(object: &Object) -> ConfigBytes {
+    let mut bytes = texts(object, "/data");
+    bytes.extend(decoded(object, "/binaryData"));
+    bytes
+}
+
+fn secret(object: &Object) -> ConfigBytes {
+    let mut bytes = decoded(object, "/data");
+    // Admission folds stringData into data; where it did not, it still counts.
+    bytes.extend(texts(object, "/stringData"));
+    bytes
+}
+
+fn texts(object: &Object, pointer: &str) -> ConfigBytes {
+    entries(object, pointer).map(|(k, v)| (k, Sensitive::new(v.into_bytes()))).collect()
+}
+
+fn decoded(object: &Object, pointer: &str) -> ConfigBytes {
+    let decode = |v: String| base64::engine::general_purpose::STANDARD.decode(v.as_bytes()).ok();
+    entries(object, pointer).filter_map(|(k, v)| Some((k, Sensitive::new(decode(v)?)))).collect()
+}
+
+fn entries(object: &Object, pointer: &str) -> impl Iterator<Item = (String, String)> {
+    let map = object.get(pointer).and_then(|v| v.as_object()).cloned().unwrap_or_default();
+    let texts: BTreeMap<String, String> =
+        map.into_iter().filter_map(|(k, v)| v.as_str().map(|text| (k, text.to_owned()))).collect();
+    texts.into_iter()
+}

@@ -1,0 +1,324 @@
+//! What the running node knows, behind one lock that is never held while anything is awaited.
+
+use crate::desired::{Desired, PodIntent};
+use crate::key::PodKey;
+use crate::perform::StepError;
+use crate::plan::{
+    Failure, HostPlan, Memory, Notice, Op, Outlook, Plan, PodPlan, Reservations, View, plan, plan_host, plan_pod,
+};
+use crate::status::{StatusInput, status};
+use chrono::{DateTime, Utc};
+use reddwarf_host::{BootTime, Family, HostObservation, SandboxId, SandboxObserved};
+use reddwarf_objects::pod::PodStatus;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Steps and errors kept per pod, for `why`.
+const RECENT: usize = 16;
+/// Back-off of failed steps.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_secs(60);
+/// What needs a person is tried again rarely.
+const RETRY_PERMANENT: Duration = Duration::from_secs(300);
+
+/// A step that was carried out, or was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub step: String,
+    /// Why.
+    pub reason: String,
+    /// The field that caused it.
+    pub field: Option<String>,
+    /// What went wrong; `None`: it was done.
+    pub error: Option<String>,
+}
+
+/// What is known of one pod besides its object and its sandbox.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodState {
+    pub(crate) outlook: Outlook,
+    /// The status as last handed to the control plane, and of which uid.
+    pub(crate) written: Option<(String, PodStatus)>,
+    pub(crate) recent: VecDeque<Record>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) desired: Desired,
+    pub(crate) reservations: Reservations,
+    pub(crate) memory: Memory,
+    pub(crate) pods: BTreeMap<PodKey, PodState>,
+    /// Notices about the host as a whole.
+    pub(crate) host_notices: Vec<Notice>,
+    pub(crate) host_recent: VecDeque<Record>,
+    /// The newest observation.
+    pub(crate) observed: Option<Arc<HostObservation>>,
+    /// A person lets unwanted sandboxes go until then.
+    pub(crate) prune_until: Option<BootTime>,
+    /// When a full pass was last finished.
+    pub(crate) last_pass: Option<BootTime>,
+    pub(crate) passes: u64,
+}
+
+/// A status to be written.
+pub(crate) struct NewStatus {
+    pub(crate) uid: String,
+    pub(crate) status: PodStatus,
+}
+
+impl State {
+    pub(crate) fn new(desired: Desired) -> Self {
+        let network = &desired.settings.network;
+        let reservations = Reservations::new(network.cidr, network.gateway);
+        Self {
+            desired,
+            reservations,
+            memory: Memory::default(),
+            pods: BTreeMap::new(),
+            host_notices: Vec::new(),
+            host_recent: VecDeque::new(),
+            observed: None,
+            prune_until: None,
+            last_pass: None,
+            passes: 0,
+        }
+    }
+
+    /// Takes up an observation and what else a plan must know of this moment.
+    fn prepare(&mut self, observed: &Arc<HostObservation>, complete: bool, now: BootTime) {
+        self.desired.complete = complete;
+        self.memory.allow_prune = self.prune_until.is_some_and(|until| now < until);
+        if self.observed.as_ref().is_none_or(|o| o.at <= observed.at) {
+            self.observed = Some(observed.clone());
+        }
+    }
+
+    /// Plans one pod. `done` are the steps of it that were just carried out: one that is planned again had no effect.
+    pub(crate) fn plan_pod(
+        &mut self,
+        key: &PodKey,
+        observed: &Arc<HostObservation>,
+        complete: bool,
+        done: &mut Vec<Op>,
+        now: BootTime,
+    ) -> PodPlan {
+        self.prepare(observed, complete, now);
+        let mut planned = self.plan_once(key, observed, now);
+        let without_effect: Vec<Op> =
+            done.iter().filter(|op| planned.steps.iter().any(|s| s.op == **op)).cloned().collect();
+        for op in done.drain(..) {
+            if without_effect.contains(&op) {
+                let error = StepError::NoEffect { op: op.to_string() };
+                self.failed(Some(key), op, &error, now);
+            } else {
+                self.memory.succeeded(Some(key), &op);
+            }
+        }
+        if !without_effect.is_empty() {
+            planned = self.plan_once(key, observed, now);
+        }
+        let unknown = planned.outlook.notices.iter().any(|n| n.reason == "HostUnknown");
+        if !unknown && !self.memory.failures.is_empty() {
+            // A failure of a step that nobody wants any more is forgotten: should it be wanted again, it is new.
+            let wanted = |op: &Op| planned.held_back.contains(op) || planned.steps.iter().any(|s| s.op == *op);
+            let key = Some(key.clone());
+            if let Some(failures) = self.memory.failures.get_mut(&key) {
+                failures.retain(|f| wanted(&f.op));
+                if failures.is_empty() {
+                    self.memory.failures.remove(&key);
+                }
+            }
+        }
+        self.pods.entry(key.clone()).or_default().outlook = planned.outlook.clone();
+        planned
+    }
+
+    fn plan_once(&mut self, key: &PodKey, observed: &HostObservation, now: BootTime) -> PodPlan {
+        let Self { desired, reservations, memory, .. } = self;
+        let view = View::new(desired, observed, reservations, memory);
+        plan_pod(&view, reservations, key, now)
+    }
+
+    /// Plans everything, for a full pass: the host's own steps, and every pod's.
+    pub(crate) fn plan_all(&mut self, observed: &Arc<HostObservation>, complete: bool, now: BootTime) -> Plan {
+        self.prepare(observed, complete, now);
+        self.memory.leftovers.retain(|l, _| observed.leftovers.contains(l));
+        for leftover in &observed.leftovers {
+            self.memory.leftovers.entry(leftover.clone()).or_insert(now);
+        }
+        plan(&self.desired, observed, &self.reservations, &self.memory, now)
+    }
+
+    /// Plans the host's own steps.
+    pub(crate) fn plan_host(
+        &mut self,
+        observed: &Arc<HostObservation>,
+        complete: bool,
+        done: &mut Vec<Op>,
+        now: BootTime,
+    ) -> HostPlan {
+        self.prepare(observed, complete, now);
+        let once = |state: &Self| {
+            let view = View::new(&state.desired, observed, &state.reservations, &state.memory);
+            plan_host(&view, now)
+        };
+        let mut planned = once(self);
+        let mut again = false;
+        for op in done.drain(..) {
+            if planned.steps.iter().any(|s| s.op == op) {
+                let error = StepError::NoEffect { op: op.to_string() };
+                self.failed(None, op, &error, now);
+                again = true;
+            } else {
+                self.memory.succeeded(None, &op);
+            }
+        }
+        if again {
+            planned = once(self);
+        }
+        planned
+    }
+
+    /// Notes that a step failed, and when to try again.
+    pub(crate) fn failed(&mut self, key: Option<&PodKey>, op: Op, error: &StepError, now: BootTime) {
+        let count = self.memory.failure(key, &op).map_or(1, |f| f.count.saturating_add(1));
+        let family = error.family();
+        let retry = match family {
+            Family::User => None,
+            Family::Permanent => Some(now.plus(jittered(RETRY_PERMANENT))),
+            Family::Transient => Some(now.plus(jittered(transient_backoff(count)))),
+        };
+        if error.is_unsure()
+            && let Op::SandboxEnsure(spec) = &op
+        {
+            self.memory.unsure.insert(spec.id.clone());
+        }
+        self.memory.failed(key, Failure { op, family, message: error.text(), at: now, count, retry });
+    }
+
+    /// Notes what a step that was carried out changed.
+    pub(crate) fn done(&mut self, op: &Op) {
+        match op {
+            Op::Reserve { pod, uid, address, rebuilt } => self.reservations.promise(crate::control_plane::Promise {
+                uid: uid.clone(),
+                pod: pod.clone(),
+                address: *address,
+                rebuilt: *rebuilt,
+            }),
+            Op::Release { uid, address } => self.reservations.release(uid, *address),
+            Op::SandboxDestroy(id) => {
+                self.memory.unsure.remove(id);
+                if let Some(intent) = self.wanted_in(id) {
+                    self.memory.replaced.insert(intent);
+                }
+            }
+            Op::ContainerStart { sandbox, .. } => {
+                if let Some(intent) = self.wanted_in(sandbox) {
+                    self.memory.replaced.remove(&intent);
+                }
+            }
+            Op::FinishDelete { pod, uid } => {
+                self.pods.remove(pod);
+                self.memory.failures.remove(&Some(pod.clone()));
+                self.memory.replaced.remove(uid);
+                self.reservations.unclaim(uid);
+            }
+            _ => {}
+        }
+    }
+
+    /// The uid of the pod, wanted and not being deleted, that a sandbox is for.
+    fn wanted_in(&self, id: &SandboxId) -> Option<reddwarf_host::PodUid> {
+        let sandbox = self.observed.as_ref()?.sandboxes.known()?.get(id).and_then(|s| s.known());
+        let by_mark = sandbox.and_then(|s| self.desired.pods.get(&PodKey::from(&s.spec.pod)));
+        let by_name = || {
+            self.desired.pods.values().find(|i| {
+                let pod = reddwarf_host::spec::PodIdentity {
+                    namespace: i.key.namespace.clone(),
+                    name: i.key.name.clone(),
+                    uid: i.uid.clone(),
+                };
+                SandboxId::for_pod(&pod) == *id
+            })
+        };
+        by_mark.or_else(by_name).filter(|i| i.deleting.is_none()).map(|i| i.uid.clone())
+    }
+
+    /// Adds to what `why` shows.
+    pub(crate) fn record(&mut self, key: Option<&PodKey>, record: Record) {
+        let recent = match key {
+            Some(key) => &mut self.pods.entry(key.clone()).or_default().recent,
+            None => &mut self.host_recent,
+        };
+        if recent.len() >= RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(record);
+    }
+
+    /// A pod's status, if it is not the one that was written last.
+    pub(crate) fn new_status(
+        &mut self,
+        key: &PodKey,
+        observed: &HostObservation,
+        outlook: &Outlook,
+        now: DateTime<Utc>,
+    ) -> Option<NewStatus> {
+        let intent = self.desired.pods.get(key)?.clone();
+        let uid = intent.uid.to_string();
+        let slot = self.pods.entry(key.clone()).or_default();
+        let previous = slot.written.as_ref().filter(|(of, _)| *of == uid).map_or(&intent.status, |(_, status)| status);
+        let sandbox = sandbox_of(observed, &intent, &self.reservations);
+        let host = &self.desired.host;
+        let status = status(StatusInput { intent: &intent, sandbox, outlook, host, previous, now });
+        if slot.written.as_ref().is_some_and(|(of, written)| *of == uid && *written == status)
+            && intent.status == status
+        {
+            return None;
+        }
+        if *previous == status && intent.status == status {
+            return None;
+        }
+        slot.written = Some((uid.clone(), status.clone()));
+        Some(NewStatus { uid, status })
+    }
+}
+
+/// The sandbox that counts as the pod's: of its uid, else one of its name that was found after the database was lost.
+pub(crate) fn sandbox_of<'o>(
+    observed: &'o HostObservation,
+    intent: &PodIntent,
+    reservations: &Reservations,
+) -> Option<&'o SandboxObserved> {
+    let all = observed.sandboxes.known()?;
+    let pod = reddwarf_host::spec::PodIdentity {
+        namespace: intent.key.namespace.clone(),
+        name: intent.key.name.clone(),
+        uid: intent.uid.clone(),
+    };
+    if let Some(own) = all.get(&SandboxId::for_pod(&pod)).and_then(|s| s.known()) {
+        return Some(own);
+    }
+    let adopted =
+        reservations.holders_of(&intent.key).filter(|uid| reservations.holder(uid).is_some_and(|h| h.rebuilt));
+    let mut ids =
+        adopted.map(|uid| SandboxId::for_pod(&reddwarf_host::spec::PodIdentity { uid: uid.clone(), ..pod.clone() }));
+    ids.find_map(|id| all.get(&id).and_then(|s| s.known()))
+}
+
+fn transient_backoff(count: u32) -> Duration {
+    let doublings = count.saturating_sub(1).min(16);
+    RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_MOST)
+}
+
+/// Up to a fifth longer, so that pods that failed together are not tried together.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 + fastrand::f64() * 0.2)
+}
