@@ -1,5 +1,6 @@
 //! Documents to declared objects: kind, schema, defaults, validation, duplicates, each finding at its place.
 
+use crate::compact::Compact;
 use crate::diagnostic::{Diagnostic, codes};
 use crate::document::{Document, Origin, Place};
 use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, kinds, names, schema};
@@ -10,14 +11,23 @@ use std::sync::Arc;
 /// An object that a file declares: valid, in a namespace and defaulted.
 #[derive(Clone, Debug)]
 pub struct Declared {
-    /// The object, defaulted, without what only a server may set.
-    pub object: Object,
     /// Its kind.
     pub kind: &'static Kind,
     /// Which object it is.
     pub key: ObjectKey,
     /// Where it was written.
     pub origin: Arc<Origin>,
+    object: Compact,
+}
+
+impl Declared {
+    /// A copy of the object, defaulted, without what only a server may set. It is kept in a compact form and made anew
+    /// by every call.
+    pub fn object(&self) -> Object {
+        let mut object = Object::new(self.kind, None, "");
+        *object.map_mut() = self.object.map();
+        object
+    }
 }
 
 /// What [`check`] found.
@@ -114,7 +124,7 @@ fn check_one(document: Document, findings: &mut Vec<Diagnostic>) -> Option<Decla
     }
     findings.extend(without_effect(kind, &object, &origin));
     let key = object.key(kind);
-    Some(Declared { object, kind, key, origin })
+    Some(Declared { kind, key, origin, object: object.into_value().into() })
 }
 
 fn is_blank(value: &Value) -> bool {

@@ -18,6 +18,7 @@
 //! [`directory::Scanner`], which read files, everything is a pure function.
 
 pub mod check;
+mod compact;
 pub mod diagnostic;
 pub mod directory;
 pub mod document;

@@ -1,8 +1,10 @@
 //! The tree that the three parsers build: values with places, before they become JSON.
 
+use crate::compact::shared;
 use crate::diagnostic::{Diagnostic, Severity, codes};
 use crate::source::{At, Source};
 use serde_json::{Map, Number, Value};
+use std::sync::Arc;
 
 /// A value and where it is written.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ impl Node {
                 let mut spans = Vec::with_capacity(entries.len());
                 for entry in entries {
                     let (value, inner) = entry.value.split();
-                    spans.push(KeySpans { key: entry.key.as_str().into(), at: entry.at, spans: inner });
+                    spans.push(KeySpans { key: shared(&entry.key), at: entry.at, spans: inner });
                     map.insert(entry.key, value);
                 }
                 (Value::Object(map), Spans { at, children: Children::Mapping(spans) })
@@ -101,7 +103,7 @@ pub(crate) enum Children {
 
 #[derive(Clone, Debug)]
 pub(crate) struct KeySpans {
-    pub(crate) key: Box<str>,
+    pub(crate) key: Arc<str>,
     pub(crate) at: At,
     pub(crate) spans: Spans,
 }

@@ -58,7 +58,8 @@ fn map(name: &str, value: &str) -> String {
 fn names(scan: &Scan) -> Vec<String> {
     scan.declared
         .iter()
-        .map(|d| format!("{}={}", d.object.name(), d.object.get_str("/data/key").unwrap_or("-")))
+        .map(|d| d.object())
+        .map(|o| format!("{}={}", o.name(), o.get_str("/data/key").unwrap_or("-")))
         .collect()
 }
 
@@ -101,7 +102,7 @@ fn drop_ins_of_all_layers_merge_in_the_order_of_their_names() {
     let scan = place.scan();
     assert_eq!(place.findings(&scan), Vec::<String>::new());
     assert_eq!(names(&scan), ["web=twenty", "other=lib"]);
-    assert!(scan.declared[0].object.get("/data/more").is_none());
+    assert!(scan.declared[0].object().get("/data/more").is_none());
     assert_eq!(verdict(&scan, "web.d/10-a.yaml"), Verdict::DropIn { of: "web.yaml".into() });
     let origin = &scan.declared[0].origin;
     assert!(origin.file().ends_with("lib/web.yaml"));
@@ -418,7 +419,7 @@ fn a_file_swapped_for_a_symlink_is_never_followed_out() {
     });
     for _ in 0..3000 {
         let scan = place.scan();
-        assert!(scan.declared.iter().all(|d| d.object.name() == "a"));
+        assert!(scan.declared.iter().all(|d| d.object().name() == "a"));
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     swapper.join().unwrap();

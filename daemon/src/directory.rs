@@ -101,7 +101,7 @@ impl Directory for Directories {
         let set = checked
             .declared
             .iter()
-            .map(|d| Declared { object: d.object.clone(), source: Some(self.owner_or(&d.key, d.origin.file())) })
+            .map(|d| Declared { object: d.object(), source: Some(self.owner_or(&d.key, d.origin.file())) })
             .collect();
         let options = ApplyOptions { dry_run: true, message: "plan".into(), ..ApplyOptions::default() };
         let author = Author::File("plan".into());

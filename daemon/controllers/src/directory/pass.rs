@@ -43,7 +43,7 @@ pub fn decide_named(
     for declared in &scan.declared {
         let source = shown(declared.origin.file());
         ownership.insert(declared.key.clone(), source.clone());
-        set.push(Declared { object: declared.object.clone(), source: Some(source) });
+        set.push(Declared { object: declared.object(), source: Some(source) });
     }
     let keep: BTreeSet<String> = scan.held_sources.iter().map(|s| shown(s)).collect();
 

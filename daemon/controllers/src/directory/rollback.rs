@@ -215,5 +215,5 @@ pub fn objects_of(
     let layout = Layout { root: scratch.to_owned(), layers: layers.to_vec() };
     let scan =
         layout.scan(&contents, reddwarf_config::Limits::default(), reddwarf_config::directory::Trust::default())?;
-    Ok(scan.declared.iter().map(|d| d.object.clone()).collect())
+    Ok(scan.declared.iter().map(|d| d.object()).collect())
 }
