@@ -11,6 +11,8 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p reddwarf-config` writes the outputs anew; read the difference before committing it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use reddwarf_config::{Limits, check, parse_file};
 use std::path::PathBuf;
 

@@ -1,5 +1,7 @@
 //! Settings as users give them: precedence, refusals, dependent defaults, reload.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use clap::Parser;
 use reddwarf_config::settings::{Cli, HostFacts, HostKind, Reload, SETTINGS, Settings, markdown};
 use reddwarf_config::{Diagnostic, Source};
