@@ -119,9 +119,12 @@ fn a_repeated_flag_replaces_the_default_layers() {
     assert_eq!(settings.manifests, [PathBuf::from("/a"), PathBuf::from("/b")]);
 }
 
+/// Flags, environment and file.
+type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+
 #[test]
 fn refusals_say_what_where_and_how_to_mend() {
-    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         (&[], &[], "pod_cdir = \"10.0.0.0/8\"\n"),
         (&[], &[], "pod-cidr = \"10.0.0.0/8\"\n"),
         (&[], &[], "[network]\npod_cidr = \"10.0.0.0/8\"\n"),
