@@ -27,6 +27,7 @@ pub mod observe;
 pub mod perform;
 pub mod plan;
 pub mod queue;
+pub mod registry_plane;
 mod run;
 pub mod settings;
 mod state;
