@@ -9,7 +9,7 @@
 //!   container starts shims, signals       creator (forked, own mount namespace):         one command
 //!   observe   reads the run directory       rootfs, OCI config, libcontainer or crun
 //!   watch     one inotify on locks/       writes state.json, exit.json; holds the lock
-//!   network, link, nft, image, info
+//!   network, link, nft, image, info   reddwarfd __unpack  (one per import step): reads images, confined
 //! ```
 //!
 //! | module | holds |
@@ -18,7 +18,7 @@
 //! | `paths` | every path of ours, and the marks on them |
 //! | `host` | [`LinuxHost`] and its wiring to the traits |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
-//! | `image`, `rootfs` | the image store and containers' root file systems |
+//! | `image`, [`unpack`], `rootfs` | the image store, the processes that read images, containers' root file systems |
 //! | `info` | what this machine is |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
@@ -53,6 +53,7 @@ mod runtime;
 mod sandbox;
 mod sandboxes;
 pub mod shim;
+pub mod unpack;
 mod user;
 mod volumes;
 mod watch;

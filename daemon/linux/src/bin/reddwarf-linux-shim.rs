@@ -1,4 +1,5 @@
-//! The shim and the exec helper as a program of their own: `reddwarf-linux-shim __shim DIR`, `… __exec DIR`.
+//! The shim, the exec helper and the unpacker as a program of their own: `reddwarf-linux-shim __shim DIR`,
+//! `… __exec DIR`, `… __unpack`.
 //!
 //! `reddwarfd` has both built in; this small one serves this crate's tests.
 
@@ -12,8 +13,9 @@ fn main() -> ExitCode {
     match command.as_ref().and_then(|c| c.to_str()) {
         Some("__shim") => reddwarf_linux::shim::main(&rest),
         Some("__exec") => reddwarf_linux::exec::helper::main(&rest),
+        Some("__unpack") => reddwarf_linux::unpack::main(),
         _ => {
-            eprintln!("usage: reddwarf-linux-shim __shim|__exec DIRECTORY");
+            eprintln!("usage: reddwarf-linux-shim __shim|__exec DIRECTORY, or __unpack");
             ExitCode::from(2)
         }
     }

@@ -1,23 +1,35 @@
-//! The image store. `LinuxHost::images_in_use` names the images that must stay.
+//! The image store: images by content, their layers unpacked, their names.
+//!
+//! `LinuxHost::images_in_use` names the images that must stay.
 
+mod import;
 pub(crate) mod store;
+#[cfg(test)]
+mod tests;
 
-use crate::host::{LinuxHost, unwritten};
+use crate::host::LinuxHost;
 use async_trait::async_trait;
-use reddwarf_host::{Change, HostResult, ImageInfo, ImageStore};
+use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, ImageInfo, ImageStore};
 use std::path::Path;
+use store::Store;
 
 #[async_trait]
 impl ImageStore for LinuxHost {
-    async fn image_import(&self, _source: &Path, _name: &str) -> HostResult<ImageInfo> {
-        Err(unwritten("image"))
+    async fn image_import(&self, source: &Path, name: &str) -> HostResult<ImageInfo> {
+        import::import(&self.shared.options, source, name, &self.images_in_use()?).await
     }
 
     async fn image_list(&self) -> HostResult<Vec<ImageInfo>> {
-        Err(unwritten("image"))
+        let store = Store::of(&self.shared.options);
+        tokio::task::spawn_blocking(move || store.list()).await.unwrap_or_else(|e| {
+            Err(HostError::new(HostErrorKind::Other, "list images", "", "the task ended early").caused_by(e))
+        })
     }
 
-    async fn image_remove(&self, _name: &str) -> HostResult<Change> {
-        Err(unwritten("image"))
+    async fn image_remove(&self, name: &str) -> HostResult<Change> {
+        let store = Store::of(&self.shared.options);
+        // Looked up under the lock: a container may have been started while we waited for it.
+        let locked = store.lock().await?;
+        locked.remove_name(name, &self.images_in_use()?)
     }
 }

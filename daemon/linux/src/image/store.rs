@@ -1,19 +1,37 @@
 //! The image store's files.
 //!
 //! ```text
-//! STATE/images/
+//! STATE/images/         0700: layers hold setuid programs, which no user of the host may reach
+//!   lock                flock while something is changed
 //!   layers/CHAIN        one unpacked layer, ready to be a lower directory of overlayfs; CHAIN is the first 32
 //!                       hexadecimal digits of its chain id (OCI image spec, config.md)
 //!   records/ID.json     one image: what it is made of, how it is run
 //!   names.json          name to image id
-//!   tmp/                unfinished work; cleared when nobody holds its lock
+//!   tmp/                unfinished work; cleared by whoever takes the lock next
 //! ```
+//!
+//! An import makes layers, then the record, then the name; a removal goes the other way round. So whatever a crash
+//! leaves is garbage that nothing refers to, and [`Store::collect`] finds it.
 
 use crate::options::LinuxOptions;
 use crate::rootfs::io_error;
-use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId};
+use crate::rootfs::remove::remove_tree;
+use nix::fcntl::{Flock, FlockArg};
+use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const OPEN: &str = "open image store";
+const READ: &str = "read image store";
+const WRITE: &str = "write image store";
+const REMOVE: &str = "remove image";
+/// How long to wait for another import to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(600);
 
 /// One image of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +47,18 @@ pub(crate) struct Record {
     pub(crate) size_bytes: u64,
 }
 
+type Names = BTreeMap<String, ImageId>;
+
 /// The store below one state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
+}
+
+/// The right to change the store. The directories are there, `tmp/` is empty.
+pub(crate) struct Locked<'a> {
+    pub(crate) store: &'a Store,
+    _lock: Flock<File>,
 }
 
 impl Store {
@@ -44,9 +70,21 @@ impl Store {
         self.dir.join("layers")
     }
 
+    pub(crate) fn scratch_dir(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    fn records_dir(&self) -> PathBuf {
+        self.dir.join("records")
+    }
+
+    fn names_path(&self) -> PathBuf {
+        self.dir.join("names.json")
+    }
+
     fn record_path(&self, id: &ImageId) -> PathBuf {
         let hex = id.as_str().strip_prefix("sha256:").unwrap_or(id.as_str());
-        self.dir.join("records").join(format!("{hex}.json"))
+        self.records_dir().join(format!("{hex}.json"))
     }
 
     /// One image; `None` when it is not here.
@@ -54,15 +92,199 @@ impl Store {
     /// # Errors
     /// `Other` when the record can't be read.
     pub(crate) fn record(&self, id: &ImageId) -> HostResult<Option<Record>> {
-        const OP: &str = "read image record";
-        let path = self.record_path(id);
-        let bytes = match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| io_error(OP, &path, e))?,
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            let message = "damaged: remove it and import the image again";
-            HostError::new(HostErrorKind::Other, OP, path.display().to_string(), message).caused_by(e)
-        })
+        read_json(&self.record_path(id))
     }
+
+    fn names(&self) -> HostResult<Names> {
+        Ok(read_json(&self.names_path())?.unwrap_or_default())
+    }
+
+    /// All images that have a name or a record.
+    ///
+    /// # Errors
+    /// `Other` when the index of names can't be read.
+    pub(crate) fn list(&self) -> HostResult<Vec<ImageInfo>> {
+        let names = self.names()?;
+        let mut images = Vec::new();
+        for path in self.record_paths()? {
+            match read_json::<Record>(&path) {
+                Ok(Some(record)) => images.push(info(record, &names)),
+                Ok(None) => {}
+                // One damaged record must not hide the others.
+                Err(error) => tracing::warn!(error = %error.chain(), "image left out"),
+            }
+        }
+        Ok(images)
+    }
+
+    fn record_paths(&self) -> HostResult<Vec<PathBuf>> {
+        let dir = self.records_dir();
+        let entries = match std::fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|e| io_error(READ, &dir, e))?,
+        };
+        let mut paths = entries
+            .map(|entry| entry.map(|e| e.path()))
+            .filter(|p| p.as_ref().map_or(true, |p| p.extension().is_some_and(|e| e == "json")))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(|e| io_error(READ, &dir, e))?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Waits until nobody else changes the store.
+    ///
+    /// # Errors
+    /// `Busy` when another import takes too long, `Exhausted`, `Other`.
+    pub(crate) async fn lock(&self) -> HostResult<Locked<'_>> {
+        self.make_directories()?;
+        let path = self.dir.join("lock");
+        let begun = tokio::time::Instant::now();
+        loop {
+            let file = File::create(&path).map_err(|e| io_error(OPEN, &path, e))?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    let locked = Locked { store: self, _lock: lock };
+                    locked.clear_scratch()?;
+                    return Ok(locked);
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) if begun.elapsed() < LOCK_PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    let message = "another import is still running";
+                    return Err(HostError::new(HostErrorKind::Busy, OPEN, self.dir.display().to_string(), message));
+                }
+                Err((_, e)) => return Err(io_error(OPEN, &path, e.into())),
+            }
+        }
+    }
+
+    fn make_directories(&self) -> HostResult<()> {
+        // Overlayfs takes these apart in mount options.
+        if self.dir.to_str().is_none_or(|text| text.contains([',', ':', '\\'])) {
+            let message = "images need a state directory without ',', ':' and '\\' in its path";
+            return Err(HostError::new(HostErrorKind::Unsupported, OPEN, self.dir.display().to_string(), message));
+        }
+        for dir in [self.dir.clone(), self.layers_dir(), self.records_dir(), self.scratch_dir()] {
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| io_error(OPEN, &dir, e))?;
+        }
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&self.dir, private).map_err(|e| io_error(OPEN, &self.dir, e))
+    }
+}
+
+impl Locked<'_> {
+    /// Empties `tmp/`.
+    pub(crate) fn clear_scratch(&self) -> HostResult<()> {
+        let dir = self.store.scratch_dir();
+        for entry in std::fs::read_dir(&dir).map_err(|e| io_error(OPEN, &dir, e))? {
+            let path = entry.map_err(|e| io_error(OPEN, &dir, e))?.path();
+            remove_tree(&path).map_err(|e| io_error(OPEN, &path, e.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a layer that lies complete and on disk at `from` its name.
+    pub(crate) fn take_layer(&self, from: &Path, chain: &str) -> HostResult<()> {
+        let to = self.store.layers_dir().join(chain);
+        std::fs::rename(from, &to)
+            .and_then(|()| sync_directory(&self.store.layers_dir()))
+            .map_err(|e| io_error(WRITE, &to, e))
+    }
+
+    /// Records an image and points `name` at it.
+    pub(crate) fn take_image(&self, record: &Record, name: &str) -> HostResult<ImageInfo> {
+        write_json(&self.store.record_path(&record.id), record)?;
+        let mut names = self.store.names()?;
+        if names.get(name) != Some(&record.id) {
+            names.insert(name.to_owned(), record.id.clone());
+            write_json(&self.store.names_path(), &names)?;
+        }
+        Ok(info(record.clone(), &names))
+    }
+
+    /// Takes a name away; the image goes with its last one.
+    pub(crate) fn remove_name(&self, name: &str, in_use: &BTreeSet<ImageId>) -> HostResult<Change> {
+        let mut names = self.store.names()?;
+        let Some(id) = names.remove(name) else { return Ok(Change::Unchanged) };
+        let last = !names.values().any(|other| *other == id);
+        if last && in_use.contains(&id) {
+            let message = format!("a container runs from it ({id}); stop its pod first");
+            return Err(HostError::new(HostErrorKind::Busy, REMOVE, name, message));
+        }
+        write_json(&self.store.names_path(), &names)?;
+        self.collect(in_use)?;
+        Ok(Change::Changed(if last { format!("removed image {id}") } else { format!("removed the name {name}") }))
+    }
+
+    /// Removes images that have no name and are not in use, and layers that no image has.
+    pub(crate) fn collect(&self, in_use: &BTreeSet<ImageId>) -> HostResult<()> {
+        let named: BTreeSet<ImageId> = self.store.names()?.into_values().collect();
+        let mut layers = BTreeSet::new();
+        for path in self.store.record_paths()? {
+            // A record that can't be read is not one that is not there: its layers may be any.
+            let Some(record) = read_json::<Record>(&path)? else { continue };
+            if named.contains(&record.id) || in_use.contains(&record.id) {
+                layers.extend(record.layers);
+            } else {
+                std::fs::remove_file(&path).map_err(|e| io_error(REMOVE, &path, e))?;
+            }
+        }
+        sync_directory(&self.store.records_dir()).map_err(|e| io_error(REMOVE, &self.store.records_dir(), e))?;
+        let dir = self.store.layers_dir();
+        for entry in std::fs::read_dir(&dir).map_err(|e| io_error(REMOVE, &dir, e))? {
+            let entry = entry.map_err(|e| io_error(REMOVE, &dir, e))?;
+            if entry.file_name().to_str().is_none_or(|name| !layers.contains(name)) {
+                self.remove_layer(&entry.path())?;
+            }
+        }
+        self.clear_scratch()
+    }
+
+    /// Moved away to be removed with `tmp/`: half a layer must never be found under its name.
+    fn remove_layer(&self, path: &Path) -> HostResult<()> {
+        let Some(name) = path.file_name() else { return Ok(()) };
+        let away = self.store.scratch_dir().join("removed").join(name);
+        let failed = |e| io_error(REMOVE, path, e);
+        if let Some(parent) = away.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        std::fs::rename(path, &away).map_err(failed)
+    }
+}
+
+fn info(record: Record, names: &Names) -> ImageInfo {
+    let Record { id, config, layers: _, size_bytes } = record;
+    let names = names.iter().filter(|(_, i)| **i == id).map(|(name, _)| name.clone()).collect();
+    ImageInfo { id, names, size_bytes, config }
+}
+
+/// `None` when there is no such file.
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> HostResult<Option<T>> {
+    let bytes = match std::fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| io_error(READ, path, e))?,
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        let message = format!("damaged ({e}): remove this file and import the image again");
+        HostError::new(HostErrorKind::Other, READ, path.display().to_string(), message).caused_by(e)
+    })
+}
+
+/// Atomic and on disk when it returns.
+fn write_json<T: Serialize>(path: &Path, value: &T) -> HostResult<()> {
+    let failed = |e| io_error(WRITE, path, e);
+    let bytes = serde_json::to_vec(value).map_err(|e| failed(e.into()))?;
+    let temporary = path.with_extension("json.new");
+    let mut file = File::create(&temporary).map_err(failed)?;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| path.parent().map_or(Ok(()), sync_directory))
+        .map_err(failed)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }

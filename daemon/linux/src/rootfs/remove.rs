@@ -89,7 +89,8 @@ fn directory() -> OFlag {
     OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
 }
 
-fn entries(dir: &impl AsFd) -> nix::Result<Vec<CString>> {
+/// The names in a directory, without `.` and `..`.
+pub(crate) fn entries(dir: &impl AsFd) -> nix::Result<Vec<CString>> {
     let copy = openat(dir, c".", directory(), Mode::empty())?;
     let mut open = Dir::from_fd(copy)?;
     let mut names = Vec::new();

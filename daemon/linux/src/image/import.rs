@@ -1,0 +1,228 @@
+//! Importing an image: find it, unpack the layers that are not here yet, record it.
+//!
+//! Each step that reads the image's own data is a process of its own ([`crate::unpack`]).
+
+use super::store::{Locked, Record, Store};
+use crate::info::architecture;
+use crate::options::LinuxOptions;
+use crate::rootfs::{io_error, remove::tree_size};
+use crate::unpack::{Answer, ImageSource, Job, LayerJob, LayerSource, Limits, UnpackError, digest_of};
+use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+pub(super) const IMPORT: &str = "import image";
+
+/// Imports `source` under `name`.
+pub(super) async fn import(
+    options: &LinuxOptions,
+    source: &Path,
+    name: &str,
+    in_use: &BTreeSet<ImageId>,
+) -> HostResult<ImageInfo> {
+    check_name(name)?;
+    let source = std::path::absolute(source).map_err(|e| io_error(IMPORT, source, e))?;
+    let store = Store::of(options);
+    let locked = store.lock().await?;
+    let result = Import { options, locked: &locked, name, limits: Limits::default() }.run(&source).await;
+    // What a name pointed at before, and what a failure left. Its own failure must not hide the result.
+    if let Err(error) = locked.clear_scratch().and_then(|()| locked.collect(in_use)) {
+        tracing::warn!(error = %error.chain(), "the image store could not be tidied up; tried again at the next import");
+    }
+    result
+}
+
+fn check_name(name: &str) -> HostResult<()> {
+    let legal = |c: char| !c.is_control() && !c.is_whitespace();
+    if name.is_empty() || name.len() > 255 || !name.chars().all(legal) || name.starts_with('-') {
+        let message = "an image's name has 1 to 255 bytes, no spaces or control characters, and no '-' first";
+        return Err(HostError::new(HostErrorKind::InvalidSpec, IMPORT, name.escape_debug().to_string(), message));
+    }
+    Ok(())
+}
+
+struct Import<'a> {
+    options: &'a LinuxOptions,
+    locked: &'a Locked<'a>,
+    name: &'a str,
+    limits: Limits,
+}
+
+impl Import<'_> {
+    async fn run(&self, source: &Path) -> HostResult<ImageInfo> {
+        let ImageSource { config, layers } = self.find(source).await?;
+        let id = ImageId::new(digest_of(config.as_bytes()))
+            .map_err(|e| HostError::new(HostErrorKind::Other, IMPORT, self.name, e.to_string()))?;
+        let config = parse_config(&config).map_err(|e| self.failed(e))?;
+        let mut chain = String::new();
+        let mut below = Vec::new();
+        for layer in layers {
+            chain = chain_id(&chain, &layer.diff_id);
+            let directory = chain_directory(&chain);
+            if !self.locked.store.layers_dir().join(&directory).exists() {
+                self.unpack(layer, &below, &directory).await?;
+            }
+            below.push(directory);
+        }
+        let size_bytes = self.size(&below)?;
+        self.locked.take_image(&Record { id, config, layers: below, size_bytes }, self.name)
+    }
+
+    async fn find(&self, source: &Path) -> HostResult<ImageSource> {
+        let job = Job::Find {
+            source: source.to_owned(),
+            scratch: self.scratch("found")?,
+            architecture: architecture(std::env::consts::ARCH).to_owned(),
+            limits: self.limits,
+        };
+        match self.call(job).await? {
+            Answer::Found(image) => Ok(image),
+            other => Err(self.confused(&other)),
+        }
+    }
+
+    async fn unpack(&self, source: LayerSource, below: &[String], directory: &str) -> HostResult<()> {
+        let scratch = self.scratch(directory)?;
+        let diff_id = source.diff_id.clone();
+        let job = Job::Layer(LayerJob {
+            source,
+            layers_dir: self.locked.store.layers_dir(),
+            below: below.to_vec(),
+            scratch: scratch.clone(),
+            limits: self.limits,
+        });
+        match self.call(job).await? {
+            Answer::Unpacked { entries, skipped_devices } => {
+                tracing::info!(image = self.name, layer = diff_id, entries, skipped_devices, "layer unpacked");
+                self.locked.take_layer(&scratch.join("upper"), directory)
+            }
+            other => Err(self.confused(&other)),
+        }
+    }
+
+    fn scratch(&self, name: &str) -> HostResult<PathBuf> {
+        let path = self.locked.store.scratch_dir().join(name);
+        std::fs::create_dir(&path).map_err(|e| io_error(IMPORT, &path, e))?;
+        Ok(path)
+    }
+
+    fn size(&self, layers: &[String]) -> HostResult<u64> {
+        layers.iter().try_fold(0u64, |total, layer| {
+            let path = self.locked.store.layers_dir().join(layer);
+            let size = tree_size(&path).map_err(|e| io_error(IMPORT, &path, e.into()))?;
+            Ok(total.saturating_add(size))
+        })
+    }
+
+    async fn call(&self, job: Job) -> HostResult<Answer> {
+        match call(self.options, job).await.map_err(|e| self.retitled(e))? {
+            Answer::Failed(error) => Err(self.failed(error)),
+            answer => Ok(answer),
+        }
+    }
+
+    fn failed(&self, error: UnpackError) -> HostError {
+        error.into_host(IMPORT, self.name)
+    }
+
+    fn retitled(&self, error: HostError) -> HostError {
+        HostError { op: IMPORT, subject: self.name.to_owned(), ..error }
+    }
+
+    fn confused(&self, answer: &Answer) -> HostError {
+        HostError::new(HostErrorKind::Other, IMPORT, self.name, format!("the unpacking process answered {answer:?}"))
+    }
+}
+
+/// Has a job done by a process of its own.
+#[cfg(not(test))]
+async fn call(options: &LinuxOptions, job: Job) -> HostResult<Answer> {
+    use crate::command::ExternalCommand;
+    use std::time::Duration;
+    /// For one layer.
+    const DEADLINE: Duration = Duration::from_secs(1800);
+    let other = |e: serde_json::Error| HostError::new(HostErrorKind::Other, IMPORT, "", "no answer").caused_by(e);
+    let output = ExternalCommand::at(&options.self_exe)
+        .args([crate::unpack::ARGUMENT])
+        .stdin(serde_json::to_vec(&job).map_err(other)?)
+        .deadline(DEADLINE)
+        .run()
+        .await
+        .map_err(|e| e.into_host(IMPORT, ""))?;
+    serde_json::from_slice(&output.stdout).map_err(other)
+}
+
+/// Unit tests have no program to start: a thread confines itself as the process would. tests/image.rs starts processes.
+#[cfg(test)]
+async fn call(_options: &LinuxOptions, job: Job) -> HostResult<Answer> {
+    let thread = std::thread::spawn(move || crate::unpack::run(job).unwrap_or_else(Answer::Failed));
+    Ok(thread.join().unwrap())
+}
+
+/// OCI image spec, config.md, "Layer ChainID".
+fn chain_id(below: &str, diff_id: &str) -> String {
+    if below.is_empty() { diff_id.to_owned() } else { digest_of(format!("{below} {diff_id}").as_bytes()) }
+}
+
+/// 128 bits: short enough that 100 of them fit into mount options, long enough that nobody finds two alike.
+fn chain_directory(chain: &str) -> String {
+    chain.trim_start_matches("sha256:").chars().take(32).collect()
+}
+
+/// The part of a config that says how to run the image (OCI image spec, config.md). Every field may be null.
+fn parse_config(text: &str) -> Result<ImageConfig, UnpackError> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Run {
+        entrypoint: Option<Vec<String>>,
+        cmd: Option<Vec<String>>,
+        env: Option<Vec<String>>,
+        working_dir: Option<String>,
+        user: Option<String>,
+        stop_signal: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Config {
+        config: Option<Run>,
+    }
+    let config: Config = serde_json::from_str(text)
+        .map_err(|e| UnpackError::invalid(format!("the image's config can't be read: {e}")))?;
+    let Run { entrypoint, cmd, env, working_dir, user, stop_signal } = config.config.unwrap_or_default();
+    Ok(ImageConfig {
+        entrypoint: entrypoint.unwrap_or_default(),
+        cmd: cmd.unwrap_or_default(),
+        env: env.unwrap_or_default(),
+        working_dir: working_dir.unwrap_or_default(),
+        user: user.unwrap_or_default(),
+        stop_signal: stop_signal.filter(|s| !s.is_empty()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_may_leave_out_or_null_everything() {
+        for text in ["{}", r#"{"config":null}"#, r#"{"config":{"Cmd":null,"Env":null,"StopSignal":""}}"#] {
+            assert_eq!(parse_config(text).unwrap(), ImageConfig::default(), "{text}");
+        }
+        let full = parse_config(
+            r#"{"config":{"Entrypoint":["/e"],"Cmd":["c"],"Env":["A=b"],"WorkingDir":"/w","User":"u:g","StopSignal":"SIGINT"}}"#,
+        );
+        let full = full.unwrap();
+        assert_eq!((full.entrypoint, full.cmd, full.env), (vec!["/e".into()], vec!["c".into()], vec!["A=b".into()]));
+        assert_eq!((full.working_dir.as_str(), full.user.as_str()), ("/w", "u:g"));
+        assert_eq!(full.stop_signal.as_deref(), Some("SIGINT"));
+        assert!(parse_config("[]").is_err());
+    }
+
+    #[test]
+    fn a_layers_name_depends_on_what_is_below() {
+        let (a, b) = (digest_of(b"a"), digest_of(b"b"));
+        assert_eq!(chain_id("", &a), a);
+        assert_ne!(chain_id(&a, &b), chain_id(&b, &b));
+        assert_eq!(chain_directory(&a).len(), 32);
+    }
+}

@@ -1,0 +1,207 @@
+//! A root file system directory as an image of one layer: packed into a tar that is the same for the same tree, so that
+//! importing a tree again finds it again.
+
+use super::error::{Result, UnpackError};
+use super::source::{BlobPlace, ImageSource, LayerSource};
+use super::stream::{Limits, digest_text};
+use super::xattr;
+use crate::rootfs::remove::entries;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Packs `root` into `scratch` and describes it as an image.
+///
+/// # Errors
+/// `Invalid` for an empty directory, device nodes outside of /dev and too many entries; `Exhausted`, `Other`.
+pub(crate) fn directory(root: &Path, scratch: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
+    let path = scratch.join("directory.tar");
+    let file = File::create_new(&path).map_err(|e| UnpackError::io("make", path.display(), &e))?;
+    let mut packer = Packer {
+        tar: tar::Builder::new(Hashing { inner: BufWriter::new(file), hash: Sha256::new(), length: 0 }),
+        names: BTreeMap::new(),
+        entries: 0,
+        limits: *limits,
+    };
+    let top = super::layer::open_root(root).map_err(|e| UnpackError::system("open", root.display(), e))?;
+    packer.tree(&top)?;
+    if packer.entries <= 1 {
+        return Err(UnpackError::invalid(format!("{} is an empty directory", root.display())));
+    }
+    let output = packer.tar.into_inner().map_err(|e| UnpackError::io("write", path.display(), &e))?;
+    let Hashing { mut inner, hash, length } = output;
+    inner.flush().map_err(|e| UnpackError::io("write", path.display(), &e))?;
+    let diff_id = digest_text(hash);
+    let config = serde_json::json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+    });
+    let place = BlobPlace { file: path, offset: 0, length };
+    Ok(ImageSource { config: config.to_string(), layers: vec![LayerSource { place, digest: None, diff_id }] })
+}
+
+struct Hashing<W> {
+    inner: W,
+    hash: Sha256,
+    length: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hash.update(bytes.get(..n).unwrap_or_default());
+        self.length += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+struct Packer<W: Write> {
+    tar: tar::Builder<W>,
+    /// The first name of every file that has several.
+    names: BTreeMap<(u64, u64), PathBuf>,
+    entries: u64,
+    limits: Limits,
+}
+
+impl<W: Write> Packer<W> {
+    /// Directories before what they hold, names sorted.
+    fn tree(&mut self, top: &OwnedFd) -> Result<()> {
+        let mut waiting = vec![PathBuf::new()];
+        while let Some(path) = waiting.pop() {
+            let failed = |e| UnpackError::system("read", path.display(), e);
+            let dir = open(top, &path, OFlag::O_DIRECTORY).map_err(failed)?;
+            let stat = nix::sys::stat::fstat(&dir).map_err(failed)?;
+            let shown = if path.as_os_str().is_empty() { PathBuf::from("./") } else { path.join("") };
+            self.append(&shown, &stat, tar::EntryType::Directory, Some(&dir), io::empty())?;
+            let mut names = entries(&dir).map_err(failed)?;
+            names.sort();
+            let mut directories = Vec::new();
+            for name in names {
+                let child = path.join(OsStr::from_bytes(name.as_bytes()));
+                if self.entry(&dir, &name, &child)? {
+                    directories.push(child);
+                }
+            }
+            waiting.extend(directories.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    /// Packs what is no directory; true for a directory.
+    fn entry(&mut self, dir: &OwnedFd, name: &CString, path: &Path) -> Result<bool> {
+        let failed = |e| UnpackError::system("read", path.display(), e);
+        let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR => return Ok(true),
+            SFlag::S_IFREG => self.file(dir, name, path, &stat)?,
+            SFlag::S_IFLNK => {
+                let target = readlinkat(dir, name.as_c_str()).map_err(failed)?;
+                self.link(path, &stat, tar::EntryType::Symlink, Path::new(&target))?;
+            }
+            SFlag::S_IFIFO => self.append(path, &stat, tar::EntryType::Fifo, None, io::empty())?,
+            // Sockets mean nothing without the process behind them; devices are the runtime's to make.
+            SFlag::S_IFSOCK => {}
+            _ if path.starts_with("dev") => {}
+            _ => {
+                let message = format!("{}: device nodes outside of /dev are not allowed", path.display());
+                return Err(UnpackError::invalid(message));
+            }
+        }
+        Ok(false)
+    }
+
+    fn file(&mut self, dir: &OwnedFd, name: &CString, path: &Path, stat: &FileStat) -> Result<()> {
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.names.get(&(stat.st_dev, stat.st_ino)).cloned() {
+                return self.link(path, stat, tar::EntryType::Link, &first);
+            }
+            self.names.insert((stat.st_dev, stat.st_ino), path.to_owned());
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = openat(dir, name.as_c_str(), flags, Mode::empty())
+            .map_err(|e| UnpackError::system("open", path.display(), e))?;
+        let copy = fd.try_clone().map_err(|e| UnpackError::io("open", path.display(), &e))?;
+        let length = u64::try_from(stat.st_size).unwrap_or(0);
+        self.append(path, stat, tar::EntryType::Regular, Some(&copy), File::from(fd).take(length))
+    }
+
+    fn link(&mut self, path: &Path, stat: &FileStat, kind: tar::EntryType, target: &Path) -> Result<()> {
+        let mut header = self.header(stat, kind)?;
+        header.set_size(0);
+        self.tar.append_link(&mut header, path, target).map_err(|e| UnpackError::io("pack", path.display(), &e))
+    }
+
+    fn append(
+        &mut self,
+        path: &Path,
+        stat: &FileStat,
+        kind: tar::EntryType,
+        attributes_of: Option<&OwnedFd>,
+        content: impl Read,
+    ) -> Result<()> {
+        let failed = |e: io::Error| UnpackError::io("pack", path.display(), &e);
+        if let Some(file) = attributes_of {
+            let xattrs = read_xattrs(file).map_err(|e| UnpackError::system("read attributes of", path.display(), e))?;
+            if !xattrs.is_empty() {
+                let records = xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+                self.tar.append_pax_extensions(records).map_err(failed)?;
+            }
+        }
+        let mut header = self.header(stat, kind)?;
+        header.set_size(if kind == tar::EntryType::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 });
+        self.tar.append_data(&mut header, path, content).map_err(failed)
+    }
+
+    fn header(&mut self, stat: &FileStat, kind: tar::EntryType) -> Result<tar::Header> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(UnpackError::invalid(format!("it has more than {} entries", self.limits.entries)));
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(stat.st_mode & 0o7777);
+        header.set_uid(u64::from(stat.st_uid));
+        header.set_gid(u64::from(stat.st_gid));
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        Ok(header)
+    }
+}
+
+fn open(top: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    use nix::fcntl::{OpenHow, ResolveFlag, openat2};
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(top, path, how)
+}
+
+fn read_xattrs(file: &OwnedFd) -> nix::Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in xattr::list(file)? {
+        let Ok(text) = name.to_str() else { continue };
+        if xattr::is_allowed(text.as_bytes()) {
+            match xattr::get(file, &name) {
+                Ok(value) => found.push((format!("SCHILY.xattr.{text}"), value)),
+                Err(Errno::ENODATA) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
