@@ -168,7 +168,7 @@ fn check_identity(kind: &Kind, old: &Object, new: &Object) -> Result<(), Registr
     }
     match new.uid() {
         Some(uid) if Some(uid) != old.uid() => Err(RegistryError::Precondition {
-            kind: kind.group_resource(),
+            kind: kind.plural.to_owned(),
             group: kind.group.to_owned(),
             name: old.name().to_owned(),
             message: format!(

@@ -19,7 +19,7 @@ pub enum RegistryError {
     )]
     Conflict(ObjectKey),
     /// A precondition of a delete does not hold: 409. The reference names the Kind here.
-    #[error("Operation cannot be fulfilled on {kind} \"{name}\": {message}")]
+    #[error("Operation cannot be fulfilled on {} \"{name}\": {message}", qualified(kind, group))]
     Precondition {
         /// Kind, `Pod`.
         kind: String,
@@ -34,14 +34,14 @@ pub enum RegistryError {
     #[error("Operation cannot be fulfilled on {} \"{}\": {}", key.group_resource(), key.name, owned_text(source_file, fields))]
     FileOwned {
         /// The object.
-        key: ObjectKey,
+        key: Box<ObjectKey>,
         /// The declaring file as shown to users.
         source_file: String,
         /// Fields the write would have changed; empty for a delete.
         fields: Vec<String>,
     },
     /// Bad fields: 422.
-    #[error("{kind} \"{name}\" is invalid: {}", join(errors))]
+    #[error("{} \"{name}\" is invalid: {}", qualified(kind, group), join(errors))]
     Invalid {
         /// Kind, `Pod`.
         kind: String,
@@ -110,6 +110,11 @@ fn owned_text(source: &str, fields: &[String]) -> String {
     } else {
         format!("it is declared by {source}; change {} there", fields.join(", "))
     }
+}
+
+/// `Pod`, `Deployment.apps`.
+fn qualified(kind: &str, group: &str) -> String {
+    if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") }
 }
 
 fn join(errors: &[FieldError]) -> String {

@@ -33,15 +33,17 @@ pub(crate) fn check_update(
     if fields.is_empty() {
         return Ok(());
     }
-    Err(RegistryError::FileOwned { key: old.key(kind), source_file: source.to_owned(), fields })
+    Err(RegistryError::FileOwned { key: Box::new(old.key(kind)), source_file: source.to_owned(), fields })
 }
 
 /// Refuses an API delete of an object that a file declares.
 pub(crate) fn check_delete(author: &Author, kind: &Kind, old: &Object) -> Result<(), RegistryError> {
     match source_of(old).filter(|_| author.is_api()) {
-        Some(source) => {
-            Err(RegistryError::FileOwned { key: old.key(kind), source_file: source.to_owned(), fields: Vec::new() })
-        }
+        Some(source) => Err(RegistryError::FileOwned {
+            key: Box::new(old.key(kind)),
+            source_file: source.to_owned(),
+            fields: Vec::new(),
+        }),
         None => Ok(()),
     }
 }

@@ -1,0 +1,43 @@
+//! Bodies: whole and streamed answers, bounded requests.
+
+use crate::error::ApiError;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use std::io;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A whole body.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that is written piece by piece. Dropping the sender ends it; sending an error breaks the connection, so that
+/// the client does not take a part for the whole.
+pub(crate) fn channel(pieces: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) {
+    let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(pieces);
+    let frames = stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(|piece| piece.map(Frame::data));
+    (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+/// The whole body of a request.
+///
+/// # Errors
+/// 413 above `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.
+pub(crate) async fn read(body: Incoming, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
+    let whole = tokio::time::timeout(within, Limited::new(body, limit).collect()).await;
+    match whole {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(ApiError::too_large(limit)),
+        Ok(Err(e)) => Err(ApiError::bad_request(format!("the body of the request broke off: {e}"))),
+        Err(_) => {
+            Err(ApiError::new(408, "Timeout", format!("the body of the request did not arrive within {within:?}")))
+        }
+    }
+}

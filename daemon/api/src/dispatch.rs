@@ -1,0 +1,239 @@
+//! One request from arrival to answer: limits, span, panic and time-out around the route that handles it.
+
+use crate::body::Body;
+use crate::counters::ApiCounters;
+use crate::error::ApiError;
+use crate::principal::Principal;
+use crate::request::{Query, ResourceRequest, check_accept, segments};
+use crate::server::{ApiDeps, ApiSettings};
+use crate::{daemon, discovery, health, resource};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::{Method, Request, Response};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// What all requests share.
+pub(crate) struct State {
+    pub(crate) settings: ApiSettings,
+    pub(crate) deps: ApiDeps,
+    pub(crate) counters: ApiCounters,
+    /// Shutdown has begun: streams end, connections finish their request.
+    pub(crate) stop: CancellationToken,
+    /// Shutdown's time is up.
+    pub(crate) abort: CancellationToken,
+    principals: Mutex<HashMap<String, Arc<Share>>>,
+}
+
+/// One principal's share of the daemon.
+pub(crate) struct Share {
+    requests: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl State {
+    pub(crate) fn new(settings: ApiSettings, deps: ApiDeps) -> Self {
+        Self {
+            settings,
+            deps,
+            counters: ApiCounters::default(),
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            principals: Mutex::default(),
+        }
+    }
+
+    fn share(&self, principal: &Principal) -> Arc<Share> {
+        let limits = &self.settings.limits;
+        let mut shares = self.principals.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Share {
+            requests: Arc::new(Semaphore::new(limits.requests)),
+            streams: Arc::new(Semaphore::new(limits.streams)),
+        };
+        shares.entry(principal.name.clone()).or_insert_with(|| Arc::new(new())).clone()
+    }
+}
+
+/// A request's surroundings.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) state: Arc<State>,
+    pub(crate) principal: Principal,
+    pub(crate) query: Arc<Query>,
+    /// Cuts the connection, for streams whose reader takes nothing.
+    pub(crate) cut: CancellationToken,
+    share: Arc<Share>,
+}
+
+impl Call {
+    /// Room for one more stream of this principal, held as long as the stream.
+    ///
+    /// # Errors
+    /// 429.
+    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.share.streams.clone().try_acquire_owned().map_err(|_| {
+            ApiError::too_many(format!(
+                "{} has {} watches, logs and execs open; close some",
+                self.principal.name, self.state.settings.limits.streams
+            ))
+        })
+    }
+}
+
+/// What a request turned out to be, for the log and the counters.
+struct Label {
+    verb: &'static str,
+    what: String,
+    limit: Duration,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(
+    state: Arc<State>,
+    principal: Principal,
+    cut: CancellationToken,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let started = Instant::now();
+    let id = uuid::Uuid::new_v4();
+    let label = label(&state, &request);
+    let span = tracing::info_span!("request", %id, user = %principal.name, pid = principal.pid, verb = label.verb, path = %label.what);
+    let writes = request.method() != Method::GET;
+    let running = run(state.clone(), principal, cut, request, label.limit).instrument(span.clone());
+    let mut response = running.await.unwrap_or_else(|e| e.response());
+    let code = response.status().as_u16();
+    state.counters.request(label.verb, code);
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert("audit-id", id);
+    }
+    let _entered = span.enter();
+    let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match code {
+        500.. => tracing::warn!(status = code, latency_ms, "answered"),
+        _ if writes => tracing::info!(status = code, latency_ms, "answered"),
+        _ => tracing::debug!(status = code, latency_ms, "answered"),
+    }
+    response
+}
+
+/// Waits for a place, then runs the route in a task of its own: a panic becomes a 500, and a write that has begun is
+/// finished even when its client goes away. Reads end with their client.
+async fn run(
+    state: Arc<State>,
+    principal: Principal,
+    cut: CancellationToken,
+    request: Request<Incoming>,
+    limit: Duration,
+) -> Result<Response<Body>, ApiError> {
+    let query = Arc::new(Query::parse(request.uri().query())?);
+    let share = state.share(&principal);
+    let place = timeout(limit, share.requests.clone().acquire_owned());
+    let place = place.await.map_err(|_| ApiError::too_many("too many requests are running; try again"))?;
+    let reads = request.method() == Method::GET;
+    let call = Call { state, principal, query, cut, share };
+    let task = tokio::spawn(
+        async move {
+            let _place = place;
+            let _running = call.state.counters.running();
+            route(call.clone(), request).await
+        }
+        .in_current_span(),
+    );
+    let abort = task.abort_handle();
+    let guard = AbortOnDrop(reads.then_some(abort));
+    let done = timeout(limit, task).await;
+    drop(guard);
+    match done {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(e)) if e.is_panic() => {
+            tracing::error!("a request handler panicked");
+            Err(ApiError::internal("the request hit a defect of the daemon; the daemon goes on, please report it"))
+        }
+        Ok(Err(_)) => Err(ApiError::new(503, "ServiceUnavailable", "the request was cancelled")),
+        Err(_) => {
+            let message = format!("the request did not finish within {limit:?}; a write may still be carried out");
+            Err(ApiError::new(504, "Timeout", message))
+        }
+    }
+}
+
+/// Ends a read when its client goes away.
+struct AbortOnDrop(Option<tokio::task::AbortHandle>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+fn label(state: &State, request: &Request<Incoming>) -> Label {
+    let limits = &state.settings.limits;
+    let path = request.uri().path();
+    let short = |verb| Label { verb, what: path.to_owned(), limit: limits.request_timeout };
+    let Ok(parts) = segments(path) else { return short("other") };
+    let resource = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["api", version, _, ..] => ResourceRequest::parse("", version, &parts[2..]),
+        ["apis", group, version, _, ..] => ResourceRequest::parse(group, version, &parts[3..]),
+        ["reddwarf", ..] => return Label { limit: limits.long_timeout, ..short("daemon") },
+        _ => return short("meta"),
+    };
+    match resource {
+        Ok(resource) => {
+            let watch = Query::parse(request.uri().query()).is_ok_and(|q| q.flag("watch"));
+            let verb = match resource.subresource.as_deref() {
+                Some("exec") => "exec",
+                Some("log") => "log",
+                _ => resource.verb(request.method(), watch),
+            };
+            short(verb)
+        }
+        Err(_) => short("other"),
+    }
+}
+
+async fn route(call: Call, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    let parts = segments(request.uri().path())?;
+    let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match names.as_slice() {
+        ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {
+            get_only(&request)?;
+            check_accept(request.headers())?;
+            discovery::answer(&names)
+        }
+        ["api", version, ..] => {
+            let resource = ResourceRequest::parse("", version, &parts[2..])?;
+            resource::answer(call, resource, request).await
+        }
+        ["apis", group, version, ..] => {
+            let resource = ResourceRequest::parse(group, version, &parts[3..])?;
+            resource::answer(call, resource, request).await
+        }
+        ["reddwarf", "v1", rest @ ..] => daemon::answer(&call, rest, request).await,
+        ["version"] => {
+            get_only(&request)?;
+            Ok(discovery::version())
+        }
+        ["healthz" | "livez" | "readyz", ..] => {
+            get_only(&request)?;
+            health::answer(&call, &names)
+        }
+        ["metrics"] => {
+            get_only(&request)?;
+            health::metrics(&call)
+        }
+        _ => Ok(discovery::not_found()),
+    }
+}
+
+fn get_only(request: &Request<Incoming>) -> Result<(), ApiError> {
+    if request.method() == Method::GET { Ok(()) } else { Err(ApiError::method_not_allowed()) }
+}

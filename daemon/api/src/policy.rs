@@ -1,0 +1,178 @@
+//! What operators may put into pods: Pod Security's *baseline*, since anything beyond it is root on the host.
+
+use crate::error::ApiError;
+use crate::principal::{Principal, Role};
+use reddwarf_objects::{Kind, Object};
+use serde_json::Value;
+
+/// Capabilities that *baseline* lets a container add.
+const HARMLESS_CAPABILITIES: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// Refuses an operator's write of an object whose pods would reach the host, unless that part does not change.
+pub(crate) fn check_write(
+    principal: &Principal,
+    kind: &Kind,
+    old: Option<&Object>,
+    new: &Object,
+) -> Result<(), ApiError> {
+    if principal.role == Role::Admin {
+        return Ok(());
+    }
+    let unchanged = old.is_some_and(|old| old.spec() == new.spec());
+    let reasons = violations(kind, new);
+    if unchanged || reasons.is_empty() {
+        return Ok(());
+    }
+    Err(refusal(kind, new, &reasons))
+}
+
+/// Refuses an operator a way into a pod that it could not have made.
+pub(crate) fn check_enter(principal: &Principal, kind: &Kind, pod: &Object) -> Result<(), ApiError> {
+    let reasons = violations(kind, pod);
+    if principal.role == Role::Admin || reasons.is_empty() {
+        return Ok(());
+    }
+    Err(refusal(kind, pod, &reasons))
+}
+
+fn refusal(kind: &Kind, object: &Object, reasons: &[String]) -> ApiError {
+    let resource = kind.group_resource();
+    let details = serde_json::json!({"name": object.name(), "kind": kind.plural});
+    ApiError::forbidden(format!(
+        "{resource} \"{}\" is forbidden: violates PodSecurity \"baseline:latest\": {}; operators may not, root and files may",
+        object.name(),
+        reasons.join(", ")
+    ))
+    .with_details(details)
+}
+
+/// In which ways the pods of an object leave *baseline*.
+pub(crate) fn violations(kind: &Kind, object: &Object) -> Vec<String> {
+    let template = match (kind.group, kind.kind) {
+        ("", "Pod") => "/spec",
+        ("", "PodTemplate") => "/template/spec",
+        ("batch", "CronJob") => "/spec/jobTemplate/spec/template/spec",
+        ("", "PersistentVolume") => {
+            let on_host = ["/spec/hostPath", "/spec/local"].into_iter().filter(|p| object.get(p).is_some());
+            return on_host.map(|p| format!("volume of the host ({})", p.trim_start_matches("/spec/"))).collect();
+        }
+        _ => "/spec/template/spec",
+    };
+    object.get(template).map(pod_violations).unwrap_or_default()
+}
+
+fn pod_violations(spec: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        if spec.get(field).and_then(Value::as_bool) == Some(true) {
+            found.push(format!("host namespaces ({field}=true)"));
+        }
+    }
+    for volume in items(spec, "volumes").filter(|v| v.get("hostPath").is_some_and(|p| !p.is_null())) {
+        found.push(format!("hostPath volumes (volume \"{}\")", text(volume, "name")));
+    }
+    if spec.pointer("/securityContext/sysctls").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+        found.push("sysctls".to_owned());
+    }
+    found.extend(unconfined(spec, "pod"));
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in items(spec, list) {
+            container_violations(container, &mut found);
+        }
+    }
+    found
+}
+
+fn container_violations(container: &Value, found: &mut Vec<String>) {
+    let name = text(container, "name");
+    let context = |field: &str| container.pointer(&format!("/securityContext/{field}"));
+    if context("privileged").and_then(Value::as_bool) == Some(true) {
+        found.push(format!("privileged (container \"{name}\" must not set securityContext.privileged=true)"));
+    }
+    if context("procMount").and_then(Value::as_str).is_some_and(|mount| mount != "Default") {
+        found.push(format!("procMount (container \"{name}\")"));
+    }
+    let added = context("capabilities").map(|c| items(c, "add")).into_iter().flatten().filter_map(Value::as_str);
+    for capability in added.filter(|c| !HARMLESS_CAPABILITIES.contains(&c.trim_start_matches("CAP_"))) {
+        found.push(format!("non-default capabilities (container \"{name}\" must not add \"{capability}\")"));
+    }
+    for port in items(container, "ports").filter(|p| p.get("hostPort").and_then(Value::as_u64).unwrap_or(0) != 0) {
+        found.push(format!("hostPort (container \"{name}\" uses hostPort {})", port["hostPort"]));
+    }
+    found.extend(unconfined(container, &format!("container \"{name}\"")));
+}
+
+fn unconfined(of: &Value, what: &str) -> Option<String> {
+    let profile = of.pointer("/securityContext/seccompProfile/type").and_then(Value::as_str)?;
+    (profile == "Unconfined").then(|| format!("seccompProfile ({what} must not set it to \"Unconfined\")"))
+}
+
+fn items<'a>(of: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    of.get(list).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text<'a>(of: &'a Value, field: &str) -> &'a str {
+    of.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reddwarf_objects::kinds;
+    use serde_json::json;
+
+    fn pod(spec: Value) -> Object {
+        Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
+
+    fn check(role: Role, kind: &str, old: Option<&Object>, new: &Object) -> Result<(), ApiError> {
+        let who = Principal { name: "alice".into(), role, pid: None };
+        check_write(&who, kinds().by_alias(kind).unwrap(), old, new)
+    }
+
+    #[test]
+    fn operators_cannot_reach_the_host_and_admins_can() {
+        let main = |context: Value| json!({"containers": [{"name": "main", "image": "a", "securityContext": context}]});
+        let specs = [
+            json!({"hostNetwork": true}),
+            json!({"hostPID": true}),
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+            main(json!({"privileged": true})),
+            main(json!({"capabilities": {"add": ["SYS_ADMIN"]}})),
+            main(json!({"procMount": "Unmasked"})),
+            main(json!({"seccompProfile": {"type": "Unconfined"}})),
+            json!({"containers": [{"name": "main", "ports": [{"hostPort": 80}]}]}),
+            json!({"initContainers": [{"name": "i", "securityContext": {"privileged": true}}]}),
+        ];
+        for spec in specs {
+            let bad = pod(spec.clone());
+            let error = check(Role::Operator, "pods", None, &bad).unwrap_err();
+            assert_eq!(error.code, 403, "{spec}");
+            assert!(error.message.contains("violates PodSecurity"), "{}", error.message);
+            assert!(check(Role::Admin, "pods", None, &bad).is_ok());
+            assert!(check(Role::Operator, "pods", Some(&bad), &bad).is_ok(), "a label of it may change");
+            let template = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+                "spec": {"template": {"spec": spec}}});
+            let deployment = Object::from_value(template).unwrap();
+            assert!(check(Role::Operator, "deployments", None, &deployment).is_err(), "by way of a template");
+        }
+        assert!(
+            check(Role::Operator, "pods", None, &pod(main(json!({"capabilities": {"add": ["NET_BIND_SERVICE"]}}))))
+                .is_ok()
+        );
+    }
+}
