@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e bench docs install clean-demo
+.PHONY: help demo test setup build lint unit e2e illumos bench docs install clean-demo
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -14,8 +14,8 @@ demo: setup
 	@$(CARGO) build --quiet --locked -p reddwarfd -p reddwarfctl
 	@$(SUDO) ./examples/demo.sh
 
-## make test      formatting, lints, every unit, simulation and end-to-end test
-test: setup lint unit e2e
+## make test      formatting, lints, every unit, simulation and end-to-end test, types for illumos
+test: setup lint unit e2e illumos
 
 ## make setup     install the distribution packages that building and testing need
 setup:
@@ -35,6 +35,10 @@ unit:
 e2e:
 	$(CARGO) build --locked -p reddwarfd -p reddwarfctl
 	$(SUDO) ./vm-tests/run.sh
+
+## make illumos   type-check everything but the Linux host for illumos (says so where it can't be had)
+illumos:
+	@./.ci/illumos-check
 
 ## make bench     print the figures that docs/performance.md quotes (release build)
 bench: build
