@@ -8,6 +8,7 @@ use crate::mounts;
 use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
+use crate::sandboxes::Turns;
 use crate::watch;
 use async_trait::async_trait;
 use reddwarf_host::{
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<HostEvent>,
     pub(crate) cgroups: Cgroups,
     pub(crate) records: observe::Cache,
+    pub(crate) turns: Turns,
 }
 
 impl Shared {
@@ -87,8 +89,8 @@ impl LinuxHost {
         make_directories(&paths, &options.self_exe)?;
         tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
         let (events, _) = broadcast::channel(EVENTS);
-        let records = observe::Cache::default();
-        let shared = Arc::new(Shared { options, paths, clock, events, cgroups, records });
+        let (records, turns) = (observe::Cache::default(), Turns::default());
+        let shared = Arc::new(Shared { options, paths, clock, events, cgroups, records, turns });
         let watch = watch::start(&shared, &runtime)?;
         Ok(Self { shared, _watch: Arc::new(AbortOnDrop(watch)) })
     }

@@ -11,6 +11,7 @@ use crate::lock;
 use crate::mounts;
 use crate::namespaces::{self, Isolation};
 use crate::record::{ContainerDir, MARK_VERSION, SandboxMark, SandboxPhase, read_mark, read_record, write_record};
+use crate::rootfs;
 use crate::volumes;
 use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
 use reddwarf_host::{ContainerName, HostError, HostErrorKind, HostResult, SandboxId, StopRequest};
@@ -45,6 +46,7 @@ pub(crate) fn isolation(spec: &SandboxSpec) -> Isolation {
 pub(crate) fn prepare(shared: &Shared, spec: &SandboxSpec, has_link: bool) -> HostResult<Prepared> {
     let paths = &shared.paths;
     let subject = || spec.id.to_string();
+    check(spec)?;
     let known = own_mark(shared, &spec.id)?;
     let mut resized = false;
     if let Some(mark) = &known {
@@ -76,6 +78,20 @@ pub(crate) fn prepare(shared: &Shared, spec: &SandboxSpec, has_link: bool) -> Ho
     write_mark(shared, spec)?;
     make_parts(shared, spec, &wanted)?;
     Ok(Prepared::NeedsLink { netns: wanted.net })
+}
+
+/// What can be told from the spec alone, before anything is made.
+fn check(spec: &SandboxSpec) -> HostResult<()> {
+    let invalid =
+        |message: String| Err(HostError::new(HostErrorKind::InvalidSpec, "make sandbox", spec.id.as_str(), message));
+    if ![rootfs::OCI, rootfs::SPARSE].contains(&spec.brand.as_str()) {
+        return invalid(format!("this host has the brands {} and {}, not {}", rootfs::OCI, rootfs::SPARSE, spec.brand));
+    }
+    // sethostname(2).
+    if spec.hostname.is_empty() || spec.hostname.len() > 64 || spec.hostname.contains(['\0', '\n']) {
+        return invalid(format!("host name {:?} must have 1 to 64 bytes", spec.hostname));
+    }
+    volumes::check(&spec.volumes)
 }
 
 fn make_parts(shared: &Shared, spec: &SandboxSpec, wanted: &crate::record::NamespacePaths) -> HostResult<()> {

@@ -12,9 +12,12 @@ use reddwarf_host::spec::{ContainerSpec, Resources, SandboxSpec, Signal, VolumeS
 use reddwarf_host::{
     Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, SandboxId, Sandboxes, VolumeName,
 };
+use std::collections::HashMap;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 /// How long `container_start` waits for a shim's word. The shim gives up a little earlier by itself.
 const SHIM_PATIENCE: Duration = Duration::from_secs(65);
@@ -31,6 +34,29 @@ impl LinuxHost {
             Ok(result) => result,
             Err(e) => Err(HostError::new(HostErrorKind::Other, op, "", "the work was interrupted").caused_by(e)),
         }
+    }
+
+    /// Waits until no other call works on this sandbox, a broken-off one included: what runs on a blocking thread goes
+    /// on after its caller has gone, and must be over before the repeat begins.
+    pub(crate) async fn turn(&self, id: &SandboxId) -> Turn {
+        let lock = self.shared.turns.of(id);
+        Turn(Arc::new(lock.lock_owned().await))
+    }
+
+    /// [`Self::blocking`] within a turn, which lasts until the work is over.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        turn: &Turn,
+        op: &'static str,
+        work: impl FnOnce(&Shared) -> HostResult<T> + Send + 'static,
+    ) -> HostResult<T> {
+        let turn = turn.clone();
+        self.blocking(op, move |shared| {
+            let result = work(shared);
+            drop(turn);
+            result
+        })
+        .await
     }
 
     async fn has_link(&self, spec: &SandboxSpec) -> HostResult<bool> {
@@ -83,12 +109,35 @@ impl LinuxHost {
     }
 }
 
+/// One call's exclusive time with a sandbox.
+#[derive(Clone)]
+pub(crate) struct Turn(#[allow(dead_code, reason = "held for its drop")] Arc<OwnedMutexGuard<()>>);
+
+/// A lock per sandbox that calls are busy with.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<SandboxId, Weak<AsyncMutex<()>>>>);
+
+impl Turns {
+    fn of(&self, id: &SandboxId) -> Arc<AsyncMutex<()>> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = map.get(id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        map.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(AsyncMutex::new(()));
+        map.insert(id.clone(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
 #[async_trait]
 impl Sandboxes for LinuxHost {
     async fn sandbox_ensure(&self, spec: &SandboxSpec) -> HostResult<Change> {
+        let turn = self.turn(&spec.id).await;
         let has_link = self.has_link(spec).await?;
         let wanted = spec.clone();
-        let prepared = self.blocking("make sandbox", move |shared| sandbox::prepare(shared, &wanted, has_link)).await?;
+        let prepared =
+            self.in_turn(&turn, "make sandbox", move |shared| sandbox::prepare(shared, &wanted, has_link)).await?;
         match prepared {
             Prepared::Complete => return Ok(Change::Unchanged),
             Prepared::Resized => return Ok(Change::Changed("limits".to_owned())),
@@ -98,25 +147,27 @@ impl Sandboxes for LinuxHost {
             Prepared::NeedsLink { netns: None } => {}
         }
         let id = spec.id.clone();
-        self.blocking("make sandbox", move |shared| sandbox::finish(shared, &id)).await?;
+        self.in_turn(&turn, "make sandbox", move |shared| sandbox::finish(shared, &id)).await?;
         Ok(Change::Changed("made sandbox".to_owned()))
     }
 
     async fn sandbox_stop(&self, id: &SandboxId) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let wanted = id.clone();
-        if !self.blocking("stop sandbox", move |shared| sandbox::stop(shared, &wanted)).await? {
+        if !self.in_turn(&turn, "stop sandbox", move |shared| sandbox::stop(shared, &wanted)).await? {
             return Ok(Change::Unchanged);
         }
         let _ = link::detach(&self.shared.options, id).await?;
         let wanted = id.clone();
-        self.blocking("stop sandbox", move |shared| sandbox::finish_stop(shared, &wanted)).await?;
+        self.in_turn(&turn, "stop sandbox", move |shared| sandbox::finish_stop(shared, &wanted)).await?;
         Ok(Change::Changed("stopped sandbox".to_owned()))
     }
 
     async fn sandbox_destroy(&self, id: &SandboxId) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let wanted = id.clone();
         let found = self
-            .blocking("destroy sandbox", move |shared| {
+            .in_turn(&turn, "destroy sandbox", move |shared| {
                 if sandbox::own_mark(shared, &wanted)?.is_none() {
                     return Ok(false);
                 }
@@ -129,19 +180,21 @@ impl Sandboxes for LinuxHost {
         }
         let _ = link::detach(&self.shared.options, id).await?;
         let wanted = id.clone();
-        self.blocking("destroy sandbox", move |shared| sandbox::forget(shared, &wanted)).await?;
+        self.in_turn(&turn, "destroy sandbox", move |shared| sandbox::forget(shared, &wanted)).await?;
         Ok(Change::Changed("destroyed sandbox".to_owned()))
     }
 
     async fn volume_update(&self, id: &SandboxId, volume: &VolumeName, spec: &VolumeSpec) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let (id, volume, spec) = (id.clone(), volume.clone(), spec.clone());
-        self.blocking("update volume", move |shared| update_volume(shared, &id, &volume, &spec)).await
+        self.in_turn(&turn, "update volume", move |shared| update_volume(shared, &id, &volume, &spec)).await
     }
 
     async fn container_start(&self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let (wanted_id, wanted) = (id.clone(), spec.clone());
         let begun =
-            self.blocking("start container", move |shared| container::begin(shared, &wanted_id, &wanted)).await?;
+            self.in_turn(&turn, "start container", move |shared| container::begin(shared, &wanted_id, &wanted)).await?;
         let (dir, lock, shim_log) = match begun {
             Begun::Already => return Ok(Change::Unchanged),
             Begun::UnderWay(dir) => return self.await_records(&dir).await,
@@ -164,8 +217,10 @@ impl Sandboxes for LinuxHost {
         attempt: u32,
         signal: Signal,
     ) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let (id, name) = (id.clone(), name.clone());
-        self.blocking("signal container", move |shared| container::signal(shared, &id, &name, attempt, signal)).await
+        self.in_turn(&turn, "signal container", move |shared| container::signal(shared, &id, &name, attempt, signal))
+            .await
     }
 
     async fn container_update(
@@ -175,14 +230,18 @@ impl Sandboxes for LinuxHost {
         attempt: u32,
         resources: &Resources,
     ) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let (id, name, resources) = (id.clone(), name.clone(), *resources);
-        self.blocking("update container", move |shared| container::update(shared, &id, &name, attempt, &resources))
-            .await
+        self.in_turn(&turn, "update container", move |shared| {
+            container::update(shared, &id, &name, attempt, &resources)
+        })
+        .await
     }
 
     async fn container_remove(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {
+        let turn = self.turn(id).await;
         let (id, name) = (id.clone(), name.clone());
-        self.blocking("remove container", move |shared| container::remove(shared, &id, &name, attempt)).await
+        self.in_turn(&turn, "remove container", move |shared| container::remove(shared, &id, &name, attempt)).await
     }
 }
 

@@ -22,6 +22,21 @@ use std::path::{Component, Path, PathBuf};
 
 const DATA: &str = "..data";
 
+/// What can be told from the specs alone.
+pub(crate) fn check(volumes: &BTreeMap<VolumeName, VolumeSpec>) -> HostResult<()> {
+    for (name, volume) in volumes {
+        match volume {
+            VolumeSpec::Files { files, .. } => check_names(name, files)?,
+            VolumeSpec::HostPath { path, .. } if !path.is_absolute() => {
+                let message = format!("host path {} must be absolute", path.display());
+                return Err(HostError::new(HostErrorKind::InvalidSpec, "make volume", name.as_str(), message));
+            }
+            VolumeSpec::HostPath { .. } | VolumeSpec::EmptyDir { .. } => {}
+        }
+    }
+    Ok(())
+}
+
 /// Makes all volumes that are missing; whether something was done. Content that is there already stays.
 pub(crate) fn make_all(paths: &Paths, spec: &SandboxSpec) -> HostResult<bool> {
     let mut any = false;
@@ -55,7 +70,6 @@ fn make(paths: &Paths, id: &SandboxId, name: &VolumeName, volume: &VolumeSpec) -
             fs::set_permissions(&dir, Permissions::from_mode(0o777)).map_err(failed)?;
         }
         VolumeSpec::Files { files, .. } => {
-            check_names(name, files)?;
             if dir.join(DATA).exists() {
                 return Ok(false);
             }

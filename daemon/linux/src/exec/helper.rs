@@ -281,7 +281,9 @@ fn drop_privileges(process: &Process) -> io::Result<()> {
     let capabilities = process.capabilities().as_ref();
     let bounding = capability_set(capabilities.and_then(|c| c.bounding().as_ref()));
     let effective = capability_set(capabilities.and_then(|c| c.effective().as_ref()));
-    caps::set(None, CapSet::Bounding, &bounding).map_err(io::Error::other)?;
+    for capability in supported_capabilities().difference(&bounding) {
+        caps::drop(None, CapSet::Bounding, *capability).map_err(io::Error::other)?;
+    }
     // Older kernels have no ambient set; nothing is in it then.
     let _ = caps::clear(None, CapSet::Ambient);
     let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|g| Gid::from_raw(*g)).collect();
@@ -302,13 +304,18 @@ fn drop_privileges(process: &Process) -> io::Result<()> {
 }
 
 fn capability_set(names: Option<&HashSet<libcontainer::oci_spec::runtime::Capability>>) -> CapsHashSet {
-    let supported = caps::runtime::procfs_all_supported(None).unwrap_or_else(|_| caps::all());
+    let supported = supported_capabilities();
     let named = names.into_iter().flatten().filter_map(|c| {
         let name = c.to_string();
         let full = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
         Capability::from_str(&full).ok()
     });
     named.filter(|c| supported.contains(c)).collect()
+}
+
+/// What this kernel knows.
+fn supported_capabilities() -> CapsHashSet {
+    caps::runtime::procfs_all_supported(None).unwrap_or_else(|_| caps::all())
 }
 
 /// Waits for the command; carries out resizes; kills it when the daemon hangs up.
