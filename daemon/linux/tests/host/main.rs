@@ -8,6 +8,7 @@
 mod support;
 
 mod contract;
+mod figures;
 mod isolation;
 mod lifecycle;
 mod limits;

@@ -254,6 +254,11 @@ impl World {
         text.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
+    pub async fn destroy_only(&self, sandbox: &SandboxSpec) {
+        let _ = self.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let _ = self.host.sandbox_destroy(&sandbox.id).await.unwrap();
+    }
+
     /// Stops and destroys, and checks that nothing of the sandbox is left anywhere.
     pub async fn destroy(&self, sandbox: &SandboxSpec) {
         let _ = self.host.sandbox_stop(&sandbox.id).await.unwrap();
