@@ -40,9 +40,9 @@ e2e:
 illumos:
 	@./.ci/illumos-check
 
-## make bench     print the figures that docs/performance.md quotes (release build)
+## make bench     print the figures that docs/performance.md quotes (release build; BENCH=--podman compares)
 bench: build
-	$(SUDO) ./vm-tests/bench.sh
+	$(SUDO) ./vm-tests/bench.py $(BENCH)
 
 ## make install   install binaries, unit and man pages under PREFIX (default /usr/local)
 install: build

@@ -3,8 +3,8 @@
 
     sudo vm-tests/bench.py [--pods 100] [--starts 60] [--podman] [--target target/release]
 
-Runs in directories and a network namespace of its own; with --podman it also times `podman kube play` of the same pod
-(podman must be installed and able to run containers here; --podman-args passes flags to it).
+Runs in directories and a network namespace of its own; with --podman it also times `podman kube play` of such a pod in
+the same run (bench-podman.sh says what to install for it).
 """
 
 import argparse
@@ -173,23 +173,11 @@ def starts(world, count):
     return running, planned
 
 
-def podman(extra, count):
-    pod = ("apiVersion: v1\nkind: Pod\nmetadata: {name: rdbench}\nspec:\n  terminationGracePeriodSeconds: 0\n"
-           "  containers: [{name: main, image: localhost/rdbench, command: [/bin/busybox, sleep, '100000']}]\n")
-    with tempfile.TemporaryDirectory() as scratch:
-        scratch = pathlib.Path(scratch)
-        (scratch / "root/bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", scratch / "root/bin/busybox")
-        subprocess.run(["tar", "-C", str(scratch / "root"), "-cf", str(scratch / "root.tar"), "."], check=True)
-        subprocess.run(["podman", *extra, "import", "-q", str(scratch / "root.tar"), "localhost/rdbench"], check=True, stdout=subprocess.DEVNULL)
-        (scratch / "pod.yaml").write_text(pod)
-        times = []
-        for _ in range(count):
-            began = time.monotonic()
-            subprocess.run(["podman", *extra, "kube", "play", str(scratch / "pod.yaml")], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            times.append((time.monotonic() - began) * 1000)
-            subprocess.run(["podman", *extra, "pod", "rm", "-f", "-t", "0", "rdbench"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return times
+def podman(runs):
+    """Milliseconds from `podman kube play` to its process running, one a run."""
+    script = pathlib.Path(__file__).with_name("bench-podman.sh")
+    out = subprocess.run([str(script), str(runs)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [float(line.split()[0]) for line in out.splitlines()]
 
 
 def main():
@@ -198,7 +186,7 @@ def main():
     arguments.add_argument("--starts", type=int, default=60)
     arguments.add_argument("--idle-seconds", type=int, default=60)
     arguments.add_argument("--podman", action="store_true")
-    arguments.add_argument("--podman-args", default="")
+    arguments.add_argument("--podman-runs", type=int, default=15)
     arguments.add_argument("--target", default="target/release")
     options = arguments.parse_args()
     world = World(pathlib.Path(options.target).resolve())
@@ -221,7 +209,7 @@ def measure(world, options):
         row("file rename -> plan started, p50 / p99", f"{quantile(planned, .5):.0f} / {quantile(planned, .99):.0f} ms", "p99 150 ms")
     row("file rename -> process running, p50 / p99", f"{quantile(running, .5):.0f} / {quantile(running, .99):.0f} ms", "150 ms / 1 s")
     if options.podman:
-        times = podman(options.podman_args.split(), 7)
+        times = podman(options.podman_runs)
         row("podman kube play, p50", f"{statistics.median(times):.0f} ms")
         row("times faster than podman (p50)", f"{statistics.median(times) / quantile(running, .5):.1f}", "6")
 
