@@ -326,6 +326,9 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
             tell_waiting(shared, &intent.object, &before, &planned.outlook, &observed, key);
         }
         shared.publish(key, &observed, &planned.outlook);
+        if planned.outlook.notices.iter().any(|n| n.reason == "NetworkNotReady") {
+            shared.enqueue(Work::Host, now);
+        }
         if planned.steps.is_empty() {
             return planned.outlook.wake;
         }
