@@ -9,6 +9,7 @@ mod support;
 
 mod contract;
 mod figures;
+mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
