@@ -1,11 +1,12 @@
 //! Veth pairs of sandboxes (rtnetlink). Every link of ours bears its mark as an alias.
 //!
-//! A pair is born inside the sandbox's own network namespace, where everything is ours; the host's end gets its alias
-//! there and is moved to the host only then. So the host never sees a link of ours without its mark, whenever we die.
+//! The pair is made with its ends in their namespaces at once: moving one would cost 20 ms. A link can't be made with
+//! its alias, though; until it has one, the host's end is known by its hardware address, which is derived from the
+//! sandbox's name. So a link of ours bears a mark from its first moment on, whenever we die.
 
 use crate::network::announce::announce;
-use crate::network::mark::{bridge_alias, link_alias, pod_mac, sandbox_of};
-use crate::network::netlink::{Link, Netlink, NetlinkError, current_netns, in_netns, open_netns};
+use crate::network::mark::{bridge_alias, link_alias, link_mac, pod_mac, sandbox_of};
+use crate::network::netlink::{Link, Netlink, NetlinkError, VethEnd, in_netns, open_netns};
 use crate::network::sysctl;
 use crate::options::LinuxOptions;
 use ipnet::IpNet;
@@ -55,7 +56,7 @@ pub(crate) async fn detach(options: &LinuxOptions, id: &SandboxId) -> HostResult
     let work = async {
         let host = Netlink::connect()?;
         match host.link(name.as_str()).await? {
-            Some(link) if link.alias.as_deref() == Some(&link_alias(&options.instance, id)) => {
+            Some(link) if is_ours(&options.instance, id, &link) => {
                 host.delete(link.index, &link.name).await?;
                 Ok(Change::Changed(format!("removed link {name}")))
             }
@@ -77,6 +78,14 @@ pub(crate) async fn list_marked(options: &LinuxOptions) -> HostResult<BTreeSet<S
     let op = "list links";
     bounded(op, &options.instance, async { work.await.map_err(|e: NetlinkError| e.into_host(op, &*options.instance)) })
         .await
+}
+
+/// By its alias; by its hardware address while it has no alias yet.
+fn is_ours(instance: &str, id: &SandboxId, link: &Link) -> bool {
+    match &link.alias {
+        Some(alias) => *alias == link_alias(instance, id),
+        None => !link.up && link.mac == Some(link_mac(instance, id)),
+    }
 }
 
 async fn bounded<T>(
@@ -156,10 +165,10 @@ impl Attachment<'_> {
 
     fn refuse_foreign(&self, outer: Option<&Link>) -> HostResult<()> {
         let Some(link) = outer else { return Ok(()) };
-        let ours = link_alias(&self.options.instance, self.id);
-        if link.alias.as_deref() == Some(&ours) {
+        if is_ours(&self.options.instance, self.id, link) {
             return Ok(());
         }
+        let ours = link_alias(&self.options.instance, self.id);
         let message = format!(
             "link {} exists and its alias is {:?} instead of our mark {ours:?}; rename or remove it",
             link.name,
@@ -182,9 +191,6 @@ impl Attachment<'_> {
         if let Some(link) = inner {
             inside.delete(link.index, &link.name).await?;
         }
-        if let Some(link) = inside.link(self.name.as_str()).await? {
-            inside.delete(link.index, &link.name).await?;
-        }
         Ok(())
     }
 
@@ -198,10 +204,9 @@ impl Attachment<'_> {
         // Unprivileged ping and low ports inside, as containerd sets them.
         in_netns(sandbox_ns.as_fd(), sysctl::set_up_sandbox)
             .map_err(|e| NetlinkError::Talk { what: "join network namespace".to_owned(), source: Box::new(e) })?;
-        inside.add_veth(self.name.as_str(), INSIDE, self.mac, bridge.mtu).await?;
-        let born = require(inside, self.name.as_str()).await?;
-        inside.set_alias(born.index, &link_alias(&self.options.instance, self.id)).await?;
-        inside.move_to(born.index, &born.name, &current_netns()?).await?;
+        let outer = VethEnd { name: self.name.as_str(), mac: link_mac(&self.options.instance, self.id), netns: None };
+        let inner = VethEnd { name: INSIDE, mac: self.mac, netns: Some(sandbox_ns) };
+        host.add_veth(&outer, &inner, bridge.mtu).await?;
         Ok((require(host, self.name.as_str()).await?, require(inside, INSIDE).await?))
     }
 
@@ -212,6 +217,10 @@ impl Attachment<'_> {
         bridge: &Link,
         done: &mut Vec<&'static str>,
     ) -> Result<(), NetlinkError> {
+        if outer.alias.is_none() {
+            host.set_alias(outer.index, &link_alias(&self.options.instance, self.id)).await?;
+            done.push("marked it");
+        }
         if outer.controller != Some(bridge.index) || !outer.up {
             host.enslave(outer.index, &outer.name, bridge.index).await?;
             done.push("joined the bridge");

@@ -27,6 +27,11 @@ pub(crate) fn bridge_mac(instance: &str) -> Mac {
     local_mac("bridge", instance)
 }
 
+/// The hardware address of a sandbox's link on the host's side: its mark until its alias is set.
+pub(crate) fn link_mac(instance: &str, sandbox: &SandboxId) -> Mac {
+    local_mac("link", &link_alias(instance, sandbox))
+}
+
 /// A pod's hardware address.
 pub(crate) fn pod_mac(uid: &PodUid) -> Mac {
     local_mac("pod", uid.as_str())

@@ -17,7 +17,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, 
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 /// A hardware address.
@@ -126,6 +126,14 @@ pub(crate) struct NetworkRoute {
     pub(crate) link: Option<u32>,
 }
 
+/// One end of a veth pair to be made.
+pub(crate) struct VethEnd<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: Mac,
+    /// Its namespace; `None` for the conversation's own.
+    pub(crate) netns: Option<&'a File>,
+}
+
 /// A conversation with one network namespace.
 pub(crate) struct Netlink {
     handle: rtnetlink::Handle,
@@ -148,11 +156,6 @@ pub(crate) fn in_netns<T: Send>(netns: BorrowedFd<'_>, f: impl FnOnce() -> T + S
         })?;
         thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread in the network namespace panicked")))
     })
-}
-
-/// This thread's network namespace.
-pub(crate) fn current_netns() -> Result<File, NetlinkError> {
-    open_netns(Path::new("/proc/thread-self/ns/net"))
 }
 
 /// The network namespace pinned at `path`.
@@ -263,11 +266,14 @@ impl Netlink {
         self.add_link(message, format!("add bridge {name}")).await
     }
 
-    /// Makes a veth pair in this namespace, both ends down.
-    pub(crate) async fn add_veth(&self, name: &str, peer: &str, peer_mac: Mac, mtu: u32) -> Result<(), NetlinkError> {
-        let other = LinkMessageBuilder::<LinkUnspec>::new().name(peer).address(peer_mac.to_vec()).mtu(mtu).build();
-        let message = LinkVeth::new(name, peer).mtu(mtu).set_info_data(InfoData::Veth(InfoVeth::Peer(other))).build();
-        self.add_link(message, format!("add veth pair {name}, {peer}")).await
+    /// Makes a veth pair, each end down and in its namespace from the start.
+    pub(crate) async fn add_veth(&self, one: &VethEnd<'_>, other: &VethEnd<'_>, mtu: u32) -> Result<(), NetlinkError> {
+        let what = format!("add veth pair {}, {}", one.name, other.name);
+        let peer = one_end(LinkMessageBuilder::<LinkUnspec>::new(), other, mtu).build();
+        let message = one_end(LinkVeth::new(one.name, other.name), one, mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        self.add_link(message, what).await
     }
 
     async fn add_link(&self, message: LinkMessage, what: String) -> Result<(), NetlinkError> {
@@ -282,12 +288,6 @@ impl Netlink {
     /// Sets a link up.
     pub(crate) async fn set_up(&self, index: u32, name: &str) -> Result<(), NetlinkError> {
         self.set(LinkUnspec::new_with_index(index).up().build(), format!("set {name} up")).await
-    }
-
-    /// Moves a link to another namespace. Its alias goes with it.
-    pub(crate) async fn move_to(&self, index: u32, name: &str, netns: &File) -> Result<(), NetlinkError> {
-        let message = LinkUnspec::new_with_index(index).setns_by_fd(netns.as_fd().as_raw_fd()).build();
-        self.set(message, format!("move {name} to its namespace")).await
     }
 
     /// Makes a link a port of a bridge, and sets it up.
@@ -367,6 +367,14 @@ impl Netlink {
         message.attributes.push(rtnetlink::packet_route::neighbour::NeighbourAttribute::Destination(ip.into()));
         // Usually there is none.
         let _ = self.handle.neighbours().del(message).execute().await;
+    }
+}
+
+fn one_end<T>(builder: LinkMessageBuilder<T>, end: &VethEnd<'_>, mtu: u32) -> LinkMessageBuilder<T> {
+    let builder = builder.name(end.name).address(end.mac.to_vec()).mtu(mtu);
+    match end.netns {
+        Some(netns) => builder.setns_by_fd(netns.as_raw_fd()),
+        None => builder,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bridge, veths and rules in network namespaces of the tests' own: the machine's stack is never touched.
 //! They need root and say so when they have to skip.
 
-use super::netlink::{Netlink, current_netns, in_netns};
+use super::netlink::{Netlink, VethEnd, in_netns};
 use super::*;
 use crate::link;
 use ipnet::IpNet;
@@ -266,9 +266,9 @@ fn pods_reach_each_other_the_host_and_the_world() {
         // A host outside, which knows no route to the pods.
         let outside = Netns::new();
         let far = outside.netlink();
-        far.add_veth("up0", "far0", [2, 0, 0, 0, 0, 1], 1500).await.unwrap();
-        let up = far.link("up0").await.unwrap().unwrap();
-        far.move_to(up.index, "up0", &current_netns().unwrap()).await.unwrap();
+        let up = VethEnd { name: "up0", mac: [2, 0, 0, 0, 0, 2], netns: None };
+        let end = VethEnd { name: "far0", mac: [2, 0, 0, 0, 0, 1], netns: Some(&outside.0) };
+        Netlink::connect().unwrap().add_veth(&up, &end, 1500).await.unwrap();
         let far0 = far.link("far0").await.unwrap().unwrap();
         far.add_address(far0.index, "192.0.2.9/24".parse().unwrap()).await.unwrap();
         far.set_up(far0.index, "far0").await.unwrap();
@@ -342,17 +342,18 @@ fn f1_attach_goes_on_from_wherever_it_was_interrupted() {
             let inside = sandbox.netlink();
             let host = Netlink::connect().unwrap();
             let bridge = host.link("reddwarf0").await.unwrap().unwrap();
-            inside.add_veth(name, "eth0", [2, 0, 0, 0, 0, 9], 1500).await.unwrap();
-            let born = inside.link(name).await.unwrap().unwrap();
+            let mac = mark::link_mac(&world.options.instance, &spec.id);
+            let end = VethEnd { name: "eth0", mac: [2, 0, 0, 0, 0, 9], netns: Some(&sandbox.0) };
+            host.add_veth(&VethEnd { name, mac, netns: None }, &end, 1500).await.unwrap();
+            let outer = host.link(name).await.unwrap().unwrap();
             if step >= 1 {
-                inside.set_alias(born.index, &mark::link_alias(&world.options.instance, &spec.id)).await.unwrap();
+                host.set_alias(outer.index, &mark::link_alias(&world.options.instance, &spec.id)).await.unwrap();
             }
             if step >= 2 {
-                inside.move_to(born.index, name, &current_netns().unwrap()).await.unwrap();
+                host.enslave(outer.index, name, bridge.index).await.unwrap();
             }
             if step >= 3 {
-                let outer = host.link(name).await.unwrap().unwrap();
-                host.enslave(outer.index, name, bridge.index).await.unwrap();
+                host.set_hairpin(outer.index, name).await.unwrap();
             }
             let eth0 = inside.link("eth0").await.unwrap().unwrap();
             if step >= 4 {
@@ -378,6 +379,11 @@ fn f1_attach_goes_on_from_wherever_it_was_interrupted() {
             server.join().unwrap();
             let _ = link::detach(&world.options, &spec.id).await.unwrap();
         }
+        // A link that has no alias yet is removed too.
+        let mac = mark::link_mac(&world.options.instance, &spec.id);
+        let end = VethEnd { name: "eth0", mac: [2, 0, 0, 0, 0, 9], netns: None };
+        Netlink::connect().unwrap().add_veth(&VethEnd { name, mac, netns: None }, &end, 1500).await.unwrap();
+        assert!(matches!(link::detach(&world.options, &spec.id).await.unwrap(), Change::Changed(_)));
     });
 }
 
