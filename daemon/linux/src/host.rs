@@ -147,8 +147,3 @@ impl Host for LinuxHost {
         leftovers::remove(self, leftover).await
     }
 }
-
-/// Marks what the crate's skeleton still lacks.
-pub(crate) fn unwritten(what: &'static str) -> HostError {
-    HostError::new(HostErrorKind::Unsupported, what, "", "not written yet")
-}

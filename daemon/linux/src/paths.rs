@@ -121,8 +121,4 @@ impl Paths {
     pub(crate) fn disk_container(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
         self.disk_sandbox(id).join("containers").join(name.as_str()).join(attempt.to_string())
     }
-
-    pub(crate) fn images(&self) -> PathBuf {
-        self.state.join("images")
-    }
 }

@@ -62,8 +62,14 @@ fn starting_is_quick_and_shims_are_small() {
         let destroy = begun.elapsed() / COUNT as u32;
         let (start, exec) = (median(starts), median(execs));
         let shim = *shims.iter().max().unwrap();
-        eprintln!("sandbox_ensure {:?}, container_start {start:?}, exec {exec:?} (medians of {COUNT})", median(ensures));
-        eprintln!("stop and destroy {destroy:?}, observe {observe:?} with {COUNT} sandboxes; shim at most {} KiB private", shim / 1024);
+        eprintln!(
+            "sandbox_ensure {:?}, container_start {start:?}, exec {exec:?} (medians of {COUNT})",
+            median(ensures)
+        );
+        eprintln!(
+            "stop and destroy {destroy:?}, observe {observe:?} with {COUNT} sandboxes; shim at most {} KiB private",
+            shim / 1024
+        );
         assert!(start < Duration::from_millis(500));
         assert!(shim <= 1 << 20, "a shim may have 1 MiB of its own, it has {shim}");
     });
