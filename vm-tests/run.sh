@@ -1,7 +1,26 @@
 #!/usr/bin/env bash
-# The end-to-end tests with real containers, as root. Built by `make e2e`; arguments go to the test runner.
+# Builds the test programs that need root and runs them as root: real hosts, real containers, the whole daemon.
+#
+#   vm-tests/run.sh [ARGUMENTS OF THE TEST RUNNER]     e.g. vm-tests/run.sh pods::
+#
+# Called as a user it builds as that user and runs through sudo. E2E_THREADS (default 2) tests run at a time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-test=$(ls -t "${CARGO_TARGET_DIR:-target}"/debug/deps/e2e-* 2>/dev/null | grep -v '\.d$' | head -1)
-[[ -x $test ]] || { echo "no end-to-end test program: run make e2e" >&2; exit 1; }
-exec "$test" --test-threads "${E2E_THREADS:-2}" "$@"
+as_root=(env)
+[[ $(id -u) = 0 ]] || as_root=(sudo env "PATH=$PATH:/usr/sbin:/sbin")
+for name in REDDWARF_KEEP RUST_LOG RUST_BACKTRACE; do
+  [[ -z ${!name:-} ]] || as_root+=("$name=${!name}")
+done
+
+# The whole workspace, as `make unit` builds it: other sets of crates would build dependencies with other features again.
+programs=$(cargo test --locked --workspace --no-run --message-format=json-render-diagnostics |
+  jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable)
+         | select(.target.name == "e2e" or .target.name == "reddwarf_linux" or (.manifest_path | test("/linux/Cargo.toml$")))
+         | "\(.executable) \(.manifest_path | rtrimstr("/Cargo.toml"))"')
+[[ $programs ]] || { echo "cargo built no test programs that need root" >&2; exit 1; }
+failed=()
+while read -r program directory; do
+  echo "running $program as root"
+  (cd "$directory" && "${as_root[@]}" "$program" --test-threads "${E2E_THREADS:-2}" "$@" </dev/null) || failed+=("$program")
+done <<<"$programs"
+((${#failed[@]} == 0)) || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }
