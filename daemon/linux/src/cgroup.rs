@@ -3,6 +3,7 @@
 //! The runtime makes a container's cgroup and sets its limits; here are the pod's own cgroup, changes in place,
 //! counters, killing and removal, the same for every runtime. On v1 a cgroup is one directory per hierarchy.
 
+use crate::files::write_kernel_file;
 use crate::mounts::{MountInfo, table};
 use reddwarf_host::spec::Resources;
 use std::collections::BTreeSet;
@@ -115,7 +116,7 @@ impl Cgroups {
         for (controller, file, value) in limit_files(resources, self.is_unified()) {
             let Some(dir) = self.directory(controller, cgroup) else { continue };
             let path = dir.join(file);
-            match fs::write(&path, value.as_bytes()) {
+            match write_kernel_file(&path, &value) {
                 Ok(()) => {}
                 // Not every kernel counts swap; without swap accounting the plain limit is all there is.
                 Err(e) if file.starts_with("memory.memsw") || file.starts_with("memory.swap") => {
@@ -130,7 +131,7 @@ impl Cgroups {
     /// Puts the calling process into a cgroup in every hierarchy where the cgroup exists.
     pub(crate) fn join(&self, cgroup: &Path) -> io::Result<()> {
         for dir in self.directories(cgroup) {
-            match fs::write(dir.join("cgroup.procs"), b"0") {
+            match write_kernel_file(&dir.join("cgroup.procs"), "0") {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(io::Error::new(e.kind(), format!("join {}: {e}", dir.display()))),
@@ -148,7 +149,7 @@ impl Cgroups {
         for mount in v1.map(|h| &h.mount).chain(self.v2.as_ref()) {
             let dir = mount.join(relative);
             fs::create_dir_all(&dir)?;
-            fs::write(dir.join("cgroup.procs"), b"0")?;
+            write_kernel_file(&dir.join("cgroup.procs"), "0")?;
         }
         Ok(())
     }
@@ -178,7 +179,7 @@ impl Cgroups {
                 // v2's own switch catches processes that fork at this very moment (Linux 5.14).
                 let file = v2.join(cgroup.strip_prefix("/").unwrap_or(cgroup)).join("cgroup.kill");
                 if file.exists() {
-                    let _ = fs::write(file, b"1");
+                    let _ = write_kernel_file(&file, "1");
                 }
             }
             let pids = self.processes(cgroup)?;
@@ -276,7 +277,7 @@ fn enable_controllers(dir: &Path) -> io::Result<()> {
     let available = fs::read_to_string(dir.join("cgroup.controllers"))?;
     for controller in available.split_whitespace() {
         // One by one: a single one that can't be enabled (realtime tasks, …) must not take the others down.
-        if let Err(e) = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}")) {
+        if let Err(e) = write_kernel_file(&dir.join("cgroup.subtree_control"), &format!("+{controller}")) {
             tracing::debug!(dir = %dir.display(), controller, error = %e, "controller can't be enabled");
         }
     }

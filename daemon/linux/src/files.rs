@@ -95,6 +95,12 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Writes a value to a file of /proc or /sys: the kernel takes one write(2) as one value.
+#[allow(clippy::disallowed_methods, reason = "the kernel's files are not replaced but written to")]
+pub(crate) fn write_kernel_file(path: &Path, value: &str) -> io::Result<()> {
+    fs::write(path, value)
+}
+
 /// Names in a directory; none when it does not exist. Names that are not UTF-8 are not ours.
 pub(crate) fn names_in(path: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
@@ -112,6 +118,7 @@ pub(crate) fn names_in(path: &Path) -> io::Result<Vec<String>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "test files")]
 mod tests {
     use super::*;
 

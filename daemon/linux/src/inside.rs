@@ -21,6 +21,7 @@ impl Inside {
     }
 
     /// A volume: symlinks that stay within are followed, those that lead out are refused (`EXDEV`).
+    #[cfg(test)]
     pub(crate) fn volume(path: &Path) -> io::Result<Self> {
         Self::open_root(path, ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
     }
@@ -95,6 +96,7 @@ pub(crate) fn open_no_follow(path: &Path) -> io::Result<OwnedFd> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "test files")]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

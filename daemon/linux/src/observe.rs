@@ -50,10 +50,10 @@ impl Cache {
         read: impl FnOnce() -> HostResult<Option<T>>,
     ) -> HostResult<Option<Arc<T>>> {
         let Some(stamp) = Stamp::of(path) else { return Ok(read()?.map(Arc::new)) };
-        if let Some((known, value)) = map.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
-            if *known == stamp {
-                return Ok(Some(value.clone()));
-            }
+        if let Some((known, value)) = map.lock().unwrap_or_else(PoisonError::into_inner).get(path)
+            && *known == stamp
+        {
+            return Ok(Some(value.clone()));
         }
         let Some(value) = read()?.map(Arc::new) else { return Ok(None) };
         map.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (stamp, value.clone()));

@@ -43,8 +43,14 @@ pub(crate) struct Moment {
 impl Moment {
     /// Now, by the kernel's clocks: shims have no injected clock.
     pub(crate) fn now() -> Self {
-        Self { boot: boot_time(), wall: Utc::now() }
+        Self { boot: boot_time(), wall: wall_time() }
     }
+}
+
+/// The time of day, for people.
+#[allow(clippy::disallowed_methods, reason = "shims are processes of their own and have no injected clock")]
+pub(crate) fn wall_time() -> DateTime<Utc> {
+    Utc::now()
 }
 
 /// `CLOCK_BOOTTIME`: goes on during suspend, never jumps.

@@ -13,6 +13,7 @@ use reddwarf_host::{
     Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, SandboxId, Sandboxes, VolumeName,
 };
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -72,8 +73,7 @@ impl LinuxHost {
         let failed = |e| io_error("start shim", &exe, e);
         let (sender, mut receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
         let report = sender.into_blocking_fd().map_err(failed)?;
-        let mut command = tokio::process::Command::new(&exe);
-        command.arg("__shim").arg(dir.path()).env_clear();
+        let mut command = own_program(&exe, "__shim", dir);
         command.stdin(Stdio::from(lock)).stdout(Stdio::from(report)).stderr(Stdio::from(log));
         // Not waited for: it outlives us; tokio collects it should it end first.
         let child = command.spawn().map_err(failed)?;
@@ -107,6 +107,14 @@ impl LinuxHost {
         let message = "a shim that was started before is still making it";
         Err(HostError::new(HostErrorKind::Timeout, "start container", dir.path().display().to_string(), message))
     }
+}
+
+/// Our own program again, with no more of our environment than needed: none.
+#[allow(clippy::disallowed_methods, reason = "not a tool whose output is awaited: it outlives the call")]
+pub(crate) fn own_program(exe: &Path, part: &str, dir: &ContainerDir) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(exe);
+    command.arg(part).arg(dir.path()).env_clear();
+    command
 }
 
 /// One call's exclusive time with a sandbox.

@@ -6,7 +6,7 @@
 
 use super::message::{self, Decoder, Report, Request, Resize};
 use crate::cgroup::Cgroups;
-use crate::files::read_json;
+use crate::files::{read_json, write_kernel_file};
 use crate::program::{self, ProgramError};
 use crate::record::{ContainerDir, FailureKind};
 use caps::{CapSet, Capability, CapsHashSet};
@@ -26,7 +26,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -164,9 +164,9 @@ fn hear_joiner(from: &UnixStream) -> io::Result<Joined> {
 }
 
 /// Enters the container. Cgroups first: their paths are the host's.
-fn join(container: &OwnedFd, cgroups: &Cgroups, cgroup: &std::path::Path) -> io::Result<()> {
+fn join(container: &OwnedFd, cgroups: &Cgroups, cgroup: &Path) -> io::Result<()> {
     if std::fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse::<i32>().is_ok_and(|now| now < 0) {
-        std::fs::write("/proc/self/oom_score_adj", "0")?;
+        write_kernel_file(Path::new("/proc/self/oom_score_adj"), "0")?;
     }
     cgroups.join(cgroup)?;
     let all = CloneFlags::CLONE_NEWNS

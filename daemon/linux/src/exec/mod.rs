@@ -7,6 +7,7 @@ use crate::container;
 use crate::files::io_error;
 use crate::host::{LinuxHost, Shared};
 use crate::record::ContainerDir;
+use crate::sandboxes::own_program;
 use async_trait::async_trait;
 use message::{Decoder, Report, Request, Resize};
 use nix::fcntl::OFlag;
@@ -106,8 +107,7 @@ impl LinuxHost {
         let failed = |e| io_error("exec", &exe, e);
         let mut streams = Streams::make(&request).map_err(failed)?;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
-        let mut command = tokio::process::Command::new(&exe);
-        command.arg("__exec").arg(dir.path()).env_clear();
+        let mut command = own_program(&exe, "__exec", dir);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
         // Ends by itself when the socket closes.
         drop(command.spawn().map_err(failed)?);

@@ -24,6 +24,7 @@ impl Command {
         Self { program: program.to_owned(), flavour }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "runs in the creator process, where no async runner is")]
     fn command(&self, state: &Path) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         command.env_clear().env("PATH", crate::oci::DEFAULT_PATH).arg("--root").arg(state);

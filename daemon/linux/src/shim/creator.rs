@@ -2,7 +2,7 @@
 //! mount that it makes lives only as long as the container has it, so nothing of it can be left over.
 
 use super::CreatorReport;
-use crate::files::{make_dir, make_open_dir, write_json};
+use crate::files::{make_dir, make_open_dir, write_json, write_kernel_file};
 use crate::inside::{Inside, open_no_follow};
 use crate::oci::{self, ReadyMount};
 use crate::program::{ProgramError, reset_signals};
@@ -96,9 +96,9 @@ fn own_mounts() -> io::Result<()> {
 
 /// Containers don't inherit the protection from the kernel's OOM killer that daemon and shim have.
 fn lift_oom_score() -> io::Result<()> {
-    let path = "/proc/self/oom_score_adj";
+    let path = Path::new("/proc/self/oom_score_adj");
     if fs::read_to_string(path)?.trim().parse::<i32>().is_ok_and(|now| now < 0) {
-        fs::write(path, "0")?;
+        write_kernel_file(path, "0")?;
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ impl Log {
     }
 
     fn line(&mut self, stream: Stream, tag: char, first: &[u8], second: &[u8]) {
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
+        let now = crate::record::wall_time().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
         // Writing to a Vec can't fail.
         let _ = write!(self.batch, "{now} {} {tag} ", stream.name());
         self.batch.extend_from_slice(first);
@@ -125,10 +125,9 @@ impl Log {
         if self.batch.is_empty() {
             return;
         }
-        if self.size > 0 && self.size + self.batch.len() as u64 > self.spec.max_bytes {
-            if let Err(e) = self.rotate() {
-                eprintln!("rotating {}: {e}", self.spec.path.display());
-            }
+        let full = self.size > 0 && self.size + self.batch.len() as u64 > self.spec.max_bytes;
+        if full && let Err(e) = self.rotate() {
+            eprintln!("rotating {}: {e}", self.spec.path.display());
         }
         if self.file.is_none() {
             let _ = self.reopen();

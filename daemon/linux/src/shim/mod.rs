@@ -11,7 +11,7 @@ mod supervise;
 mod terminal;
 
 use crate::cgroup::Cgroups;
-use crate::files::read_json;
+use crate::files::{read_json, write_kernel_file};
 use crate::process::ProcessId;
 use crate::program::{self, ProgramError};
 use crate::record::{ContainerDir, ContainerExit, ContainerRunning, FailureKind, Moment, ShimReport, write_record};
@@ -206,7 +206,7 @@ fn detach_from_daemon() -> io::Result<()> {
         libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
     }
     // Losing the shim loses output and exit code: the kernel should take others first. Not allowed everywhere.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
+    let _ = write_kernel_file(Path::new("/proc/self/oom_score_adj"), "-998");
     Ok(())
 }
 

@@ -85,11 +85,11 @@ pub(super) fn until_exit(init: u32, mut streams: Streams, output: &mut Output) -
     let mut drain_until = end.map(|_| Instant::now() + DRAIN);
     loop {
         let open = streams.stdout.is_some() || streams.stderr.is_some();
-        if let (Some(end), Some(until)) = (end, drain_until) {
-            if !open || Instant::now() >= until {
-                output.finish();
-                return Ok(end);
-            }
+        if let (Some(end), Some(until)) = (end, drain_until)
+            && (!open || Instant::now() >= until)
+        {
+            output.finish();
+            return Ok(end);
         }
         let ready = wait(&children, &streams, drain_until)?;
         if ready.stdout && streams.stdout.as_ref().is_some_and(|fd| !output.copy(fd, Stream::Stdout)) {

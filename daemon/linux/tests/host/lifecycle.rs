@@ -1,9 +1,7 @@
 //! Containers from start to removal.
 
-use crate::support::{as_root, code, message};
-use reddwarf_host::spec::{Signal, UserSpec};
-use reddwarf_host::{Change, ContainerState, HostErrorKind, Sandboxes};
-use std::time::Instant;
+use crate::support::{as_root, code};
+use reddwarf_host::{Change, Sandboxes};
 
 #[test]
 fn a_container_runs_ends_and_leaves_nothing() {

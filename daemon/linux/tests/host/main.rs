@@ -4,6 +4,7 @@
 //! test; cgroups are told apart by the instance's name, and removed at the end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "tests use real time and make files that nobody else reads")]
 
 mod support;
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-pub struct RealClock;
+pub(crate) struct RealClock;
 
 impl Clock for RealClock {
     fn boot(&self) -> BootTime {
@@ -31,7 +31,7 @@ impl Clock for RealClock {
 }
 
 /// Runs a test in namespaces of its own. Skips, loudly, without root.
-pub fn as_root<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
+pub(crate) fn as_root<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: this test makes containers and needs root");
         return;
@@ -71,7 +71,7 @@ impl Drop for Cleaner {
 }
 
 /// Directories of an instance in all hierarchies, parents first.
-pub fn cgroup_dirs(instance: &str) -> Vec<PathBuf> {
+pub(crate) fn cgroup_dirs(instance: &str) -> Vec<PathBuf> {
     fn walk(dir: PathBuf, found: &mut Vec<PathBuf>) {
         if !dir.is_dir() {
             return;
@@ -92,16 +92,16 @@ pub fn cgroup_dirs(instance: &str) -> Vec<PathBuf> {
     found
 }
 
-pub fn cgroup_pids(instance: &str) -> Vec<i32> {
+pub(crate) fn cgroup_pids(instance: &str) -> Vec<i32> {
     let files = cgroup_dirs(instance).into_iter().map(|d| d.join("cgroup.procs"));
     let text: String = files.filter_map(|f| std::fs::read_to_string(f).ok()).collect();
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
 
-pub struct World {
-    pub dir: tempfile::TempDir,
-    pub options: LinuxOptions,
-    pub host: LinuxHost,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) options: LinuxOptions,
+    pub(crate) host: LinuxHost,
     count: AtomicU32,
 }
 
@@ -119,11 +119,11 @@ impl World {
     }
 
     /// What a restarted daemon would have.
-    pub fn second_daemon(&self) -> LinuxHost {
+    pub(crate) fn second_daemon(&self) -> LinuxHost {
         LinuxHost::new(self.options.clone(), Arc::new(RealClock)).unwrap()
     }
 
-    pub fn network(&self) -> NetworkSpec {
+    pub(crate) fn network(&self) -> NetworkSpec {
         NetworkSpec {
             link: self.options.bridge.clone(),
             cidr: "10.213.0.0/24".parse().unwrap(),
@@ -133,7 +133,7 @@ impl World {
     }
 
     /// On the host's network (which is the test's own): nothing to set up.
-    pub fn sandbox(&self) -> SandboxSpec {
+    pub(crate) fn sandbox(&self) -> SandboxSpec {
         let n = self.count.fetch_add(1, Ordering::Relaxed);
         SandboxSpec {
             id: SandboxId::new(format!("test-pod-{n}")).unwrap(),
@@ -153,7 +153,7 @@ impl World {
     }
 
     /// With an address of its own; the pod network must be there.
-    pub fn pod_sandbox(&self) -> SandboxSpec {
+    pub(crate) fn pod_sandbox(&self) -> SandboxSpec {
         let mut spec = self.sandbox();
         let n: u32 = spec.id.as_str().rsplit('-').next().unwrap().parse().unwrap();
         spec.network = SandboxNetwork::Pod {
@@ -163,7 +163,7 @@ impl World {
         spec
     }
 
-    pub fn container(&self, sandbox: &SandboxSpec, name: &str, argv: Vec<String>) -> ContainerSpec {
+    pub(crate) fn container(&self, sandbox: &SandboxSpec, name: &str, argv: Vec<String>) -> ContainerSpec {
         ContainerSpec {
             name: ContainerName::new(name).unwrap(),
             attempt: 0,
@@ -190,12 +190,12 @@ impl World {
         }
     }
 
-    pub fn shell(&self, sandbox: &SandboxSpec, name: &str, script: &str) -> ContainerSpec {
+    pub(crate) fn shell(&self, sandbox: &SandboxSpec, name: &str, script: &str) -> ContainerSpec {
         self.container(sandbox, name, vec!["/bin/sh".into(), "-c".into(), script.into()])
     }
 
     /// A running sandbox with one started container.
-    pub async fn start(&self, script: &str) -> (SandboxSpec, ContainerSpec) {
+    pub(crate) async fn start(&self, script: &str) -> (SandboxSpec, ContainerSpec) {
         let sandbox = self.sandbox();
         let container = self.shell(&sandbox, "app", script);
         let _ = self.host.sandbox_ensure(&sandbox).await.unwrap();
@@ -204,27 +204,27 @@ impl World {
     }
 
     /// The same, waited for to its end.
-    pub async fn run(&self, script: &str) -> (SandboxSpec, ContainerObserved) {
+    pub(crate) async fn run(&self, script: &str) -> (SandboxSpec, ContainerObserved) {
         let (sandbox, container) = self.start(script).await;
         let observed = self.until_exit(&sandbox.id, &container.name).await;
         (sandbox, observed)
     }
 
-    pub async fn observe(&self, id: &SandboxId) -> SandboxObserved {
+    pub(crate) async fn observe(&self, id: &SandboxId) -> SandboxObserved {
         observe(&self.host, id).await.unwrap_or_else(|| panic!("{id} is not there"))
     }
 
     /// The newest instance of a container.
-    pub async fn instance(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
+    pub(crate) async fn instance(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
         self.observe(id).await.containers.get(name).and_then(|l| l.last()).unwrap().clone()
     }
 
-    pub async fn until_exit(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
+    pub(crate) async fn until_exit(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
         self.until(id, name, |state| matches!(state, ContainerState::Exited { .. })).await
     }
 
     /// Waits for a state, woken by the host's events.
-    pub async fn until(
+    pub(crate) async fn until(
         &self,
         id: &SandboxId,
         name: &ContainerName,
@@ -243,30 +243,25 @@ impl World {
     }
 
     /// Runs a command in a container: exit code, stdout, stderr.
-    pub async fn exec(&self, id: &SandboxId, name: &ContainerName, script: &str) -> (i32, String, String) {
+    pub(crate) async fn exec(&self, id: &SandboxId, name: &ContainerName, script: &str) -> (i32, String, String) {
         let argv = vec!["/bin/sh".into(), "-c".into(), script.into()];
         exec(&self.host, id, name, argv, b"").await
     }
 
     /// A log's texts, rotated files first, without times.
-    pub fn log(&self, container: &ContainerSpec) -> Vec<String> {
+    pub(crate) fn log(&self, container: &ContainerSpec) -> Vec<String> {
         let text = std::fs::read_to_string(&container.log.path).unwrap_or_default();
         text.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
-    pub async fn destroy_only(&self, sandbox: &SandboxSpec) {
-        let _ = self.host.sandbox_stop(&sandbox.id).await.unwrap();
-        let _ = self.host.sandbox_destroy(&sandbox.id).await.unwrap();
-    }
-
     /// Stops and destroys, and checks that nothing of the sandbox is left anywhere.
-    pub async fn destroy(&self, sandbox: &SandboxSpec) {
+    pub(crate) async fn destroy(&self, sandbox: &SandboxSpec) {
         let _ = self.host.sandbox_stop(&sandbox.id).await.unwrap();
         let _ = self.host.sandbox_destroy(&sandbox.id).await.unwrap();
         self.assert_nothing_left(&sandbox.id).await;
     }
 
-    pub async fn assert_nothing_left(&self, id: &SandboxId) {
+    pub(crate) async fn assert_nothing_left(&self, id: &SandboxId) {
         let observed = self.host.observe().await;
         assert!(!observed.sandboxes.known().unwrap().contains_key(id), "{id} is still there");
         assert_eq!(observed.leftovers, [], "left over");
@@ -305,7 +300,7 @@ fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
-pub async fn observe(host: &LinuxHost, id: &SandboxId) -> Option<SandboxObserved> {
+pub(crate) async fn observe(host: &LinuxHost, id: &SandboxId) -> Option<SandboxObserved> {
     let all = host.observe().await;
     match all.sandboxes.known().unwrap().get(id) {
         Some(Observation::Known(observed)) => Some(observed.clone()),
@@ -314,7 +309,7 @@ pub async fn observe(host: &LinuxHost, id: &SandboxId) -> Option<SandboxObserved
     }
 }
 
-pub async fn exec(
+pub(crate) async fn exec(
     host: &LinuxHost,
     id: &SandboxId,
     name: &ContainerName,
@@ -330,20 +325,21 @@ pub async fn exec(
     let mut stderr = session.stderr.take().unwrap();
     let both = async { tokio::join!(session.stdout.read_to_string(&mut out), stderr.read_to_string(&mut err)) };
     let (a, b) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("output in time");
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     let exit = tokio::time::timeout(Duration::from_secs(20), session.exit).await.expect("exit in time").unwrap();
     (exit.code, out, err)
 }
 
 /// Exit code of an ended container.
-pub fn code(observed: &ContainerObserved) -> i32 {
+pub(crate) fn code(observed: &ContainerObserved) -> i32 {
     match &observed.state {
         ContainerState::Exited { code, .. } => *code,
         other => panic!("has not exited: {other:?}"),
     }
 }
 
-pub fn message(observed: &ContainerObserved) -> &str {
+pub(crate) fn message(observed: &ContainerObserved) -> &str {
     match &observed.state {
         ContainerState::Exited { message, .. } => message,
         other => panic!("has not exited: {other:?}"),
