@@ -188,7 +188,9 @@ pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
 mod tests {
     use super::*;
 
-    fn parse(path: &str) -> Result<(String, Option<String>, Option<String>, Option<String>), u16> {
+    type Parts = (String, Option<String>, Option<String>, Option<String>);
+
+    fn parse(path: &str) -> Result<Parts, u16> {
         let parts = segments(path).map_err(|e| e.code)?;
         let (group, version, rest) = match parts[0].as_str() {
             "api" => ("", parts[1].as_str(), &parts[2..]),

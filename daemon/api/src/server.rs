@@ -69,6 +69,8 @@ pub struct Limits {
     pub bookmarks: Duration,
     /// Time to end everything at shutdown.
     pub shutdown: Duration,
+    /// How often the socket's file is looked at: a removed one is made again.
+    pub socket_check: Duration,
 }
 
 impl Default for Limits {
@@ -86,6 +88,7 @@ impl Default for Limits {
             streams: 1024,
             bookmarks: Duration::from_secs(60),
             shutdown: Duration::from_millis(4500),
+            socket_check: Duration::from_secs(10),
         }
     }
 }
@@ -146,7 +149,7 @@ impl Api {
         let Self { state, mut socket, mut unix, tcp } = self;
         let connections = TaskTracker::new();
         let door = Arc::new(Door::new(&state.settings.limits));
-        let mut look = tokio::time::interval(Duration::from_secs(10));
+        let mut look = tokio::time::interval(state.settings.limits.socket_check);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

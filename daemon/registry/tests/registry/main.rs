@@ -1,5 +1,5 @@
 //! The registry over a real store: what its users would notice.
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod deletes;
 mod events;

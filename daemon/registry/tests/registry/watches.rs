@@ -50,7 +50,8 @@ async fn b09_resuming_anywhere_sees_each_event_exactly_once() {
         let name = format!("c{}", next() % 5);
         let key = config_key(&name);
         let value = step.to_string();
-        if !model.contains_key(&name) {
+        let there = model.contains_key(&name);
+        if !there {
             world.create(config(&name, json!({"k": value}))).await;
             model.insert(name, value);
         } else if next() % 3 == 0 {

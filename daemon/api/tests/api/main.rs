@@ -1,0 +1,13 @@
+//! The API as its clients see it: over a real socket, with a fake node behind it.
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod clients;
+mod daemon_routes;
+mod exec;
+mod golden;
+mod objects;
+mod watches;
+mod world;
+
+use serde_json::{Value, json};
+use world::*;
