@@ -32,6 +32,8 @@ const WRITE: &str = "write image store";
 const REMOVE: &str = "remove image";
 /// How long to wait for another import to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(600);
+/// How long to wait for a process that still writes to `tmp/` and holds no lock.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One image of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,18 +147,21 @@ impl Store {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => {
                     let locked = Locked { store: self, _lock: lock };
-                    locked.clear_scratch()?;
-                    return Ok(locked);
+                    match locked.clear_scratch() {
+                        Ok(()) => return Ok(locked),
+                        // An unpacking process of a killed daemon notices soon that it is alone.
+                        Err(_) if begun.elapsed() < ORPHAN_PATIENCE => {}
+                        Err(error) => return Err(error),
+                    }
                 }
-                Err((_, nix::errno::Errno::EWOULDBLOCK)) if begun.elapsed() < LOCK_PATIENCE => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) if begun.elapsed() < LOCK_PATIENCE => {}
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
                     let message = "another import is still running";
                     return Err(HostError::new(HostErrorKind::Busy, OPEN, self.dir.display().to_string(), message));
                 }
                 Err((_, e)) => return Err(io_error(OPEN, &path, e.into())),
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

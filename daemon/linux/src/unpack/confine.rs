@@ -8,7 +8,9 @@ use super::error::{Kind, Result, UnpackError};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Namespaces of its own; mounts made from now on are seen by nobody else.
 pub(super) fn leave_namespaces() -> Result<()> {
@@ -89,4 +91,29 @@ pub(super) fn limit_process() -> Result<()> {
         setrlimit(resource, limit, limit).map_err(|e| UnpackError::system("limit", "resources", e))?;
     }
     Ok(())
+}
+
+/// Set in a process that works for a daemon behind its standard output.
+static WORKS_FOR_A_DAEMON: AtomicBool = AtomicBool::new(false);
+
+/// From now on [`check_not_abandoned`] looks whether somebody still waits for the answer.
+pub(super) fn work_for_daemon() {
+    WORKS_FOR_A_DAEMON.store(true, Ordering::Relaxed);
+}
+
+/// Whether the answer is still wanted: a killed daemon's successor wants the store for itself. About a microsecond.
+///
+/// # Errors
+/// When nobody reads our standard output any more.
+pub(super) fn check_not_abandoned() -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    if !WORKS_FOR_A_DAEMON.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(n) if n > 0 => Err(UnpackError::new(Kind::Other, "the daemon that asked for this is gone")),
+        _ => Ok(()),
+    }
 }

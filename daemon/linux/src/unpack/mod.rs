@@ -112,6 +112,7 @@ fn main_job() -> Result<Answer> {
     std::io::stdin().read_to_end(&mut bytes).map_err(|e| other(&e))?;
     let job = serde_json::from_slice(&bytes).map_err(|e| other(&e))?;
     confine::limit_process()?;
+    confine::work_for_daemon();
     run(job)
 }
 

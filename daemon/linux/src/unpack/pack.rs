@@ -167,6 +167,7 @@ impl<W: Write> Packer<W> {
     }
 
     fn header(&mut self, stat: &FileStat, kind: tar::EntryType) -> Result<tar::Header> {
+        super::confine::check_not_abandoned()?;
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(UnpackError::invalid(format!("it has more than {} entries", self.limits.entries)));

@@ -1,5 +1,6 @@
 //! A blob as a stream: its digest, its decompression, its limits.
 
+use super::confine::check_not_abandoned;
 use super::error::{Result, UnpackError};
 use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,9 @@ impl<R: Read> BlobReader<R> {
 impl<R: Read> Read for BlobReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.decoder.read(buffer)?;
+        if (self.plain + n as u64) >> 16 != self.plain >> 16 {
+            check_not_abandoned().map_err(UnpackError::into_io)?;
+        }
         self.hash.update(buffer.get(..n).unwrap_or_default());
         self.plain += n as u64;
         let Limits { bytes, ratio, ratio_free_bytes, .. } = self.limits;

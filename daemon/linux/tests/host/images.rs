@@ -122,3 +122,55 @@ fn a_file_that_is_no_image_is_refused_by_the_unpacking_process() {
         assert_eq!(error.to_string(), "import image x: open /no/such/thing: no such file or directory");
     });
 }
+
+/// A killed daemon leaves its unpacking process behind: it notices, and ends by itself.
+#[test]
+fn an_unpacking_process_ends_when_nobody_waits_for_it() {
+    as_root(|world| async move {
+        // A layer with one file of 8 GiB, sparse: nothing of it is on disk yet.
+        let scratch = world.dir.path().join("scratch");
+        std::fs::create_dir(&scratch).unwrap();
+        let layer = scratch.join("layer.tar");
+        let mut header = [0u8; 512];
+        header[..3].copy_from_slice(b"big");
+        header[100..107].copy_from_slice(b"0000644");
+        header[108..115].copy_from_slice(b"0000000");
+        header[116..123].copy_from_slice(b"0000000");
+        header[124..136].copy_from_slice(b"77777777777\0");
+        header[136..147].copy_from_slice(b"00000000000");
+        header[148..156].copy_from_slice(b"        ");
+        header[156] = b'0';
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        std::fs::write(&layer, header).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&layer).unwrap().set_len(9 << 30).unwrap();
+        let job = serde_json::json!({ "layer": {
+            "source": {
+                "place": { "file": layer, "offset": 0, "length": 9u64 << 30 },
+                "digest": null,
+                "diffId": format!("sha256:{}", "0".repeat(64)),
+            },
+            "layersDir": scratch, "below": [], "scratch": scratch,
+            "limits": { "bytes": 1u64 << 40, "entries": 10, "ratio": 1000, "ratioFreeBytes": 0 },
+        }});
+        let mut child = std::process::Command::new(&world.options.self_exe)
+            .arg("__unpack")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, job.to_string().as_bytes()).unwrap();
+        drop(stdin);
+        while !scratch.join("upper/big").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let begun = Instant::now();
+        drop(child.stdout.take());
+        let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
+        assert!(!status.success(), "it had nobody to answer to");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    });
+}
