@@ -1,9 +1,103 @@
-//! `reddwarfd`: arguments, wiring, signals, readiness.
+//! `reddwarfd`: arguments, wiring, signals, readiness. How anything is done is in the crates below.
+//!
+//! | task | does |
+//! |---|---|
+//! | `directory` | files → objects (`reddwarf-controllers`) |
+//! | `node` | objects → processes, and their status back (`reddwarf-node`) |
+//! | `api` | socket and TCP (`reddwarf-api`) |
+//! | `signals` (thread) | TERM, INT, HUP → [`signals::Asked`] |
+//!
+//! The same program is also the shim and the helpers of the Linux host (`__shim`, `__exec`, `__unpack`): they are told
+//! apart before anything else happens, because they must stay small and single-threaded.
 
 mod cli;
+mod control_plane;
+mod daemon;
+mod directory;
 mod logging;
+mod node;
 mod service;
 mod signals;
 mod supervise;
 
-fn main() {}
+use clap::{CommandFactory, Parser};
+use cli::{Arguments, Task};
+use reddwarf_config::Settings;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = helper(&arguments) {
+        return code;
+    }
+    let arguments = Arguments::parse();
+    match &arguments.task {
+        Some(Task::Man { directory }) => return man(directory),
+        Some(Task::Instance { run }) => return instance(run),
+        None => {}
+    }
+    let settings = match Settings::load(&arguments.settings) {
+        Ok((settings, warnings)) => {
+            for warning in warnings {
+                eprint!("{}", warning.render(false));
+            }
+            settings
+        }
+        Err(error) => {
+            for finding in &error.0 {
+                eprint!("{}", finding.render(false));
+            }
+            eprintln!("reddwarfd: these settings can't be used; nothing was started");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        println!("settings are valid");
+        return ExitCode::SUCCESS;
+    }
+    logging::start(&settings);
+    match daemon::run(arguments.settings, settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("reddwarfd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The Linux host's own helpers, by their first argument.
+#[cfg(target_os = "linux")]
+fn helper(arguments: &[OsString]) -> Option<ExitCode> {
+    let (first, rest) = arguments.split_first()?;
+    reddwarf_linux::helper(first.to_str()?, rest)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn helper(_arguments: &[OsString]) -> Option<ExitCode> {
+    None
+}
+
+fn man(directory: &Path) -> ExitCode {
+    match clap_mangen::generate_to(Arguments::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reddwarfd: {}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn instance(run: &Path) -> ExitCode {
+    println!("{}", reddwarf_linux::options::instance_name(run));
+    ExitCode::SUCCESS
+}
+
+#[cfg(not(target_os = "linux"))]
+fn instance(_run: &Path) -> ExitCode {
+    println!("reddwarf");
+    ExitCode::SUCCESS
+}

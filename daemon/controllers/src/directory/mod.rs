@@ -90,6 +90,7 @@ pub struct PassReport {
 
 enum Request {
     Reload { allow_prune: bool, reply: oneshot::Sender<Result<PassReport, DirectoryError>> },
+    Reread { reply: oneshot::Sender<Result<PassReport, DirectoryError>> },
     Rollback { number: u64, write: bool, reply: oneshot::Sender<Result<PassReport, DirectoryError>> },
 }
 
@@ -125,6 +126,14 @@ impl DirectoryHandle {
     /// [`DirectoryError`] when the generation is not there, can't be read back, applied or written.
     pub async fn rollback(&self, number: u64, write: bool) -> Result<PassReport, DirectoryError> {
         self.ask(|reply| Request::Rollback { number, write, reply }).await
+    }
+
+    /// Forgets what is remembered of the store and applies the directories anew: the store was replaced by a backup.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub async fn reread(&self) -> Result<PassReport, DirectoryError> {
+        self.ask(|reply| Request::Reread { reply }).await
     }
 
     async fn ask(
@@ -165,15 +174,13 @@ pub fn directory(
     let (publish, status) = watch::channel(Arc::new(DirectoryStatus::default()));
     let scanner = Scanner::new(options.layers.clone(), options.limits.clone(), options.trust.clone());
     let watch = DirectoryWatch::new(options.layers.clone());
-    let latest = registry.store().latest_generation().map_err(RegistryError::from)?;
-    let hold = rollback::load_hold(&registry)?;
     let mut this = DirectoryLoop {
         options,
         registry,
         scanner: Some(scanner),
         watch,
         ownership: Ownership::new(),
-        hold,
+        hold: None,
         last_files: Vec::new(),
         generation: 0,
         unfinished: false,
@@ -181,11 +188,7 @@ pub fn directory(
         requests,
         publish,
     };
-    if let Some(latest) = latest {
-        this.generation = latest.number;
-        this.last_files = latest.files.iter().map(|f| (f.name.clone(), f.digest)).collect();
-        this.ownership = publish::ownership_of(&latest);
-    }
+    this.remember()?;
     Ok((this, DirectoryHandle { requests: send, status }))
 }
 
@@ -216,6 +219,16 @@ impl DirectoryLoop {
         }
     }
 
+    /// Takes over what the store knows of earlier passes.
+    fn remember(&mut self) -> Result<(), RegistryError> {
+        let latest = self.registry.store().latest_generation()?;
+        self.hold = rollback::load_hold(&self.registry)?;
+        self.generation = latest.as_ref().map(|g| g.number).unwrap_or_default();
+        self.last_files = latest.iter().flat_map(|g| &g.files).map(|f| (f.name.clone(), f.digest)).collect();
+        self.ownership = latest.as_ref().map(publish::ownership_of).unwrap_or_default();
+        Ok(())
+    }
+
     /// Waits until nothing changed for the debounce time, at most ten times that.
     async fn settle(&self) {
         let limit = Instant::now() + self.options.debounce * 10;
@@ -233,6 +246,16 @@ impl DirectoryLoop {
             Request::Reload { allow_prune, reply } => {
                 self.watch.refresh();
                 let _ = reply.send(self.pass(allow_prune).await);
+            }
+            Request::Reread { reply } => {
+                let answer = match self.remember() {
+                    Ok(()) => {
+                        self.unfinished = true;
+                        self.pass(false).await
+                    }
+                    Err(error) => Err(error.into()),
+                };
+                let _ = reply.send(answer);
             }
             Request::Rollback { number, write, reply } => {
                 let _ = reply.send(self.rollback(number, write).await);
