@@ -1,17 +1,39 @@
 //! One line an event on standard error, for journald and SMF alike.
 
 use reddwarf_config::settings::{LogFormat, Settings};
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts logging by the settings; `RUST_LOG` wins over them.
 pub fn start(settings: &Settings) {
-    let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(&settings.log_level))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // A second start (in tests) keeps the first: nothing is lost by that.
-    let _ = match settings.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| wanted(settings));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Takes over a changed `log_level`, unless `RUST_LOG` is set.
+pub fn adjust(settings: &Settings) {
+    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
+        return;
+    }
+    if let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(wanted(settings))
+    {
+        tracing::warn!(%error, "the log level could not be changed");
+    }
+}
+
+fn wanted(settings: &Settings) -> EnvFilter {
+    EnvFilter::try_new(&settings.log_level).unwrap_or_else(|_| EnvFilter::new("info"))
 }

@@ -1,0 +1,360 @@
+//! The wiring: what is made of what, in which order, and how it ends.
+
+use crate::cli::{LONG_VERSION, Mode};
+use crate::control_plane::LocalControlPlane;
+use crate::directory::{About, Directories};
+use crate::node::{self, NodeRuntime};
+use crate::signals::Asked;
+use crate::supervise::Components;
+use crate::{host, logging, service, signals};
+use reddwarf_api::{Api, ApiDeps, ApiSettings};
+use reddwarf_config::directory::Trust;
+use reddwarf_config::{Cli, Settings};
+use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
+use reddwarf_controllers::guard::PruneGuard;
+use reddwarf_host::{Clock, time};
+use reddwarf_registry::{EventTarget, EventType, Registry};
+use reddwarf_store::{Store, StoreOptions};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Time for everything to end after a stop was asked for.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Why the daemon did not start or did not go on. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failed(String);
+
+fn failed(what: &str, error: impl std::error::Error) -> Failed {
+    let mut text = format!("{what}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    Failed(text)
+}
+
+/// What follows when a round of the daemon ends.
+enum Next {
+    /// Leave.
+    Stop,
+    /// Go on with these settings: the components are made anew, pods and database stay.
+    Again(Box<Settings>),
+}
+
+/// Runs until a signal or `reddwarfctl shutdown`.
+///
+/// # Errors
+/// [`Failed`] when it can't start, or when a component failed.
+pub fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed> {
+    let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(32)
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()
+        .map_err(|e| failed("the async runtime can't be started", e))?;
+    let result = runtime.block_on(rounds(cli, mode, settings, signals));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn rounds(
+    cli: Cli,
+    mode: Mode,
+    mut settings: Settings,
+    mut signals: mpsc::Receiver<Asked>,
+) -> Result<(), Failed> {
+    let daemon = Daemon::open(cli, mode, &settings).await?;
+    let result = loop {
+        match daemon.round(&settings, &mut signals).await {
+            Ok(Next::Stop) => break Ok(()),
+            Ok(Next::Again(new)) => settings = *new,
+            Err(error) => break Err(error),
+        }
+    };
+    daemon.store.close().await;
+    result
+}
+
+/// What outlives a change of settings.
+struct Daemon {
+    cli: Cli,
+    mode: Mode,
+    store: Store,
+    registry: Registry,
+    clock: Arc<dyn Clock>,
+    notices: Vec<String>,
+    started: chrono::DateTime<chrono::Utc>,
+}
+
+impl Daemon {
+    async fn open(cli: Cli, mode: Mode, settings: &Settings) -> Result<Self, Failed> {
+        directory_for_us(&settings.state_dir, 0o700)?;
+        directory_for_us(&settings.run_dir, 0o750)?;
+        let clock: Arc<dyn Clock> = Arc::new(time::SystemClock);
+        let wall = Arc::clone(&clock);
+        let options = StoreOptions::new(Arc::new(move || wall.wall()));
+        let path = settings.state_dir.join("store.redb");
+        let opened = Store::open(&path, options).map_err(|e| failed("the store can't be opened", e))?;
+        let mut notices = Vec::new();
+        if let Some(recovery) = opened.recovery {
+            let notice = format!(
+                "the database was corrupt ({}) and was moved to {}; objects made through the API are lost, files are \
+                 applied again and what runs is adopted",
+                recovery.why,
+                recovery.moved_to.display()
+            );
+            tracing::error!("{notice}");
+            notices.push(notice);
+        }
+        let wall = Arc::clone(&clock);
+        let registry = Registry::open(opened.store.clone(), Arc::new(move || wall.wall()))
+            .await
+            .map_err(|e| failed("the registry can't be opened", e))?;
+        let started = clock.wall();
+        Ok(Self { cli, mode, store: opened.store, registry, clock, notices, started })
+    }
+
+    /// Starts all components, waits for a reason to end, and ends them.
+    async fn round(&self, settings: &Settings, signals: &mut mpsc::Receiver<Asked>) -> Result<Next, Failed> {
+        let stop = CancellationToken::new();
+        let mut components = Components::new(stop.clone());
+        let (manifests, directory) = self.directory(settings)?;
+        let (leave, mut leaving) = mpsc::channel(1);
+        let node = self.node(settings, &directory, &components, leave).await?;
+        let directories = Arc::new(Directories {
+            handle: directory.clone(),
+            registry: self.registry.clone(),
+            node: Arc::clone(&node),
+            layers: settings.manifests.clone(),
+            limits: settings.limits.clone(),
+            scratch: settings.state_dir.join("scratch"),
+            about: self.about(settings),
+        });
+        let deps = ApiDeps { registry: self.registry.clone(), runtime: node.clone(), directory: directories };
+        let api = Api::bind(api_settings(settings), deps).await.map_err(|e| failed("the API can't be served", e))?;
+
+        let token = stop.clone();
+        components.spawn("api", async move {
+            api.serve(token).await;
+            Ok(())
+        });
+        let token = stop.clone();
+        components.spawn("directory", async move {
+            manifests.run(token.cancelled_owned()).await;
+            Ok(())
+        });
+        if let Some(task) = node.task(stop.clone()) {
+            components.spawn("node", task);
+        }
+        components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
+        if let Some(interval) = service::watchdog_interval() {
+            components.spawn("watchdog", watchdog(interval, stop.clone()));
+        }
+        directory.wait_for(|status| status.passes > 0).await;
+        service::ready(&format!("generation {}", directory.status().generation));
+        tracing::info!(
+            socket = %settings.socket.display(),
+            node = %settings.node_name,
+            host = settings.host.as_str(),
+            "reddwarfd is ready"
+        );
+        let next = self.wait(settings, signals, &mut leaving, &directory, &mut components).await;
+        if !matches!(next, Ok(Next::Again(_))) {
+            service::stopping();
+        }
+        stop.cancel();
+        if tokio::time::timeout(SHUTDOWN, components.finish()).await.is_err() {
+            tracing::warn!("some components did not end in time; leaving without them");
+        }
+        next
+    }
+
+    async fn wait(
+        &self,
+        settings: &Settings,
+        signals: &mut mpsc::Receiver<Asked>,
+        leaving: &mut mpsc::Receiver<()>,
+        directory: &DirectoryHandle,
+        components: &mut Components,
+    ) -> Result<Next, Failed> {
+        loop {
+            // Each branch only receives; a message not taken stays in its channel.
+            tokio::select! {
+                why = components.failed() => return Err(Failed(why)),
+                _ = leaving.recv() => return Ok(Next::Stop),
+                asked = signals.recv() => match asked {
+                    Some(Asked::Stop) | None => return Ok(Next::Stop),
+                    Some(Asked::Reload) => {
+                        service::reloading();
+                        let new = self.reload(settings).await;
+                        if let Some(new) = new {
+                            return Ok(Next::Again(Box::new(new)));
+                        }
+                        if let Err(error) = directory.reload(false).await {
+                            tracing::warn!(%error, "the manifests could not be read again");
+                        }
+                        service::ready(&format!("generation {}", directory.status().generation));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reads the settings again; gives new ones when something that can change now did.
+    async fn reload(&self, old: &Settings) -> Option<Settings> {
+        let new = match Settings::load(&self.cli) {
+            Ok((new, _)) => new,
+            Err(error) => {
+                let text = format!("the settings were not taken over: {error}");
+                tracing::warn!("{text}");
+                self.event(old, "InvalidSettings", &text).await;
+                return None;
+            }
+        };
+        let later: Vec<&str> = old
+            .changes(&new)
+            .iter()
+            .filter(|c| c.reload == reddwarf_config::settings::Reload::Restart)
+            .map(|c| c.key)
+            .collect();
+        if !later.is_empty() {
+            let text = format!("{} will be taken over at the next start of reddwarfd", later.join(", "));
+            tracing::warn!("{text}");
+            self.event(old, "SettingsNeedRestart", &text).await;
+        }
+        let live = old.with_live_of(&new);
+        (live != *old).then(|| {
+            tracing::info!("settings changed");
+            logging::adjust(&live);
+            live
+        })
+    }
+
+    async fn event(&self, settings: &Settings, reason: &str, text: &str) {
+        let target = EventTarget {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: settings.node_name.clone(),
+            uid: String::new(),
+            field_path: String::new(),
+        };
+        if let Err(error) = self.registry.record_event(&target, EventType::Warning, reason, text, "reddwarfd").await {
+            tracing::debug!(%error, "an event could not be recorded");
+        }
+    }
+
+    fn directory(&self, settings: &Settings) -> Result<(DirectoryLoop, DirectoryHandle), Failed> {
+        let options = DirectoryOptions {
+            layers: settings.manifests.clone(),
+            limits: settings.limits.clone(),
+            trust: Trust { any_owner_and_mode: settings.allow_untrusted_manifests },
+            debounce: Duration::from_millis(settings.debounce_milliseconds),
+            resync: Duration::from_secs(settings.resync_seconds.max(1)),
+            guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
+            node_name: settings.node_name.clone(),
+            scratch: settings.state_dir.join("scratch/rollback"),
+        };
+        directory(options, self.registry.clone()).map_err(|e| failed("the last generation can't be read", e))
+    }
+
+    async fn node(
+        &self,
+        settings: &Settings,
+        directory: &DirectoryHandle,
+        components: &Components,
+        leave: mpsc::Sender<()>,
+    ) -> Result<Arc<NodeRuntime>, Failed> {
+        let host = match self.mode {
+            Mode::Serve => None,
+            Mode::Agent => {
+                Some(host::open(settings, Arc::clone(&self.clock)).map_err(|e| failed("the host can't be driven", e))?)
+            }
+        };
+        let status = directory.clone();
+        let complete = Arc::new(move || {
+            let status = status.status();
+            status.passes > 0 && status.failure.is_none()
+        });
+        let control = Arc::new(LocalControlPlane { registry: self.registry.clone(), complete });
+        node::start(settings, host, control, Arc::clone(&self.clock), node::Wiring {
+            registry: self.registry.clone(),
+            directory: directory.clone(),
+            states: components.states(),
+            leave,
+        })
+        .await
+        .map_err(Failed)
+    }
+
+    fn about(&self, settings: &Settings) -> About {
+        let host = match self.mode {
+            Mode::Agent => settings.host.as_str().to_owned(),
+            Mode::Serve => "none".to_owned(),
+        };
+        About {
+            version: LONG_VERSION.lines().next().unwrap_or_default().to_owned(),
+            node: settings.node_name.clone(),
+            host,
+            started: self.started,
+            notices: self.notices.clone(),
+        }
+    }
+}
+
+fn api_settings(settings: &Settings) -> ApiSettings {
+    ApiSettings {
+        socket: settings.socket.clone(),
+        socket_group: Some(settings.socket_group.clone()).filter(|g| !g.is_empty()),
+        listen: settings.listen,
+        state_dir: settings.state_dir.clone(),
+        node_name: settings.node_name.clone(),
+        limits: reddwarf_api::Limits::default(),
+        manifest_limits: settings.limits.clone(),
+    }
+}
+
+/// Old events go; settled history is compacted by the store itself.
+async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(), String> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(600)) => {}
+        }
+        if let Err(error) = registry.purge_events().await {
+            tracing::warn!(%error, "old events could not be removed; trying again later");
+        }
+    }
+}
+
+async fn watchdog(interval: Duration, stop: CancellationToken) -> Result<(), String> {
+    loop {
+        service::alive();
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
+}
+
+/// Makes a directory of ours with exactly this mode from the start; one that exists is left as it is.
+fn directory_for_us(path: &Path, mode: u32) -> Result<(), Failed> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|e| failed(&format!("{} can't be made", path.display()), e))
+}
+

@@ -1,0 +1,58 @@
+//! Which host is driven, chosen by name at run time.
+
+use reddwarf_config::Settings;
+use reddwarf_config::settings::{ContainerRuntime, HostKind};
+use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Opens the host that the settings name.
+///
+/// # Errors
+/// What the host lacks, and how to mend it.
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+    match settings.host {
+        HostKind::Linux => linux(settings, clock),
+        HostKind::Sim => simulated(settings, clock),
+        HostKind::Illumos => Err(HostError::new(
+            HostErrorKind::Unsupported,
+            "open host",
+            "illumos",
+            "this version can't drive illumos zones yet; --host sim runs the daemon without touching the host",
+        )),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+    use reddwarf_linux::{LinuxHost, LinuxOptions, Runtime};
+    let self_exe = std::env::current_exe().map_err(|e| {
+        HostError::new(HostErrorKind::Other, "open host", "linux", "our own program can't be found").caused_by(e)
+    })?;
+    let mut options = LinuxOptions::new(&settings.run_dir, &settings.state_dir, self_exe);
+    options.bridge.clone_from(&settings.bridge);
+    options.runtime = match settings.container_runtime {
+        ContainerRuntime::Libcontainer => Runtime::Libcontainer,
+        ContainerRuntime::Crun => Runtime::Crun(program("crun")?),
+        ContainerRuntime::Runc => Runtime::Runc(program("runc")?),
+    };
+    Ok(Arc::new(LinuxHost::new(options, clock)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn linux(_settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+    Err(HostError::new(HostErrorKind::Unsupported, "open host", "linux", "this is not Linux: use --host"))
+}
+
+/// A program in one of the fixed directories; never by `PATH`.
+#[cfg(target_os = "linux")]
+fn program(name: &str) -> HostResult<PathBuf> {
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .map(|directory| PathBuf::from(directory).join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let help = format!("{name} is not installed: install it, or set container_runtime = \"libcontainer\"");
+            HostError::new(HostErrorKind::Unsupported, "open host", "linux", help)
+        })
+}
