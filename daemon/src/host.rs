@@ -56,3 +56,10 @@ fn program(name: &str) -> HostResult<PathBuf> {
             HostError::new(HostErrorKind::Unsupported, "open host", "linux", help)
         })
 }
+
+/// The in-process host: real rules, no processes; its state is kept below the state directory.
+fn simulated(settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+    use reddwarf_host::fake::{FakeHost, FakeOptions};
+    let host = FakeHost::sim(&settings.state_dir.join("sim"), FakeOptions::default())?;
+    Ok(Arc::new(host))
+}

@@ -14,6 +14,7 @@ mod cli;
 mod control_plane;
 mod daemon;
 mod directory;
+mod host;
 mod logging;
 mod node;
 mod service;
@@ -21,7 +22,7 @@ mod signals;
 mod supervise;
 
 use clap::{CommandFactory, Parser};
-use cli::{Arguments, Task};
+use cli::Arguments;
 use reddwarf_config::Settings;
 use std::ffi::OsString;
 use std::path::Path;
@@ -29,15 +30,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some(code) = helper(&arguments) {
+    if let Some(code) = helper(&arguments).or_else(|| packaging(&arguments)) {
         return code;
     }
     let arguments = Arguments::parse();
-    match &arguments.task {
-        Some(Task::Man { directory }) => return man(directory),
-        Some(Task::Instance { run }) => return instance(run),
-        None => {}
-    }
     let settings = match Settings::load(&arguments.settings) {
         Ok((settings, warnings)) => {
             for warning in warnings {
@@ -58,7 +54,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     logging::start(&settings);
-    match daemon::run(arguments.settings, settings) {
+    match daemon::run(arguments.settings, arguments.mode, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -78,6 +74,16 @@ fn helper(arguments: &[OsString]) -> Option<ExitCode> {
 #[cfg(not(target_os = "linux"))]
 fn helper(_arguments: &[OsString]) -> Option<ExitCode> {
     None
+}
+
+/// Small tasks of packaging and tests: `__man DIR`, `__instance RUN_DIR`.
+fn packaging(arguments: &[OsString]) -> Option<ExitCode> {
+    let [task, path] = arguments else { return None };
+    match task.to_str()? {
+        "__man" => Some(man(Path::new(path))),
+        "__instance" => Some(instance(Path::new(path))),
+        _ => None,
+    }
 }
 
 fn man(directory: &Path) -> ExitCode {
