@@ -105,7 +105,8 @@ impl ControlPlane for LocalControlPlane {
         let mut target = EventTarget::of(regarding);
         target.field_path = event.field_path;
         let kind = if event.warning { EventType::Warning } else { EventType::Normal };
-        if let Err(error) = self.registry.record_event(&target, kind, &event.reason, &event.message, "reddwarfd").await {
+        if let Err(error) = self.registry.record_event(&target, kind, &event.reason, &event.message, "reddwarfd").await
+        {
             tracing::debug!(%error, "an event could not be recorded");
         }
     }
@@ -143,9 +144,7 @@ impl ControlPlane for LocalControlPlane {
         let renewed = self.registry.modify(&NODE, &key, |live| live.set("/spec/renewTime", micro_timestamp(at))).await;
         match renewed {
             Ok(_) => Ok(()),
-            Err(RegistryError::NotFound(_)) => {
-                self.first_lease(node, at).await.map_err(|e| failed("create", &key, &e))
-            }
+            Err(RegistryError::NotFound(_)) => self.first_lease(node, at).await.map_err(|e| failed("create", &key, &e)),
             Err(error) => Err(failed("renew", &key, &error)),
         }
     }

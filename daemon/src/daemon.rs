@@ -286,12 +286,18 @@ impl Daemon {
             status.passes > 0 && status.failure.is_none()
         });
         let control = Arc::new(LocalControlPlane { registry: self.registry.clone(), complete });
-        node::start(settings, host, control, Arc::clone(&self.clock), node::Wiring {
-            registry: self.registry.clone(),
-            directory: directory.clone(),
-            states: components.states(),
-            leave,
-        })
+        node::start(
+            settings,
+            host,
+            control,
+            Arc::clone(&self.clock),
+            node::Wiring {
+                registry: self.registry.clone(),
+                directory: directory.clone(),
+                states: components.states(),
+                leave,
+            },
+        )
         .await
         .map_err(Failed)
     }
@@ -357,4 +363,3 @@ fn directory_for_us(path: &Path, mode: u32) -> Result<(), Failed> {
         .create(path)
         .map_err(|e| failed(&format!("{} can't be made", path.display()), e))
 }
-

@@ -8,7 +8,7 @@ use reddwarf_config::{Limits, Severity};
 use reddwarf_controllers::directory::status::{DirectoryStatus, FileStatus, FileVerdict};
 use reddwarf_controllers::directory::{DirectoryError, DirectoryHandle, PassReport, rollback};
 use reddwarf_objects::{Object, diff, kinds};
-use reddwarf_registry::{ApplyOptions, Applied, Author, Declared, ListQuery, Registry, Verdict};
+use reddwarf_registry::{Applied, ApplyOptions, Author, Declared, ListQuery, Registry, Verdict};
 use reddwarf_store::{FileChange, GenerationRecord};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -93,11 +93,7 @@ impl Directory for Directories {
         }
         let checked = reddwarf_config::check(documents);
         findings.extend(checked.diagnostics);
-        let places: BTreeMap<_, _> = checked
-            .declared
-            .iter()
-            .map(|d| (d.key.clone(), place(&d.origin)))
-            .collect();
+        let places: BTreeMap<_, _> = checked.declared.iter().map(|d| (d.key.clone(), place(&d.origin))).collect();
         let set = checked
             .declared
             .iter()
@@ -132,11 +128,8 @@ impl Directory for Directories {
 
     async fn generation(&self, number: u64) -> Result<types::GenerationDetail, RuntimeError> {
         let record = self.record(number)?;
-        let mut objects_list: Vec<String> = record
-            .declared
-            .iter()
-            .filter_map(|d| Some(reddwarf_registry::object_key(&d.key)?.to_string()))
-            .collect();
+        let mut objects_list: Vec<String> =
+            record.declared.iter().filter_map(|d| Some(reddwarf_registry::object_key(&d.key)?.to_string())).collect();
         objects_list.sort();
         Ok(types::GenerationDetail {
             summary: summary(&record, self.handle.status().generation),
@@ -245,17 +238,45 @@ fn layer_message(status: &DirectoryStatus, layer: &std::path::Path) -> String {
 }
 
 fn pod_summary(kind: &reddwarf_objects::Kind, pod: &Object, now: chrono::DateTime<chrono::Utc>) -> types::PodSummary {
-    let summary = reddwarf_objects::print::pod_summary(kind, pod, now);
+    let cells: Vec<String> =
+        reddwarf_objects::print::row(kind, pod, now).iter().map(reddwarf_objects::print::cell_text).collect();
+    let cell = |name: &str| {
+        let index = kind.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        index.and_then(|i| cells.get(i)).cloned().unwrap_or_default()
+    };
+    let statuses = pod.get("/status/containerStatuses").and_then(|s| s.as_array());
+    let restarts = statuses.into_iter().flatten().filter_map(|s| s["restartCount"].as_u64()).sum::<u64>();
     types::PodSummary {
         namespace: pod.namespace().unwrap_or_default().to_owned(),
         name: pod.name().to_owned(),
-        status: summary.status,
-        ready: summary.ready,
-        restarts: summary.restarts,
+        status: reddwarf_objects::print::status_word(pod),
+        ready: cell("ready"),
+        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
         ip: pod.get_str("/status/podIP").unwrap_or_default().to_owned(),
-        source: pod.annotation("reddwarf.io/source").unwrap_or_default().to_owned(),
-        reason: summary.reason,
+        source: pod.annotation(reddwarf_objects::SOURCE_ANNOTATION).unwrap_or_default().to_owned(),
+        reason: reason(pod),
         created: pod.creation_timestamp(),
+    }
+}
+
+/// Why a pod is not as asked, in one line; empty when it is, or when it needs only time.
+fn reason(pod: &Object) -> String {
+    let containers = ["/status/initContainerStatuses", "/status/containerStatuses"];
+    let statuses = containers.iter().filter_map(|p| pod.get(p)?.as_array()).flatten();
+    for status in statuses {
+        let waiting = &status["state"]["waiting"];
+        let word = waiting["reason"].as_str().unwrap_or_default();
+        if !matches!(word, "" | "ContainerCreating" | "PodInitializing") {
+            let message = waiting["message"].as_str().unwrap_or_default();
+            return format!("{}: {word}: {message}", status["name"].as_str().unwrap_or_default());
+        }
+    }
+    let word = pod.get_str("/status/reason").unwrap_or_default();
+    let message = pod.get_str("/status/message").unwrap_or_default();
+    match (pod.get_str("/status/phase"), word) {
+        (Some("Failed"), "") => "Failed".to_owned(),
+        (_, "") => String::new(),
+        (_, word) => format!("{word}: {message}").trim_end_matches([':', ' ']).to_owned(),
     }
 }
 
@@ -317,7 +338,8 @@ fn all_diagnostics(status: &DirectoryStatus) -> Vec<types::Diagnostic> {
 
 fn stored_diagnostics(stored: &serde_json::Value) -> Vec<types::Diagnostic> {
     let text = |v: &serde_json::Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
-    let number = |v: &serde_json::Value, key: &str| u32::try_from(v["position"][key].as_u64().unwrap_or(0)).unwrap_or(0);
+    let number =
+        |v: &serde_json::Value, key: &str| u32::try_from(v["position"][key].as_u64().unwrap_or(0)).unwrap_or(0);
     stored
         .as_array()
         .into_iter()
@@ -394,11 +416,9 @@ fn applied_object(object: &Applied) -> types::AppliedObject {
     let secret = kind.is_some_and(|k| k.is_core("Secret"));
     let (verdict, message, changes) = match &object.verdict {
         Verdict::Created => (types::ApplyVerdict::Created, String::new(), Vec::new()),
-        Verdict::Configured(changes) => (
-            types::ApplyVerdict::Configured,
-            String::new(),
-            changes.iter().map(|c| field_change(secret, c)).collect(),
-        ),
+        Verdict::Configured(changes) => {
+            (types::ApplyVerdict::Configured, String::new(), changes.iter().map(|c| field_change(secret, c)).collect())
+        }
         Verdict::Unchanged => (types::ApplyVerdict::Unchanged, String::new(), Vec::new()),
         Verdict::Refused(error) => (types::ApplyVerdict::Refused, error.to_string(), Vec::new()),
         Verdict::Pending => (types::ApplyVerdict::Pending, "waits for the one being deleted".into(), Vec::new()),

@@ -58,5 +58,18 @@ mod user;
 mod volumes;
 mod watch;
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`).
+/// To be asked first thing in `main`: helpers are single-threaded and small.
+pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
+    match name {
+        "__shim" => Some(shim::main(arguments)),
+        "__exec" => Some(exec::helper::main(arguments)),
+        _ => None,
+    }
+}
+
 pub use host::LinuxHost;
 pub use options::{LinuxOptions, Runtime};

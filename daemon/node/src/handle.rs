@@ -465,6 +465,24 @@ impl NodeHandle {
         Ok(self.shared.host.image_remove(name).await?)
     }
 
+    /// Waits until one of the node's tasks ends although nobody asked, and says how: a node is never half-alive.
+    pub async fn failed(&self) -> String {
+        let mut stop = self.shared.stop.subscribe();
+        let mut tasks = self.tasks.lock().await;
+        tokio::select! {
+            ended = tasks.join_next() => match ended {
+                Some(Err(error)) if error.is_panic() => {
+                    return "one of its tasks panicked: this is a bug, please report it".into();
+                }
+                _ => return "one of its tasks ended by itself".into(),
+            },
+            () = stopped(&mut stop) => {}
+        }
+        // Asked to stop: the lock is let go for the one who waits for the tasks.
+        drop(tasks);
+        std::future::pending().await
+    }
+
     /// Stops managing. Pods run on, unless `stop_pods`: then they are first stopped gracefully, which may take as long
     /// as the longest grace.
     pub async fn shutdown(&self, stop_pods: bool) {
@@ -483,7 +501,9 @@ impl NodeHandle {
         tasks.abort_all();
     }
 
-    async fn stop_pods(&self) {
+    /// Stops all pods gracefully and keeps them stopped until the next start of the daemon; may take as long as the
+    /// longest grace.
+    pub async fn stop_pods(&self) {
         let keys: Vec<PodKey> = {
             let mut state = self.shared.state();
             state.desired.halted = true;
@@ -508,6 +528,11 @@ impl NodeHandle {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+/// Waits until the node was told to stop.
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stopping| *stopping).await.is_ok();
 }
 
 /// Waiting that needs nobody.

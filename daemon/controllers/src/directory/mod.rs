@@ -5,7 +5,7 @@
 
 pub mod pass;
 mod publish;
-mod rollback;
+pub mod rollback;
 pub mod status;
 
 use crate::guard::PruneGuard;

@@ -1,0 +1,450 @@
+//! The API's view of the node: `reddwarf-node` in the API's words. Without a node (`reddwarfd serve`) everything that
+//! needs one says so.
+
+use crate::control_plane::LocalControlPlane;
+use crate::supervise::States;
+use async_trait::async_trait;
+use bytes::Bytes;
+use reddwarf_api::runtime::{
+    ExecExit, ExecOptions, ExecSession, LogOptions, LogStream, PodName, Runtime, RuntimeError, TerminalSize,
+};
+use reddwarf_api::types;
+use reddwarf_config::Settings;
+use reddwarf_controllers::directory::DirectoryHandle;
+use reddwarf_host::spec::ResolvConf;
+use reddwarf_host::{Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
+use reddwarf_node::plan::{Effect, Notice};
+use reddwarf_node::{
+    Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard, logs,
+};
+use reddwarf_objects::{Object, ObjectKey, kinds};
+use reddwarf_registry::Registry;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What the node's answers need besides the node.
+pub struct Wiring {
+    /// Objects.
+    pub registry: Registry,
+    /// The manifest directories.
+    pub directory: DirectoryHandle,
+    /// Which components run.
+    pub states: States,
+    /// Tells the daemon to leave.
+    pub leave: mpsc::Sender<()>,
+}
+
+/// Implements the API's [`Runtime`].
+pub struct NodeRuntime {
+    node: Option<NodeHandle>,
+    wiring: Wiring,
+}
+
+/// Starts the node, if there is a host to drive.
+///
+/// # Errors
+/// A text saying which setting can't be used.
+pub async fn start(
+    settings: &Settings,
+    host: Option<Arc<dyn Host>>,
+    control: Arc<LocalControlPlane>,
+    clock: Arc<dyn Clock>,
+    wiring: Wiring,
+) -> Result<Arc<NodeRuntime>, String> {
+    let node = match host {
+        None => None,
+        Some(host) => {
+            let settings = node_settings(settings);
+            Some(Node::start(NodeDeps { control, host, clock, settings }).await)
+        }
+    };
+    Ok(Arc::new(NodeRuntime { node, wiring }))
+}
+
+fn node_settings(settings: &Settings) -> NodeSettings {
+    NodeSettings {
+        cluster_domain: settings.cluster_domain.clone(),
+        cluster_dns: settings.cluster_dns.map(|a| a.ip()),
+        host_dns: host_dns(Path::new("/etc/resolv.conf")),
+        max_pods: settings.max_pods,
+        system_reserved_cpu_millis: settings.system_reserved_cpu_millis,
+        system_reserved_memory_bytes: settings.system_reserved_memory_bytes,
+        host_path_allow: settings.host_path_allow.clone(),
+        resync: Duration::from_secs(settings.resync_seconds.max(1)),
+        prune_guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
+        ..NodeSettings::new(&settings.node_name, &settings.bridge, settings.pod_cidr, &settings.log_dir)
+    }
+}
+
+/// The host's resolv.conf(5). Loopback name servers (a local stub) can't be reached from a pod and are left out.
+fn host_dns(path: &Path) -> ResolvConf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut found = ResolvConf::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => found
+                .nameservers
+                .extend(words.next().and_then(|a| a.parse::<std::net::IpAddr>().ok()).filter(|a| !a.is_loopback())),
+            Some("search") => found.searches = words.map(str::to_owned).collect(),
+            Some("options") => found.options.extend(words.map(str::to_owned)),
+            _ => {}
+        }
+    }
+    found
+}
+
+impl NodeRuntime {
+    /// The component to supervise: ends when `stop` is cancelled, or before that when the node fails.
+    pub fn task(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), String>> + Send + 'static> {
+        let node = self.node.clone()?;
+        Some(async move {
+            tokio::select! {
+                () = stop.cancelled() => {
+                    node.shutdown(false).await;
+                    Ok(())
+                }
+                why = node.failed() => Err(why),
+            }
+        })
+    }
+
+    /// What keeps the host from being as asked.
+    pub async fn notices(&self) -> Vec<String> {
+        self.node.iter().flat_map(|n| n.status().notices).map(|n| n.to_string()).collect()
+    }
+
+    /// The plan when the given objects were there too.
+    ///
+    /// # Errors
+    /// `Unavailable` when the host can't be observed.
+    pub async fn plan_with(&self, put: Vec<Object>) -> Result<types::PlanReport, RuntimeError> {
+        let Some(node) = &self.node else { return Ok(types::PlanReport::default()) };
+        let planned = node.plan(Proposal { put, delete: Vec::new() }).await.map_err(failed)?;
+        let mut steps: Vec<types::PlanStep> = planned.steps.iter().map(|step| self.step(step)).collect();
+        steps.extend(planned.blocked.iter().map(|(pod, notice)| self.blocked(pod.as_ref(), notice)));
+        Ok(types::PlanReport { steps, diagnostics: Vec::new(), unknown: planned.unknown })
+    }
+
+    fn node(&self) -> Result<&NodeHandle, RuntimeError> {
+        self.node.as_ref().ok_or_else(|| {
+            RuntimeError::Unsupported("this reddwarfd was started as `serve`: it has an API and no host".into())
+        })
+    }
+
+    fn source(&self, pod: Option<&PodKey>) -> String {
+        let Some(pod) = pod else { return String::new() };
+        let object = self.wiring.registry.find(&ObjectKey::pod(&pod.namespace, &pod.name)).ok().flatten();
+        object.as_ref().and_then(|o| o.annotation(reddwarf_objects::SOURCE_ANNOTATION)).unwrap_or_default().to_owned()
+    }
+
+    fn step(&self, step: &PlannedStep) -> types::PlanStep {
+        let action = match step.effect {
+            Effect::Remove => types::PlanAction::Remove,
+            Effect::Replace => types::PlanAction::Recreate,
+            Effect::Change => types::PlanAction::Update,
+            Effect::Create => types::PlanAction::Create,
+        };
+        let field = |path: &String| types::FieldChange { path: path.clone(), old: None, new: None };
+        types::PlanStep {
+            action,
+            object: object_name(step.pod.as_ref()),
+            what: step.what.clone(),
+            reason: step.reason.clone(),
+            source: self.source(step.pod.as_ref()),
+            changes: step.field.iter().map(field).collect(),
+            interruption_ms: 0,
+        }
+    }
+
+    fn blocked(&self, pod: Option<&PodKey>, notice: &Notice) -> types::PlanStep {
+        types::PlanStep {
+            action: types::PlanAction::Blocked,
+            object: object_name(pod),
+            what: notice.reason.clone(),
+            reason: notice.message.clone(),
+            source: self.source(pod),
+            changes: Vec::new(),
+            interruption_ms: 0,
+        }
+    }
+
+    async fn why_pod(&self, key: &PodKey) -> Result<types::WhyReport, RuntimeError> {
+        let why = self.node()?.why(key).await.map_err(failed)?;
+        let link = |kind: &str, text: String, since| types::WhyLink { kind: kind.into(), text, since };
+        let mut chain = Vec::new();
+        chain.extend(why.source.iter().map(|s| link("source", format!("declared in {s}"), None)));
+        chain.extend(self.findings(why.source.as_deref()).into_iter().map(|text| link("source", text, None)));
+        chain.push(link("condition", format!("phase {}", why.phase), None));
+        chain.extend(why.notices.iter().map(|n| link("condition", n.to_string(), None)));
+        chain.extend(why.waiting.iter().map(|(c, n)| link("container", format!("{c}: {n}"), None)));
+        chain.extend(why.next.iter().map(|step| link("plan", step.clone(), None)));
+        for record in &why.recent {
+            let (kind, mut text) = match &record.error {
+                Some(_) => ("error", record.step.clone()),
+                None => ("done", record.step.clone()),
+            };
+            let _ = write!(text, " ({})", record.reason);
+            if let Some(error) = &record.error {
+                let _ = write!(text, ": {error}");
+            }
+            chain.push(link(kind, text, Some(record.at)));
+        }
+        Ok(types::WhyReport { object: object_name(Some(key)), ok: why.ok, summary: why.summary, chain })
+    }
+
+    /// What is wrong with the file that declares an object.
+    fn findings(&self, source: Option<&str>) -> Vec<String> {
+        let status = self.wiring.directory.status();
+        let file = source.and_then(|s| status.files.iter().find(|f| f.path == s));
+        file.map(|f| f.diagnostics.iter().map(|d| d.one_line()).collect()).unwrap_or_default()
+    }
+}
+
+fn object_name(pod: Option<&PodKey>) -> String {
+    pod.map_or_else(|| "host".to_owned(), |p| format!("pods/{}/{}", p.namespace, p.name))
+}
+
+fn pod_key(pod: &PodName) -> PodKey {
+    PodKey::new(&pod.namespace, &pod.name)
+}
+
+fn failed(error: NodeError) -> RuntimeError {
+    match &error {
+        NodeError::NotFound(_) => RuntimeError::NotFound(error.to_string()),
+        NodeError::Conflict(_) => RuntimeError::Conflict(error.to_string()),
+        NodeError::Unavailable(_) => RuntimeError::Unavailable(error.to_string()),
+        NodeError::Host(host) => {
+            let text = host.chain();
+            match (host.kind, host.family()) {
+                (HostErrorKind::NotFound, _) => RuntimeError::NotFound(text),
+                (HostErrorKind::Busy | HostErrorKind::InvalidState, _) => RuntimeError::Conflict(text),
+                (HostErrorKind::Unsupported, _) => RuntimeError::Unsupported(text),
+                (_, Family::User) => RuntimeError::BadRequest(text),
+                _ => RuntimeError::Internal(text),
+            }
+        }
+        NodeError::ControlPlane(_) => RuntimeError::Internal(error.to_string()),
+    }
+}
+
+fn image(info: &ImageInfo) -> types::Image {
+    types::Image {
+        id: info.id.to_string(),
+        names: info.names.clone(),
+        size_bytes: info.size_bytes,
+        command: info.config.entrypoint.iter().chain(&info.config.cmd).cloned().collect(),
+    }
+}
+
+#[async_trait]
+impl Runtime for NodeRuntime {
+    async fn logs(&self, pod: &PodName, options: LogOptions) -> Result<LogStream, RuntimeError> {
+        let wanted = logs::LogOptions {
+            follow: options.follow,
+            previous: options.previous,
+            since: options.since,
+            timestamps: options.timestamps,
+            tail_lines: options.tail_lines,
+            limit_bytes: options.limit_bytes,
+        };
+        let mut lines = self.node()?.logs(&pod_key(pod), &options.container, wanted).await.map_err(failed)?;
+        let (send, receive) = mpsc::channel::<Result<Bytes, RuntimeError>>(4);
+        tokio::spawn(async move {
+            loop {
+                // A client that went away ends the reading.
+                let next = tokio::select! {
+                    next = lines.recv() => next,
+                    () = send.closed() => return,
+                };
+                let Some(next) = next else { return };
+                let next = next.map_err(|e| RuntimeError::Internal(format!("the log can't be read: {e}")));
+                if send.send(next).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receive)
+    }
+
+    async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<ExecSession, RuntimeError> {
+        let request = ExecRequest { argv: options.command, tty: options.tty, stdin: options.stdin };
+        let session = self.node()?.exec(&pod_key(pod), &options.container, request).await.map_err(failed)?;
+        let (resize, mut sizes) = mpsc::channel::<TerminalSize>(4);
+        let host_sizes = session.resize;
+        tokio::spawn(async move {
+            while let Some(size) = sizes.recv().await {
+                let size = reddwarf_host::TerminalSize { width: size.width, height: size.height };
+                if host_sizes.send(size).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (send, exit) = tokio::sync::oneshot::channel();
+        let ended = session.exit;
+        tokio::spawn(async move {
+            // A lost supervisor shows as a dropped sender on our side too.
+            if let Ok(end) = ended.await {
+                let _ = send.send(ExecExit { code: end.code, message: end.message });
+            }
+        });
+        Ok(ExecSession {
+            stdin: session.stdin,
+            stdout: session.stdout,
+            stderr: session.stderr,
+            resize,
+            exit,
+            guard: session.guard,
+        })
+    }
+
+    async fn plan(&self) -> Result<types::PlanReport, RuntimeError> {
+        self.plan_with(Vec::new()).await
+    }
+
+    async fn why(&self, plural: &str, namespace: Option<&str>, name: &str) -> Result<types::WhyReport, RuntimeError> {
+        if plural == "pods" && self.node.is_some() {
+            return self.why_pod(&PodKey::new(namespace.unwrap_or("default"), name)).await;
+        }
+        let kind = kinds().by_alias(plural).ok_or_else(|| RuntimeError::NotFound(format!("no kind {plural:?}")))?;
+        let key = ObjectKey {
+            group: kind.group.into(),
+            resource: kind.plural.into(),
+            namespace: kind.namespaced.then(|| namespace.unwrap_or("default").to_owned()),
+            name: name.into(),
+        };
+        let object = self.wiring.registry.get(&key).map_err(|e| RuntimeError::NotFound(e.to_string()))?;
+        let source = object.annotation(reddwarf_objects::SOURCE_ANNOTATION);
+        let link = |text: String| types::WhyLink { kind: "source".into(), text, since: None };
+        let mut chain: Vec<_> = source.iter().map(|s| link(format!("declared in {s}"))).collect();
+        chain.extend(self.findings(source).into_iter().map(link));
+        Ok(types::WhyReport { object: key.to_string(), ok: true, summary: "stored as declared".into(), chain })
+    }
+
+    async fn restart(&self, pod: &PodName, container: Option<&str>) -> Result<types::Done, RuntimeError> {
+        self.node()?.restart(&pod_key(pod), container).await.map_err(failed)?;
+        let what = container.map_or_else(|| "all containers".to_owned(), |c| format!("container {c}"));
+        Ok(types::Done { message: format!("{what} of pod {}/{} will restart", pod.namespace, pod.name) })
+    }
+
+    async fn images(&self) -> Result<types::ImageList, RuntimeError> {
+        let images = self.node()?.images().await.map_err(failed)?;
+        Ok(types::ImageList { items: images.iter().map(image).collect() })
+    }
+
+    async fn image_import(&self, request: &types::ImageImport) -> Result<types::Image, RuntimeError> {
+        let path = PathBuf::from(&request.source);
+        if !path.is_absolute() {
+            return Err(RuntimeError::BadRequest(format!("{}: give an absolute path", request.source)));
+        }
+        let info = self.node()?.image_import(&path, &request.name).await.map_err(failed)?;
+        Ok(image(&info))
+    }
+
+    async fn image_remove(&self, name: &str) -> Result<types::Done, RuntimeError> {
+        match self.node()?.image_remove(name).await.map_err(failed)? {
+            Change::Changed(what) => Ok(types::Done { message: what }),
+            Change::Unchanged => Err(RuntimeError::NotFound(format!("there is no image {name:?}"))),
+        }
+    }
+
+    async fn reconcile(&self, allow_prune: bool) -> Result<types::Done, RuntimeError> {
+        let report = self.wiring.directory.reload(allow_prune).await;
+        let report = report.map_err(|e| RuntimeError::Internal(e.to_string()))?;
+        if let Some(node) = &self.node {
+            node.reconcile(allow_prune);
+        }
+        let status = self.wiring.directory.status();
+        match status.notices.first() {
+            Some(notice) if !allow_prune => Err(RuntimeError::Conflict(notice.clone())),
+            _ => Ok(types::Done { message: format!("generation {} is in force", report.generation) }),
+        }
+    }
+
+    async fn shutdown(&self, stop_pods: bool) -> Result<types::Done, RuntimeError> {
+        if stop_pods && let Some(node) = &self.node {
+            node.stop_pods().await;
+        }
+        self.wiring
+            .leave
+            .try_send(())
+            .map_err(|_| RuntimeError::Unavailable("reddwarfd is shutting down already".into()))?;
+        let message =
+            if stop_pods { "all pods are stopped; reddwarfd leaves" } else { "reddwarfd leaves; pods run on" };
+        Ok(types::Done { message: message.into() })
+    }
+
+    async fn backup(&self, path: &str) -> Result<types::BackupReport, RuntimeError> {
+        if !Path::new(path).is_absolute() {
+            return Err(RuntimeError::BadRequest(format!("{path}: give an absolute path")));
+        }
+        let store = self.wiring.registry.store();
+        let revision = store.backup(path).await.map_err(|e| RuntimeError::BadRequest(e.to_string()))?;
+        let size_bytes = std::fs::metadata(path).map(|m| m.len()).unwrap_or_default();
+        Ok(types::BackupReport { path: path.into(), revision: revision.get(), size_bytes })
+    }
+
+    async fn restore(&self, path: &str) -> Result<types::Done, RuntimeError> {
+        if !Path::new(path).is_absolute() {
+            return Err(RuntimeError::BadRequest(format!("{path}: give an absolute path")));
+        }
+        let store = self.wiring.registry.store();
+        let kept = store.restore_from(path).await.map_err(|e| RuntimeError::BadRequest(e.to_string()))?;
+        let reread = self.wiring.directory.reread().await;
+        reread.map_err(|e| RuntimeError::Internal(format!("restored, but the files were not applied: {e}")))?;
+        if let Some(node) = &self.node {
+            node.reconcile(false);
+        }
+        Ok(types::Done { message: format!("restored; the database before is kept as {}", kept.display()) })
+    }
+
+    fn checks(&self) -> Vec<types::Check> {
+        let mut checks: Vec<types::Check> = self
+            .wiring
+            .states
+            .all()
+            .into_iter()
+            .map(|(name, state)| types::Check {
+                name: name.to_owned(),
+                ok: state.is_ok(),
+                message: state.err().unwrap_or_default(),
+            })
+            .collect();
+        let applied = self.wiring.directory.status().passes > 0;
+        let check = |name: &str, ok: bool, why: &str| types::Check {
+            name: name.to_owned(),
+            ok,
+            message: if ok { String::new() } else { why.to_owned() },
+        };
+        checks.push(check("manifests", applied, "the manifest directories were not applied yet"));
+        if let Some(node) = &self.node {
+            checks.push(check("host", node.status().ready, "the host was not observed yet"));
+        }
+        checks
+    }
+
+    fn metrics(&self) -> String {
+        let Some(node) = &self.node else { return String::new() };
+        let status = node.status();
+        let mut text = String::new();
+        for (name, help, value) in [
+            ("reddwarf_node_pods", "Pods that are wanted on this host.", status.pods as u64),
+            ("reddwarf_node_sandboxes", "Sandboxes on this host.", status.sandboxes as u64),
+            ("reddwarf_node_pods_degraded", "Pods that are not as asked.", status.degraded.len() as u64),
+            ("reddwarf_node_queue", "Pods that wait for work.", status.queued as u64),
+        ] {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+        let name = "reddwarf_node_passes_total";
+        let _ = writeln!(
+            text,
+            "# HELP {name} Full passes since the start.\n# TYPE {name} counter\n{name} {}",
+            status.passes
+        );
+        text
+    }
+}
