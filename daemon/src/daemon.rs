@@ -1,7 +1,6 @@
 //! The wiring: what is made of what, in which order, and how it ends.
 
 use crate::cli::{LONG_VERSION, Mode};
-use crate::control_plane::LocalControlPlane;
 use crate::directory::{About, Directories};
 use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
@@ -13,6 +12,7 @@ use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
 use reddwarf_controllers::guard::PruneGuard;
 use reddwarf_host::{Clock, time};
+use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_registry::{EventTarget, EventType, Registry};
 use reddwarf_store::{Store, StoreOptions};
 use std::os::unix::fs::DirBuilderExt;
@@ -129,7 +129,7 @@ impl Daemon {
         let mut components = Components::new(stop.clone());
         let (manifests, directory) = self.directory(settings)?;
         let (leave, mut leaving) = mpsc::channel(1);
-        let node = self.node(settings, &directory, &components, leave).await?;
+        let (node, plane) = self.node(settings, &directory, &components, leave).await?;
         let directories = Arc::new(Directories {
             handle: directory.clone(),
             registry: self.registry.clone(),
@@ -154,6 +154,7 @@ impl Daemon {
         });
         if let Some(task) = node.task(stop.clone()) {
             components.spawn("node", task);
+            components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
         }
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
         if let Some(interval) = service::watchdog_interval() {
@@ -273,33 +274,28 @@ impl Daemon {
         directory: &DirectoryHandle,
         components: &Components,
         leave: mpsc::Sender<()>,
-    ) -> Result<Arc<NodeRuntime>, Failed> {
+    ) -> Result<(Arc<NodeRuntime>, Arc<RegistryPlane>), Failed> {
         let host = match self.mode {
             Mode::Serve => None,
             Mode::Agent => {
                 Some(host::open(settings, Arc::clone(&self.clock)).map_err(|e| failed("the host can't be driven", e))?)
             }
         };
-        let status = directory.clone();
-        let complete = Arc::new(move || {
-            let status = status.status();
-            status.passes > 0 && status.failure.is_none()
+        let plane = Arc::new(RegistryPlane::new(self.registry.clone(), Arc::clone(&self.clock)));
+        let (control, sources) = (Arc::clone(&plane), directory.clone());
+        tokio::spawn(async move {
+            // Until the files were applied once, a sandbox without a pod may only be waiting for its file.
+            sources.wait_for(|status| status.passes > 0 && status.failure.is_none()).await;
+            control.sources_read();
         });
-        let control = Arc::new(LocalControlPlane { registry: self.registry.clone(), complete });
-        node::start(
-            settings,
-            host,
-            control,
-            Arc::clone(&self.clock),
-            node::Wiring {
-                registry: self.registry.clone(),
-                directory: directory.clone(),
-                states: components.states(),
-                leave,
-            },
-        )
-        .await
-        .map_err(Failed)
+        let wiring = node::Wiring {
+            registry: self.registry.clone(),
+            directory: directory.clone(),
+            states: components.states(),
+            leave,
+        };
+        let node = node::start(settings, host, Arc::clone(&plane), Arc::clone(&self.clock), wiring).await;
+        Ok((node, plane))
     }
 
     fn about(&self, settings: &Settings) -> About {
@@ -339,6 +335,14 @@ async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(),
         if let Err(error) = registry.purge_events().await {
             tracing::warn!(%error, "old events could not be removed; trying again later");
         }
+    }
+}
+
+/// Says on the Node object when the node no longer says that it is alive.
+async fn health(plane: Arc<RegistryPlane>, node: String, stop: CancellationToken) -> Result<(), String> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = plane.as_ref().clone().check_health(node) => Err("it ended by itself".into()),
     }
 }
 

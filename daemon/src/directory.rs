@@ -3,7 +3,7 @@
 use crate::node::NodeRuntime;
 use async_trait::async_trait;
 use reddwarf_api::runtime::{Directory, DirectoryGauges, Runtime, RuntimeError};
-use reddwarf_api::types;
+use reddwarf_api::{applied_object, diagnostic, field_change, types};
 use reddwarf_config::{Limits, Severity};
 use reddwarf_controllers::directory::status::{DirectoryStatus, FileStatus, FileVerdict};
 use reddwarf_controllers::directory::{DirectoryError, DirectoryHandle, PassReport, rollback};
@@ -312,24 +312,6 @@ fn file(file: &FileStatus) -> types::FileStatus {
     }
 }
 
-/// A finding in the API's words.
-pub fn diagnostic(d: &reddwarf_config::Diagnostic) -> types::Diagnostic {
-    types::Diagnostic {
-        severity: match d.severity {
-            Severity::Warning => types::Severity::Warning,
-            Severity::Error => types::Severity::Error,
-        },
-        code: d.code.as_str().to_owned(),
-        file: d.file.clone(),
-        line: d.position.map(|p| p.line).unwrap_or_default(),
-        column: d.position.map(|p| p.column).unwrap_or_default(),
-        what: d.message.clone(),
-        why: d.why.clone(),
-        help: d.help.clone(),
-        rendered: d.render(false),
-    }
-}
-
 fn all_diagnostics(status: &DirectoryStatus) -> Vec<types::Diagnostic> {
     let mut all: Vec<types::Diagnostic> = status.diagnostics.iter().map(diagnostic).collect();
     all.extend(status.files.iter().flat_map(|f| file(f).diagnostics));
@@ -381,8 +363,7 @@ fn object_diffs(old: &[Object], new: &[Object]) -> Vec<types::ObjectDiff> {
         let (action, changes) = match (old.get(key), new.get(key)) {
             (Some(before), Some(after)) => {
                 let Some(kind) = after.known_kind() else { continue };
-                let changes: Vec<_> =
-                    diff::diff(kind, before, after).iter().map(|c| field_change(kind.is_core("Secret"), c)).collect();
+                let changes: Vec<_> = diff::diff(kind, before, after).iter().map(field_change).collect();
                 if changes.is_empty() {
                     continue;
                 }
@@ -396,51 +377,20 @@ fn object_diffs(old: &[Object], new: &[Object]) -> Vec<types::ObjectDiff> {
     found
 }
 
-fn field_change(secret: bool, change: &diff::Change) -> types::FieldChange {
-    let path = change.path.to_string();
-    let redact = secret && (path.starts_with("data") || path.starts_with("stringData"));
-    let shown = |v: &Option<serde_json::Value>| {
-        v.as_ref().map(|v| if redact { serde_json::Value::from("<redacted>") } else { v.clone() })
-    };
-    types::FieldChange { old: shown(&change.old), new: shown(&change.new), path }
-}
-
 /// Objects of a pass that are not as they were.
 fn changed_objects(report: &PassReport) -> Vec<types::AppliedObject> {
     let Some(applied) = &report.applied else { return Vec::new() };
-    applied.objects.iter().filter(|o| !matches!(o.verdict, Verdict::Unchanged)).map(applied_object).collect()
-}
-
-fn applied_object(object: &Applied) -> types::AppliedObject {
-    let kind = kinds().by_group_resource(&object.key.group, &object.key.resource);
-    let secret = kind.is_some_and(|k| k.is_core("Secret"));
-    let (verdict, message, changes) = match &object.verdict {
-        Verdict::Created => (types::ApplyVerdict::Created, String::new(), Vec::new()),
-        Verdict::Configured(changes) => {
-            (types::ApplyVerdict::Configured, String::new(), changes.iter().map(|c| field_change(secret, c)).collect())
-        }
-        Verdict::Unchanged => (types::ApplyVerdict::Unchanged, String::new(), Vec::new()),
-        Verdict::Refused(error) => (types::ApplyVerdict::Refused, error.to_string(), Vec::new()),
-        Verdict::Pending => (types::ApplyVerdict::Pending, "waits for the one being deleted".into(), Vec::new()),
-        Verdict::Deleted => (types::ApplyVerdict::Deleted, String::new(), Vec::new()),
-    };
-    types::AppliedObject {
-        api_version: kind.map(|k| k.api_version()).unwrap_or_default(),
-        kind: kind.map(|k| k.kind.to_owned()).unwrap_or_default(),
-        resource: object.key.group_resource(),
-        namespace: object.key.namespace.clone().unwrap_or_default(),
-        name: object.key.name.clone(),
-        verdict,
-        message,
-        source: object.source.clone().unwrap_or_default(),
-        changes,
-        warnings: object.warnings.clone(),
-    }
+    applied
+        .objects
+        .iter()
+        .filter(|o| !matches!(o.verdict, Verdict::Unchanged))
+        .map(|o| applied_object(o, String::new()))
+        .collect()
 }
 
 /// A plan's line for an object itself; pods have lines of their own from the node.
 fn object_step(object: &Applied, place: Option<&String>) -> Option<types::PlanStep> {
-    let shown = applied_object(object);
+    let shown = applied_object(object, String::new());
     let pod = object.key.group.is_empty() && object.key.resource == "pods";
     let (action, what) = match &object.verdict {
         Verdict::Created => (types::PlanAction::Create, "create"),
@@ -464,11 +414,7 @@ fn object_step(object: &Applied, place: Option<&String>) -> Option<types::PlanSt
 }
 
 fn place(origin: &reddwarf_config::Origin) -> String {
-    let line = origin.value_at("/kind").map(|p| p.position.line);
-    match line {
-        Some(line) => format!("{}:{line}", origin.file()),
-        None => origin.file().to_owned(),
-    }
+    format!("{}:{}", origin.file(), origin.start().line)
 }
 
 fn failed(error: DirectoryError) -> RuntimeError {

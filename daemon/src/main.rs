@@ -11,7 +11,6 @@
 //! apart before anything else happens, because they must stay small and single-threaded.
 
 mod cli;
-mod control_plane;
 mod daemon;
 mod directory;
 mod host;

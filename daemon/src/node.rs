@@ -1,7 +1,6 @@
 //! The API's view of the node: `reddwarf-node` in the API's words. Without a node (`reddwarfd serve`) everything that
 //! needs one says so.
 
-use crate::control_plane::LocalControlPlane;
 use crate::supervise::States;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use reddwarf_controllers::directory::DirectoryHandle;
 use reddwarf_host::spec::ResolvConf;
 use reddwarf_host::{Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
 use reddwarf_node::plan::{Effect, Notice};
+use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_node::{
     Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard, logs,
 };
@@ -45,16 +45,13 @@ pub struct NodeRuntime {
 }
 
 /// Starts the node, if there is a host to drive.
-///
-/// # Errors
-/// A text saying which setting can't be used.
 pub async fn start(
     settings: &Settings,
     host: Option<Arc<dyn Host>>,
-    control: Arc<LocalControlPlane>,
+    control: Arc<RegistryPlane>,
     clock: Arc<dyn Clock>,
     wiring: Wiring,
-) -> Result<Arc<NodeRuntime>, String> {
+) -> Arc<NodeRuntime> {
     let node = match host {
         None => None,
         Some(host) => {
@@ -62,7 +59,7 @@ pub async fn start(
             Some(Node::start(NodeDeps { control, host, clock, settings }).await)
         }
     };
-    Ok(Arc::new(NodeRuntime { node, wiring }))
+    Arc::new(NodeRuntime { node, wiring })
 }
 
 fn node_settings(settings: &Settings) -> NodeSettings {
