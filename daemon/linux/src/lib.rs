@@ -61,12 +61,13 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`).
+/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__unpack`).
 /// To be asked first thing in `main`: helpers are single-threaded and small.
 pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
         "__shim" => Some(shim::main(arguments)),
         "__exec" => Some(exec::helper::main(arguments)),
+        "__unpack" => Some(unpack::main()),
         _ => None,
     }
 }
