@@ -256,3 +256,33 @@ async fn requests_in_flight_finish_at_shutdown() {
     let key = reddwarf_objects::ObjectKey::core("configmaps", "default", "late");
     assert_eq!(world.registry.find(&key).unwrap().is_some(), stored);
 }
+
+#[tokio::test]
+async fn u12_nothing_listens_on_the_network_without_being_asked_and_never_beyond_loopback() {
+    let world = World::new().await;
+    assert_eq!(world.tcp, None);
+    let settings = |address: &str| reddwarf_api::ApiSettings {
+        socket: world.state.join("other.sock"),
+        socket_group: None,
+        listen: Some(address.parse().unwrap()),
+        state_dir: world.state.clone(),
+        node_name: "box".into(),
+        limits: Default::default(),
+        manifest_limits: Default::default(),
+    };
+    for address in ["0.0.0.0:6443", "[::]:6443", "192.0.2.1:6443"] {
+        let deps = reddwarf_api::ApiDeps {
+            registry: world.registry.clone(),
+            runtime: world.fake.clone(),
+            directory: world.fake.clone(),
+        };
+        let error = reddwarf_api::Api::bind(settings(address), deps).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "--listen {address} is not a loopback address: until the daemon speaks TLS it listens on 127.0.0.1 or [::1] only; use one of them, or ssh -L"
+            )
+        );
+    }
+    assert!(!world.state.join("other.sock").exists());
+}

@@ -4,6 +4,7 @@
 mod deletes;
 mod events;
 mod lists;
+mod model;
 mod namespaces;
 mod sets;
 mod watches;
