@@ -151,7 +151,7 @@ mod tests {
         let tree = dir.path().join("tree");
         fs::create_dir(&tree).unwrap();
         let mut at = open(&tree, directory(), Mode::empty()).unwrap();
-        for _ in 0..6000 {
+        for _ in 0..3000 {
             nix::sys::stat::mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
             at = openat(&at, "d", directory(), Mode::empty()).unwrap();
         }
