@@ -15,11 +15,16 @@
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | what a host is made with |
-//! | `paths` | every path of ours, and the marks on them |
-//! | `host` | [`LinuxHost`] and its wiring to the traits |
+//! | `paths`, `record`, `files` | every path of ours, the records that lie there, how they are written |
+//! | `host`, `sandboxes` | [`LinuxHost`] and its wiring to the traits |
+//! | `sandbox`, `namespaces`, `volumes`, `etc` | sandboxes and their parts |
+//! | `container`, `lock`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
+//! | [`shim`], `runtime`, `oci`, `user`, `inside`, `program` | making one container and watching over it |
+//! | [`exec`] | commands in running containers |
+//! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
-//! | `image`, [`unpack`], `rootfs` | the image store, the processes that read images, containers' root file systems |
-//! | `info` | what this machine is |
+//! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
+//! | `info`, [`command`] | what this machine is; running the host's tools |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
 //! Nothing here knows a Kubernetes object.

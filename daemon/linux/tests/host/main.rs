@@ -15,4 +15,5 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod runtimes;
 mod survival;
