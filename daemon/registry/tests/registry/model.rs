@@ -98,12 +98,9 @@ async fn step(world: &World, model: &mut BTreeMap<usize, Model>, op: &Op) {
     let (got, wanted) = match op.clone() {
         Op::Create { name, value } => {
             let got = outcome(registry.create(&alice(), named(name, value), none).await);
-            if model.contains_key(&name) {
-                (got, Outcome::Exists)
-            } else {
-                model.insert(name, Model { value, ..Model::default() });
-                (got, Outcome::Done)
-            }
+            let wanted = if model.contains_key(&name) { Outcome::Exists } else { Outcome::Done };
+            model.entry(name).or_insert(Model { value, ..Model::default() });
+            (got, wanted)
         }
         Op::Put { name, value, version } => {
             let live = registry.find(&key(name)).unwrap();
