@@ -93,12 +93,9 @@ fn f1_an_import_may_be_killed_at_any_moment() {
         let flags = nix::mount::MsFlags::empty();
         nix::mount::mount(Some("tmpfs"), &world.options.state_dir, Some("tmpfs"), flags, None::<&str>).unwrap();
         let root = root_file_system(&world);
-        for i in 0..200 {
+        for i in 0..300 {
             std::fs::create_dir_all(root.join(format!("data/{i}"))).unwrap();
-            std::fs::copy("/bin/busybox", root.join(format!("data/{i}/file"))).map(drop).unwrap();
-            if i >= 8 {
-                std::fs::remove_file(root.join(format!("data/{i}/file"))).unwrap();
-            }
+            std::fs::copy("/etc/services", root.join(format!("data/{i}/file"))).map(drop).unwrap();
         }
         for millis in [0, 10, 40, 120] {
             let cut_off = tokio::time::timeout(Duration::from_millis(millis), world.host.image_import(&root, "box:1"));
