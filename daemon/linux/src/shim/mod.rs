@@ -2,8 +2,8 @@
 //!
 //! The daemon starts `reddwarfd __shim DIR` with the instance's lock as standard input, a report pipe as standard
 //! output and `DIR/shim.log` as standard error. The shim becomes a session leader and a subreaper in a cgroup of its
-//! own, forks the [`creator`] (which makes and starts the container and ends), then only copies output to the log and
-//! waits ([`supervise`]). It never allocates much and has no threads.
+//! own, forks the creator (which makes and starts the container and ends), then only copies output to the log and
+//! waits. It never allocates much and has no threads.
 
 mod creator;
 pub(crate) mod log;
