@@ -1,0 +1,108 @@
+//! `apply`: creates or changes the objects of files through the API. What manifest files own stays theirs.
+
+use super::wait::{Goal, Wish, duration};
+use crate::context::Context;
+use crate::daemon::with_query;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::files;
+use crate::report;
+use crate::wire::{ApplyReport, ApplyVerdict, Diagnostic};
+use reddwarf_objects::kinds;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A file, a directory of manifests, or `-`; may be given several times
+    #[arg(short, long = "filename", required = true, value_name = "FILE|DIR|-")]
+    files: Vec<PathBuf>,
+    /// Wait until the pods are ready (or have succeeded)
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    timeout: Duration,
+    /// Only tell what would happen; exit 2 when something would
+    #[arg(long)]
+    dry_run: bool,
+    /// Show every changed field with its old and new value
+    #[arg(long)]
+    diff: bool,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Error> {
+    let deadline = Instant::now() + arguments.timeout;
+    let files = files::read(&arguments.files)?;
+    let dry_run = if arguments.dry_run { "true" } else { "" };
+    let namespace = context.namespace.as_deref().unwrap_or_default();
+    let path = with_query("/reddwarf/v1/apply", &[("dryRun", dry_run), ("namespace", namespace)]);
+    let report: ApplyReport = context.daemon.post(&path, &files).await?;
+    if !context.structured(&report)? {
+        context.diagnostics(&report.diagnostics);
+        let text = report::applied(context, &report.objects, arguments.dry_run, arguments.diff);
+        if !context.quiet {
+            context.print(&text)?;
+        }
+        refusals(context, &report);
+    }
+    let exit = verdict(&report, arguments.dry_run);
+    if arguments.wait && exit == Exit::Ok {
+        wait(context, &report, deadline).await?;
+    }
+    Ok(exit)
+}
+
+/// What was refused is an error too, so it is told where errors are told.
+fn refusals(context: &Context, report: &ApplyReport) {
+    let refused = report.objects.iter().filter(|o| o.verdict == ApplyVerdict::Refused);
+    for object in refused {
+        context.fail(&Error::usage(
+            format!("{} was not applied: {}", object.short(), object.message),
+            "change the file that declares it, or give yours another name",
+        ));
+    }
+}
+
+fn verdict(report: &ApplyReport, dry_run: bool) -> Exit {
+    if report.diagnostics.iter().any(Diagnostic::is_error) {
+        return Exit::Error;
+    }
+    if report.objects.iter().any(|o| o.verdict == ApplyVerdict::Refused) {
+        return Exit::Conflict;
+    }
+    if dry_run && report.objects.iter().any(|o| report::is_change(o.verdict)) {
+        return Exit::Changes;
+    }
+    Exit::Ok
+}
+
+async fn wait(context: &Context, report: &ApplyReport, deadline: Instant) -> Result<(), Error> {
+    for object in report.objects.iter().filter(|o| o.kind == "Pod" && o.verdict != ApplyVerdict::Deleted) {
+        let Some(kind) = kinds().by_gvk(&object.api_version, &object.kind) else { continue };
+        let wish = Wish { kind, namespace: &object.namespace, name: &object.name, goal: &Goal::Up };
+        wish.wait(context, deadline).await?;
+        context.say(&format!("{} is up", object.short()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn exit_codes_of_verdicts() {
+        let of = |verdicts: &[&str], dry_run| {
+            let objects: Vec<_> = verdicts.iter().map(|v| json!({"kind": "Pod", "name": "a", "verdict": v})).collect();
+            verdict(&serde_json::from_value(json!({"objects": objects})).unwrap(), dry_run)
+        };
+        assert_eq!(of(&["unchanged"], true), Exit::Ok);
+        assert_eq!(of(&["unchanged", "created"], true), Exit::Changes);
+        assert_eq!(of(&["created", "configured"], false), Exit::Ok);
+        assert_eq!(of(&["created", "refused"], false), Exit::Conflict);
+        assert_eq!(of(&["refused"], true), Exit::Conflict);
+    }
+}

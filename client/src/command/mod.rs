@@ -1,0 +1,64 @@
+//! The verbs, a file each: its arguments and what it does.
+
+pub(crate) mod apply;
+pub(crate) mod backup;
+pub(crate) mod completion;
+pub(crate) mod delete;
+pub(crate) mod describe;
+mod describe_pod;
+pub(crate) mod diff;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod generations;
+pub(crate) mod get;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod man;
+pub(crate) mod plan;
+pub(crate) mod reconcile;
+pub(crate) mod reload;
+pub(crate) mod restart;
+pub(crate) mod restore;
+pub(crate) mod rollback;
+pub(crate) mod shutdown;
+pub(crate) mod status;
+pub(crate) mod validate;
+pub(crate) mod version;
+pub(crate) mod wait;
+pub(crate) mod why;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// Does what the command line asks for.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Error> {
+    match command {
+        Command::Status(a) => status::run(context, &a).await,
+        Command::Validate(a) => validate::run(context, &a),
+        Command::Plan(a) => plan::run(context, &a).await,
+        Command::Get(a) => get::run(context, &a).await,
+        Command::Describe(a) => describe::run(context, &a).await,
+        Command::Apply(a) => apply::run(context, &a).await,
+        Command::Delete(a) => delete::run(context, &a).await,
+        Command::Logs(a) => logs::run(context, &a).await,
+        Command::Exec(a) => exec::run(context, &a).await,
+        Command::Events(a) => events::run(context, &a).await,
+        Command::Why(a) => why::run(context, &a).await,
+        Command::Restart(a) => restart::run(context, &a).await,
+        Command::Generations(a) => generations::run(context, &a).await,
+        Command::Diff(a) => diff::run(context, &a).await,
+        Command::Rollback(a) => rollback::run(context, &a).await,
+        Command::Image(a) => image::run(context, &a).await,
+        Command::Reload(a) => reload::run(context, &a).await,
+        Command::Reconcile(a) => reconcile::run(context, &a).await,
+        Command::Shutdown(a) => shutdown::run(context, &a).await,
+        Command::Backup(a) => backup::run(context, &a).await,
+        Command::Restore(a) => restore::run(context, &a).await,
+        Command::Wait(a) => wait::run(context, &a).await,
+        Command::Completion(a) => completion::run(context, &a),
+        Command::Version(a) => version::run(context, &a).await,
+        Command::Man(a) => man::run(&a),
+    }
+}
