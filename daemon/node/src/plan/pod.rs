@@ -204,10 +204,12 @@ impl Planner<'_> {
         if intent.is_some_and(|i| i.deleting.is_some()) || (intent.is_none() && !self.view.desired.complete) {
             return;
         }
+        // A pod that has run to its end and has no sandbox any more needs no address either.
+        let over = self.plan.outlook.lost || intent.is_some_and(|i| i.finished);
         let stale: Vec<_> = self
             .claims
             .holders_of(self.key)
-            .filter(|uid| intent.is_none_or(|i| i.uid != **uid))
+            .filter(|uid| over || intent.is_none_or(|i| i.uid != **uid))
             .filter(|uid| !boxes.iter().any(|b| b.spec.pod.uid == **uid))
             .cloned()
             .collect();

@@ -87,10 +87,11 @@ pub fn container(
         stdin: container.stdin,
         stop_signal: config.stop_signal.as_deref().map_or(Signal::Sigterm, signal),
         log: log(identity, name, 0, facts),
-        restart_token: if *role == ContainerRole::Init && !container.is_sidecar() {
-            String::new()
-        } else {
-            restart_token(intent, name)
+        restart_token: match restart_token(intent, name) {
+            _ if *role == ContainerRole::Init && !container.is_sidecar() => String::new(),
+            // No request is not a request to undo one: an annotation that got lost restarts nothing.
+            none if none.is_empty() => running.map(|r| r.restart_token.clone()).unwrap_or_default(),
+            token => token,
         },
     })
 }
