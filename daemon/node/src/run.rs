@@ -478,6 +478,7 @@ fn pods_pass(
         let plan = state.plan_all(observed, complete, now);
         state.host_notices.clone_from(&plan.host);
         state.last_pass = Some(now);
+        state.pods.retain(|key, _| plan.pods.contains_key(key));
         state.passes += 1;
         let unwanted = plan.host.iter().any(|n| n.reason == "PruneRefused") || !plan.steps.is_empty();
         if !unwanted {

@@ -177,6 +177,11 @@ impl Planner<'_> {
             self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, &reason, Some(&field));
             return Stage::Up;
         }
+        if latest.stop.is_some() {
+            // Half-way stopped, for a change that was taken back: it is not trusted to serve on.
+            self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, "it was asked to stop", None);
+            return Stage::Up;
+        }
         if let (Ok(spec), Some(difference)) = (&target.spec, target.differences.first()) {
             let op = Op::ContainerUpdate {
                 sandbox: item.identity.id.clone(),

@@ -271,6 +271,9 @@ impl Planner<'_> {
         }
         let on_network = !intent.pod.spec.host_network;
         if on_network {
+            if let Some(blind) = &self.view.blind {
+                return self.blocked(intent, vec![blind.clone()]);
+            }
             identity.address = self.claims.claim(&identity.pod.uid, &self.view.live);
         }
         let spec = match translate::sandbox(intent, &identity, self.view.facts(), None) {
@@ -357,9 +360,9 @@ impl Planner<'_> {
                 );
             }
             SandboxState::Partial(missing) => {
-                self.bring_up(&spec, &identity, &format!("it is there in part: {missing}"))
+                self.bring_up(sandbox, &identity, &format!("it is there in part: {missing}"))
             }
-            SandboxState::Stopped => self.bring_up(&spec, &identity, "it is stopped"),
+            SandboxState::Stopped => self.bring_up(sandbox, &identity, "it is stopped"),
             SandboxState::Running => {
                 self.change_in_place(sandbox, &spec);
                 self.containers(intent, &identity, Some(sandbox), hold.as_ref());
@@ -369,7 +372,9 @@ impl Planner<'_> {
         }
     }
 
-    fn bring_up(&mut self, spec: &SandboxSpec, identity: &Identity, reason: &str) {
+    /// Starts a sandbox as it was made; what changes in place is changed once it is up.
+    fn bring_up(&mut self, sandbox: &SandboxObserved, identity: &Identity, reason: &str) {
+        let spec = &sandbox.spec;
         if matches!(spec.network, SandboxNetwork::Pod { .. })
             && let Err(notice) = &self.view.network
         {
@@ -384,6 +389,8 @@ impl Planner<'_> {
         let address = match address_of(sandbox) {
             _ if intent.pod.spec.host_network => None,
             Some(address) if self.claims.fits(address) => Some(address),
+            // Not while some sandbox's address is unknown.
+            old if self.view.blind.is_some() => old,
             _ => self.claims.claim(&pod.uid, &self.view.live),
         };
         Identity { id: sandbox.spec.id.clone(), pod, address }

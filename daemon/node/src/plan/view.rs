@@ -25,6 +25,8 @@ pub struct View<'a> {
     unreadable: Vec<(&'a SandboxId, &'a str)>,
     /// Addresses that sandboxes on the host have.
     pub(super) live: BTreeMap<IpAddr, &'a PodUid>,
+    /// Why no address can be given: some sandbox's is not known, neither from the host nor from a promise.
+    pub(super) blind: Option<Notice>,
     /// Why unwanted sandboxes are kept; `None`: they may go.
     pub(super) kept: Option<Notice>,
     /// The pod network is there, or is made before the pods' steps.
@@ -57,7 +59,8 @@ impl<'a> View<'a> {
         let kept = kept(desired, &boxes, reservations, memory);
         let network = network(desired, observed);
         let images = Images::new(&observed.images);
-        Self { desired, observed, memory, images, boxes, unreadable, live, kept, network }
+        let blind = blind(&unreadable, reservations);
+        Self { desired, observed, memory, images, boxes, unreadable, live, blind, kept, network }
     }
 
     /// Every pod that is wanted, on the host, or holds a promise.
@@ -121,6 +124,22 @@ impl<'a> View<'a> {
 /// The part of a sandbox name before its digest.
 fn readable_part(id: &SandboxId) -> &str {
     id.as_str().rsplit_once('-').map_or(id.as_str(), |(readable, _)| readable)
+}
+
+/// Whether a sandbox may have an address that nobody knows of: it can't be read and no promise is known for it.
+fn blind(unreadable: &[(&SandboxId, &str)], reservations: &Reservations) -> Option<Notice> {
+    if unreadable.is_empty() {
+        return None;
+    }
+    let promised = |id: &SandboxId| {
+        reservations.holders().any(|(uid, holder)| {
+            let PodKey { namespace, name } = holder.pod.clone();
+            SandboxId::for_pod(&PodIdentity { namespace, name, uid: uid.clone() }) == *id
+        })
+    };
+    let (id, why) = unreadable.iter().find(|(id, _)| !promised(id))?;
+    let message = format!("no address is given while that of sandbox {id} is not known: {why}");
+    Some(Notice::new("HostUnknown", message))
 }
 
 /// Whether sandboxes that no object wants must stay.
