@@ -4,7 +4,7 @@ use crate::node::NodeRuntime;
 use async_trait::async_trait;
 use reddwarf_api::runtime::{Directory, DirectoryGauges, Runtime, RuntimeError};
 use reddwarf_api::{applied_object, diagnostic, field_change, types};
-use reddwarf_config::{Limits, Severity};
+use reddwarf_config::Limits;
 use reddwarf_controllers::directory::status::{DirectoryStatus, FileStatus, FileVerdict};
 use reddwarf_controllers::directory::{DirectoryError, DirectoryHandle, PassReport, rollback};
 use reddwarf_objects::{Object, diff, kinds};

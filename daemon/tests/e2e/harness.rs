@@ -276,7 +276,9 @@ impl World {
         let mut found = Vec::new();
         let dir = self.dir.to_str().unwrap();
         for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
-            if line.contains(dir) {
+            // The daemon's own tmpfs and its program on it stay for the next start.
+            let own = line.contains(&format!(" {dir}/run/private rw")) || line.contains("/run/private/exe ");
+            if line.contains(dir) && !own {
                 found.push(format!("mount {line}"));
             }
         }
@@ -305,7 +307,8 @@ impl World {
         for root in roots {
             let ours = root.join(&digest);
             let Ok(entries) = std::fs::read_dir(&ours) else { continue };
-            found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()));
+            // Where shims live, apart from the pods.
+            found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && !p.ends_with("shims")));
         }
         found
     }

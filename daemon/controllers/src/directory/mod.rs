@@ -276,7 +276,7 @@ impl DirectoryLoop {
             self.hold = None;
         }
         let decision = pass::decide(&scan, &self.ownership, self.options.guard, allow_prune);
-        let idle = files == self.last_files
+        let idle = !scan.changed
             && decision.ownership == self.ownership
             && !self.unfinished
             && !allow_prune
