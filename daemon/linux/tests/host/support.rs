@@ -42,8 +42,9 @@ pub(crate) fn as_root<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Se
         nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let world = World::new();
-            let cleaner = Cleaner(world.options.clone());
+            let dir = tempfile::Builder::new().prefix("rdl").tempdir().unwrap();
+            let world = World::new(Dir(dir.path().to_owned()));
+            let cleaner = Cleaner { options: world.options.clone(), dir };
             test(world).await;
             drop(cleaner);
         });
@@ -54,19 +55,34 @@ pub(crate) fn as_root<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Se
 }
 
 /// Kills and removes what a failed test left, so that the next run starts clean.
-struct Cleaner(LinuxOptions);
+struct Cleaner {
+    options: LinuxOptions,
+    dir: tempfile::TempDir,
+}
+
+/// A test's directory; the [`Cleaner`] removes it.
+pub(crate) struct Dir(PathBuf);
+
+impl Dir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Cleaner {
     fn drop(&mut self) {
-        for pid in cgroup_pids(&self.0.instance) {
+        for pid in cgroup_pids(&self.options.instance) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !cgroup_dirs(&self.0.instance).is_empty() && Instant::now() < deadline {
-            for dir in cgroup_dirs(&self.0.instance).iter().rev() {
+        while !cgroup_dirs(&self.options.instance).is_empty() && Instant::now() < deadline {
+            for dir in cgroup_dirs(&self.options.instance).iter().rev() {
                 let _ = std::fs::remove_dir(dir);
             }
         }
+        // The host's own tmpfs stays as long as the host; without it the directory can go.
+        let _ = nix::mount::umount2(&self.dir.path().join("run/private"), nix::mount::MntFlags::MNT_DETACH);
+        let _ = std::fs::remove_dir_all(self.dir.path());
     }
 }
 
@@ -99,15 +115,14 @@ pub(crate) fn cgroup_pids(instance: &str) -> Vec<i32> {
 }
 
 pub(crate) struct World {
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: Dir,
     pub(crate) options: LinuxOptions,
     pub(crate) host: LinuxHost,
     count: AtomicU32,
 }
 
 impl World {
-    fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("rdl").tempdir().unwrap();
+    fn new(dir: Dir) -> Self {
         let mut options = LinuxOptions::new(
             dir.path().join("run"),
             dir.path().join("state"),
