@@ -4,6 +4,7 @@ use crate::container::{self, Begun};
 use crate::files::io_error;
 use crate::host::{LinuxHost, Shared};
 use crate::link;
+use crate::lock;
 use crate::record::ContainerDir;
 use crate::sandbox::{self, Prepared};
 use crate::volumes;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
 /// How long `container_start` waits for a shim's word. The shim gives up a little earlier by itself.
 const SHIM_PATIENCE: Duration = Duration::from_secs(65);
@@ -95,12 +97,15 @@ impl LinuxHost {
         }
     }
 
-    /// Waits for a shim that an earlier daemon started.
-    async fn await_records(&self, dir: &ContainerDir) -> HostResult<Change> {
-        let deadline = tokio::time::Instant::now() + SHIM_PATIENCE;
-        while tokio::time::Instant::now() < deadline {
+    /// Waits for a shim that an earlier daemon started, to its records or its end; `false` when it ended without any.
+    async fn await_records(&self, dir: &ContainerDir, lock_file: &Path, until: Instant) -> HostResult<bool> {
+        while Instant::now() < until {
+            let held = lock::is_held(lock_file).map_err(|e| io_error("look for shim", lock_file, e))?;
             if dir.state()?.is_some() || dir.exit()?.is_some() {
-                return Ok(Change::Unchanged);
+                return Ok(true);
+            }
+            if !held {
+                return Ok(false);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -200,18 +205,29 @@ impl Sandboxes for LinuxHost {
 
     async fn container_start(&self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
         let turn = self.turn(id).await;
-        let (wanted_id, wanted) = (id.clone(), spec.clone());
-        let begun =
-            self.in_turn(&turn, "start container", move |shared| container::begin(shared, &wanted_id, &wanted)).await?;
-        let (dir, lock, shim_log) = match begun {
-            Begun::Already => return Ok(Change::Unchanged),
-            Begun::UnderWay(dir) => return self.await_records(&dir).await,
-            Begun::Ready { dir, lock, shim_log } => (dir, lock, shim_log),
+        let lock_file = self.shared.paths.lock(id, &spec.name, spec.attempt);
+        let until = Instant::now() + SHIM_PATIENCE;
+        let (dir, lock, shim_log) = loop {
+            let (wanted_id, wanted) = (id.clone(), spec.clone());
+            let begun = self
+                .in_turn(&turn, "start container", move |shared| container::begin(shared, &wanted_id, &wanted))
+                .await?;
+            match begun {
+                Begun::Already => return Ok(Change::Unchanged),
+                Begun::UnderWay(dir) => {
+                    if self.await_records(&dir, &lock_file, until).await? {
+                        return Ok(Change::Unchanged);
+                    }
+                }
+                Begun::Ready { dir, lock, shim_log } => break (dir, lock, shim_log),
+            }
         };
         let said = self.run_shim(&dir, lock, shim_log).await?;
         let (wanted_id, wanted) = (id.clone(), spec.clone());
         let change = self
-            .blocking("start container", move |shared| container::conclude(shared, &wanted_id, &wanted, &dir, &said))
+            .in_turn(&turn, "start container", move |shared| {
+                container::conclude(shared, &wanted_id, &wanted, &dir, &said)
+            })
             .await?;
         // Nobody may be listening.
         let _ = self.shared.events.send(HostEvent::Container(id.clone(), spec.name.clone()));
