@@ -86,8 +86,9 @@ fn packaging(arguments: &[OsString]) -> Option<ExitCode> {
 }
 
 fn man(directory: &Path) -> ExitCode {
-    match clap_mangen::generate_to(Arguments::command(), directory) {
-        Ok(()) => ExitCode::SUCCESS,
+    // Daemons' pages are in section 8.
+    match clap_mangen::Man::new(Arguments::command()).section("8").generate_to(directory) {
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("reddwarfd: {}: {error}", directory.display());
             ExitCode::FAILURE
