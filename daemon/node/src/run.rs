@@ -12,7 +12,8 @@ use crate::state::{Record, State, sandbox_of};
 use crate::{NodeSettings, events};
 use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{
-    BootTime, Clock, ContainerName, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, SandboxObserved,
+    BootTime, Clock, ContainerName, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation,
+    SandboxObserved,
 };
 use reddwarf_objects::Object;
 use std::collections::BTreeMap;
@@ -480,8 +481,12 @@ fn pods_pass(
         state.last_pass = Some(now);
         state.pods.retain(|key, _| plan.pods.contains_key(key));
         state.passes += 1;
-        let unwanted = plan.host.iter().any(|n| n.reason == "PruneRefused") || !plan.steps.is_empty();
-        if !unwanted {
+        // A person's word holds until nothing unwanted is left.
+        let wanted = |s: &Observation<SandboxObserved>| {
+            s.known().is_some_and(|s| state.desired.pods.contains_key(&PodKey::from(&s.spec.pod)))
+        };
+        let clean = observed.sandboxes.known().is_some_and(|all| all.values().all(wanted));
+        if clean && plan.steps.is_empty() {
             state.prune_until = None;
         }
         drop(state);

@@ -203,7 +203,7 @@ fn phase(input: StatusInput<'_>, status: &PodStatus) -> Phase {
             && c.state.terminated.as_ref().is_some_and(|t| t.exit_code != 0)
             && !is_sidecar(input, &c.name)
     });
-    if failed_init {
+    if failed_init && input.outlook.ended {
         return Phase::Failed;
     }
     let main = &status.container_statuses;
@@ -213,6 +213,10 @@ fn phase(input: StatusInput<'_>, status: &PodStatus) -> Phase {
     }
     let all_ended = main.iter().all(|c| c.state.terminated.is_some());
     let well = main.iter().all(|c| c.state.terminated.as_ref().is_some_and(|t| t.exit_code == 0));
+    if !input.outlook.ended {
+        // Also while a new version takes the place of one that has ended.
+        return Phase::Running;
+    }
     match policy {
         RestartPolicy::OnFailure | RestartPolicy::Never if all_ended && well => Phase::Succeeded,
         RestartPolicy::Never if all_ended => Phase::Failed,

@@ -294,21 +294,12 @@ impl Planner<'_> {
     fn make_sure(&mut self, item: &Item<'_>, latest: &ContainerObserved, why: &str) -> Stage {
         self.waiting(&item.which.name, Notice::new("ContainerStatusUnknown", format!("its supervisor is gone: {why}")));
         let (sandbox, container, attempt) = (item.identity.id.clone(), item.which.name.clone(), latest.spec.attempt);
-        if latest.stop.is_some_and(|s| s.killed) {
-            self.push(
-                Effect::Remove,
-                Op::ContainerRemove { sandbox, container, attempt },
-                "its supervisor is gone",
-                None,
-            );
-        } else {
-            let op = Op::ContainerSignal { sandbox, container, attempt, signal: Signal::Sigkill };
-            self.push(
-                Effect::Remove,
-                op,
-                "its supervisor is gone: whatever is left of it must not run beside the next one",
-                None,
-            );
+        let (to, which) = (sandbox.clone(), container.clone());
+        let kill = Op::ContainerSignal { sandbox: to, container: which, attempt, signal: Signal::Sigkill };
+        let reason = "its supervisor is gone: whatever is left of it must not run beside the next one";
+        if !self.push(Effect::Remove, kill, reason, None) {
+            let remove = Op::ContainerRemove { sandbox, container, attempt };
+            self.push(Effect::Remove, remove, "its supervisor is gone, and killing it shows no effect", None);
         }
         Stage::Waiting
     }

@@ -256,9 +256,11 @@ impl Planner<'_> {
     /// A pod without a sandbox.
     fn create(&mut self, intent: &PodIntent) {
         if intent.finished {
+            self.plan.outlook.ended = true;
             return;
         }
         if self.is_lost(intent) {
+            self.plan.outlook.ended = true;
             self.plan.outlook.lost = true;
             return self
                 .notice(Notice::new("Lost", "its sandbox vanished, and restartPolicy Never forbids another run"));
@@ -438,6 +440,7 @@ impl Planner<'_> {
 
     /// The pod has ended: sidecars are stopped, then the sandbox. Its records stay until it is deleted.
     fn wind_down(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
+        self.plan.outlook.ended = true;
         let reason = "all of its containers have ended";
         if self.stop_all(sandbox, intent.grace(), Effect::Remove, reason, None)
             && matches!(sandbox.state, SandboxState::Running | SandboxState::Stopping)

@@ -76,16 +76,14 @@ impl Planner<'_> {
         let signal = match &instance.state {
             ContainerState::Exited { .. } => return true,
             // Nobody knows whether it runs: there is nothing to ask, only to make sure.
-            ContainerState::Creating | ContainerState::Lost(_) if instance.stop.is_some_and(|s| s.killed) => {
-                return true;
-            }
             ContainerState::Creating | ContainerState::Lost(_) => Signal::Sigkill,
             ContainerState::Running { .. } => match self.next_signal(instance, grace) {
                 Some(signal) => signal,
                 None => return false,
             },
         };
-        self.push(
+        let running = matches!(instance.state, ContainerState::Running { .. });
+        let asked = self.push(
             effect,
             Op::ContainerSignal {
                 sandbox: sandbox.spec.id.clone(),
@@ -99,7 +97,8 @@ impl Planner<'_> {
         if signal != Signal::Sigkill {
             self.wait(self.now.plus(grace));
         }
-        false
+        // Killing what no supervisor answers for may show no effect: then stopping the sandbox must do.
+        !running && !asked
     }
 
     /// What to send to a running instance now; `None`: its grace is not over.

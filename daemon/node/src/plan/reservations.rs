@@ -140,6 +140,11 @@ impl Reservations {
         self.holders.get(uid).map(|h| h.addresses.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// The durable holder of an address.
+    pub fn holder_of(&self, address: IpAddr) -> Option<&PodUid> {
+        self.held.get(&address)
+    }
+
     /// Whether the pod counts already: promised or claimed.
     pub fn knows(&self, uid: &PodUid) -> bool {
         self.holders.contains_key(uid) || self.claimed.values().any(|u| u == uid)

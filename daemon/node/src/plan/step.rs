@@ -209,6 +209,8 @@ pub struct Outlook {
     pub waiting: BTreeMap<ContainerName, Notice>,
     /// Look again at this moment.
     pub wake: Option<BootTime>,
+    /// It has run to its end: nothing of it is to be started again.
+    pub ended: bool,
     /// It ran under restartPolicy Never and its sandbox vanished (the host was started anew): it is not run again.
     pub lost: bool,
 }
