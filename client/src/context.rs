@@ -92,11 +92,11 @@ impl Context {
 
     /// Tells an error and gives its exit code.
     pub(crate) fn fail(&self, error: &Error) -> Exit {
+        if let Error::Refused { status } = error {
+            self.diagnostics(&status.diagnostics);
+        }
         if !error.is_broken_pipe() {
             self.tell(&error.render(|t| self.error_style.bad(t)));
-            if let Error::Refused { status } = error {
-                self.diagnostics(&status.diagnostics);
-            }
         }
         error.exit()
     }

@@ -1,6 +1,8 @@
 //! Texts shared by the commands that show what was or would be changed.
 
 use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::output::{Paint, Style, jsonpath};
 use crate::wire::{AppliedObject, ApplyVerdict, FieldChange, PlanAction};
 use serde_json::Value;
@@ -61,7 +63,7 @@ pub(crate) fn applied(context: &Context, objects: &[AppliedObject], dry_run: boo
         let dry = if dry_run { " (dry run)" } else { "" };
         let name = crate::output::printable(&object.short());
         text.push_str(&format!("{name} {}{dry}", style.paint(paint, word)));
-        if !object.message.is_empty() {
+        if !object.message.is_empty() && object.verdict != ApplyVerdict::Refused {
             text.push_str(&format!(": {}", crate::output::printable(&object.message)));
         }
         text.push('\n');
@@ -70,6 +72,19 @@ pub(crate) fn applied(context: &Context, objects: &[AppliedObject], dry_run: boo
         }
     }
     text
+}
+
+/// What was refused is an error too, so it is told where errors are told.
+pub(crate) fn refusals(context: &Context, objects: &[AppliedObject]) {
+    for object in objects {
+        let help = match object.refusal() {
+            None => continue,
+            Some(Exit::Conflict) => "change the file that declares it, or give yours another name",
+            Some(_) => "",
+        };
+        let what = format!("{} was not applied: {}", object.short(), object.message);
+        context.fail(&Error::usage(what, help));
+    }
 }
 
 /// Would this change anything?

@@ -2,6 +2,7 @@
 //! Unknown fields and variants are tolerated and absent ones are empty, so that a client and a daemon of different
 //! versions understand each other as far as they can.
 
+use crate::exit::Exit;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +30,11 @@ impl Status {
     pub(crate) fn parse(code: u16, body: &[u8]) -> Self {
         let mut status: Self = serde_json::from_slice(body).unwrap_or_default();
         status.code = code;
+        if !status.diagnostics.is_empty() {
+            // The message repeats the findings, which are shown in full.
+            let what = status.message.split(':').next().unwrap_or_default();
+            status.message = format!("{what}: {} found", status.diagnostics.len());
+        }
         if status.message.is_empty() {
             let text = String::from_utf8_lossy(body);
             let text = text.trim();
@@ -374,6 +380,8 @@ pub(crate) struct AppliedObject {
     /// Why refused or pending; empty otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) message: String,
+    /// HTTP status that a refusal would have on its own; 0 when not refused.
+    pub(crate) code: u16,
     /// `file:line` of the document.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) source: String,
@@ -383,6 +391,14 @@ pub(crate) struct AppliedObject {
     /// Fields that have no effect in this version, deprecated values, ...
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+}
+
+impl AppliedObject {
+    /// How a refusal ends the program.
+    pub(crate) fn refusal(&self) -> Option<Exit> {
+        (self.verdict == ApplyVerdict::Refused)
+            .then(|| if self.code == 0 { Exit::Conflict } else { Exit::of_http(self.code) })
+    }
 }
 
 /// `POST apply`.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::files;
 use crate::report;
-use crate::wire::{ApplyReport, ApplyVerdict, Diagnostic};
+use crate::wire::{AppliedObject, ApplyReport, ApplyVerdict, Diagnostic};
 use reddwarf_objects::kinds;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
         if !context.quiet {
             context.print(&text)?;
         }
-        refusals(context, &report);
+        report::refusals(context, &report.objects);
     }
     let exit = verdict(&report, arguments.dry_run);
     if arguments.wait && exit == Exit::Ok {
@@ -54,23 +54,12 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
     Ok(exit)
 }
 
-/// What was refused is an error too, so it is told where errors are told.
-fn refusals(context: &Context, report: &ApplyReport) {
-    let refused = report.objects.iter().filter(|o| o.verdict == ApplyVerdict::Refused);
-    for object in refused {
-        context.fail(&Error::usage(
-            format!("{} was not applied: {}", object.short(), object.message),
-            "change the file that declares it, or give yours another name",
-        ));
-    }
-}
-
 fn verdict(report: &ApplyReport, dry_run: bool) -> Exit {
     if report.diagnostics.iter().any(Diagnostic::is_error) {
         return Exit::Error;
     }
-    if report.objects.iter().any(|o| o.verdict == ApplyVerdict::Refused) {
-        return Exit::Conflict;
+    if let Some(refused) = report.objects.iter().find_map(AppliedObject::refusal) {
+        return refused;
     }
     if dry_run && report.objects.iter().any(|o| report::is_change(o.verdict)) {
         return Exit::Changes;
@@ -104,5 +93,7 @@ mod tests {
         assert_eq!(of(&["created", "configured"], false), Exit::Ok);
         assert_eq!(of(&["created", "refused"], false), Exit::Conflict);
         assert_eq!(of(&["refused"], true), Exit::Conflict);
+        let invalid = json!({"objects": [{"kind": "Pod", "name": "a", "verdict": "refused", "code": 422}]});
+        assert_eq!(verdict(&serde_json::from_value(invalid).unwrap(), false), Exit::Error);
     }
 }

@@ -4,20 +4,21 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::report;
-use crate::wire::{ApplyVerdict, Diagnostic, ReloadReport};
+use crate::wire::{Diagnostic, ReloadReport};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
 pub(crate) async fn run(context: &Context, _arguments: &Arguments) -> Result<Exit, Error> {
     let report: ReloadReport = context.daemon.post_empty("/reddwarf/v1/reload").await?;
-    let refused = report.diagnostics.iter().any(Diagnostic::is_error)
-        || report.objects.iter().any(|o| o.verdict == ApplyVerdict::Refused);
+    let refused =
+        report.diagnostics.iter().any(Diagnostic::is_error) || report.objects.iter().any(|o| o.refusal().is_some());
     if !context.structured(&report)? {
         context.diagnostics(&report.diagnostics);
         if !context.quiet {
             context.print(&report::applied(context, &report.objects, false, false))?;
         }
+        report::refusals(context, &report.objects);
         let what = if report.changed { "is new" } else { "stays" };
         context.say(&format!("generation {} {what}", report.generation))?;
     }

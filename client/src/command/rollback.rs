@@ -5,7 +5,7 @@ use crate::daemon::with_query;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::report;
-use crate::wire::{ApplyVerdict, RollbackReport};
+use crate::wire::{AppliedObject, RollbackReport};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -24,6 +24,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
         if !context.quiet {
             context.print(&report::applied(context, &report.objects, false, false))?;
         }
+        report::refusals(context, &report.objects);
         for file in &report.files_written {
             context.say(&format!("wrote {}", crate::output::printable(file)))?;
         }
@@ -32,6 +33,5 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
             context.note(&report.message);
         }
     }
-    let refused = report.objects.iter().any(|o| o.verdict == ApplyVerdict::Refused);
-    Ok(if refused { Exit::Conflict } else { Exit::Ok })
+    Ok(report.objects.iter().find_map(AppliedObject::refusal).unwrap_or(Exit::Ok))
 }

@@ -10,7 +10,7 @@ use hyper::Response;
 use reddwarf_config::{Document, check, parse_file};
 use reddwarf_objects::diff::Change;
 use reddwarf_objects::{Kind, kinds};
-use reddwarf_registry::{Applied, ApplyOptions, Declared, PruneScope, Verdict};
+use reddwarf_registry::{Applied, ApplyOptions, Declared, PruneScope, RegistryError, Verdict};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -133,6 +133,10 @@ pub fn applied_object(applied: &Applied, source: String) -> AppliedObject {
         Verdict::Configured(changes) => changes.iter().map(field_change).collect(),
         _ => Vec::new(),
     };
+    let code = match &applied.verdict {
+        Verdict::Refused(error) => refusal_code(error),
+        _ => 0,
+    };
     let kind = kinds().by_group_resource(&applied.key.group, &applied.key.resource);
     AppliedObject {
         api_version: kind.map(Kind::api_version).unwrap_or_default(),
@@ -142,9 +146,26 @@ pub fn applied_object(applied: &Applied, source: String) -> AppliedObject {
         name: applied.key.name.clone(),
         verdict,
         message,
+        code,
         source: if source.is_empty() { applied.source.clone().unwrap_or_default() } else { source },
         changes,
         warnings: applied.warnings.clone(),
+    }
+}
+
+/// The HTTP status that the error has as an answer of its own.
+fn refusal_code(error: &RegistryError) -> u16 {
+    match error {
+        RegistryError::NotFound(_) => 404,
+        RegistryError::AlreadyExists(_)
+        | RegistryError::Conflict(_)
+        | RegistryError::Precondition { .. }
+        | RegistryError::FileOwned { .. } => 409,
+        RegistryError::Invalid { .. } => 422,
+        RegistryError::Forbidden { .. } => 403,
+        RegistryError::BadRequest(_) => 400,
+        RegistryError::Contended { .. } => 429,
+        _ => 500,
     }
 }
 

@@ -336,6 +336,9 @@ pub struct AppliedObject {
     /// Why refused or pending; empty otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// HTTP status that a refusal would have on its own, 409 when a file owns the object; 0 when not refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub code: u16,
     /// `file:line` of the document.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
@@ -541,4 +544,9 @@ pub struct BackupReport {
 pub struct RestoreRequest {
     /// Absolute path of a backup on the daemon's host.
     pub path: String,
+}
+
+/// Is there nothing to say?
+fn is_zero(code: &u16) -> bool {
+    *code == 0
 }

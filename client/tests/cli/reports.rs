@@ -1,0 +1,203 @@
+//! The daemon's own routes: status, plan, apply, generations, images and the rest.
+
+use crate::server::{Said, Server, program};
+use serde_json::{Value, json};
+
+#[test]
+fn status_exits_3_when_degraded() {
+    let server = Server::new();
+    server.on("GET /reddwarf/v1/status", 200, json!({"version": "0.1.0", "node": "box", "host": "sim", "ready": true}));
+    assert_eq!(server.ctl(&["status"]).code, 0);
+    let server = Server::new();
+    let notices = ["all objects would go: reddwarfctl reconcile --allow-prune"];
+    server.on("GET /reddwarf/v1/status", 200, json!({"ready": false, "generation": 7, "notices": notices}));
+    let said = server.ctl(&["status"]);
+    assert!(said.code == 3 && said.out.contains("--allow-prune"), "{said:?}");
+    let said = server.ctl(&["status", "-o", "json"]);
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &report["generation"]), (3, &json!(7)));
+}
+
+#[test]
+fn plan_sends_the_files_and_exits_2_when_there_is_something_to_do() {
+    let server = Server::new();
+    let file = server.file("web.yaml", "kind: Pod\n");
+    server.on("POST /reddwarf/v1/plan", 200, json!({"steps": []}));
+    let said = server.ctl(&["plan"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "Nothing to do; no command has been executed.\n"));
+    assert_eq!(server.body("POST /reddwarf/v1/plan"), json!({"files": []}));
+    let server2 = Server::new();
+    server2.on("POST /reddwarf/v1/plan", 200, json!({"steps": [{"action": "create", "object": "pods/default/web"}]}));
+    let said = server2.ctl(&["plan", &file]);
+    assert!(said.code == 2 && said.out.contains("no command has been executed"), "{said:?}");
+    assert_eq!(server2.body("POST /reddwarf/v1/plan"), json!({"files": [{"name": file, "text": "kind: Pod\n"}]}));
+    let said = server2.ctl_with_input(&["plan", "-"], "kind: Pod");
+    assert_eq!(said.code, 2);
+    assert_eq!(server2.body("POST /reddwarf/v1/plan"), json!({"files": [{"name": "-", "text": "kind: Pod"}]}));
+    let server3 = Server::new();
+    let finding = json!({"severity": "error", "file": "web.yaml", "line": 1, "column": 2, "what": "no"});
+    server3.on("POST /reddwarf/v1/plan", 200, json!({"steps": [], "diagnostics": [finding]}));
+    let said = server3.ctl(&["plan", &file]);
+    assert!(said.code == 1 && said.err.contains("web.yaml:1:2: no"), "{said:?}");
+    assert_eq!(server3.ctl(&["plan", "/nonexistent.yaml"]).code, 1);
+}
+
+#[test]
+fn apply_tells_each_verdict_and_refuses_what_files_own() {
+    let server = Server::new();
+    let file = server.file("a.yaml", "x");
+    let object = |verdict: &str, message: &str, code: u16| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "resource": "configmaps", "namespace": "default", "name": "c",
+            "verdict": verdict, "message": message, "code": code, "warnings": ["old"],
+            "changes": [{"path": "data.v", "old": "1", "new": "2"}]})
+    };
+    let (real, dry) = ("POST /reddwarf/v1/apply", "POST /reddwarf/v1/apply?dryRun=true&namespace=shop");
+    server.on(real, 200, json!({"objects": [object("configured", "", 0)]}));
+    server.on(real, 200, json!({"objects": [object("unchanged", "", 0)]}));
+    server.on(real, 200, json!({"objects": [object("refused", "it is declared by /etc/reddwarf.d/c.yaml", 409)]}));
+    server.on(
+        real,
+        422,
+        json!({"kind": "Status", "code": 422, "message": "nothing was applied: a.yaml:1:1: bad", "diagnostics":
+            [{"severity": "error", "file": "a.yaml", "line": 1, "column": 1, "what": "bad", "rendered": "error: bad\n --> a.yaml:1:1\n"}]}),
+    );
+    server.on(dry, 200, json!({"objects": [object("configured", "", 0)], "dryRun": true}));
+    let said = server.ctl(&["apply", "-f", &file]);
+    assert_eq!((said.code, said.out.as_str()), (0, "configmap/c configured\n"));
+    assert_eq!(said.err, "warning: configmap/c: old\n");
+    let said = server.ctl(&["apply", "-f", &file]);
+    assert_eq!((said.code, said.out.as_str()), (0, "configmap/c unchanged\n"));
+    let said = server.ctl(&["apply", "-f", &file]);
+    assert!(said.code == 5 && said.err.contains("/etc/reddwarf.d/c.yaml"), "{said:?}");
+    let said = server.ctl(&["apply", "-f", &file]);
+    assert_eq!(said.code, 1);
+    assert_eq!(said.err, "error: bad\n --> a.yaml:1:1\nerror: nothing was applied: 1 found\n");
+    let said = server.ctl(&["apply", "-n", "shop", "--dry-run", "--diff", "-f", &file]);
+    assert_eq!(said.code, 2);
+    assert_eq!(said.out, "configmap/c configured (dry run)\n    ~ data.v: \"1\" → \"2\"\n");
+}
+
+#[test]
+fn generations_diff_and_rollback() {
+    let server = Server::new();
+    server.on(
+        "GET /reddwarf/v1/generations",
+        200,
+        json!({"items": [{"number": 2, "files": 1, "objects": 1, "message": "1 file changed", "current": true}, {"number": 1}]}),
+    );
+    let said = server.ctl(&["generations"]);
+    assert!(said.out.lines().count() == 3 && said.out.contains("2 *"), "{}", said.out);
+    server.on("GET /reddwarf/v1/generations/1/diff/1", 200, json!({"from": 1, "to": 1, "objects": [], "files": []}));
+    assert_eq!(server.ctl(&["diff", "1", "1"]).code, 0);
+    let changes = json!([{"path": "data.v", "old": "one", "new": "two"}]);
+    let objects = json!([{"object": "configmaps/default/c", "action": "update", "changes": changes}]);
+    server.on(
+        "GET /reddwarf/v1/generations/1/diff/2",
+        200,
+        json!({"from": 1, "to": 2, "objects": objects, "files": []}),
+    );
+    let said = server.ctl(&["diff", "1", "2"]);
+    assert!(said.code == 2 && said.out.contains("one") && said.out.contains("two"), "{said:?}");
+    server.on(
+        "POST /reddwarf/v1/generations/1/rollback?write=true",
+        200,
+        json!({"generation": 3, "filesWritten": ["/etc/c"]}),
+    );
+    let said = server.ctl(&["rollback", "1", "--write"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "wrote /etc/c\ngeneration 3 is in force\n"));
+    server.on(
+        "POST /reddwarf/v1/generations/99/rollback",
+        404,
+        json!({"code": 404, "message": "generation 99 is not retained"}),
+    );
+    assert_eq!(server.ctl(&["rollback", "99"]).code, 4);
+}
+
+#[test]
+fn images_backup_and_the_rest_send_absolute_paths() {
+    let server = Server::new();
+    server.on(
+        "POST /reddwarf/v1/images",
+        200,
+        json!({"id": "sha256:0123456789abcdef", "names": ["a:1"], "sizeBytes": 2048}),
+    );
+    let mut command = server.command(&["image", "import", "root", "--name", "a:1"]);
+    let said: Said = command.current_dir("/usr").output().unwrap().into();
+    assert_eq!((said.code, said.out.as_str()), (0, "a:1 is sha256:0123456789abcdef (2.0 KiB)\n"));
+    assert_eq!(server.body("POST /reddwarf/v1/images"), json!({"source": "/usr/root", "name": "a:1"}));
+    server.on(
+        "GET /reddwarf/v1/images",
+        200,
+        json!({"items": [{"id": "sha256:0123456789abcdef", "names": ["a:1"], "sizeBytes": 9}]}),
+    );
+    assert_eq!(server.ctl(&["image", "ls"]).out, "NAME   ID             SIZE   COMMAND\na:1    0123456789ab   9 B\n");
+    server.on(
+        "DELETE /reddwarf/v1/images?name=a%3A1",
+        409,
+        json!({"code": 409, "message": "a:1 is in use by pods/default/web"}),
+    );
+    assert_eq!(server.ctl(&["image", "rm", "a:1"]).code, 5);
+    server.on("POST /reddwarf/v1/backup", 200, json!({"path": "/tmp/x", "revision": 4, "sizeBytes": 9}));
+    assert_eq!(server.ctl(&["backup", "/tmp/x"]).code, 0);
+    server.on("POST /reddwarf/v1/restore", 200, json!({"message": "restored"}));
+    assert_eq!(server.ctl(&["restore", "/tmp/x"]).out, "restored\n");
+    server.on("POST /reddwarf/v1/reconcile?allowPrune=true", 200, json!({"message": "pruned"}));
+    assert_eq!(server.ctl(&["reconcile", "--allow-prune"]).out, "pruned\n");
+    assert_eq!(server.ctl(&["-q", "reconcile", "--allow-prune"]).out, "");
+    server.on("POST /reddwarf/v1/shutdown?stopPods=true", 200, json!({"message": "bye"}));
+    assert_eq!(server.ctl(&["shutdown", "--stop-pods"]).out, "bye\n");
+    server.on("POST /reddwarf/v1/restart/default/web?container=main", 200, json!({"message": "restarts"}));
+    assert_eq!(server.ctl(&["restart", "pod/web", "-c", "main"]).out, "restarts\n");
+    server.on("POST /reddwarf/v1/reload", 200, json!({"generation": 4, "changed": false}));
+    assert_eq!(server.ctl(&["reload"]).out, "generation 4 stays\n");
+    server.on(
+        "GET /reddwarf/v1/why/pods/default/web",
+        200,
+        json!({"object": "pods/default/web", "ok": true, "summary": "it runs"}),
+    );
+    assert_eq!(server.ctl(&["why", "web"]).out, "pods/default/web is as asked: it runs\n");
+    server.on("GET /version", 200, json!({"gitVersion": "v1.36.0-reddwarf"}));
+    assert!(server.ctl(&["version"]).out.contains("v1.36.0-reddwarf"));
+}
+
+#[test]
+fn validate_needs_no_daemon() {
+    let server = Server::new();
+    let good = server.file("good.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: b}\n");
+    let bad = server.file("bad.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: d}\ndatas: {a: b}\n");
+    let run = |args: &[&str]| -> Said { program().args(args).output().unwrap().into() };
+    let said = run(&["validate", &good]);
+    assert_eq!((said.code, said.out.as_str()), (0, "valid: 1 file, 1 object, 0 errors, 0 warnings\n"));
+    let said = run(&["validate", &bad]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.out.contains("did you mean") && said.out.contains("bad.yaml:4:1") && said.out.contains('^'),
+        "{}",
+        said.out
+    );
+    let report: Value = serde_json::from_str(&run(&["validate", "-o", "json", &good, &bad]).out).unwrap();
+    assert_eq!((&report["valid"], &report["errors"]), (&json!(false), &json!(1)));
+    let sarif: Value = serde_json::from_str(&run(&["validate", "-o", "sarif", &bad]).out).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+    assert_eq!(run(&["validate", &good, &good]).code, 1, "declared twice");
+    assert_eq!(
+        server.ctl_with_input(&["validate", "-"], "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n").code,
+        0
+    );
+    let directory = server.dir.path().to_str().unwrap();
+    let said = run(&["validate", directory]);
+    assert!(said.code == 1 && said.out.contains("2 files"), "{said:?}");
+    assert_eq!(run(&["validate", "/nonexistent.yaml"]).code, 1);
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    let server = Server::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let said = server.ctl(&["completion", shell]);
+        assert!(said.code == 0 && said.out.contains("reconcile"), "{shell}");
+    }
+    assert_eq!(server.ctl(&["man", server.dir.path().to_str().unwrap()]).code, 0);
+    let page = std::fs::read_to_string(server.dir.path().join("reddwarfctl.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("Exit codes"), "{page}");
+}
