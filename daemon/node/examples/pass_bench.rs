@@ -21,7 +21,8 @@ fn cpu() -> Duration {
 
 async fn measure(pods: usize) {
     let mut settings = settings();
-    settings.network = NodeSettings::new("node-1", "reddwarf0", "10.88.0.0/16".parse().unwrap(), "/var/log/pods").network;
+    settings.network =
+        NodeSettings::new("node-1", "reddwarf0", "10.88.0.0/16".parse().unwrap(), "/var/log/pods").network;
     settings.max_pods = 10_000;
     let began = cpu();
     let world = World::with(settings.clone()).await;

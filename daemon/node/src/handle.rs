@@ -1,18 +1,18 @@
 //! What the rest of the daemon can ask of the node.
 
 use crate::control_plane::{ControlPlane, ControlPlaneError, ObjectChange};
+use crate::desired::Desired;
 use crate::follow;
 use crate::key::PodKey;
 use crate::logs::{self, LogOptions};
-use crate::observe::Observer;
-use crate::plan::{Effect, Notice, Op, Plan, Step, plan};
+use crate::plan::{Effect, Memory, Notice, Op, Plan, Reservations, Step, plan};
 use crate::run::{self, Shared, Work};
 use crate::settings::NodeSettings;
 use crate::state::{Record, sandbox_of};
 use bytes::Bytes;
 use reddwarf_host::spec::ContainerSpec;
 use reddwarf_host::{
-    Change, Clock, ContainerName, ContainerState, ExecRequest, ExecSession, Host, HostError, HostObservation,
+    BootTime, Change, Clock, ContainerName, ContainerState, ExecRequest, ExecSession, Host, HostError, HostObservation,
     ImageInfo, Observation, SandboxState,
 };
 use reddwarf_objects::pod::PodStatus;
@@ -172,34 +172,38 @@ pub struct Proposal {
     pub delete: Vec<reddwarf_objects::Object>,
 }
 
-/// Holds what a dry run may use: an observer and a copy of what is wanted. No host that could be changed.
-struct DryRun<'a> {
-    observer: &'a Observer,
-    shared: &'a Shared,
+/// All that a dry run has: copies of what is known. It holds no host that could be changed.
+struct DryRun {
+    desired: Desired,
+    observed: Arc<HostObservation>,
+    reservations: Reservations,
+    memory: Memory,
+    now: BootTime,
 }
 
-impl DryRun<'_> {
-    async fn plan(&self, proposal: Proposal) -> (Plan, Arc<HostObservation>) {
-        let observed = self.observer.fresh().await;
-        let now = self.shared.now();
-        let complete = self.shared.control.complete();
-        let (mut desired, reservations, memory) = {
-            let state = self.shared.state();
-            (state.desired.clone(), state.reservations.clone(), state.memory.clone())
-        };
-        desired.complete = complete;
+impl DryRun {
+    async fn of(shared: &Shared) -> Self {
+        let observed = shared.observer.fresh().await;
+        let (now, complete) = (shared.now(), shared.control.complete());
+        let state = shared.state();
+        let desired = Desired { complete, ..state.desired.clone() };
+        Self { desired, observed, reservations: state.reservations.clone(), memory: state.memory.clone(), now }
+    }
+
+    fn plan(mut self, proposal: Proposal) -> (Plan, Arc<HostObservation>) {
         for object in proposal.put {
-            let _ = follow::apply(&mut desired, ObjectChange::Put(Box::new(object)));
+            let _ = follow::apply(&mut self.desired, ObjectChange::Put(Box::new(object)));
         }
         for object in proposal.delete {
-            mark_deleted(&mut desired, object);
+            mark_deleted(&mut self.desired, object);
         }
-        (plan(&desired, &observed, &reservations, &memory, now), observed)
+        let Self { desired, observed, reservations, memory, now } = &self;
+        (plan(desired, observed, reservations, memory, *now), self.observed)
     }
 }
 
 /// A pod that would be deleted is stopped first; anything else is simply gone.
-fn mark_deleted(desired: &mut crate::desired::Desired, object: reddwarf_objects::Object) {
+fn mark_deleted(desired: &mut Desired, object: reddwarf_objects::Object) {
     let key = PodKey::new(object.namespace().unwrap_or_default(), object.name());
     if object.kind() == "Pod"
         && let Some(intent) = desired.pods.get_mut(&key)
@@ -243,7 +247,7 @@ impl NodeHandle {
     /// # Errors
     /// `Unavailable` when the host can't be observed at all.
     pub async fn plan(&self, proposal: Proposal) -> Result<Planned, NodeError> {
-        let (plan, observed) = DryRun { observer: &self.shared.observer, shared: &self.shared }.plan(proposal).await;
+        let (plan, observed) = DryRun::of(&self.shared).await.plan(proposal);
         if let Observation::Unknown(why) = &observed.sandboxes {
             return Err(NodeError::Unavailable(format!("the host can't be observed: {why}")));
         }
@@ -267,8 +271,7 @@ impl NodeHandle {
     /// # Errors
     /// `NotFound`.
     pub async fn why(&self, pod: &PodKey) -> Result<Why, NodeError> {
-        let (plan, _) =
-            DryRun { observer: &self.shared.observer, shared: &self.shared }.plan(Proposal::default()).await;
+        let (plan, _) = DryRun::of(&self.shared).await.plan(Proposal::default());
         let state = self.shared.state();
         let intent = state.desired.pods.get(pod);
         let outlook = plan.pods.get(pod);
