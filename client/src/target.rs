@@ -36,7 +36,9 @@ pub(crate) fn targets(arguments: &[String]) -> Result<Vec<Target>, Error> {
     let mut found = Vec::new();
     for alias in first.split(',').filter(|a| !a.is_empty()) {
         for kind in kinds_of(alias)? {
-            if names.is_empty() {
+            // `pods,all` names pods twice.
+            let again = found.iter().any(|t: &Target| std::ptr::eq(t.kind, kind) && t.name.is_none());
+            if names.is_empty() && !again {
                 found.push(Target { kind, name: None });
             }
             let names = names.iter().flat_map(|n| n.split(',')).filter(|n| !n.is_empty());
@@ -116,6 +118,7 @@ mod tests {
         assert_eq!(shown(&["po"]), ["pods *"]);
         assert_eq!(shown(&["Pod", "web", "db"]), ["pods web", "pods db"]);
         assert_eq!(shown(&["pods", "web,db"]), ["pods web", "pods db"]);
+        assert_eq!(shown(&["po,po"]), ["pods *"]);
         assert_eq!(shown(&["po,svc"]), ["pods *", "services *"]);
         assert_eq!(shown(&["po,svc", "web"]), ["pods web", "services web"]);
         assert_eq!(shown(&["pod/web", "cm/site"]), ["pods web", "configmaps site"]);

@@ -33,7 +33,8 @@ impl Status {
         if !status.diagnostics.is_empty() {
             // The message repeats the findings, which are shown in full.
             let what = status.message.split(':').next().unwrap_or_default();
-            status.message = format!("{what}: {} found", status.diagnostics.len());
+            let count = status.diagnostics.len();
+            status.message = format!("{what}: {count} finding{}", if count == 1 { "" } else { "s" });
         }
         if status.message.is_empty() {
             let text = String::from_utf8_lossy(body);

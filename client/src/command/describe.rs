@@ -60,7 +60,7 @@ async fn events_of(context: &Context, kind: &Kind, object: &Value) -> Vec<Value>
     // A description without events is better than none.
     let list = kube::list(&context.daemon, events, namespace, &Query { labels: "", fields: &fields }).await;
     let mut items = list.map(|l| l.items).unwrap_or_default();
-    items.sort_by_key(events::last_seen);
+    items.sort_by_key(events::order);
     items
 }
 

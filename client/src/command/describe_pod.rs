@@ -20,7 +20,7 @@ pub(crate) fn body(pod: &Value, now: DateTime<Utc>) -> String {
         ("Node", "/spec/nodeName"),
         ("IP", "/status/podIP"),
         ("Started", "/status/startTime"),
-        ("Restart policy", "/spec/restartPolicy"),
+        ("Restart", "/spec/restartPolicy"),
         ("Host name", "/spec/hostname"),
     ] {
         if !text(pod, pointer).is_empty() {
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(
             body(&pod, "2026-01-01T00:00:10Z".parse().unwrap()),
             "Status:        Running\nReason:        main: exit code 3\nNode:          box\nIP:            10.88.0.2\n\
-             Restart policy: Always\nContainers:\n  main:\n    Image:       local/box:1\n    Command:     sh -c 'exit 3'\n    \
+             Restart:       Always\nContainers:\n  main:\n    Image:       local/box:1\n    Command:     sh -c 'exit 3'\n    \
              State:       Waiting, CrashLoopBackOff\n    Last state:  Error with exit code 3 at 2026-01-01T00:00:00Z (10s ago)\n    \
              Ready:       false\n    Restarts:    2\n    Limits:      cpu 500m, memory 64Mi\n    \
              Variable:    A from key word of secret key\n    Variable:    B=c\n    Mount:       /paint from paint (read-only)\n\

@@ -35,7 +35,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
     let query = Query { labels: "", fields: &fields };
     let namespace = context.namespace.as_deref().filter(|_| !arguments.all_namespaces);
     let mut list = kube::list(&context.daemon, kind, namespace, &query).await?;
-    list.items.sort_by_key(last_seen);
+    list.items.sort_by_key(order);
     show(context, &list.items, true)?;
     if !arguments.watch {
         return Ok(Exit::Ok);
@@ -90,8 +90,13 @@ pub(crate) fn table(events: &[Value], now: DateTime<Utc>) -> Table {
     table
 }
 
+/// Oldest first; within a second by revision.
+pub(crate) fn order(event: &Value) -> (Option<DateTime<Utc>>, u64) {
+    (last_seen(event), kube::text(event, "/metadata/resourceVersion").parse().unwrap_or(0))
+}
+
 /// When it was seen last.
-pub(crate) fn last_seen(event: &Value) -> Option<DateTime<Utc>> {
+fn last_seen(event: &Value) -> Option<DateTime<Utc>> {
     let pointers =
         ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp", "/metadata/creationTimestamp"];
     pointers.iter().find_map(|p| DateTime::parse_from_rfc3339(kube::text(event, p)).ok()).map(|t| t.with_timezone(&Utc))

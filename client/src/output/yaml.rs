@@ -120,9 +120,10 @@ fn scalar(text: &str) -> String {
 /// Text that no reader takes for anything else without quotes: begins with a letter, or is a path or a dotted or
 /// dashed word, and is no word of YAML.
 fn is_plain(text: &str) -> bool {
-    let Some(first) = text.chars().next() else { return false };
-    if !(first.is_ascii_alphabetic() || first == '/' || first == '_') || text.ends_with([' ', ':']) || text.len() > 400
-    {
+    // Options as `-f` and `--all` too: a dash is a mark only before a blank.
+    let Some(first) = text.trim_start_matches('-').chars().next() else { return false };
+    let starts = first.is_ascii_alphabetic() || (!text.starts_with('-') && (first == '/' || first == '_'));
+    if !starts || text.ends_with([' ', ':']) || text.len() > 400 {
         return false;
     }
     let inside = |c: char| c.is_ascii_alphanumeric() || " -._/()+@=;%~^$<>?!'\"|\\*&,:[]{}".contains(c);

@@ -71,7 +71,7 @@ fn apply_tells_each_verdict_and_refuses_what_files_own() {
     assert!(said.code == 5 && said.err.contains("/etc/reddwarf.d/c.yaml"), "{said:?}");
     let said = server.ctl(&["apply", "-f", &file]);
     assert_eq!(said.code, 1);
-    assert_eq!(said.err, "error: bad\n --> a.yaml:1:1\nerror: nothing was applied: 1 found\n");
+    assert_eq!(said.err, "error: bad\n --> a.yaml:1:1\nerror: nothing was applied: 1 finding\n");
     let said = server.ctl(&["apply", "-n", "shop", "--dry-run", "--diff", "-f", &file]);
     assert_eq!(said.code, 2);
     assert_eq!(said.out, "configmap/c configured (dry run)\n    ~ data.v: \"1\" → \"2\"\n");
