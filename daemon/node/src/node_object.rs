@@ -97,7 +97,7 @@ fn timestamp(time: DateTime<Utc>) -> String {
 
 /// CPU as Kubernetes prints it: whole ones plain, parts in thousandths.
 fn millis(cpu: u64) -> String {
-    if cpu % 1000 == 0 { (cpu / 1000).to_string() } else { format!("{cpu}m") }
+    if cpu.is_multiple_of(1000) { (cpu / 1000).to_string() } else { format!("{cpu}m") }
 }
 
 /// How many zones there are, and how many in which state.

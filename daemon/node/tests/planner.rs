@@ -95,8 +95,11 @@ struct BoxInput {
     state: u8,
     readable: bool,
     started: Option<u64>,
-    instances: Vec<(bool, u8, u8, u64, u64, Option<(u64, bool)>)>,
+    instances: Vec<InstanceInput>,
 }
+
+/// Of the init container or the main one, state, exit code, start, life, stop request.
+type InstanceInput = (bool, u8, u8, u64, u64, Option<(u64, bool)>);
 
 fn images() -> BTreeMap<ImageId, ImageInfo> {
     (1..3u8)
@@ -315,7 +318,7 @@ fn sandbox_of(op: &Op) -> Option<&SandboxId> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     /// Any input gives a plan, the same for the same input, and every step says why.
     #[test]

@@ -512,7 +512,7 @@ impl Sim {
         if env != model.env.then(|| self.maps["env"].to_string()) {
             return Some(format!("env {env:?}"));
         }
-        let limit = (model.limit > 0).then(|| 64 * u64::from(model.limit) << 20);
+        let limit = (model.limit > 0).then(|| (64 * u64::from(model.limit)) << 20);
         if app.spec.resources.memory_limit_bytes != limit && model.kind != Kind::Crash {
             return Some(format!("limit {:?}", app.spec.resources.memory_limit_bytes));
         }

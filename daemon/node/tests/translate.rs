@@ -1,0 +1,376 @@
+//! From pods to specs, in tables: variables (G25), commands, users and rights (G24), volumes, DNS, limits (G04, G05).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use reddwarf_host::spec::{ContainerSpec, PodIdentity, SandboxSpec, UserSpec, VolumeSpec};
+use reddwarf_host::{Brand, ImageConfig, ImageId, ImageInfo, Observation, SandboxId};
+use reddwarf_node::control_plane::ObjectChange;
+use reddwarf_node::desired::{ConfigData, Desired, HostFacts};
+use reddwarf_node::plan::Notice;
+use reddwarf_node::translate::{self, Facts, Identity, Images};
+use reddwarf_node::{NodeSettings, follow};
+use reddwarf_objects::Object;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use support::{config, key, pod, settings};
+
+/// Translates one pod; `image` is how `web:1` wants to be run.
+struct Setup {
+    objects: Vec<Object>,
+    image: ImageConfig,
+    settings: NodeSettings,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let image =
+            ImageConfig { entrypoint: vec!["/entry".into()], cmd: vec!["default".into()], ..ImageConfig::default() };
+        let objects = vec![
+            config("ConfigMap", "site", &[("greeting", "hello"), ("odd=key", "x"), ("n", "1")]),
+            config("Secret", "key", &[("token", "s3cret")]),
+        ];
+        Self { objects, image, settings: settings() }
+    }
+
+    fn translate<T>(&self, object: Object, with: impl FnOnce(&Desired, Facts<'_>, &Identity) -> T) -> T {
+        let mut desired = Desired {
+            complete: true,
+            halted: false,
+            pods: BTreeMap::new(),
+            config: ConfigData::default(),
+            settings: Arc::new(self.settings.clone()),
+            host: HostFacts {
+                ip: Some("192.0.2.10".parse().unwrap()),
+                cpu_millis: 7500,
+                memory_bytes: 16 << 30,
+                brands: ["oci", "sparse"].map(|b| Brand::new(b).unwrap()).to_vec(),
+            },
+        };
+        let mut object = object;
+        object.set_uid("uid-1");
+        for object in self.objects.iter().cloned().chain([object]) {
+            follow::apply(&mut desired, ObjectChange::Put(Box::new(object)));
+        }
+        let id = ImageId::new(format!("sha256:{}", "a".repeat(64))).unwrap();
+        let info = ImageInfo {
+            id: id.clone(),
+            names: vec!["web:1".into(), "short:latest".into()],
+            size_bytes: 1,
+            config: self.image.clone(),
+        };
+        let observed = Observation::Known(BTreeMap::from([(id, info)]));
+        let images = Images::new(&observed);
+        let facts =
+            Facts { config: &desired.config, images: &images, settings: &desired.settings, host: &desired.host };
+        let intent = desired.pods.values().next().unwrap();
+        let pod = PodIdentity { namespace: "default".into(), name: intent.key.name.clone(), uid: intent.uid.clone() };
+        let identity = Identity { id: SandboxId::for_pod(&pod), pod, address: Some("10.88.0.9".parse().unwrap()) };
+        with(&desired, facts, &identity)
+    }
+
+    fn container(&self, container: Value) -> Result<ContainerSpec, Notice> {
+        self.container_of(pod("web", json!({"containers": [container]})))
+    }
+
+    fn container_of(&self, object: Object) -> Result<ContainerSpec, Notice> {
+        self.translate(object, |desired, facts, identity| {
+            let intent = &desired.pods[&key("web")];
+            let all = translate::containers(intent);
+            translate::container(intent, all.last().unwrap(), identity, facts, None)
+        })
+    }
+
+    fn sandbox(&self, spec: Value) -> Result<SandboxSpec, Vec<Notice>> {
+        self.sandbox_of(pod("web", spec), None)
+    }
+
+    fn sandbox_of(&self, object: Object, running: Option<&SandboxSpec>) -> Result<SandboxSpec, Vec<Notice>> {
+        self.translate(object, |desired, facts, identity| {
+            translate::sandbox(&desired.pods[&key("web")], identity, facts, running)
+        })
+    }
+
+    fn env(&self, env: Value, from: Value) -> Result<Vec<(String, String)>, Notice> {
+        let spec = self.container(json!({
+            "name": "app", "image": "web:1", "env": env, "envFrom": from,
+            "resources": {"limits": {"cpu": "1500m", "memory": "100Mi"}},
+        }))?;
+        let own = |n: &str| n != "PATH" && n != "HOSTNAME";
+        Ok(spec.env.into_iter().filter(|v| own(&v.name)).map(|v| (v.name, v.value.expose().clone())).collect())
+    }
+}
+
+#[test]
+fn variables_as_kubernetes_has_them() {
+    let setup = Setup::new();
+    let from = |value: Value| json!([{"name": "X", "valueFrom": value}]);
+    let field = |path: &str| from(json!({"fieldRef": {"fieldPath": path}}));
+    let resource = |r: Value| from(json!({"resourceFieldRef": r}));
+    for (env, expected) in [
+        (json!([{"name": "X", "value": "1"}]), "1"),
+        (json!([{"name": "X"}]), ""),
+        (json!([{"name": "A", "value": "1"}, {"name": "X", "value": "$(A)$(B)$$(A)"}]), "1$(B)$(A)"),
+        (json!([{"name": "X", "value": "$(A)"}, {"name": "A", "value": "late"}]), "$(A)"),
+        (json!([{"name": "X", "value": "1"}, {"name": "X", "value": "2"}]), "2"),
+        (from(json!({"configMapKeyRef": {"name": "site", "key": "greeting"}})), "hello"),
+        (from(json!({"secretKeyRef": {"name": "key", "key": "token"}})), "s3cret"),
+        (field("metadata.name"), "web"),
+        (field("metadata.namespace"), "default"),
+        (field("metadata.uid"), "uid-1"),
+        (field("metadata.annotations['reddwarf.io/source']"), "/etc/reddwarf.d/web.yaml"),
+        (field("metadata.labels['none']"), ""),
+        (field("spec.nodeName"), "node-1"),
+        (field("status.podIP"), "10.88.0.9"),
+        (field("status.hostIP"), "192.0.2.10"),
+        (resource(json!({"resource": "limits.cpu"})), "2"),
+        (resource(json!({"resource": "limits.cpu", "divisor": "1m"})), "1500"),
+        (resource(json!({"resource": "limits.memory", "divisor": "1Mi"})), "100"),
+        (resource(json!({"resource": "limits.memory"})), "104857600"),
+        (resource(json!({"resource": "requests.memory", "divisor": "1Gi"})), "1"),
+    ] {
+        let vars = setup.env(env.clone(), json!([])).unwrap_or_else(|e| panic!("{env}: {e}"));
+        let found = vars.iter().rfind(|(n, _)| n == "X").map(|(_, v)| v.as_str());
+        assert_eq!(found, Some(expected), "{env}");
+    }
+}
+
+#[test]
+fn whole_config_maps_and_secrets_with_env_over_them() {
+    let setup = Setup::new();
+    let vars = setup
+        .env(
+            json!([{"name": "C_n", "value": "own"}, {"name": "SEEN", "value": "$(C_greeting)"}]),
+            json!([{"prefix": "C_", "configMapRef": {"name": "site"}}, {"secretRef": {"name": "key"}}, {"secretRef": {"name": "no", "optional": true}}]),
+        )
+        .unwrap();
+    let vars: Vec<_> = vars.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    assert_eq!(
+        vars,
+        ["C_greeting=hello", "C_n=own", "token=s3cret", "SEEN=hello"],
+        "a key that is no variable's name is left out"
+    );
+}
+
+#[test]
+fn what_is_missing_is_named_with_its_field() {
+    let setup = Setup::new();
+    let refusal = |env: Value, from: Value| setup.env(env, from).unwrap_err().to_string();
+    let key_of =
+        |kind: &str, name: &str, key: &str| json!([{"name": "X", "valueFrom": {kind: {"name": name, "key": key}}}]);
+    for (text, expected) in [
+        (
+            refusal(key_of("configMapKeyRef", "no", "k"), json!([])),
+            "CreateContainerConfigError: configmap \"no\" not found in namespace default [spec.containers[0].env[0].valueFrom.configMapKeyRef]",
+        ),
+        (
+            refusal(key_of("secretKeyRef", "key", "k"), json!([])),
+            "CreateContainerConfigError: secret \"key\" has no key \"k\" [spec.containers[0].env[0].valueFrom.secretKeyRef]",
+        ),
+        (
+            refusal(json!([]), json!([{"configMapRef": {"name": "no"}}])),
+            "CreateContainerConfigError: configmap \"no\" not found in namespace default [spec.containers[0].envFrom[0].configMapRef]",
+        ),
+        (
+            refusal(json!([{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "status.phase"}}}]), json!([])),
+            "CreateContainerConfigError: \"status.phase\" is no field that a variable can take [spec.containers[0].env[0].valueFrom.fieldRef.fieldPath]",
+        ),
+    ] {
+        assert_eq!(text, expected);
+    }
+    let optional = json!([{"name": "X", "valueFrom": {"secretKeyRef": {"name": "no", "key": "k", "optional": true}}}]);
+    assert_eq!(setup.env(optional, json!([])).unwrap(), []);
+}
+
+/// U1, the table of "Define a Command and Arguments for a Container".
+#[test]
+fn u01_command_args_entrypoint_and_cmd() {
+    let setup = Setup::new();
+    let argv = |command: Value, args: Value| {
+        setup.container(json!({"name": "app", "image": "web:1", "command": command, "args": args})).map(|c| c.argv)
+    };
+    assert_eq!(argv(json!([]), json!([])).unwrap(), ["/entry", "default"]);
+    assert_eq!(argv(json!(["own"]), json!([])).unwrap(), ["own"]);
+    assert_eq!(argv(json!([]), json!(["arg"])).unwrap(), ["/entry", "arg"]);
+    assert_eq!(argv(json!(["own"]), json!(["arg"])).unwrap(), ["own", "arg"]);
+    let setup = Setup { image: ImageConfig::default(), ..Setup::new() };
+    let nothing = setup.container(json!({"name": "app", "image": "web:1"})).unwrap_err();
+    assert!(nothing.message.starts_with("nothing to run"), "{nothing}");
+}
+
+#[test]
+fn images_are_found_by_name_latest_or_not_at_all() {
+    let setup = Setup::new();
+    let image = |name: &str, policy: &str| {
+        setup.container(json!({"name": "app", "image": name, "imagePullPolicy": policy, "command": ["x"]}))
+    };
+    assert!(image("web:1", "IfNotPresent").is_ok());
+    assert!(image("short", "IfNotPresent").is_ok());
+    assert!(image(&format!("web@sha256:{}", "a".repeat(64)), "IfNotPresent").is_ok());
+    assert_eq!(image("web", "IfNotPresent").unwrap_err().reason, "ErrImagePull");
+    assert_eq!(image("nope:1", "Never").unwrap_err().reason, "ErrImageNeverPull");
+    assert_eq!(image("", "Never").unwrap_err().reason, "InvalidImageName");
+}
+
+#[test]
+fn who_runs_it() {
+    let user = |image: &str, pod_context: Value, own: Value| {
+        let setup = Setup {
+            image: ImageConfig { user: image.into(), entrypoint: vec!["x".into()], ..ImageConfig::default() },
+            ..Setup::new()
+        };
+        let containers = json!([{"name": "app", "image": "web:1", "securityContext": own}]);
+        setup
+            .container_of(pod("web", json!({"securityContext": pod_context, "containers": containers})))
+            .map(|c| c.user)
+    };
+    let ids = |uid, gid, groups: &[u32]| UserSpec::Ids { uid, gid, groups: groups.to_vec() };
+    let named = |user: &str| UserSpec::Named { user: user.into(), groups: Vec::new() };
+    assert_eq!(user("", json!({}), json!({})).unwrap(), ids(0, 0, &[]));
+    assert_eq!(user("web", json!({}), json!({})).unwrap(), named("web"));
+    assert_eq!(user("web", json!({}), json!({"runAsUser": 7})).unwrap(), named("7"));
+    assert_eq!(user("web", json!({"runAsUser": 5}), json!({"runAsUser": 7, "runAsGroup": 8})).unwrap(), ids(7, 8, &[]));
+    assert_eq!(user("web:staff", json!({"runAsGroup": 8}), json!({})).unwrap(), named("web:8"));
+    assert_eq!(user("", json!({"fsGroup": 9, "supplementalGroups": [4]}), json!({})).unwrap(), ids(0, 0, &[4, 9]));
+    for (image, context) in [("", json!({})), ("0", json!({})), ("root", json!({})), ("web", json!({"runAsUser": 0}))] {
+        let refused = user(image, json!({"runAsNonRoot": true}), context).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some("spec.containers[0].securityContext.runAsNonRoot"), "{image}");
+    }
+    assert!(user("10001", json!({"runAsNonRoot": true}), json!({})).is_ok());
+}
+
+#[test]
+fn only_files_of_this_host_may_ask_for_privileges() {
+    let setup = Setup::new();
+    let privileged = pod(
+        "web",
+        json!({"containers": [{"name": "app", "image": "web:1", "securityContext": {"privileged": true, "capabilities": {"add": ["CAP_NET_ADMIN"], "drop": ["all"]}}}]}),
+    );
+    let security = setup.container_of(privileged.clone()).unwrap().security;
+    assert!(security.privileged);
+    assert_eq!((security.cap_add, security.cap_drop), (vec!["NET_ADMIN".to_owned()], vec!["ALL".to_owned()]));
+    let mut by_api = privileged;
+    by_api.remove_annotation("reddwarf.io/source");
+    assert!(setup.container_of(by_api).unwrap_err().message.contains("only pods declared by a file"));
+}
+
+#[test]
+fn volumes() {
+    let setup = Setup::new();
+    let volume = |source: Value| {
+        let mut volume = json!({"name": "v"});
+        for (key, value) in source.as_object().unwrap() {
+            volume[key] = value.clone();
+        }
+        let spec = setup.sandbox(json!({"volumes": [volume]}));
+        spec.map(|s| s.volumes.into_values().next().unwrap()).map_err(|e| e[0].to_string())
+    };
+    assert_eq!(
+        volume(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})),
+        Ok(VolumeSpec::EmptyDir { memory: true, size_limit_bytes: Some(1 << 20) })
+    );
+    let Ok(VolumeSpec::Files { files, secret }) = volume(
+        json!({"secret": {"secretName": "key", "defaultMode": 256, "items": [{"key": "token", "path": "a/b"}]}}),
+    ) else {
+        panic!("files");
+    };
+    assert!(secret);
+    assert_eq!(files["a/b"].mode, 0o400);
+    assert_eq!(files["a/b"].bytes.expose(), b"s3cret");
+    assert!(matches!(volume(json!({"hostPath": {"path": "/srv/data"}})), Ok(VolumeSpec::HostPath { .. })));
+    for (source, expected) in [
+        (
+            json!({"configMap": {"name": "no"}}),
+            "FailedMount: configmap \"no\" not found in namespace default [spec.volumes[0].configMap]",
+        ),
+        (
+            json!({"configMap": {"name": "site", "items": [{"key": "n", "path": "../x"}]}}),
+            "FailedMount: \"../x\" must be a relative path without '..' [spec.volumes[0].configMap.items[0].path]",
+        ),
+        (
+            json!({"hostPath": {"path": "/home"}}),
+            "HostPathForbidden: \"/home\" is not below a path of host_path_allow in reddwarfd.toml [spec.volumes[0].hostPath.path]",
+        ),
+        (
+            json!({"hostPath": {"path": "/srv/../etc"}}),
+            "HostPathForbidden: \"/srv/../etc\" must be absolute and without '..' [spec.volumes[0].hostPath.path]",
+        ),
+        (
+            json!({"nfs": {"server": "x"}}),
+            "FailedMount: volume \"v\": this version has emptyDir, configMap, secret and hostPath only [spec.volumes[0]]",
+        ),
+    ] {
+        assert_eq!(volume(source.clone()).unwrap_err(), expected, "{source}");
+    }
+    let all = Setup { settings: NodeSettings { host_path_allow: vec!["/".into()], ..settings() }, ..Setup::new() };
+    for never in ["/", "/proc", "/sys/fs/cgroup", "/dev/sda"] {
+        let refused = all.sandbox(json!({"volumes": [{"name": "v", "hostPath": {"path": never}}]})).unwrap_err();
+        assert_eq!(refused[0].reason, "HostPathForbidden", "{never}");
+    }
+}
+
+#[test]
+fn limits_of_the_pod_are_the_sum_and_missing_ones_lift_them() {
+    let setup = Setup::new();
+    let of = |containers: Value| setup.sandbox(json!({"containers": containers})).unwrap().resources;
+    let one = |limits: Value| json!({"name": "a", "image": "web:1", "resources": {"limits": limits}});
+    let both = of(json!([one(json!({"cpu": "500m", "memory": "64Mi"})), one(json!({"cpu": "1", "memory": "1M"}))]));
+    assert_eq!(both.cpu_limit_millis, Some(1500));
+    assert_eq!(both.memory_limit_bytes, Some((64 << 20) + 1_000_000));
+    let open = of(json!([one(json!({"cpu": "500m"})), one(json!({}))]));
+    assert_eq!((open.cpu_limit_millis, open.memory_limit_bytes), (None, None));
+    let container = setup.container(one(json!({"memory": "64Mi"}))).unwrap().resources;
+    assert_eq!(
+        (container.memory_limit_bytes, container.pids_limit),
+        (Some(64 << 20), Some(4096)),
+        "processes are always limited"
+    );
+}
+
+#[test]
+fn a_change_of_the_hosts_dns_disturbs_no_running_pod() {
+    let dns = |server: &str| {
+        let host_dns =
+            reddwarf_host::spec::ResolvConf { nameservers: vec![server.parse().unwrap()], ..Default::default() };
+        Setup {
+            settings: NodeSettings { host_dns, cluster_dns: Some("10.96.0.10".parse().unwrap()), ..settings() },
+            ..Setup::new()
+        }
+    };
+    let default = pod("web", json!({"dnsPolicy": "Default"}));
+    let before = dns("192.0.2.1").sandbox_of(default.clone(), None).unwrap();
+    let after = dns("192.0.2.2").sandbox_of(default, Some(&before)).unwrap();
+    assert_eq!(after, before, "the host moved; the pod stays as it is");
+    let edited = dns("192.0.2.1").sandbox_of(pod("web", json!({"dnsPolicy": "ClusterFirst"})), Some(&before)).unwrap();
+    assert_eq!(
+        edited.dns.nameservers,
+        ["10.96.0.10".parse::<std::net::IpAddr>().unwrap()],
+        "the pod asks for something else"
+    );
+    assert_eq!(edited.dns.searches, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    assert_eq!(edited.dns.options, ["ndots:5"]);
+    let own = json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.9"], "options": [{"name": "ndots", "value": "2"}]}});
+    let own = dns("192.0.2.1").sandbox_of(pod("web", own), Some(&before)).unwrap();
+    assert_eq!((own.dns.nameservers.len(), own.dns.options), (1, vec!["ndots:2".to_owned()]));
+}
+
+/// A moved image name disturbs nothing that runs; the next start takes it.
+#[test]
+fn a_running_container_keeps_its_image() {
+    let setup = Setup::new();
+    let object = pod("web", json!({}));
+    let mut running = setup.container_of(object.clone()).unwrap();
+    setup.translate(object, |desired, facts, identity| {
+        let intent = &desired.pods[&key("web")];
+        let all = translate::containers(intent);
+        let again = translate::container(intent, &all[0], identity, facts, Some(&running)).unwrap();
+        assert_eq!(again, running);
+        // Its image is gone from the store: what the name means now is all there is.
+        running.image = reddwarf_host::spec::ContainerImage::Image {
+            id: ImageId::new(format!("sha256:{}", "b".repeat(64))).unwrap(),
+        };
+        let moved = translate::container(intent, &all[0], identity, facts, Some(&running)).unwrap();
+        assert_ne!(moved.image, running.image);
+    });
+}
