@@ -16,6 +16,9 @@ pub enum Cost {
     Recreate,
 }
 
+/// The field of a restart asked for by hand: of the pod, not of the container.
+const RESTART_REQUESTED: &str = "metadata.annotations[reddwarf.io/restart-requested]";
+
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -27,6 +30,20 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// Why it is acted on, in words.
+    pub fn reason(&self) -> String {
+        if self.field == RESTART_REQUESTED {
+            "a restart was asked for".to_owned()
+        } else {
+            format!("{} changed", self.field)
+        }
+    }
+
+    /// The field in the pod, where the container is at `container` (`spec.containers[0]`).
+    pub fn path(&self, container: &str) -> String {
+        if self.field.starts_with("metadata.") { self.field.clone() } else { format!("{container}.{}", self.field) }
+    }
+
     fn new(cost: Cost, field: impl Into<String>) -> Self {
         Self { cost, field: field.into() }
     }
@@ -121,7 +138,7 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*tty != new.tty, Cost::Restart, "tty");
     note(*stdin != new.stdin, Cost::Restart, "stdin");
     note(*stop_signal != new.stop_signal, Cost::Restart, "lifecycle.stopSignal");
-    note(*restart_token != new.restart_token, Cost::Restart, "restart requested");
+    note(*restart_token != new.restart_token, Cost::Restart, RESTART_REQUESTED);
     note(*resources != new.resources, Cost::InPlace, "resources");
     found
 }

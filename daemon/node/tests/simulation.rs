@@ -475,7 +475,7 @@ impl Sim {
         let planned = self.world.node().plan(Proposal::default()).await;
         let gone = self.world.plane.pods().iter().all(|p| self.wanted.contains_key(p.name()));
         let none_more = self.world.host.sandboxes().iter().all(|s| self.wanted.contains_key(s.spec.pod.name.as_str()));
-        planned.is_ok_and(|p| p.steps.is_empty())
+        planned.is_ok_and(|p| p.steps.is_empty() && !p.blocked.iter().any(|(_, n)| n.reason == "StepFailed"))
             && gone
             && none_more
             && self.wanted.iter().all(|(name, model)| self.wrong(name, model).is_none())

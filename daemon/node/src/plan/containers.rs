@@ -91,7 +91,7 @@ impl<'a> Item<'a> {
     }
 
     fn field(&self, difference: &Difference) -> String {
-        format!("{}.{}", self.which.field, difference.field)
+        difference.path(&self.which.field)
     }
 }
 
@@ -173,7 +173,7 @@ impl Planner<'_> {
         let Some(sandbox) = item.sandbox else { return Stage::Up };
         if let Some(difference) = target.restart() {
             let field = item.field(difference);
-            let reason = format!("{} changed", difference.field);
+            let reason = difference.reason();
             self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, &reason, Some(&field));
             return Stage::Up;
         }
@@ -205,7 +205,7 @@ impl Planner<'_> {
     ) -> Stage {
         let asked_to_stop = latest.stop.is_some() && ever_ran;
         let (wait, reason, field) = match target.restart() {
-            Some(difference) => (Duration::ZERO, format!("{} changed", difference.field), Some(item.field(difference))),
+            Some(difference) => (Duration::ZERO, difference.reason(), Some(item.field(difference))),
             None if asked_to_stop => (Duration::ZERO, "it was stopped by the node".to_owned(), None),
             None => {
                 let wait = backoff::next_backoff(latest, item.previous());
@@ -270,7 +270,7 @@ impl Planner<'_> {
     fn finish_start(&mut self, item: &Item<'_>, target: &Target, latest: &ContainerObserved) -> Stage {
         if let (Some(difference), Some(sandbox)) = (target.restart(), item.sandbox) {
             let field = item.field(difference);
-            let reason = format!("{} changed", difference.field);
+            let reason = difference.reason();
             self.stop(sandbox, latest, Duration::ZERO, Effect::Replace, &reason, Some(&field));
             return Stage::Waiting;
         }

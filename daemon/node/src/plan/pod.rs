@@ -539,7 +539,7 @@ fn init_changed(item: &Item<'_>, target: &Target) -> Option<String> {
     let once = item.which.role == ContainerRole::Init && !item.which.is_sidecar();
     let done = matches!(item.latest()?.state, ContainerState::Exited { code: 0, .. });
     let difference = target.restart()?;
-    (once && done).then(|| format!("{}.{}", item.which.field, difference.field))
+    (once && done).then(|| difference.path(&item.which.field))
 }
 
 fn started(state: &ContainerState) -> Option<BootTime> {
