@@ -129,6 +129,10 @@ impl MemoryPlane {
         self.lock().objects.get(&(kind.into(), namespace.into(), name.into())).cloned()
     }
 
+    pub fn all(&self) -> Vec<Object> {
+        self.lock().objects.values().cloned().collect()
+    }
+
     pub fn pods(&self) -> Vec<Object> {
         self.lock().objects.values().filter(|o| o.kind() == "Pod").cloned().collect()
     }
