@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// An answer takes no longer than this, except where the work itself may.
+/// Reading takes no longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Importing an image or copying the database may take this long.
+/// Work may take this long: stopping every pod, importing an image, copying the database.
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 /// Bytes of one answer that are taken; a list is fetched in pages.
 const ANSWER_LIMIT: usize = 256 << 20;
@@ -45,17 +45,12 @@ impl Daemon {
 
     /// POST with a JSON body.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
-        self.call(Method::POST, path, &Some(body), PATIENCE).await
+        self.call(Method::POST, path, &Some(body), LONG_PATIENCE).await
     }
 
     /// POST without a body.
     pub(crate) async fn post_empty<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.call(Method::POST, path, &NO_BODY, PATIENCE).await
-    }
-
-    /// POST of something that may take long.
-    pub(crate) async fn post_long<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Error> {
-        self.call(Method::POST, path, &Some(body), LONG_PATIENCE).await
+        self.call(Method::POST, path, &NO_BODY, LONG_PATIENCE).await
     }
 
     /// DELETE.

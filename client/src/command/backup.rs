@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Error> {
     let request = BackupRequest { path: files::absolute(&arguments.file)? };
-    let report: BackupReport = context.daemon.post_long("/reddwarf/v1/backup", &request).await?;
+    let report: BackupReport = context.daemon.post("/reddwarf/v1/backup", &request).await?;
     if !context.structured(&report)? {
         context.say(&format!("{}: revision {}, {} bytes", report.path, report.revision, report.size_bytes))?;
     }

@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
     match &arguments.verb {
         Verb::Import { path, name } => {
             let request = ImageImport { source: files::absolute(path)?, name: name.clone() };
-            let image: Image = context.daemon.post_long("/reddwarf/v1/images", &request).await?;
+            let image: Image = context.daemon.post("/reddwarf/v1/images", &request).await?;
             if !context.structured(&image)? {
                 context.say(&format!("{name} is {} ({})", image.id, size(image.size_bytes)))?;
             }

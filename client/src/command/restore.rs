@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Error> {
     let request = RestoreRequest { path: files::absolute(&arguments.file)? };
-    let done: Done = context.daemon.post_long("/reddwarf/v1/restore", &request).await?;
+    let done: Done = context.daemon.post("/reddwarf/v1/restore", &request).await?;
     if !context.structured(&done)? {
         context.say(&done.message)?;
     }
