@@ -1,6 +1,8 @@
 //! Scans, parses and validates a directory of many pod files and prints figures against the budgets:
 //! `cargo run --release -p reddwarf-config --example scan_benchmark [FILES]`.
 
+#![expect(clippy::disallowed_methods, reason = "measures time")]
+
 use reddwarf_config::directory::{Scan, Scanner, Trust};
 use reddwarf_config::limits::Limits;
 use std::io::{Error, Write};

@@ -1,6 +1,7 @@
 //! The manifest directory as admins and attackers leave it: layers, masks, drop-ins, everything that is refused.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![expect(clippy::disallowed_methods, reason = "says how long it took")]
 
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, chown, mkfifo};

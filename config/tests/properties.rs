@@ -1,6 +1,7 @@
 //! What holds for every text: no panic, places that point at what was parsed, and a round trip.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![expect(clippy::disallowed_methods, reason = "says how long it took")]
 
 use proptest::prelude::*;
 use reddwarf_config::{Document, Limits, parse_file};

@@ -4,7 +4,7 @@ use clap::{Parser, ValueEnum};
 use reddwarf_config::Cli;
 
 /// Version, commit, compiler and target on several lines.
-pub const LONG_VERSION: &str = concat!(
+pub(crate) const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
     env!("REDDWARF_COMMIT"),
@@ -21,7 +21,7 @@ const AFTER_HELP: &str = "Signals: HUP reads settings and manifests again; TERM 
 /// The declarative host daemon: makes this host match the pod and service files of a directory.
 #[derive(Debug, Parser)]
 #[command(name = "reddwarfd", version, long_version = LONG_VERSION, after_help = AFTER_HELP)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to run
     #[arg(value_enum, default_value_t = Mode::Agent)]
     pub mode: Mode,
@@ -35,7 +35,7 @@ pub struct Arguments {
 
 /// How much of the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// The whole node: API, manifests, pods
     Agent,
     /// API and manifests only: the host is never touched, pods stay Pending

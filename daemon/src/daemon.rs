@@ -28,7 +28,7 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Why the daemon did not start or did not go on. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Failed(String);
+pub(crate) struct Failed(String);
 
 fn failed(what: &str, error: impl std::error::Error) -> Failed {
     let mut text = format!("{what}: {error}");
@@ -52,7 +52,7 @@ enum Next {
 ///
 /// # Errors
 /// [`Failed`] when it can't start, or when a component failed.
-pub fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed> {
+pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed> {
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -135,7 +135,7 @@ impl Daemon {
             registry: self.registry.clone(),
             node: Arc::clone(&node),
             layers: settings.manifests.clone(),
-            limits: settings.limits.clone(),
+            limits: settings.limits,
             scratch: settings.state_dir.join("scratch"),
             about: self.about(settings),
         });
@@ -257,7 +257,7 @@ impl Daemon {
     fn directory(&self, settings: &Settings) -> Result<(DirectoryLoop, DirectoryHandle), Failed> {
         let options = DirectoryOptions {
             layers: settings.manifests.clone(),
-            limits: settings.limits.clone(),
+            limits: settings.limits,
             trust: Trust { any_owner_and_mode: settings.allow_untrusted_manifests },
             debounce: Duration::from_millis(settings.debounce_milliseconds),
             resync: Duration::from_secs(settings.resync_seconds.max(1)),
@@ -321,7 +321,7 @@ fn api_settings(settings: &Settings) -> ApiSettings {
         state_dir: settings.state_dir.clone(),
         node_name: settings.node_name.clone(),
         limits: reddwarf_api::Limits::default(),
-        manifest_limits: settings.limits.clone(),
+        manifest_limits: settings.limits,
     }
 }
 

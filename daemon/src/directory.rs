@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Implements the API's [`Directory`].
-pub struct Directories {
+pub(crate) struct Directories {
     /// The loop.
     pub handle: DirectoryHandle,
     /// Where objects and generations are.
@@ -34,7 +34,7 @@ pub struct Directories {
 
 /// Constant facts for `status`.
 #[derive(Clone, Debug)]
-pub struct About {
+pub(crate) struct About {
     /// Daemon version.
     pub version: String,
     /// Node name.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// What the host lacks, and how to mend it.
-pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
     match settings.host {
         HostKind::Linux => linux(settings, clock),
         HostKind::Sim => simulated(settings, clock),

@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts logging by the settings; `RUST_LOG` wins over them.
-pub fn start(settings: &Settings) {
+pub(crate) fn start(settings: &Settings) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| wanted(settings));
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
@@ -23,7 +23,7 @@ pub fn start(settings: &Settings) {
 }
 
 /// Takes over a changed `log_level`, unless `RUST_LOG` is set.
-pub fn adjust(settings: &Settings) {
+pub(crate) fn adjust(settings: &Settings) {
     if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
         return;
     }

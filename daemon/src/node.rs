@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// What the node's answers need besides the node.
-pub struct Wiring {
+pub(crate) struct Wiring {
     /// Objects.
     pub registry: Registry,
     /// The manifest directories.
@@ -39,13 +39,13 @@ pub struct Wiring {
 }
 
 /// Implements the API's [`Runtime`].
-pub struct NodeRuntime {
+pub(crate) struct NodeRuntime {
     node: Option<NodeHandle>,
     wiring: Wiring,
 }
 
 /// Starts the node, if there is a host to drive.
-pub async fn start(
+pub(crate) async fn start(
     settings: &Settings,
     host: Option<Arc<dyn Host>>,
     control: Arc<RegistryPlane>,
@@ -97,7 +97,10 @@ fn host_dns(path: &Path) -> ResolvConf {
 
 impl NodeRuntime {
     /// The component to supervise: ends when `stop` is cancelled, or before that when the node fails.
-    pub fn task(&self, stop: CancellationToken) -> Option<impl Future<Output = Result<(), String>> + Send + 'static> {
+    pub(crate) fn task(
+        &self,
+        stop: CancellationToken,
+    ) -> Option<impl Future<Output = Result<(), String>> + Send + 'static> {
         let node = self.node.clone()?;
         Some(async move {
             tokio::select! {
@@ -111,7 +114,7 @@ impl NodeRuntime {
     }
 
     /// What keeps the host from being as asked.
-    pub async fn notices(&self) -> Vec<String> {
+    pub(crate) async fn notices(&self) -> Vec<String> {
         self.node.iter().flat_map(|n| n.status().notices).map(|n| n.to_string()).collect()
     }
 
@@ -119,7 +122,7 @@ impl NodeRuntime {
     ///
     /// # Errors
     /// `Unavailable` when the host can't be observed.
-    pub async fn plan_with(&self, put: Vec<Object>) -> Result<types::PlanReport, RuntimeError> {
+    pub(crate) async fn plan_with(&self, put: Vec<Object>) -> Result<types::PlanReport, RuntimeError> {
         let Some(node) = &self.node else { return Ok(types::PlanReport::default()) };
         let planned = node.plan(Proposal { put, delete: Vec::new() }).await.map_err(failed)?;
         let mut steps: Vec<types::PlanStep> = planned.steps.iter().map(|step| self.step(step)).collect();

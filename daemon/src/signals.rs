@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// Stop managing and leave pods running.
     Stop,
     /// Read settings and manifests again.
@@ -18,7 +18,7 @@ pub enum Asked {
 ///
 /// # Errors
 /// When the handlers can't be installed.
-pub fn catch() -> io::Result<mpsc::Receiver<Asked>> {
+pub(crate) fn catch() -> io::Result<mpsc::Receiver<Asked>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (send, receive) = mpsc::channel(8);
     std::thread::Builder::new().name("signals".into()).spawn(move || {

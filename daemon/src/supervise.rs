@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The named tasks of the daemon.
-pub struct Components {
+pub(crate) struct Components {
     tasks: JoinSet<(&'static str, Result<(), String>)>,
     state: States,
     stop: CancellationToken,
@@ -16,34 +16,34 @@ pub struct Components {
 
 /// Which components run, for `/readyz`.
 #[derive(Clone, Default)]
-pub struct States(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub(crate) struct States(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
 
 impl States {
     /// Every component with what is wrong with it.
-    pub fn all(&self) -> Vec<(&'static str, Result<(), String>)> {
+    pub(crate) fn all(&self) -> Vec<(&'static str, Result<(), String>)> {
         let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         states.iter().map(|(name, state)| (*name, state.clone())).collect()
     }
 
     /// Records how a component is.
-    pub fn set(&self, name: &'static str, state: Result<(), String>) {
+    pub(crate) fn set(&self, name: &'static str, state: Result<(), String>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
     }
 }
 
 impl Components {
     /// None yet; `stop` tells all of them to end.
-    pub fn new(stop: CancellationToken) -> Self {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
         Self { tasks: JoinSet::new(), state: States::default(), stop }
     }
 
     /// Which components run.
-    pub fn states(&self) -> States {
+    pub(crate) fn states(&self) -> States {
         self.state.clone()
     }
 
     /// Runs `task` until it ends; it must end soon after the token is cancelled.
-    pub fn spawn<F>(&mut self, name: &'static str, task: F)
+    pub(crate) fn spawn<F>(&mut self, name: &'static str, task: F)
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
@@ -59,7 +59,7 @@ impl Components {
     }
 
     /// Waits until one ends although nobody asked, and says which and why.
-    pub async fn failed(&mut self) -> String {
+    pub(crate) async fn failed(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
                 None => std::future::pending().await,
@@ -75,7 +75,7 @@ impl Components {
     }
 
     /// Waits for all to end after the token was cancelled.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -185,6 +185,10 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
 
 /// Kills everything in it and lets go of its namespaces. The link must be detached after it.
 /// `false` when there was nothing to do.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for the kernel on a thread of its own, where no simulated clock reaches"
+)]
 pub(crate) fn stop(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
     if own_mark(shared, id)?.is_none() || phase(shared, id)? == Some(SandboxPhase::Stopped) {
         return Ok(false);
@@ -263,6 +267,10 @@ pub(crate) fn remove_parts(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     Ok(())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for the kernel on a thread of its own, where no simulated clock reaches"
+)]
 fn remove_cgroup(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     let cgroup = shared.cgroup(id);
     let deadline = Instant::now() + Duration::from_secs(2);

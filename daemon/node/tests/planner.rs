@@ -88,6 +88,7 @@ impl PodInput {
     }
 }
 
+#[allow(clippy::type_complexity, reason = "drawn from strategies, which are tuples")]
 #[derive(Clone, Debug)]
 struct BoxInput {
     pod: PodInput,

@@ -71,7 +71,6 @@ pub struct World {
     pub cidr: String,
     pub bridge: String,
     netns: String,
-    extra: Vec<String>,
     daemon: Option<Child>,
     starts: u32,
 }
@@ -92,7 +91,6 @@ impl World {
             netns: name.clone(),
             name,
             dir,
-            extra: Vec::new(),
             daemon: None,
             starts: 0,
         }
@@ -103,11 +101,6 @@ impl World {
         let mut world = Self::new(test);
         world.start();
         world
-    }
-
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.extra.push(arg.into());
-        self
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -131,7 +124,6 @@ impl World {
             .arg("--run")
             .arg(self.dir.join("run"))
             .args(["--pod-cidr", &self.cidr, "--bridge", &self.bridge, "--node-name", "node-under-test"])
-            .args(&self.extra)
             .stdin(Stdio::null());
         command
     }
@@ -149,10 +141,6 @@ impl World {
     pub fn start(&mut self) {
         self.spawn();
         self.until("the daemon to be ready", |w| (w.curl("/readyz").code == 0).then_some(()));
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.daemon.as_ref().expect("no daemon").id()
     }
 
     pub fn kill9(&mut self) {

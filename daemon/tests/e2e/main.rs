@@ -2,6 +2,9 @@
 //!
 //! `REDDWARF_KEEP=1` keeps a failed test's directory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+#![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
+
 mod crash;
 mod directory;
 mod docs;

@@ -172,7 +172,7 @@ pub fn directory(
 ) -> Result<(DirectoryLoop, DirectoryHandle), DirectoryError> {
     let (send, requests) = mpsc::channel(16);
     let (publish, status) = watch::channel(Arc::new(DirectoryStatus::default()));
-    let scanner = Scanner::new(options.layers.clone(), options.limits.clone(), options.trust.clone());
+    let scanner = Scanner::new(options.layers.clone(), options.limits, options.trust.clone());
     let watch = DirectoryWatch::new(options.layers.clone());
     let mut this = DirectoryLoop {
         options,
@@ -326,7 +326,7 @@ impl DirectoryLoop {
     /// Scans off the async threads. `None` when the runtime is going down.
     async fn scan(&mut self) -> Option<Scan> {
         let mut scanner = self.scanner.take().unwrap_or_else(|| {
-            Scanner::new(self.options.layers.clone(), self.options.limits.clone(), self.options.trust.clone())
+            Scanner::new(self.options.layers.clone(), self.options.limits, self.options.trust.clone())
         });
         let (scanner, scan) = tokio::task::spawn_blocking(move || {
             let scan = scanner.scan();

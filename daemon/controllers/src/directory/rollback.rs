@@ -61,7 +61,7 @@ impl DirectoryLoop {
             written = rewrite(&now, &contents)?;
         }
         let layout = Layout { root: self.options.scratch.clone(), layers: self.options.layers.clone() };
-        let (limits, trust) = (self.options.limits.clone(), self.options.trust.clone());
+        let (limits, trust) = (self.options.limits, self.options.trust.clone());
         let (layout, scan) = tokio::task::spawn_blocking(move || {
             let scan = layout.scan(&contents, limits, trust);
             scan.map(|scan| (layout, scan))

@@ -40,6 +40,7 @@ mod sandboxes;
 mod script;
 mod state;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "says how long it took")]
 mod tests;
 
 pub use clock::FakeClock;

@@ -5,6 +5,7 @@
 mod import;
 pub(crate) mod store;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
 mod tests;
 
 use crate::host::LinuxHost;

@@ -9,6 +9,7 @@ pub(crate) mod netlink;
 pub(crate) mod overlap;
 pub(crate) mod sysctl;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
 mod tests;
 
 use crate::command::CommandError;

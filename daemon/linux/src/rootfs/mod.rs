@@ -8,6 +8,7 @@ mod overlay;
 pub(crate) mod remove;
 mod sparse;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
 mod tests;
 
 use crate::image::store;

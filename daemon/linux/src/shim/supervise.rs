@@ -76,6 +76,7 @@ pub(super) struct End {
 }
 
 /// Copies output until init has ended and its output is drained. SIGCHLD is blocked already.
+#[expect(clippy::disallowed_methods, reason = "a shim is a process of its own and has no injected clock")]
 pub(super) fn until_exit(init: u32, mut streams: Streams, output: &mut Output) -> io::Result<End> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
@@ -115,6 +116,7 @@ struct Ready {
     stderr: bool,
 }
 
+#[expect(clippy::disallowed_methods, reason = "a shim is a process of its own and has no injected clock")]
 fn wait(children: &SignalFd, streams: &Streams, until: Option<Instant>) -> io::Result<Ready> {
     let timeout = match until {
         None => PollTimeout::NONE,
