@@ -1,7 +1,9 @@
 //! exec over WebSocket, logs.
 
 use crate::server::Server;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept_hdr};
 
@@ -74,6 +76,39 @@ fn standard_input_is_passed_on_and_its_end_too() {
 }
 
 #[test]
+fn a_terminal_is_raw_while_the_program_runs_and_itself_again_after() {
+    use nix::sys::termios::{LocalFlags, tcgetattr};
+    let server = Server::with_upgrade(|stream| {
+        let mut socket = accept(stream);
+        let first = socket.read().unwrap().into_data();
+        assert_eq!((first[0], &first[1..]), (4, &br#"{"Height":30,"Width":100}"#[..]));
+        // Control-C is a key like any other.
+        let key = socket.read().unwrap().into_data();
+        assert_eq!(&key[..], b"\x00\x03");
+        send(&mut socket, 1, b"interrupted");
+        end(socket, SEVEN);
+    });
+    let size = nix::pty::Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = nix::pty::openpty(Some(&size), None).unwrap();
+    let side = || Stdio::from(pty.slave.try_clone().unwrap());
+    let canonical = || tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ICANON);
+    assert!(canonical());
+    let mut command = server.command(&["exec", "-it", "web", "--", "sh"]);
+    let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+    while canonical() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    let mut terminal = std::fs::File::from(pty.master.try_clone().unwrap());
+    terminal.write_all(b"\x03").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert!(canonical(), "the terminal is as it was");
+    let mut seen = [0; 64];
+    let count = terminal.read(&mut seen).unwrap();
+    assert_eq!(&seen[..count], b"interrupted");
+}
+
+#[test]
 fn a_program_that_can_not_run_is_named() {
     let server = Server::with_upgrade(|stream| end(accept(stream), ABSENT));
     let said = server.ctl(&["exec", "web", "--", "nosuch"]);
@@ -90,7 +125,6 @@ fn a_connection_that_ends_too_soon_is_an_error() {
 #[test]
 fn a_refusal_before_the_upgrade_keeps_its_code() {
     let server = Server::with_upgrade(|mut stream| {
-        use std::io::{Read, Write};
         let _ = stream.read(&mut [0; 4096]);
         let body = r#"{"kind":"Status","code":404,"reason":"NotFound","message":"pods \"nobody\" not found"}"#;
         let head = format!(
