@@ -78,11 +78,14 @@ pub(super) fn security(intent: &PodIntent, container: &Container, field: &str) -
     let plain = |list: &[String]| -> Vec<String> {
         list.iter().map(|c| c.to_ascii_uppercase()).map(|c| c.strip_prefix("CAP_").unwrap_or(&c).to_owned()).collect()
     };
+    let cap_add = plain(&own.capabilities.add);
+    // Kubernetes' default would let setuid programs gain privileges; here that must be asked for.
+    let escalates = own.allow_privilege_escalation.unwrap_or_else(|| cap_add.iter().any(|c| c == "SYS_ADMIN"));
     Ok(Security {
         privileged,
         read_only_root: own.read_only_root_filesystem == Some(true),
-        allow_privilege_escalation: privileged || own.allow_privilege_escalation != Some(false),
-        cap_add: plain(&own.capabilities.add),
+        allow_privilege_escalation: privileged || escalates,
+        cap_add,
         cap_drop: plain(&own.capabilities.drop),
     })
 }
