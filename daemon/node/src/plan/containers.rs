@@ -126,7 +126,7 @@ impl Planner<'_> {
                 self.start_again(item, target, latest, *finished, started.is_some())
             }
             ContainerState::Creating => self.finish_start(item, target, latest),
-            ContainerState::Lost(why) => self.make_sure(item, latest, why),
+            ContainerState::Lost(why) => self.make_sure(item, target, latest, why),
         }
     }
 
@@ -291,17 +291,34 @@ impl Planner<'_> {
     }
 
     /// Nobody knows whether a lost instance runs: it is killed, and forgotten when even that leaves no trace.
-    fn make_sure(&mut self, item: &Item<'_>, latest: &ContainerObserved, why: &str) -> Stage {
+    fn make_sure(&mut self, item: &Item<'_>, target: &Target, latest: &ContainerObserved, why: &str) -> Stage {
         self.waiting(&item.which.name, Notice::new("ContainerStatusUnknown", format!("its supervisor is gone: {why}")));
         let (sandbox, container, attempt) = (item.identity.id.clone(), item.which.name.clone(), latest.spec.attempt);
         let (to, which) = (sandbox.clone(), container.clone());
         let kill = Op::ContainerSignal { sandbox: to, container: which, attempt, signal: Signal::Sigkill };
         let reason = "its supervisor is gone: whatever is left of it must not run beside the next one";
-        if !self.push(Effect::Remove, kill, reason, None) {
-            let remove = Op::ContainerRemove { sandbox, container, attempt };
-            self.push(Effect::Remove, remove, "its supervisor is gone, and killing it shows no effect", None);
+        if self.push(Effect::Remove, kill, reason, None) {
+            return Stage::Waiting;
         }
-        Stage::Waiting
+        if item.policy() == RestartPolicy::Never {
+            return Stage::Failed;
+        }
+        let remove = Op::ContainerRemove { sandbox, container, attempt };
+        if !self.push(Effect::Remove, remove, "its supervisor is gone, and killing it shows no effect", None) {
+            return Stage::Waiting;
+        }
+        // Planned together: afterwards nothing on the host would remember how often it was started.
+        match self.next_spec(item, target, latest) {
+            Ok(mut spec) => {
+                spec.attempt = attempt.saturating_add(1);
+                spec.backoff = Duration::ZERO;
+                self.start(item, spec, Effect::Create, "its supervisor was gone", None)
+            }
+            Err(notice) => {
+                self.waiting(&item.which.name, notice);
+                Stage::Waiting
+            }
+        }
     }
 
     /// Instances older than the last two are forgotten: the last but one is `lastState` and `logs --previous`.
