@@ -8,7 +8,7 @@ mkdir "$work/manifests"
 bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
 say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 ctl() { "$bin/reddwarfctl" --socket "$work/run/reddwarf.sock" "$@"; }
-show() { printf '$ %s\n' "$*"; "$@"; }
+show() { local line="$*"; printf '$ %s\n' "${line/#ctl /reddwarfctl }"; "$@"; }
 
 daemon=
 finish() {
@@ -18,6 +18,7 @@ finish() {
     wait "$daemon" 2>/dev/null || true
   fi
   ip link del rddemo0 2>/dev/null || true
+  umount "$work/run/private/exe" "$work/run/private" 2>/dev/null || true
   if [[ $status != 0 ]]; then echo "the demo failed; the daemon's log:" >&2; tail -n 40 "$work/log" >&2; fi
   rm -rf "$work"
   exit "$status"
@@ -52,7 +53,7 @@ show curl -sS --max-time 5 "http://$ip:8080/"
 say "Break the file: the pod keeps running and the error is shown"
 printf 'apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  container: []\n' >"$work/web.yaml"
 show mv "$work/web.yaml" "$work/manifests/web.yaml"
-sleep 0.5
+for _ in $(seq 100); do ctl status >/dev/null 2>&1 || break; sleep 0.05; done
 show ctl status || true
 show curl -sS --max-time 5 "http://$ip:8080/"
 
@@ -71,5 +72,5 @@ say "Remove the file: nothing is left"
 show rm "$work/manifests/web.yaml"
 show ctl wait pod/web --for=delete --timeout=40s
 show ctl get pods
-echo "processes: $(pgrep -fc "$work/run/sandboxes" || true), mounts: $(grep -c "$work" /proc/self/mountinfo || true)"
+echo "processes: $(pgrep -fc "$work/run/sandboxes" || true), mounts: $(grep -v 'run/private\(/exe\)\? ' /proc/self/mountinfo | grep -c "$work" || true), links: $(ip -o link show master rddemo0 2>/dev/null | wc -l)"
 say "That was the whole story. More: README.md, docs/"

@@ -270,6 +270,11 @@ fn reason(pod: &Object) -> String {
             let message = waiting["message"].as_str().unwrap_or_default();
             return format!("{}: {word}: {message}", status["name"].as_str().unwrap_or_default());
         }
+        let ended = &status["state"]["terminated"];
+        if let Some(code) = ended["exitCode"].as_i64().filter(|code| *code != 0) {
+            let name = status["name"].as_str().unwrap_or_default();
+            return format!("{name}: {}: exit code {code}", ended["reason"].as_str().unwrap_or("Error"));
+        }
     }
     let word = pod.get_str("/status/reason").unwrap_or_default();
     let message = pod.get_str("/status/message").unwrap_or_default();

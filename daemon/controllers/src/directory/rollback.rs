@@ -43,7 +43,7 @@ pub(super) fn load_hold(registry: &Registry) -> Result<Option<Hold>, RegistryErr
 
 /// Ends the rollback.
 pub(super) async fn forget_hold(registry: &Registry) -> Result<(), RegistryError> {
-    let transaction = Transaction::new("directory", "the directory changed: the rollback ends").delete(hold_key()?);
+    let transaction = Transaction::new("directory", "the rollback before ends").delete(hold_key()?);
     registry.store().commit(transaction).await.map_err(RegistryError::Commit)?;
     Ok(())
 }
@@ -72,7 +72,9 @@ impl DirectoryLoop {
         let decision = pass::decide_named(&scan, &self.ownership, self.options.guard, true, &|path| layout.shown(path));
         let files = publish::digests(&scan);
         let note = format!("rollback to {number}");
-        self.hold = None;
+        if self.hold.take().is_some() {
+            forget_hold(&self.registry).await?;
+        }
         let mut report = self.apply(scan, decision, files.clone(), note, Some(number)).await?;
         if !write {
             let hold = Hold { generation: number, directory: publish::digests(&now) };
