@@ -6,7 +6,7 @@ use crate::follow;
 use crate::key::PodKey;
 use crate::observe::Observer;
 use crate::perform::{StepError, perform};
-use crate::plan::{Op, Outlook, Step, earliest};
+use crate::plan::{NETWORK_NOT_READY, Op, Outlook, Step, earliest};
 use crate::queue::Queue;
 use crate::state::{Record, State, sandbox_of};
 use crate::{NodeSettings, events};
@@ -26,6 +26,8 @@ use tokio::task::JoinSet;
 const ROUNDS: usize = 12;
 /// Events that wait to be written; more are dropped, as the reference does.
 const EVENTS: usize = 512;
+/// Full passes that are asked for come at most this often.
+const PASS_APART: Duration = Duration::from_secs(1);
 /// Time for running workers to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -327,7 +329,7 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
             tell_waiting(shared, &intent.object, &before, &planned.outlook, &observed, key);
         }
         shared.publish(key, &observed, &planned.outlook);
-        if planned.outlook.notices.iter().any(|n| n.reason == "NetworkNotReady") {
+        if planned.outlook.notices.iter().any(|n| n.reason == NETWORK_NOT_READY) {
             shared.enqueue(Work::Host, now);
         }
         if planned.steps.is_empty() {
@@ -396,7 +398,7 @@ async fn execute(
         Ok(_) => {
             tracing::debug!(step = %step, "done");
             let mut state = shared.state();
-            state.done(&step.op);
+            state.done(key, &step.op);
             if !matches!(step.op, Op::FinishDelete { .. }) {
                 state.record(key, record(None));
             }
@@ -452,9 +454,17 @@ async fn host_pass(shared: &Shared) -> Option<BootTime> {
         let observed = shared.observer.fresh().await;
         last = shared.now();
         let complete = shared.control.complete();
-        let host = shared.state().plan_host(&observed, complete, &mut done, last);
+        let (host, since) = {
+            let mut state = shared.state();
+            (state.plan_host(&observed, complete, &mut done, last), state.last_pass)
+        };
         if host.steps.is_empty() {
-            return pods_pass(shared, &observed, complete, host.wake, last);
+            wake_for_network(shared, &observed, last);
+            // Changes have woken their own pods; what is left for a full pass can wait for others to join it.
+            return match since.map(|since| since.plus(PASS_APART)).filter(|at| last < *at) {
+                Some(at) => earliest(Some(at), host.wake),
+                None => pods_pass(shared, &observed, complete, host.wake, last),
+            };
         }
         for step in host.steps {
             if !execute(shared, None, &step, None, None).await {
@@ -464,6 +474,21 @@ async fn host_pass(shared: &Shared) -> Option<BootTime> {
         }
     }
     Some(last.plus(Duration::from_secs(1)))
+}
+
+/// Wakes the pods that waited for the pod network, once it is there.
+fn wake_for_network(shared: &Shared, observed: &HostObservation, now: BootTime) {
+    let wanted = &shared.settings.network;
+    if !observed.network.known().is_some_and(|n| n.as_ref().is_some_and(|n| n.spec == *wanted)) {
+        return;
+    }
+    let state = shared.state();
+    let waits = |o: &Outlook| o.notices.iter().any(|n| n.reason == NETWORK_NOT_READY);
+    let keys: Vec<_> = state.pods.iter().filter(|(_, p)| waits(&p.outlook)).map(|(key, _)| key.clone()).collect();
+    drop(state);
+    for key in keys {
+        shared.enqueue(Work::Pod(key), now);
+    }
 }
 
 /// Every pod beside one observation.

@@ -4,7 +4,8 @@ use crate::desired::{Desired, PodIntent};
 use crate::key::PodKey;
 use crate::perform::StepError;
 use crate::plan::{
-    Failure, HostPlan, Memory, Notice, Op, Outlook, Plan, PodPlan, Reservations, View, plan, plan_host, plan_pod,
+    Failure, HostPlan, Index, Memory, Notice, Op, Outlook, Plan, PodPlan, Reservations, View, plan_host, plan_pod,
+    plan_with,
 };
 use crate::status::{StatusInput, status};
 use chrono::{DateTime, Utc};
@@ -58,6 +59,8 @@ pub(crate) struct State {
     /// Notices about the host as a whole.
     pub(crate) host_notices: Vec<Notice>,
     pub(crate) host_recent: VecDeque<Record>,
+    /// The index of the observation that was planned against last.
+    index: Option<(Arc<HostObservation>, Arc<Index>)>,
     /// The newest observation.
     pub(crate) observed: Option<Arc<HostObservation>>,
     /// A person lets unwanted sandboxes go until then.
@@ -84,6 +87,7 @@ impl State {
             pods: BTreeMap::new(),
             host_notices: Vec::new(),
             host_recent: VecDeque::new(),
+            index: None,
             observed: None,
             prune_until: None,
             last_pass: None,
@@ -140,9 +144,22 @@ impl State {
         planned
     }
 
-    fn plan_once(&mut self, key: &PodKey, observed: &HostObservation, now: BootTime) -> PodPlan {
+    /// The index of an observation, made once.
+    fn index(&mut self, observed: &Arc<HostObservation>) -> Arc<Index> {
+        match &self.index {
+            Some((of, index)) if Arc::ptr_eq(of, observed) => index.clone(),
+            _ => {
+                let index = Arc::new(Index::of(observed));
+                self.index = Some((observed.clone(), index.clone()));
+                index
+            }
+        }
+    }
+
+    fn plan_once(&mut self, key: &PodKey, observed: &Arc<HostObservation>, now: BootTime) -> PodPlan {
+        let index = self.index(observed);
         let Self { desired, reservations, memory, .. } = self;
-        let view = View::new(desired, observed, reservations, memory);
+        let view = View::new(desired, observed, &index, reservations, memory);
         plan_pod(&view, reservations, key, now)
     }
 
@@ -153,7 +170,8 @@ impl State {
         for leftover in &observed.leftovers {
             self.memory.leftovers.entry(leftover.clone()).or_insert(now);
         }
-        plan(&self.desired, observed, &self.reservations, &self.memory, now)
+        let index = self.index(observed);
+        plan_with(&self.desired, observed, &index, &self.reservations, &self.memory, now)
     }
 
     /// Plans the host's own steps.
@@ -165,9 +183,10 @@ impl State {
         now: BootTime,
     ) -> HostPlan {
         self.prepare(observed, complete, now);
+        let index = self.index(observed);
         let once = |state: &Self| {
-            let view = View::new(&state.desired, observed, &state.reservations, &state.memory);
-            plan_host(&view, now)
+            let view = View::new(&state.desired, observed, &index, &state.reservations, &state.memory);
+            plan_host(&view, &state.reservations, now)
         };
         let mut planned = once(self);
         let mut again = false;
@@ -204,7 +223,9 @@ impl State {
     }
 
     /// Notes what a step that was carried out changed.
-    pub(crate) fn done(&mut self, op: &Op) {
+    pub(crate) fn done(&mut self, key: Option<&PodKey>, op: &Op) {
+        let wanted =
+            || key.and_then(|k| self.desired.pods.get(k)).filter(|i| i.deleting.is_none()).map(|i| i.uid.clone());
         match op {
             Op::Reserve { pod, uid, address, rebuilt } => self.reservations.promise(crate::control_plane::Promise {
                 uid: uid.clone(),
@@ -214,14 +235,12 @@ impl State {
             }),
             Op::Release { uid, address } => self.reservations.release(uid, *address),
             Op::SandboxDestroy(id) => {
+                self.memory.replaced.extend(wanted());
                 self.memory.unsure.remove(id);
-                if let Some(intent) = self.wanted_in(id) {
-                    self.memory.replaced.insert(intent);
-                }
             }
-            Op::ContainerStart { sandbox, .. } => {
-                if let Some(intent) = self.wanted_in(sandbox) {
-                    self.memory.replaced.remove(&intent);
+            Op::ContainerStart { .. } => {
+                if let Some(uid) = wanted() {
+                    self.memory.replaced.remove(&uid);
                 }
             }
             Op::FinishDelete { pod, uid } => {
@@ -232,23 +251,6 @@ impl State {
             }
             _ => {}
         }
-    }
-
-    /// The uid of the pod, wanted and not being deleted, that a sandbox is for.
-    fn wanted_in(&self, id: &SandboxId) -> Option<reddwarf_host::PodUid> {
-        let sandbox = self.observed.as_ref()?.sandboxes.known()?.get(id).and_then(|s| s.known());
-        let by_mark = sandbox.and_then(|s| self.desired.pods.get(&PodKey::from(&s.spec.pod)));
-        let by_name = || {
-            self.desired.pods.values().find(|i| {
-                let pod = reddwarf_host::spec::PodIdentity {
-                    namespace: i.key.namespace.clone(),
-                    name: i.key.name.clone(),
-                    uid: i.uid.clone(),
-                };
-                SandboxId::for_pod(&pod) == *id
-            })
-        };
-        by_mark.or_else(by_name).filter(|i| i.deleting.is_none()).map(|i| i.uid.clone())
     }
 
     /// Adds to what `why` shows.

@@ -1,6 +1,7 @@
 //! The host as a whole: the pod network and what was left over.
 
 use super::earliest;
+use super::reservations::Reservations;
 use super::step::{Effect, Notice, Op, Step};
 use super::view::View;
 use reddwarf_host::spec::SandboxNetwork;
@@ -38,7 +39,7 @@ impl HostPlan {
 }
 
 /// Makes or repairs the pod network when a pod needs it, removes it when none does, removes left-overs.
-pub fn plan_host(view: &View<'_>, now: BootTime) -> HostPlan {
+pub fn plan_host(view: &View<'_>, reservations: &Reservations, now: BootTime) -> HostPlan {
     let mut plan = HostPlan::default();
     if view.desired.halted {
         return plan;
@@ -58,8 +59,8 @@ pub fn plan_host(view: &View<'_>, now: BootTime) -> HostPlan {
             "it bears our mark and belongs to no sandbox",
         );
     }
-    if let Some(notice) = &view.kept
-        && view.unwanted() > 0
+    if view.unwanted() > 0
+        && let Some(notice) = view.kept(reservations)
     {
         plan.notices.push(notice.clone());
     }

@@ -30,7 +30,7 @@ pub use memory::{Failure, Memory};
 pub use pod::{PodPlan, plan_pod};
 pub use reservations::{Holder, Reservations};
 pub use step::{Effect, Notice, Op, Outlook, Plan, Step};
-pub use view::View;
+pub use view::{Index, NETWORK_NOT_READY, View};
 
 use crate::desired::Desired;
 use reddwarf_host::{BootTime, HostObservation};
@@ -44,9 +44,22 @@ pub fn plan(
     memory: &Memory,
     now: BootTime,
 ) -> Plan {
-    let mut view = View::new(desired, observed, reservations, memory);
+    let index = Index::of(observed);
+    plan_with(desired, observed, &index, reservations, memory, now)
+}
+
+/// [`plan`] with the observation's index at hand.
+pub(crate) fn plan_with(
+    desired: &Desired,
+    observed: &HostObservation,
+    index: &Index,
+    reservations: &Reservations,
+    memory: &Memory,
+    now: BootTime,
+) -> Plan {
+    let mut view = View::new(desired, observed, index, reservations, memory);
     let mut claims = reservations.clone();
-    let host = plan_host(&view, now);
+    let host = plan_host(&view, reservations, now);
     if host.steps.iter().any(|s| matches!(s.op, Op::NetworkEnsure(_))) {
         view.network_is_planned();
     }

@@ -89,7 +89,7 @@ impl Planner<'_> {
             self.notice(notice);
             return;
         }
-        let boxes = self.view.boxes(self.key);
+        let boxes = &self.view.boxes(self.key)[..];
         let own = intent.and_then(|i| self.own(i, boxes));
         self.note_found(boxes);
         if self.view.desired.halted {
@@ -137,7 +137,7 @@ impl Planner<'_> {
 
     /// Any uid that holds a promise under this name.
     fn holder(&self) -> Option<PodUid> {
-        let boxes = self.view.boxes(self.key).iter().map(|b| &b.spec.pod.uid);
+        let boxes = self.view.boxes(self.key).into_iter().map(|b| &b.spec.pod.uid);
         boxes.chain(self.claims.holders_of(self.key)).next().cloned()
     }
 
@@ -171,7 +171,7 @@ impl Planner<'_> {
             return self.notice(Notice::new("Unclaimed", message));
         }
         if intent.is_none()
-            && let Some(kept) = &self.view.kept
+            && let Some(kept) = self.view.kept(self.claims)
         {
             return self.notice(kept.clone());
         }
@@ -276,7 +276,7 @@ impl Planner<'_> {
             if let Some(blind) = &self.view.blind {
                 return self.blocked(intent, vec![blind.clone()]);
             }
-            identity.address = self.claims.claim(&identity.pod.uid, &self.view.live);
+            identity.address = self.claims.claim(&identity.pod.uid, self.view.live());
         }
         let spec = match translate::sandbox(intent, &identity, self.view.facts(), None) {
             Ok(spec) => spec,
@@ -393,7 +393,7 @@ impl Planner<'_> {
             Some(address) if self.claims.fits(address) => Some(address),
             // Not while some sandbox's address is unknown.
             old if self.view.blind.is_some() => old,
-            _ => self.claims.claim(&pod.uid, &self.view.live),
+            _ => self.claims.claim(&pod.uid, self.view.live()),
         };
         Identity { id: sandbox.spec.id.clone(), pod, address }
     }

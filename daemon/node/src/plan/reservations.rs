@@ -20,7 +20,7 @@ pub struct Reservations {
     /// The same by the pod's name.
     by_pod: BTreeMap<PodKey, BTreeSet<PodUid>>,
     /// Chosen by a plan, not yet durable.
-    claimed: BTreeMap<IpAddr, PodUid>,
+    claims: Claims,
     /// The address given last: the next one is looked for behind it, so that an address rests before it is used anew.
     last: Option<IpAddr>,
 }
@@ -36,6 +36,37 @@ pub struct Holder {
     pub addresses: BTreeSet<IpAddr>,
 }
 
+/// Addresses chosen by plans that are being carried out: at most one of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Claims {
+    by_address: BTreeMap<IpAddr, PodUid>,
+    by_uid: BTreeMap<PodUid, IpAddr>,
+}
+
+impl Claims {
+    fn of(&self, uid: &PodUid) -> Option<IpAddr> {
+        self.by_uid.get(uid).copied()
+    }
+
+    fn insert(&mut self, address: IpAddr, uid: PodUid) {
+        self.remove(&uid);
+        self.by_address.insert(address, uid.clone());
+        self.by_uid.insert(uid, address);
+    }
+
+    fn remove(&mut self, uid: &PodUid) {
+        if let Some(address) = self.by_uid.remove(uid) {
+            self.by_address.remove(&address);
+        }
+    }
+
+    fn remove_address(&mut self, address: IpAddr) {
+        if let Some(uid) = self.by_address.remove(&address) {
+            self.by_uid.remove(&uid);
+        }
+    }
+}
+
 impl Reservations {
     /// No promises yet, in this network.
     pub fn new(cidr: IpNet, gateway: IpAddr) -> Self {
@@ -45,7 +76,7 @@ impl Reservations {
             held: BTreeMap::new(),
             holders: BTreeMap::new(),
             by_pod: BTreeMap::new(),
-            claimed: BTreeMap::new(),
+            claims: Claims::default(),
             last: None,
         }
     }
@@ -57,7 +88,7 @@ impl Reservations {
         let holder = self.holders.entry(uid.clone()).or_insert(Holder { pod, rebuilt, addresses: BTreeSet::new() });
         if let Some(address) = address {
             holder.addresses.insert(address);
-            self.claimed.remove(&address);
+            self.claims.remove_address(address);
             self.held.insert(address, uid);
         }
     }
@@ -70,15 +101,18 @@ impl Reservations {
         for promise in promises {
             self.promise(promise);
         }
-        let held = &self.held;
-        self.claimed.retain(|address, _| !held.contains_key(address));
+        for address in self.held.keys() {
+            self.claims.remove_address(*address);
+        }
     }
 
     /// Notes that a promise was taken back durably; `None`: all of the holder's.
     pub fn release(&mut self, uid: &PodUid, address: Option<IpAddr>) {
         let goes = |a: &IpAddr, u: &PodUid| u == uid && address.is_none_or(|only| only == *a);
         self.held.retain(|a, u| !goes(a, u));
-        self.claimed.retain(|a, u| !goes(a, u));
+        if address.is_none_or(|only| self.claims.of(uid) == Some(only)) {
+            self.claims.remove(uid);
+        }
         match address {
             Some(address) => {
                 if let Some(holder) = self.holders.get_mut(uid) {
@@ -101,7 +135,7 @@ impl Reservations {
 
     /// Gives up claims of a pod that did not become durable.
     pub fn unclaim(&mut self, uid: &PodUid) {
-        self.claimed.retain(|_, u| u != uid);
+        self.claims.remove(uid);
     }
 
     /// The durable holder of that uid.
@@ -119,10 +153,9 @@ impl Reservations {
         self.holders.iter()
     }
 
-    /// How many pods hold promises.
+    /// How many pods hold promises or claims. A pod that changes its address counts twice while it does.
     pub fn len(&self) -> usize {
-        self.holders.len()
-            + self.claimed.values().filter(|u| !self.holders.contains_key(*u)).collect::<BTreeSet<_>>().len()
+        self.holders.len() + self.claims.by_uid.len()
     }
 
     /// Whether nothing is promised.
@@ -147,7 +180,7 @@ impl Reservations {
 
     /// Whether the pod counts already: promised or claimed.
     pub fn knows(&self, uid: &PodUid) -> bool {
-        self.holders.contains_key(uid) || self.claimed.values().any(|u| u == uid)
+        self.holders.contains_key(uid) || self.claims.of(uid).is_some()
     }
 
     /// Whether a pod may have this address in the present network.
@@ -157,18 +190,20 @@ impl Reservations {
 
     /// The address for a new sandbox of `uid`: its own if it has one, else the next free one, which is claimed.
     /// `live` are the addresses that sandboxes on the host have. `None`: there is none left.
-    pub fn claim(&mut self, uid: &PodUid, live: &BTreeMap<IpAddr, &PodUid>) -> Option<IpAddr> {
-        let usable = |a: &IpAddr| self.fits(*a) && live.get(a).is_none_or(|u| *u == uid);
-        let claimed = self.claimed.iter().filter(|(_, u)| *u == uid).map(|(a, _)| *a);
-        let own = self.addresses(uid).into_iter().chain(claimed).find(usable);
+    pub fn claim(&mut self, uid: &PodUid, live: &BTreeMap<IpAddr, PodUid>) -> Option<IpAddr> {
+        let usable = |a: &IpAddr| self.fits(*a) && live.get(a).is_none_or(|u| u == uid);
+        let own = self.addresses(uid).into_iter().chain(self.claims.of(uid)).find(usable);
         if own.is_some() {
             return own;
         }
         let free = |a: &IpAddr| {
-            *a != self.gateway && !self.held.contains_key(a) && !self.claimed.contains_key(a) && !live.contains_key(a)
+            *a != self.gateway
+                && !self.held.contains_key(a)
+                && !self.claims.by_address.contains_key(a)
+                && !live.contains_key(a)
         };
         let after = self.last.filter(|l| self.cidr.contains(l));
-        let taken = self.held.len() + self.claimed.len() + live.len() + 2;
+        let taken = self.held.len() + self.claims.by_uid.len() + live.len() + 2;
         // Behind the last one first, then from the start; no more tries than addresses can be taken.
         let address = match after {
             Some(last) => {
@@ -176,7 +211,7 @@ impl Reservations {
             }
             None => self.cidr.hosts().take(taken).find(free),
         }?;
-        self.claimed.insert(address, uid.clone());
+        self.claims.insert(address, uid.clone());
         self.last = Some(address);
         Some(address)
     }
@@ -255,7 +290,7 @@ mod tests {
         let other = uid(9);
         let address: IpAddr = "10.0.0.2".parse().unwrap();
         promise(&mut pool, 1, address);
-        let live = BTreeMap::from([(address, &other)]);
+        let live = BTreeMap::from([(address, other)]);
         assert_eq!(pool.claim(&uid(1), &live).unwrap().to_string(), "10.0.0.3");
     }
 

@@ -8,9 +8,44 @@ use crate::key::PodKey;
 use crate::translate::{Facts, Images};
 use reddwarf_host::spec::{PodIdentity, SandboxNetwork};
 use reddwarf_host::{HostObservation, Observation, PodUid, SandboxId, SandboxObserved};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// The reason of pods that wait for the pod network.
+pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
+
+/// An observation indexed by pod. Made once for an observation, shared by all plans against it.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Readable sandboxes by the pod that their mark names.
+    boxes: BTreeMap<PodKey, Vec<SandboxId>>,
+    /// Sandboxes of ours that could not be read, and why.
+    unreadable: Vec<(SandboxId, String)>,
+    /// Addresses that sandboxes on the host have, and whose they are.
+    live: BTreeMap<IpAddr, PodUid>,
+}
+
+impl Index {
+    /// Indexes an observation.
+    pub fn of(observed: &HostObservation) -> Self {
+        let mut index = Self::default();
+        for (id, sandbox) in observed.sandboxes.known().into_iter().flatten() {
+            match sandbox {
+                Observation::Known(sandbox) => {
+                    let pod = &sandbox.spec.pod;
+                    if let SandboxNetwork::Pod { address, .. } = &sandbox.spec.network {
+                        index.live.insert(address.addr(), pod.uid.clone());
+                    }
+                    index.boxes.entry(PodKey::from(pod)).or_default().push(id.clone());
+                }
+                Observation::Unknown(why) => index.unreadable.push((id.clone(), why.clone())),
+            }
+        }
+        index
+    }
+}
 
 /// What is wanted beside what is found.
 #[derive(Debug)]
@@ -19,53 +54,39 @@ pub struct View<'a> {
     pub(super) observed: &'a HostObservation,
     pub(super) memory: &'a Memory,
     pub(super) images: Images<'a>,
-    /// Readable sandboxes by the pod that their mark names.
-    boxes: BTreeMap<PodKey, Vec<&'a SandboxObserved>>,
-    /// Sandboxes of ours that could not be read, and why.
-    unreadable: Vec<(&'a SandboxId, &'a str)>,
-    /// Addresses that sandboxes on the host have.
-    pub(super) live: BTreeMap<IpAddr, &'a PodUid>,
+    index: &'a Index,
     /// Why no address can be given: some sandbox's is not known, neither from the host nor from a promise.
     pub(super) blind: Option<Notice>,
-    /// Why unwanted sandboxes are kept; `None`: they may go.
-    pub(super) kept: Option<Notice>,
+    /// Why unwanted sandboxes are kept; `None`: they may go. Only worked out when there are any.
+    kept: OnceCell<Option<Notice>>,
     /// The pod network is there, or is made before the pods' steps.
     pub(super) network: Result<(), Notice>,
 }
 
 impl<'a> View<'a> {
-    /// Indexes a moment.
+    /// A moment; `index` is of the same observation.
     pub fn new(
         desired: &'a Desired,
         observed: &'a HostObservation,
+        index: &'a Index,
         reservations: &Reservations,
         memory: &'a Memory,
     ) -> Self {
-        let mut boxes: BTreeMap<PodKey, Vec<&SandboxObserved>> = BTreeMap::new();
-        let mut unreadable = Vec::new();
-        let mut live = BTreeMap::new();
-        for (id, sandbox) in observed.sandboxes.known().into_iter().flatten() {
-            match sandbox {
-                Observation::Known(sandbox) => {
-                    let pod = &sandbox.spec.pod;
-                    if let SandboxNetwork::Pod { address, .. } = &sandbox.spec.network {
-                        live.insert(address.addr(), &pod.uid);
-                    }
-                    boxes.entry(PodKey::from(pod)).or_default().push(sandbox);
-                }
-                Observation::Unknown(why) => unreadable.push((id, why.as_str())),
-            }
+        Self {
+            desired,
+            observed,
+            memory,
+            images: Images::new(&observed.images),
+            index,
+            blind: blind(&index.unreadable, reservations),
+            kept: OnceCell::new(),
+            network: network(desired, observed),
         }
-        let kept = kept(desired, &boxes, reservations, memory);
-        let network = network(desired, observed);
-        let images = Images::new(&observed.images);
-        let blind = blind(&unreadable, reservations);
-        Self { desired, observed, memory, images, boxes, unreadable, live, blind, kept, network }
     }
 
     /// Every pod that is wanted, on the host, or holds a promise.
     pub fn keys(&self, reservations: &Reservations) -> Vec<PodKey> {
-        let mut keys: Vec<_> = self.desired.pods.keys().chain(self.boxes.keys()).cloned().collect();
+        let mut keys: Vec<_> = self.desired.pods.keys().chain(self.index.boxes.keys()).cloned().collect();
         keys.extend(reservations.holders().map(|(_, h)| h.pod.clone()));
         keys.sort();
         keys.dedup();
@@ -78,13 +99,25 @@ impl<'a> View<'a> {
     }
 
     /// The sandboxes whose mark names the pod.
-    pub fn boxes(&self, key: &PodKey) -> &[&'a SandboxObserved] {
-        self.boxes.get(key).map_or(&[], Vec::as_slice)
+    pub fn boxes(&self, key: &PodKey) -> Vec<&'a SandboxObserved> {
+        let all = self.observed.sandboxes.known();
+        let ids = self.index.boxes.get(key).into_iter().flatten();
+        ids.filter_map(|id| all?.get(id)?.known()).collect()
+    }
+
+    /// Addresses that sandboxes on the host have, and whose they are.
+    pub(super) fn live(&self) -> &'a BTreeMap<IpAddr, PodUid> {
+        &self.index.live
+    }
+
+    /// Why sandboxes that no object wants must stay; `None`: they may go.
+    pub(super) fn kept(&self, reservations: &Reservations) -> Option<&Notice> {
+        self.kept.get_or_init(|| kept(self, reservations)).as_ref()
     }
 
     /// How many sandboxes of ours there are.
     pub fn sandboxes(&self) -> usize {
-        self.boxes.values().map(Vec::len).sum::<usize>() + self.unreadable.len()
+        self.index.boxes.values().map(Vec::len).sum::<usize>() + self.index.unreadable.len()
     }
 
     /// Why nothing can be said about a pod's sandboxes; `None` when all is known. `uid` is any uid that a pod of this
@@ -93,20 +126,25 @@ impl<'a> View<'a> {
         if let Observation::Unknown(why) = &self.observed.sandboxes {
             return Some(Notice::new("HostUnknown", format!("the host's sandboxes are not known: {why}")));
         }
-        if self.unreadable.is_empty() {
+        if self.index.unreadable.is_empty() {
             return None;
         }
         // The name without its digest: an unreadable mark hides the uid, so that any namesake's sandbox counts.
         let uid = uid?.clone();
         let pod = PodIdentity { namespace: key.namespace.clone(), name: key.name.clone(), uid };
         let one = SandboxId::for_pod(&pod);
-        let (id, why) = self.unreadable.iter().find(|(id, _)| readable_part(id) == readable_part(&one))?;
+        let (id, why) = self.index.unreadable.iter().find(|(id, _)| readable_part(id) == readable_part(&one))?;
         Some(Notice::new("HostUnknown", format!("sandbox {id} could not be read: {why}")))
     }
 
     /// How many sandboxes no object wants.
     pub(super) fn unwanted(&self) -> usize {
-        self.boxes.iter().filter(|(key, _)| !self.desired.pods.contains_key(*key)).map(|(_, b)| b.len()).sum()
+        self.unwanted_ids().count()
+    }
+
+    fn unwanted_ids(&self) -> impl Iterator<Item = &'a SandboxId> {
+        let unwanted = self.index.boxes.iter().filter(|(key, _)| !self.desired.pods.contains_key(*key));
+        unwanted.flat_map(|(_, ids)| ids)
     }
 
     /// The plan that this view is for makes the network before anything else.
@@ -127,7 +165,7 @@ fn readable_part(id: &SandboxId) -> &str {
 }
 
 /// Whether a sandbox may have an address that nobody knows of: it can't be read and no promise is known for it.
-fn blind(unreadable: &[(&SandboxId, &str)], reservations: &Reservations) -> Option<Notice> {
+fn blind(unreadable: &[(SandboxId, String)], reservations: &Reservations) -> Option<Notice> {
     if unreadable.is_empty() {
         return None;
     }
@@ -143,20 +181,16 @@ fn blind(unreadable: &[(&SandboxId, &str)], reservations: &Reservations) -> Opti
 }
 
 /// Whether sandboxes that no object wants must stay.
-fn kept(
-    desired: &Desired,
-    boxes: &BTreeMap<PodKey, Vec<&SandboxObserved>>,
-    reservations: &Reservations,
-    memory: &Memory,
-) -> Option<Notice> {
-    if !desired.complete {
+fn kept(view: &View<'_>, reservations: &Reservations) -> Option<Notice> {
+    if !view.desired.complete {
         return Some(Notice::new("SourcesIncomplete", "kept until all sources of pods were read"));
     }
-    let all: usize = boxes.values().map(Vec::len).sum();
-    let unwanted = boxes.iter().filter(|(key, _)| !desired.pods.contains_key(*key)).flat_map(|(_, b)| b);
-    let going = unwanted.filter(|b| reservations.holder(&b.spec.pod.uid).is_some_and(|h| !h.rebuilt)).count();
-    let guard = desired.settings.prune_guard;
-    if memory.allow_prune || !guard.refuses(going, all) {
+    let all: usize = view.index.boxes.values().map(Vec::len).sum();
+    let found = view.observed.sandboxes.known()?;
+    let uids = view.unwanted_ids().filter_map(|id| Some(&found.get(id)?.known()?.spec.pod.uid));
+    let going = uids.filter(|uid| reservations.holder(uid).is_some_and(|h| !h.rebuilt)).count();
+    let guard = view.desired.settings.prune_guard;
+    if view.memory.allow_prune || !guard.refuses(going, all) {
         return None;
     }
     let message = format!(
@@ -170,9 +204,9 @@ fn kept(
 fn network(desired: &Desired, observed: &HostObservation) -> Result<(), Notice> {
     match &observed.network {
         Observation::Known(Some(network)) if network.spec == desired.settings.network => Ok(()),
-        Observation::Known(_) => Err(Notice::new("NetworkNotReady", "the pod network is being made")),
+        Observation::Known(_) => Err(Notice::new(NETWORK_NOT_READY, "the pod network is being made")),
         Observation::Unknown(why) => {
-            Err(Notice::new("NetworkNotReady", format!("the state of the pod network is not known: {why}")))
+            Err(Notice::new(NETWORK_NOT_READY, format!("the state of the pod network is not known: {why}")))
         }
     }
 }
