@@ -231,7 +231,7 @@ async fn history_is_kept_by_count_age_and_bytes() {
 
 /// U7, B10: a heartbeat must not grow the file for ever, nor make a list slower.
 #[tokio::test]
-async fn endless_updates_keep_the_file_bounded() {
+async fn u07_endless_updates_keep_the_file_bounded_and_lists_quick() {
     // A million in release builds.
     const ROUNDS: u32 = if cfg!(debug_assertions) { 100 } else { 2000 };
     let place = Place::new();

@@ -71,6 +71,7 @@ pub struct World {
     pub cidr: String,
     pub bridge: String,
     netns: String,
+    extra: Vec<String>,
     daemon: Option<Child>,
     starts: u32,
 }
@@ -91,6 +92,7 @@ impl World {
             netns: name.clone(),
             name,
             dir,
+            extra: Vec::new(),
             daemon: None,
             starts: 0,
         }
@@ -101,6 +103,20 @@ impl World {
         let mut world = Self::new(test);
         world.start();
         world
+    }
+
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.extra.push(arg.into());
+        self
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("no daemon").id()
+    }
+
+    pub fn without_arguments(mut self) -> Self {
+        self.extra.clear();
+        self
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -124,6 +140,7 @@ impl World {
             .arg("--run")
             .arg(self.dir.join("run"))
             .args(["--pod-cidr", &self.cidr, "--bridge", &self.bridge, "--node-name", "node-under-test"])
+            .args(&self.extra)
             .stdin(Stdio::null());
         command
     }

@@ -240,3 +240,89 @@ fn every_example_is_valid_and_runs() {
     assert_eq!(world.ctl(&["logs", "batch"]).ok(), "42\n");
     world.ctl(&["status"]).exits(0);
 }
+
+#[test]
+fn u10_hostile_text_in_a_manifest_stays_text() {
+    if skip() {
+        return;
+    }
+    let world = World::started("hostile");
+    let hostile = "a\"; touch /tmp/oops-$(id -u); `touch /tmp/oops`\nset brand=evil\n--flag";
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: hostile\n  annotations: {{reddwarf.io/zone-brand: sparse, note: {hostile:?}}}\n\
+         spec:\n  terminationGracePeriodSeconds: 1\n  containers:\n    - name: main\n      command: [sh, -c, 'echo \"$NASTY\"; exec sleep 1000', {hostile:?}]\n      env: [{{name: NASTY, value: {hostile:?}}}]\n"
+    );
+    world.file("hostile.yaml", &text);
+    world.ready("hostile");
+    let log = world.until("the output", |w| Some(w.ctl(&["logs", "hostile"]).out).filter(|o| o.contains("--flag")));
+    assert_eq!(log.trim_end(), hostile);
+    assert!(!Path::new("/tmp/oops").exists());
+    let rules = run("nsenter", &[&format!("--net=/run/netns/{}", world.name), "--", "nft", "list", "ruleset"]).out;
+    assert!(!rules.contains("evil"), "{rules}");
+}
+
+#[test]
+fn serve_stores_pods_and_never_touches_the_host_and_agent_runs_them() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("serve").arg("serve");
+    world.start();
+    world.file("web.yaml", &script("web", FOREVER));
+    world.until("the stored pod", |w| w.pod("web"));
+    assert_ne!(world.ctl(&["exec", "web", "--", "true"]).code, 0);
+    assert_eq!(world.traces(), Vec::<String>::new());
+    assert_eq!(run("ip", &["-n", &world.name, "link", "show", &world.bridge]).code, 1, "no bridge is made");
+    world.stop();
+    let mut world = world.without_arguments();
+    world.start();
+    world.ready("web");
+}
+
+#[test]
+fn settings_are_taken_over_at_hup_and_bad_ones_are_not() {
+    if skip() {
+        return;
+    }
+    let world = World::new("hup");
+    let file = world.dir.join("reddwarfd.toml");
+    let write = |text: &str| {
+        std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, text.as_bytes())).unwrap()
+    };
+    write("max_pods = 11\n");
+    let mut world = world.arg("--config").arg(file.to_str().unwrap());
+    world.start();
+    world.file("web.yaml", &script("web", FOREVER));
+    let before = world.ready("web")["status"]["containerStatuses"][0]["containerID"].clone();
+    let pods =
+        |w: &World| w.json(&["get", "node", "node-under-test", "-o", "json"])["status"]["capacity"]["pods"].clone();
+    world.until("11 pods", |w| (pods(w) == "11").then_some(()));
+
+    write("max_pods = many\n");
+    let hup =
+        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(world.pid() as i32), nix::sys::signal::SIGHUP).unwrap();
+    hup();
+    world.until("the refusal", |w| w.ctl(&["events"]).out.contains("InvalidSettings").then_some(()));
+    assert_eq!(pods(&world), "11");
+
+    write("max_pods = 12\n");
+    hup();
+    world.until("12 pods", |w| {
+        (w.ctl(&["version"]).code == 0 && w.ctl(&["get", "node", "node-under-test"]).code == 0 && pods(w) == "12")
+            .then_some(())
+    });
+    assert_eq!(world.ready("web")["status"]["containerStatuses"][0]["containerID"], before);
+}
+
+#[test]
+fn simulated_host_runs_the_whole_daemon_without_touching_this_one() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("sim").arg("--host").arg("sim");
+    world.start();
+    world.file("web.yaml", &script("web", "sleep 1000"));
+    world.ready("web");
+    assert_eq!(world.traces(), Vec::<String>::new());
+    world.stop();
+}

@@ -25,7 +25,7 @@ async fn a_new_object_gets_its_bookkeeping_and_reads_back_the_same() {
 }
 
 #[tokio::test]
-async fn u5_the_version_is_never_stored_and_each_write_is_one_transaction() {
+async fn u05_the_version_is_never_stored_and_each_write_is_one_transaction() {
     let world = World::new().await;
     let before = world.registry.counters();
     let made = world.create(config("a", json!({"k": "1"}))).await;
