@@ -34,7 +34,12 @@ async fn once(shared: &Arc<Shared>, previous: &mut Option<Object>) {
     if let Some(info) = &info {
         take_facts(shared, info);
     }
-    let observed = shared.state().observed.clone();
+    let seen = shared.state().observed.clone();
+    let observed = match seen {
+        Some(observed) => Some(observed),
+        // At the start: a Node object without its zones would be written twice.
+        None => Some(shared.observer.fresh().await),
+    };
     let trouble = trouble.or_else(|| trouble_of(shared));
     if let Some(info) = info {
         let node = node_object(NodeInput {

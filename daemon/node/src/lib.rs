@@ -7,11 +7,30 @@
 //!                     └──→ observe (shared) → plan (pure) → execute: reserve, host calls, release → status, events
 //! ```
 //!
+//! What runs, all of it started by [`Node::start`]:
+//!
+//! | task | reads | writes |
+//! |---|---|---|
+//! | `run::follow_objects` | the control plane's changes | what is wanted, the queue |
+//! | `run::follow_host` | the host's events | the queue |
+//! | `run::dispatch` | the queue | starts workers: one per pod at a time, one for the host and the full pass |
+//! | a worker | an observation, what is wanted | host calls, promises; statuses and events to their writers |
+//! | `observe` | requests | one observation for all who wait |
+//! | `run::write_statuses`, `run::write_events` | their queues | the control plane |
+//! | `heartbeat::beat` | the host, the newest observation | the Node object, the heartbeat |
+//!
 //! | module | holds |
 //! |---|---|
-//! | [`settings`] | what the node must know besides objects and the host |
 //! | [`plan`] | `plan(desired, observed, reservations, memory, now)`: steps with reasons, nothing executed |
-//! | [`key`] | which pod |
+//! | [`translate`] | from a pod to what is asked of a host |
+//! | [`compare`] | what a changed field costs |
+//! | [`desired`], [`follow`] | what is wanted, and how it keeps up |
+//! | [`perform`] | one step carried out |
+//! | [`queue`] | one slot per key, the earliest moment wins |
+//! | [`status`], [`node_object`] | statuses of pods and node, pure |
+//! | [`logs`] | reading CRI logs |
+//! | [`control_plane`], [`registry_plane`] | all that the node needs of the control plane, and the registry as one |
+//! | [`settings`], [`key`], [`observe`] | settings; which pod; shared observations |
 
 pub mod compare;
 pub mod control_plane;

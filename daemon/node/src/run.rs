@@ -82,7 +82,7 @@ impl Shared {
             settings: settings.clone(),
             host: info.map(|info| host_facts(info, &settings)).unwrap_or_default(),
         };
-        let observer = Observer::start(host.clone(), clock.clone(), settings.call_timeout);
+        let observer = Observer::start(host.clone(), clock.clone(), settings.observe_timeout);
         let (events, event_queue) = mpsc::channel(EVENTS);
         let shared = Arc::new(Self {
             control,

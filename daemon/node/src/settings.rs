@@ -43,6 +43,8 @@ pub struct NodeSettings {
     pub concurrency: usize,
     /// A host call is given up after this long; what it did is then observed.
     pub call_timeout: Duration,
+    /// An observation is given up after this long; all that it would have shown is then unknown.
+    pub observe_timeout: Duration,
     /// How often the node says that it is alive.
     pub heartbeat: Duration,
 }
@@ -75,6 +77,7 @@ impl NodeSettings {
             prune_guard: PruneGuard::default(),
             concurrency: 16,
             call_timeout: Duration::from_secs(120),
+            observe_timeout: Duration::from_secs(20),
             heartbeat: Duration::from_secs(10),
         }
     }

@@ -39,9 +39,9 @@ pub fn status(input: StatusInput<'_>) -> PodStatus {
     let StatusInput { intent, sandbox, outlook, previous, .. } = input;
     let unknown = outlook.notices.iter().any(|n| n.reason == "HostUnknown");
     if unknown || (intent.finished && sandbox.is_none()) {
-        // Nothing new is known: what was said stays, with the reason.
+        // Nothing new is known: what was said stays, with the reason. Nor was a new generation looked at: an end that
+        // belongs to the one before must not be taken for its own.
         let mut status = previous.clone();
-        status.observed_generation = intent.pod.metadata.generation;
         up_to_date(&mut status, input);
         return status;
     }

@@ -268,7 +268,12 @@ impl Sim {
                     self.world.host.delete_sandbox(&id);
                 }
             }
-            25 => match self.rng.u8(0..4) {
+            25 => match self.rng.u8(0..5) {
+                4 => {
+                    let days = self.rng.i64(-400..400);
+                    self.log.push(format!("the wall clock jumps by {days} days"));
+                    self.world.clock.jump(chrono::TimeDelta::days(days));
+                }
                 0 => {
                     self.log.push("someone disturbs the network".into());
                     self.world.host.disturb_network("the bridge is down");
@@ -528,6 +533,7 @@ impl Sim {
         self.log.push("quiet".into());
         self.world.host.forget_calls();
         for _ in 0..3 {
+            self.world.clock.jump(chrono::TimeDelta::hours(self.rng.i64(-9000..9000)));
             self.world.restart().await;
             self.world.sleep(40).await;
         }

@@ -342,14 +342,14 @@ fn a_change_of_the_hosts_dns_disturbs_no_running_pod() {
     let before = dns("192.0.2.1").sandbox_of(default.clone(), None).unwrap();
     let after = dns("192.0.2.2").sandbox_of(default, Some(&before)).unwrap();
     assert_eq!(after, before, "the host moved; the pod stays as it is");
-    let edited = dns("192.0.2.1").sandbox_of(pod("web", json!({"dnsPolicy": "ClusterFirst"})), Some(&before)).unwrap();
-    assert_eq!(
-        edited.dns.nameservers,
-        ["10.96.0.10".parse::<std::net::IpAddr>().unwrap()],
-        "the pod asks for something else"
-    );
-    assert_eq!(edited.dns.searches, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
-    assert_eq!(edited.dns.options, ["ndots:5"]);
+    let cluster = dns("192.0.2.1").sandbox_of(pod("web", json!({"dnsPolicy": "ClusterFirst"})), None).unwrap();
+    assert_eq!(cluster.dns.nameservers, ["10.96.0.10".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(cluster.dns.searches, ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    assert_eq!(cluster.dns.options, ["ndots:5"]);
+    let kept = dns("192.0.2.1").sandbox_of(pod("web", json!({"dnsPolicy": "ClusterFirst"})), Some(&before)).unwrap();
+    assert_eq!(kept, before, "a cluster DNS that is new in the settings restarts nothing");
+    let edited = dns("192.0.2.1").sandbox_of(pod("web", json!({"dnsPolicy": "Default"})), Some(&cluster)).unwrap();
+    assert_eq!(edited.dns, before.dns, "the pod asks for something else");
     let own = json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.9"], "options": [{"name": "ndots", "value": "2"}]}});
     let own = dns("192.0.2.1").sandbox_of(pod("web", own), Some(&before)).unwrap();
     assert_eq!((own.dns.nameservers.len(), own.dns.options), (1, vec!["ndots:2".to_owned()]));

@@ -195,6 +195,10 @@ impl Planner<'_> {
                 return;
             }
         }
+        // The registry was told, and waits for someone else's finalizers: it says so by taking the grace away.
+        if !intent.object.finalizers().is_empty() && intent.grace().is_zero() {
+            return self.notice(Notice::new("WaitingForFinalizers", "nothing is left of it on the host"));
+        }
         let op = Op::FinishDelete { pod: self.key.clone(), uid: intent.uid.clone() };
         self.push(Effect::Remove, op, "nothing is left of it on the host", None);
     }

@@ -121,31 +121,28 @@ fn hosts(intent: &PodIntent, identity: &Identity, facts: Facts<'_>) -> Result<Ve
     Ok(entries)
 }
 
-/// resolv.conf. The host's part of it may change while the pod runs without disturbing the pod: what runs is kept
-/// unless the pod's own words (policy, dnsConfig) ask for something else.
+/// resolv.conf. What comes from the host or from the daemon's settings may change without disturbing a running pod:
+/// it keeps what it has unless its own words (policy, dnsConfig) ask for something else.
 fn dns(intent: &PodIntent, facts: Facts<'_>, running: Option<&ResolvConf>) -> Result<ResolvConf, Notice> {
     let spec = &intent.pod.spec;
-    let cluster = facts.settings.cluster_dns.filter(|_| match spec.dns_policy {
+    let for_cluster = match spec.dns_policy {
         DnsPolicy::ClusterFirst => !spec.host_network,
         DnsPolicy::ClusterFirstWithHostNet => true,
         DnsPolicy::Default | DnsPolicy::None => false,
-    });
-    let base = match (spec.dns_policy, cluster) {
+    };
+    let own_words = spec.dns_policy == DnsPolicy::None || spec.dns_config != DnsConfig::default();
+    if let Some(running) = running.filter(|r| !own_words && **r != ResolvConf::default()) {
+        // The host's own can't be taken for the cluster's: with policy Default it is the pod that asks anew.
+        let of_cluster = facts.settings.cluster_dns.map(|server| cluster_dns(intent, facts, server));
+        if for_cluster || of_cluster.as_ref() != Some(running) {
+            return Ok(running.clone());
+        }
+    }
+    let base = match (spec.dns_policy, facts.settings.cluster_dns.filter(|_| for_cluster)) {
         (DnsPolicy::None, _) => ResolvConf::default(),
         (_, Some(server)) => cluster_dns(intent, facts, server),
         (_, None) => facts.settings.host_dns.clone(),
     };
-    let own_words = spec.dns_policy == DnsPolicy::None || spec.dns_config != DnsConfig::default();
-    if let Some(running) = running.filter(|_| !own_words) {
-        let other = match cluster {
-            Some(_) => Some(facts.settings.host_dns.clone()),
-            None => facts.settings.cluster_dns.map(|server| cluster_dns(intent, facts, server)),
-        };
-        // Not what the other policy would have given: only the host's part changed.
-        if *running != ResolvConf::default() && other.as_ref() != Some(running) {
-            return Ok(running.clone());
-        }
-    }
     with_dns_config(base, &spec.dns_config)
 }
 

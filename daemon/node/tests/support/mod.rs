@@ -14,11 +14,34 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The host's clock with a wall clock that can be set.
+pub struct JumpyClock {
+    host: Arc<dyn Clock>,
+    offset: std::sync::Mutex<chrono::TimeDelta>,
+}
+
+impl JumpyClock {
+    /// Someone sets the wall clock.
+    pub fn jump(&self, by: chrono::TimeDelta) {
+        *self.offset.lock().unwrap() += by;
+    }
+}
+
+impl Clock for JumpyClock {
+    fn boot(&self) -> reddwarf_host::BootTime {
+        self.host.boot()
+    }
+
+    fn wall(&self) -> chrono::DateTime<chrono::Utc> {
+        self.host.wall() + *self.offset.lock().unwrap()
+    }
+}
+
 /// A node, its host and its control plane.
 pub struct World {
     pub host: FakeHost,
     pub plane: MemoryPlane,
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<JumpyClock>,
     pub settings: NodeSettings,
     pub node: Option<NodeHandle>,
 }
@@ -42,7 +65,7 @@ impl World {
     pub async fn on(host: FakeHost, settings: NodeSettings) -> Self {
         host.add_image("web:1", image(&["/bin/web"]));
         host.add_image("web:2", image(&["/bin/web"]));
-        let clock = host.clock();
+        let clock = Arc::new(JumpyClock { host: host.clock(), offset: Default::default() });
         let plane = MemoryPlane::new(clock.clone());
         plane.sources_read(true);
         let mut world = Self { host, plane, clock, settings, node: None };
