@@ -555,3 +555,84 @@ async fn f44_a_grace_outlives_the_daemon() {
     let took = world.clock.boot().since(before).as_secs();
     assert!((30..=33).contains(&took), "{took} s");
 }
+
+// Found by the simulation; each had its own cause.
+
+/// A stopped sandbox is started as it was made; files that changed meanwhile follow.
+#[tokio::test(start_paused = true)]
+async fn a_stopped_sandbox_whose_files_changed_comes_up() {
+    let world = World::new().await;
+    let spec = json!({"volumes": [{"name": "site", "configMap": {"name": "site"}}]});
+    world.plane.apply(config("ConfigMap", "site", &[("index", "one")]));
+    world.plane.apply(pod("web", spec));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.host.faults().on_nth(HostOp::SandboxEnsure, 0, 2, Fault::FailBefore(HostErrorKind::Other));
+    world.host.halt_sandbox(&world.sandbox("web").unwrap().spec.id);
+    world.plane.apply(config("ConfigMap", "site", &[("index", "two")]));
+    world.until(30, "ready", |w| w.is_ready("web") && w.host.calls().of(HostOp::VolumeUpdate) == 1).await;
+}
+
+/// The end of one version is not the end of the next, not even while the host can't be asked.
+#[tokio::test(start_paused = true)]
+async fn a_finished_pod_that_is_edited_runs_again() {
+    let world = World::new().await;
+    world.plane.apply(pod_running("job", &["sleep", "1"], json!({"restartPolicy": "Never"})));
+    world.until(10, "succeeded", |w| w.status("job").phase == Phase::Succeeded).await;
+    world.host.faults().always(HostOp::Observe, Fault::UnknownList);
+    world.plane.apply(pod_running("job", &["sleep", "infinity"], json!({})));
+    world.sleep(40).await;
+    world.host.clear_faults();
+    world.until(60, "ready", |w| w.is_ready("job")).await;
+}
+
+/// While a pod is being replaced it has not ended, whatever its new restartPolicy would say of the old containers.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_being_replaced_is_not_failed() {
+    let world = World::new().await;
+    world.plane.apply(pod("web", json!({})));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.host.faults().on_nth(HostOp::SandboxDestroy, 0, 3, Fault::FailBefore(HostErrorKind::Busy));
+    world.plane.apply(pod("web", json!({"restartPolicy": "Never", "hostname": "other"})));
+    for _ in 0..100 {
+        world.sleep(0).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(matches!(world.status("web").phase, Phase::Pending | Phase::Running));
+    }
+    world.until(20, "ready", |w| w.is_ready("web") && w.sandbox("web").unwrap().spec.hostname == "other").await;
+}
+
+/// After the database was lost no address is given while some sandbox can't be read: it may have it.
+#[tokio::test(start_paused = true)]
+async fn no_address_is_given_blindly() {
+    let mut world = World::new().await;
+    world.plane.apply(pod("web", json!({})));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.kill().await;
+    world.plane.lose_database();
+    world.plane.sources_read(true);
+    world.host.faults().always(HostOp::Observe, Fault::UnknownSandbox(None));
+    world.plane.apply(pod("new", json!({})));
+    world.start().await;
+    world.sleep(60).await;
+    assert!(world.sandbox("new").is_none());
+    assert!(world.why("new").await.summary.starts_with("HostUnknown"));
+    world.host.clear_faults();
+    world.until(60, "ready", |w| w.is_ready("new")).await;
+    assert_ne!(world.status("new").pod_ip, "10.88.0.2");
+    assert!(world.host.violations().is_empty());
+}
+
+/// A container that was asked to stop, for a change that was then taken back, is stopped to the end.
+#[tokio::test(start_paused = true)]
+async fn a_half_stopped_container_is_not_left_like_that() {
+    let world = World::new().await;
+    let stubborn = ["sh", "-c", "trap '' TERM; sleep infinity"];
+    world.plane.apply(pod_running("web", &stubborn, json!({"terminationGracePeriodSeconds": 20})));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.plane.apply(pod_running("web", &["sleep", "infinity"], json!({"terminationGracePeriodSeconds": 20})));
+    world.sleep(5).await;
+    world.plane.apply(pod_running("web", &stubborn, json!({"terminationGracePeriodSeconds": 20})));
+    world
+        .until(40, "started anew", |w| w.status("web").container_statuses[0].restart_count == 1 && w.is_ready("web"))
+        .await;
+}
