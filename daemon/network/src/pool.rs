@@ -220,6 +220,20 @@ impl Pool {
         Ok(self.address(found))
     }
 
+    /// Whether the pool could ever give this address out.
+    pub fn is_ours(&self, address: IpAddr) -> bool {
+        self.cidr.contains(&address) && self.set_aside(number(address)).is_none()
+    }
+
+    /// The next address behind `last` (wrapping around) that nobody holds here and that is not `taken` elsewhere, for
+    /// callers who keep the holders themselves. Nothing is held by asking.
+    pub fn next_free(&self, last: Option<IpAddr>, taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let start = last.filter(|l| self.is_ours(*l)).map_or(self.gateway + 1, |l| self.after(number(l)));
+        let mut candidates = (start..=self.last).chain(self.gateway + 1..start);
+        let free = |n: &u128| self.set_aside(*n).is_none() && !self.holders.contains_key(n) && !taken(self.address(*n));
+        candidates.find(free).map(|n| self.address(n))
+    }
+
     /// Gives `owner` the address of its choice; holding it already is fine.
     ///
     /// # Errors
@@ -325,6 +339,19 @@ fn number(address: IpAddr) -> u128 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_next_free_address_lies_behind_the_last_and_wraps_around() {
+        let mut pool = pool("10.0.0.0/29");
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        assert_eq!(pool.next_free(None, |_| false), Some(ip(2)));
+        assert_eq!(pool.next_free(Some(ip(6)), |_| false), Some(ip(2)), "the broadcast address is nobody's");
+        pool.take(ip(4), "a").unwrap();
+        assert_eq!(pool.next_free(Some(ip(2)), |a| a == ip(3)), Some(ip(5)));
+        assert_eq!(pool.next_free(None, |a| a != ip(4)), None);
+        assert_eq!(pool.next_free(Some("10.9.9.9".parse().unwrap()), |_| false), Some(ip(2)), "a foreign last is none");
+        assert!(pool.is_ours(ip(6)) && !pool.is_ours(ip(1)) && !pool.is_ours(ip(7)));
+    }
 
     fn pool(cidr: &str) -> Pool {
         Pool::new(cidr.parse().unwrap(), []).unwrap()

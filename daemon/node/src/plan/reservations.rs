@@ -5,14 +5,15 @@ use crate::control_plane::Promise;
 use crate::key::PodKey;
 use ipnet::IpNet;
 use reddwarf_host::PodUid;
+use reddwarf_network::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Promises, durable and claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservations {
-    cidr: IpNet,
-    gateway: IpAddr,
+    /// The range; it holds nobody. `None`: it is too small for any pod.
+    pool: Option<Pool>,
     /// Durable promises of addresses.
     held: BTreeMap<IpAddr, PodUid>,
     /// Durable holders.
@@ -71,8 +72,7 @@ impl Reservations {
     /// No promises yet, in this network.
     pub fn new(cidr: IpNet, gateway: IpAddr) -> Self {
         Self {
-            cidr: cidr.trunc(),
-            gateway,
+            pool: Pool::new(cidr.trunc(), [gateway]).ok(),
             held: BTreeMap::new(),
             holders: BTreeMap::new(),
             by_pod: BTreeMap::new(),
@@ -185,7 +185,7 @@ impl Reservations {
 
     /// Whether a pod may have this address in the present network.
     pub fn fits(&self, address: IpAddr) -> bool {
-        self.cidr.contains(&address) && address != self.gateway
+        self.pool.as_ref().is_some_and(|pool| pool.is_ours(address))
     }
 
     /// The address for a new sandbox of `uid`: its own if it has one, else the next free one, which is claimed.
@@ -196,46 +196,13 @@ impl Reservations {
         if own.is_some() {
             return own;
         }
-        let free = |a: &IpAddr| {
-            *a != self.gateway
-                && !self.held.contains_key(a)
-                && !self.claims.by_address.contains_key(a)
-                && !live.contains_key(a)
-        };
-        let after = self.last.filter(|l| self.cidr.contains(l));
-        let taken = self.held.len() + self.claims.by_uid.len() + live.len() + 2;
-        // Behind the last one first, then from the start; no more tries than addresses can be taken.
-        let address = match after {
-            Some(last) => {
-                following(self.cidr, last, taken).find(free).or_else(|| self.cidr.hosts().take(taken).find(free))
-            }
-            None => self.cidr.hosts().take(taken).find(free),
-        }?;
+        let taken =
+            |a: IpAddr| self.held.contains_key(&a) || self.claims.by_address.contains_key(&a) || live.contains_key(&a);
+        let address = self.pool.as_ref()?.next_free(self.last, taken)?;
         self.claims.insert(address, uid.clone());
         self.last = Some(address);
         Some(address)
     }
-}
-
-/// Host addresses of `cidr` behind `last`, at most `most` of them.
-fn following(cidr: IpNet, last: IpAddr, most: usize) -> impl Iterator<Item = IpAddr> {
-    let end = match cidr {
-        // The broadcast address is no host's.
-        IpNet::V4(net) if net.prefix_len() < 31 => match cidr.broadcast() {
-            IpAddr::V4(b) => IpAddr::V4(u32::from(b).saturating_sub(1).into()),
-            b @ IpAddr::V6(_) => b,
-        },
-        IpNet::V4(_) | IpNet::V6(_) => cidr.broadcast(),
-    };
-    let mut at = last;
-    std::iter::from_fn(move || {
-        at = match at {
-            IpAddr::V4(a) => IpAddr::V4(u32::from(a).checked_add(1)?.into()),
-            IpAddr::V6(a) => IpAddr::V6(u128::from(a).checked_add(1)?.into()),
-        };
-        (at <= end).then_some(at)
-    })
-    .take(most)
 }
 
 #[cfg(test)]
