@@ -225,7 +225,7 @@ impl DirectoryLoop {
         self.hold = rollback::load_hold(&self.registry)?;
         self.generation = latest.as_ref().map(|g| g.number).unwrap_or_default();
         self.last_files = latest.iter().flat_map(|g| &g.files).map(|f| (f.name.clone(), f.digest)).collect();
-        self.ownership = latest.as_ref().map(publish::ownership_of).unwrap_or_default();
+        self.ownership = latest.as_ref().map(pass::ownership_of).unwrap_or_default();
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl DirectoryLoop {
     /// One look at the directories and everything that follows from it.
     async fn pass(&mut self, allow_prune: bool) -> Result<PassReport, DirectoryError> {
         let Some(scan) = self.scan().await else { return Err(DirectoryError::Closed) };
-        let files = publish::digests(&scan);
+        let files = pass::digests(&scan);
         if let Some(hold) = &self.hold {
             if hold.directory == files {
                 self.publish_held(&scan);

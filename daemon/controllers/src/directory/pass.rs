@@ -4,6 +4,7 @@ use crate::guard::{Held, PruneGuard};
 use reddwarf_config::Scan;
 use reddwarf_objects::ObjectKey;
 use reddwarf_registry::{Declared, PruneScope};
+use reddwarf_store::{Digest, GenerationRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which file declares which object.
@@ -61,6 +62,19 @@ pub fn decide_named(
         }
     }
     Pass { set, prune, held, ownership }
+}
+
+/// Name and digest of every file that was read: equal lists mean equal directories.
+pub fn digests(scan: &Scan) -> Vec<(String, Digest)> {
+    scan.files
+        .iter()
+        .filter_map(|f| Some((f.path.display().to_string(), Digest::of(f.text.as_ref()?.as_bytes()))))
+        .collect()
+}
+
+/// Who declared what in a recorded generation.
+pub fn ownership_of(generation: &GenerationRecord) -> Ownership {
+    generation.declared.iter().filter_map(|d| Some((reddwarf_registry::object_key(&d.key)?, d.file.clone()))).collect()
 }
 
 #[cfg(test)]

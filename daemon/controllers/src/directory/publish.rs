@@ -6,21 +6,8 @@ use super::{DirectoryLoop, rollback};
 use reddwarf_config::{Diagnostic, Scan, Severity, SourceFile, Verdict as FileScan};
 use reddwarf_objects::ObjectKey;
 use reddwarf_registry::{AppliedSet, EventTarget, EventType, RegistryError, Verdict};
-use reddwarf_store::{Digest, GenerationRecord};
+
 use std::sync::Arc;
-
-/// Name and digest of every file that was read: equal lists mean equal directories.
-pub(super) fn digests(scan: &Scan) -> Vec<(String, Digest)> {
-    scan.files
-        .iter()
-        .filter_map(|f| Some((f.path.display().to_string(), Digest::of(f.text.as_ref()?.as_bytes()))))
-        .collect()
-}
-
-/// Who declared what in a recorded generation.
-pub(super) fn ownership_of(generation: &GenerationRecord) -> Ownership {
-    generation.declared.iter().filter_map(|d| Some((reddwarf_registry::object_key(&d.key)?, d.file.clone()))).collect()
-}
 
 impl DirectoryLoop {
     /// After a pass that was applied.

@@ -5,7 +5,7 @@
 //! stays as it was at the rollback, the rollback holds; the first real edit ends it.
 
 use super::pass;
-use super::{DirectoryError, DirectoryLoop, PassReport, publish};
+use super::{DirectoryError, DirectoryLoop, PassReport};
 use reddwarf_config::{Scan, Scanner};
 use reddwarf_registry::{Registry, RegistryError};
 use reddwarf_store::{Digest, GenerationRecord, Key, Transaction};
@@ -70,14 +70,14 @@ impl DirectoryLoop {
         .map_err(|_| DirectoryError::Closed)??;
         // Asking for a generation is asking for its removals too.
         let decision = pass::decide_named(&scan, &self.ownership, self.options.guard, true, &|path| layout.shown(path));
-        let files = publish::digests(&scan);
+        let files = pass::digests(&scan);
         let note = format!("rollback to {number}");
         if self.hold.take().is_some() {
             forget_hold(&self.registry).await?;
         }
         let mut report = self.apply(scan, decision, files.clone(), note, Some(number)).await?;
         if !write {
-            let hold = Hold { generation: number, directory: publish::digests(&now) };
+            let hold = Hold { generation: number, directory: pass::digests(&now) };
             if hold.directory != files {
                 self.keep(hold).await?;
             }
