@@ -124,7 +124,19 @@ class World:
                 self.daemon.wait(60)
             except subprocess.TimeoutExpired:
                 self.daemon.kill()
+                self.daemon.wait()
         subprocess.run(["ip", "netns", "del", self.netns])
+        # What a stopped daemon keeps for the next one: its private mounts and the root of its cgroups.
+        instance = subprocess.run([str(self.target / "reddwarfd"), "__instance", str(self.dir / "run")],
+                                  capture_output=True, text=True).stdout.strip()
+        with open("/proc/self/mounts") as mounts:
+            below = [line.split()[1] for line in mounts if line.split()[1].startswith(f"{self.dir}/")]
+        for mount in reversed(below):
+            subprocess.run(["umount", "-l", mount])
+        for root in pathlib.Path("/sys/fs/cgroup").glob(f"**/{instance}") if instance else []:
+            for group in sorted((g for g in root.rglob("*") if g.is_dir()), reverse=True):
+                group.rmdir()
+            root.rmdir()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
