@@ -1,8 +1,11 @@
 //! Which host is driven, chosen by name at run time.
 
 use reddwarf_config::Settings;
-use reddwarf_config::settings::{ContainerRuntime, HostKind};
+#[cfg(target_os = "linux")]
+use reddwarf_config::settings::ContainerRuntime;
+use reddwarf_config::settings::HostKind;
 use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult};
+#[cfg(target_os = "linux")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
