@@ -53,6 +53,7 @@ enum Next {
 /// # Errors
 /// [`Failed`] when it can't start, or when a component failed.
 pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed> {
+    host::keep_memory_small();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -156,6 +157,7 @@ impl Daemon {
             components.spawn("node", task);
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
         }
+        components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
         if let Some(interval) = service::watchdog_interval() {
             components.spawn("watchdog", watchdog(interval, stop.clone()));
@@ -334,6 +336,16 @@ async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(),
         }
         if let Err(error) = registry.purge_events().await {
             tracing::warn!(%error, "old events could not be removed; trying again later");
+        }
+    }
+}
+
+/// What a burst of work needed goes back to the system soon after.
+async fn memory(stop: CancellationToken) -> Result<(), String> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(10)) => host::give_memory_back(),
         }
     }
 }

@@ -66,3 +66,15 @@ fn simulated(settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn 
     let host = FakeHost::sim(&settings.state_dir.join("sim"), FakeOptions::default())?;
     Ok(Arc::new(host))
 }
+
+/// Keeps the heap near what it uses, where the C library has to be told. To be called before there are threads.
+pub(crate) fn keep_memory_small() {
+    #[cfg(target_os = "linux")]
+    reddwarf_linux::memory::keep_small();
+}
+
+/// Hands free memory back to the system.
+pub(crate) fn give_memory_back() {
+    #[cfg(target_os = "linux")]
+    reddwarf_linux::memory::give_back();
+}

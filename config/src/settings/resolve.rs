@@ -159,7 +159,7 @@ impl Resolve {
                 super::ContainerRuntime::Libcontainer,
             ),
             resync_seconds: self.number("resync_seconds", 1, 86_400, 30),
-            debounce_milliseconds: self.number("debounce_milliseconds", 0, 10_000, 50),
+            debounce_milliseconds: self.number("debounce_milliseconds", 0, 10_000, 20),
             prune_guard_percent: self.number("prune_guard_percent", 0, 100, 50),
             allow_untrusted_manifests: self.one("allow_untrusted_manifests", values::boolean, false),
             limits: self.limits(),

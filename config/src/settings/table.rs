@@ -115,7 +115,7 @@ settings! {
         "Host directories that pods may mount by hostPath, themselves and what is below", |s| paths(&s.host_path_allow);
     "resync_seconds" "resync-seconds" "SECONDS" Number Live, "30",
         "Time between full passes over everything, whatever events came", |s| s.resync_seconds.to_string();
-    "debounce_milliseconds" "debounce-milliseconds" "MS" Number Live, "50",
+    "debounce_milliseconds" "debounce-milliseconds" "MS" Number Live, "20",
         "How long a changed directory must be quiet before it is read", |s| s.debounce_milliseconds.to_string();
     "prune_guard_percent" "prune-guard-percent" "PERCENT" Number Live, "50",
         "A change that would delete more than this share of what files declared waits for `reconcile --allow-prune`; 100 never waits", |s| s.prune_guard_percent.to_string();

@@ -5,6 +5,7 @@ use crate::files::{io_error, make_dir};
 use crate::info;
 use crate::leftovers;
 use crate::mounts;
+use crate::network::TableCache;
 use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) cgroups: Cgroups,
     pub(crate) records: observe::Cache,
     pub(crate) turns: Turns,
+    pub(crate) nft: TableCache,
 }
 
 impl Shared {
@@ -89,8 +91,8 @@ impl LinuxHost {
         make_directories(&paths, &options.self_exe)?;
         tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
         let (events, _) = broadcast::channel(EVENTS);
-        let (records, turns) = (observe::Cache::default(), Turns::default());
-        let shared = Arc::new(Shared { options, paths, clock, events, cgroups, records, turns });
+        let (records, turns, nft) = (observe::Cache::default(), Turns::default(), TableCache::default());
+        let shared = Arc::new(Shared { options, paths, clock, events, cgroups, records, turns, nft });
         let watch = watch::start(&shared, &runtime)?;
         Ok(Self { shared, _watch: Arc::new(AbortOnDrop(watch)) })
     }

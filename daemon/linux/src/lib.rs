@@ -24,7 +24,7 @@
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
-//! | `info`, [`command`] | what this machine is; running the host's tools |
+//! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
 //! Nothing here knows a Kubernetes object.
@@ -42,6 +42,7 @@ mod inside;
 mod leftovers;
 mod link;
 mod lock;
+pub mod memory;
 mod mounts;
 mod namespaces;
 mod network;

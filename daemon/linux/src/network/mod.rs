@@ -4,6 +4,7 @@
 //! `RUN/network.json`. The bridge's mark is its alias, the table's mark a chain; what lacks them is never changed.
 
 pub(crate) mod announce;
+pub(crate) mod generation;
 pub(crate) mod mark;
 pub(crate) mod netlink;
 pub(crate) mod overlap;
@@ -23,6 +24,7 @@ use netlink::{Link, LinkAddress, Netlink, NetlinkError};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Network, NetworkObserved, spec::NetworkSpec};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const ENSURE: &str = "make pod network";
@@ -48,8 +50,31 @@ struct Seen {
     table: Option<Listing>,
 }
 
+/// Our table as it was read last, and the rule set's number before that reading: right for as long as the number is.
+#[derive(Default)]
+pub(crate) struct TableCache(Mutex<Option<(u32, Option<Listing>)>>);
+
+impl TableCache {
+    async fn list(&self, table: &TableName) -> Result<Option<Listing>, CommandError> {
+        let generation = generation::current();
+        if let (Some(now), Some((known, listing))) = (generation, &*self.slot())
+            && now == *known
+        {
+            return Ok(listing.clone());
+        }
+        let listing = nft::list(table).await?;
+        *self.slot() = generation.map(|g| (g, listing.clone()));
+        Ok(listing)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<(u32, Option<Listing>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The network of one instance.
 struct PodNetwork<'a> {
+    cache: &'a TableCache,
     instance: &'a str,
     file: PathBuf,
     table: TableName,
@@ -58,12 +83,12 @@ struct PodNetwork<'a> {
 #[async_trait]
 impl Network for LinuxHost {
     async fn network_ensure(&self, spec: &NetworkSpec) -> HostResult<Change> {
-        let network = PodNetwork::of(&self.shared.options);
+        let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
         bounded(ENSURE, &spec.link, network.ensure(spec)).await
     }
 
     async fn network_remove(&self) -> HostResult<Change> {
-        let network = PodNetwork::of(&self.shared.options);
+        let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
         bounded(REMOVE, network.instance, network.remove()).await
     }
 }
@@ -74,7 +99,7 @@ impl LinuxHost {
     /// # Errors
     /// `Unsupported` without nft, `Timeout`, `Other`.
     pub(crate) async fn network_observe(&self) -> HostResult<Option<NetworkObserved>> {
-        let network = PodNetwork::of(&self.shared.options);
+        let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
         bounded(OBSERVE, network.instance, network.observe()).await
     }
 }
@@ -87,8 +112,9 @@ async fn bounded<T>(op: &'static str, subject: &str, work: impl Future<Output = 
 }
 
 impl<'a> PodNetwork<'a> {
-    fn of(options: &'a LinuxOptions) -> Self {
+    fn of(options: &'a LinuxOptions, cache: &'a TableCache) -> Self {
         Self {
+            cache,
             instance: &options.instance,
             file: options.run_dir.join("network.json"),
             table: TableName::for_instance(&options.instance),
@@ -117,7 +143,7 @@ impl<'a> PodNetwork<'a> {
         Ok(Seen {
             links: netlink.links().await.map_err(failed)?,
             addresses: netlink.addresses().await.map_err(failed)?,
-            table: nft::list(&self.table).await.map_err(|e| e.into_host(op, self.instance))?,
+            table: self.cache.list(&self.table).await.map_err(|e| e.into_host(op, self.instance))?,
         })
     }
 

@@ -26,7 +26,7 @@ fn on_a_host<Fut: Future<Output = ()>>(test: impl FnOnce(World) -> Fut + Send + 
         runtime.block_on(async {
             let run = tempfile::tempdir().unwrap();
             let options = LinuxOptions::new(run.path(), run.path().join("state"), "/proc/self/exe");
-            test(World { options, _run: run }).await;
+            test(World { options, cache: TableCache::default(), _run: run }).await;
         });
     });
     thread.join().unwrap();
@@ -34,6 +34,7 @@ fn on_a_host<Fut: Future<Output = ()>>(test: impl FnOnce(World) -> Fut + Send + 
 
 struct World {
     options: LinuxOptions,
+    cache: TableCache,
     _run: tempfile::TempDir,
 }
 
@@ -84,7 +85,7 @@ impl Netns {
 
 impl World {
     fn network(&self) -> PodNetwork<'_> {
-        PodNetwork::of(&self.options)
+        PodNetwork::of(&self.options, &self.cache)
     }
 
     fn spec(&self, cidr: &str, gateway: &str) -> NetworkSpec {
