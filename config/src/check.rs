@@ -286,7 +286,10 @@ fn field_diagnostic(error: &FieldError, kind: &Kind, origin: &Origin) -> Option<
     let (code, why, help) = words(error.reason);
     let what = match error.reason {
         FieldReason::Unknown => format!("unknown field `{}`", error.path),
-        _ => FieldError { message: String::new(), ..error.clone() }.to_string(),
+        _ => {
+            let value = error.value.clone().filter(|_| !kind.is_core("Secret"));
+            FieldError { message: String::new(), value, ..error.clone() }.to_string()
+        }
     };
     let why = match error.message.as_str() {
         "" => why.replace("{kind}", kind.kind),

@@ -36,6 +36,11 @@ impl Source {
     pub(crate) fn excerpt(&self, at: At) -> Option<Excerpt> {
         let line = lines(&self.text).nth(at.line.checked_sub(1)? as usize)?;
         let column = at.column.max(1);
+        if self.holds_a_secret() {
+            let text = masked(line);
+            let last = text.chars().count() as u32;
+            return Some(Excerpt { text, column: column.min(last.max(1)) });
+        }
         if line.len() <= EXCERPT {
             return Some(Excerpt { text: line.to_owned(), column });
         }
@@ -49,6 +54,29 @@ impl Source {
         let column = if skip > 0 { column - skip as u32 + 1 } else { column };
         Some(Excerpt { text, column })
     }
+}
+
+impl Source {
+    /// Whether a Secret is declared here, as far as a text that may not even parse can tell.
+    fn holds_a_secret(&self) -> bool {
+        self.text.contains("Secret")
+    }
+}
+
+/// A line of a file that holds a Secret: its key is shown, never what follows.
+fn masked(line: &str) -> String {
+    let Some(end) = line.find([':', '=']) else { return "<redacted>".to_owned() };
+    let (key, rest) = line.split_at(end);
+    let mut rest = rest.chars();
+    let sign = rest.next().unwrap_or(':');
+    match rest.next() {
+        None | Some(' ' | '\t') if key.chars().all(is_key) => format!("{key}{sign} <redacted>"),
+        _ => "<redacted>".to_owned(),
+    }
+}
+
+fn is_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.' | '"' | '\'')
 }
 
 /// Lines as YAML 1.2 breaks them (section 5.4): at LF, CR LF and CR.
@@ -159,5 +187,18 @@ mod tests {
         let shown: String = excerpt.text.chars().skip(excerpt.column as usize - 1).take(4).collect();
         assert_eq!(shown, "HERE");
         assert!(excerpt.text.chars().count() <= EXCERPT + 2);
+    }
+
+    #[test]
+    fn no_line_of_a_file_with_a_secret_shows_a_value() {
+        let text = "kind: Secret\nstringData: {word: hush}\n  aGFzaA==\n  user:hush\n- word: hush\n";
+        let source = Source { name: "x".into(), text: text.into() };
+        let shown: Vec<String> = (1..=5)
+            .map(|line| source.excerpt(At { source: 0, line, column: 30, length: 4 }).expect("a line").text)
+            .collect();
+        assert_eq!(
+            shown,
+            ["kind: <redacted>", "stringData: <redacted>", "<redacted>", "<redacted>", "- word: <redacted>"]
+        );
     }
 }

@@ -70,7 +70,8 @@ pub(crate) enum Removal {
 pub(crate) fn removal(kind: &Kind, old: &Object, grace: Option<i64>, now: DateTime<Utc>) -> Removal {
     let on_node = kind.is_core("Pod") && old.get_str("/spec/nodeName").is_some_and(|node| !node.is_empty());
     let own = || old.get("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE);
-    let grace = if on_node { grace.unwrap_or_else(own).max(0) } else { 0 };
+    // A spec's grace of 0 still means "stop it, then forget it": only a request may ask to forget at once.
+    let grace = if on_node { grace.unwrap_or_else(|| own().max(1)).max(0) } else { 0 };
     if grace == 0 && old.finalizers().is_empty() {
         return Removal::Now;
     }

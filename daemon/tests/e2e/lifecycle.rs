@@ -151,3 +151,19 @@ fn restart_by_hand_restarts_once() {
         w.pod("web").filter(|p| container_id(p) != container_id(&first) && crate::harness::is_ready(p))
     });
 }
+
+#[test]
+fn a_pod_with_no_grace_goes_at_once_and_is_shown_until_it_is_gone() {
+    if skip() {
+        return;
+    }
+    let world = World::started("nograce");
+    let text = script("quick", "trap '' TERM; echo up; while :; do sleep 0.1; done");
+    world.file("quick.yaml", &text.replace("terminationGracePeriodSeconds: 2", "terminationGracePeriodSeconds: 0"));
+    world.ready("quick");
+    let began = Instant::now();
+    world.remove("quick.yaml");
+    world.gone("quick");
+    assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+    assert_eq!(world.traces(), Vec::<String>::new(), "gone means gone");
+}
