@@ -102,7 +102,9 @@ impl Daemon {
         directory_for_us(&settings.run_dir, 0o750)?;
         let clock: Arc<dyn Clock> = Arc::new(time::SystemClock);
         let wall = Arc::clone(&clock);
-        let options = StoreOptions::new(Arc::new(move || wall.wall()));
+        let mut options = StoreOptions::new(Arc::new(move || wall.wall()));
+        // One host has few objects: a larger cache would only be resident.
+        options.cache_bytes = 2 << 20;
         let path = settings.state_dir.join("store.redb");
         let opened = Store::open(&path, options).map_err(|e| failed("the store can't be opened", e))?;
         let mut notices = Vec::new();

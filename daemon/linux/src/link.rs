@@ -25,6 +25,9 @@ const DETACH: &str = "detach network";
 const INSIDE: &str = "eth0";
 /// For a whole operation; one takes about 10 ms.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Neighbours ignore news of an address within a second of the last (`locktime`, arp(7)): it is said again after that.
+/// RFC 5227 wants two announcements anyway.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1100);
 
 /// Connects the network namespace pinned at `netns` to the bridge: veth, address, default route (the loopback is up
 /// already). Idempotent; finishes what a crash left half-made. Only called for `SandboxNetwork::Pod`.
@@ -134,19 +137,29 @@ impl Attachment<'_> {
         if done.is_empty() {
             return Ok(Change::Unchanged);
         }
-        self.announce(&host, &bridge).await;
+        host.forget_neighbour(bridge.index, self.address.addr()).await;
+        self.announce(host, bridge.index, outer.index);
         Ok(Change::Changed(format!("{} ({}): {}", self.name, self.address, done.join(", "))))
     }
 
     /// The address may have belonged to a pod with another hardware address a moment ago. Best effort: neighbours find
     /// out by themselves, if later.
-    async fn announce(&self, host: &Netlink, bridge: &Link) {
-        host.forget_neighbour(bridge.index, self.address.addr()).await;
-        if let IpAddr::V4(ip) = self.address.addr()
-            && let Err(error) = announce(bridge.index, ip, self.mac)
-        {
-            tracing::debug!(sandbox = %self.id, %error, "address not announced");
-        }
+    fn announce(&self, host: Netlink, bridge: u32, outer: u32) {
+        let IpAddr::V4(ip) = self.address.addr() else { return };
+        let (id, mac, name) = (self.id.clone(), self.mac, self.name.clone());
+        let say = move || {
+            if let Err(error) = announce(bridge, ip, mac) {
+                tracing::debug!(sandbox = %id, %error, "address not announced");
+            }
+        };
+        say();
+        tokio::spawn(async move {
+            tokio::time::sleep(ANNOUNCE_AGAIN).await;
+            // By now the link may be gone and its address another's.
+            if host.link(name.as_str()).await.ok().flatten().is_some_and(|link| link.index == outer) {
+                say();
+            }
+        });
     }
 
     async fn bridge(&self, host: &Netlink) -> HostResult<Link> {

@@ -7,7 +7,7 @@ pub fn keep_small() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt(3) with plain integers, before any other thread exists.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
         // Setting it also stops glibc from raising it with each big block that is freed.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 * 1024);

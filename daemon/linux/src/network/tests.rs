@@ -74,7 +74,7 @@ impl Netns {
 
     fn fetch(&self, address: SocketAddr) -> std::io::Result<String> {
         self.run(|| {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
             stream.set_read_timeout(Some(Duration::from_secs(3)))?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
