@@ -238,7 +238,7 @@ def measure(world, options):
         world.file(f"p{i}")
     world.wait_running(options.pods + 1)
     row(f"{options.pods} pods from files to Running", f"{time.monotonic() - began:.1f} s", f"daemon CPU {cpu_seconds(world.daemon.pid) - cpu:.2f} s")
-    time.sleep(5)
+    time.sleep(25)  # idle: the burst of the starts is over, and its heap given back
     row(f"RSS, {options.pods} pods", f"{rss_mib(world.daemon.pid):.1f} MiB", "30 MB")
     pids = [int(p) for p in subprocess.run(["pgrep", "-f", f"__shim {world.dir}"], capture_output=True, text=True).stdout.split()]
     shims = [private_kib(p) for p in pids]

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const STALE_AFTER: Duration = Duration::from_secs(40);
 /// How often nodes are looked at.
 pub const HEALTH_EVERY: Duration = Duration::from_secs(15);
-/// Conditions that do not change are written anew this seldom; the Lease says in between that the node is alive.
+/// Conditions that do not change are written anew this seldom; the heartbeat in memory says in between that the node is alive.
 const CONDITIONS_EVERY: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 
 /// What a Node object is made from.

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::*;
 
-const SCHEDULES: u64 = 1500;
+const SCHEDULES: u64 = 2000;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// What a pod of the model asks for.
