@@ -291,7 +291,9 @@ impl World {
             let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else { continue };
             let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ");
             let pid: u32 = entry.file_name().to_string_lossy().parse().unwrap_or(0);
-            if cmdline.contains(dir) && Some(pid) != self.daemon.as_ref().map(Child::id) {
+            // A child of the daemon that is about to become nft(8) still has the daemon's arguments.
+            let fork = cmdline.contains(" --manifests ");
+            if cmdline.contains(dir) && !fork && Some(pid) != self.daemon.as_ref().map(Child::id) {
                 found.push(format!("process {pid} {cmdline}"));
             }
         }
