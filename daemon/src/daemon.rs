@@ -1,5 +1,6 @@
 //! The wiring: what is made of what, in which order, and how it ends.
 
+use crate::chain::chain;
 use crate::cli::{LONG_VERSION, Mode};
 use crate::directory::{About, Directories};
 use crate::node::{self, NodeRuntime};
@@ -31,13 +32,7 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 pub(crate) struct Failed(String);
 
 fn failed(what: &str, error: impl std::error::Error) -> Failed {
-    let mut text = format!("{what}: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    Failed(text)
+    Failed(format!("{what}: {}", chain(&error)))
 }
 
 /// What follows when a round of the daemon ends.

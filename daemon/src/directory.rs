@@ -1,5 +1,6 @@
 //! The API's view of the manifest directories: `controllers::directory` and the store's generations in the API's words.
 
+use crate::chain::chain;
 use crate::node::NodeRuntime;
 use async_trait::async_trait;
 use reddwarf_api::runtime::{Directory, DirectoryGauges, Runtime, RuntimeError};
@@ -431,12 +432,5 @@ fn failed(error: DirectoryError) -> RuntimeError {
 }
 
 fn internal(error: impl std::error::Error) -> RuntimeError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    RuntimeError::Internal(text)
+    RuntimeError::Internal(chain(&error))
 }

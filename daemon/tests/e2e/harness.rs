@@ -323,10 +323,6 @@ impl World {
 
 /// The instance name that a daemon with this run directory uses (as `reddwarfd --version`'s docs say).
 pub fn instance(run_dir: &Path) -> String {
-    reddwarfd_instance(run_dir)
-}
-
-fn reddwarfd_instance(run_dir: &Path) -> String {
     let said = run(env!("CARGO_BIN_EXE_reddwarfd"), &["__instance", run_dir.to_str().unwrap()]);
     said.ok().trim().to_owned()
 }

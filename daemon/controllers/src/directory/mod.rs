@@ -282,7 +282,7 @@ impl DirectoryLoop {
             && !allow_prune
             && self.publish.borrow().passes > 0;
         if idle {
-            self.publish_unchanged(&scan, &decision);
+            self.publish_unchanged(&scan);
             return Ok(PassReport { generation: self.generation, ..PassReport::default() });
         }
         let note = format!("{} files, {} objects", files.len(), scan.declared.len());

@@ -6,17 +6,18 @@ use super::{DirectoryLoop, rollback};
 use reddwarf_config::{Diagnostic, Scan, Severity, SourceFile, Verdict as FileScan};
 use reddwarf_objects::ObjectKey;
 use reddwarf_registry::{AppliedSet, EventTarget, EventType, RegistryError, Verdict};
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl DirectoryLoop {
     /// After a pass that was applied.
     pub(super) async fn publish_applied(&mut self, scan: &Scan, decision: &Pass, applied: &AppliedSet) {
         let mut status = self.base(scan, decision);
+        let place: BTreeMap<String, usize> =
+            status.files.iter().enumerate().map(|(i, f)| (f.path.clone(), i)).collect();
         for object in &applied.objects {
-            let Some(file) = object.source.as_ref().and_then(|s| status.files.iter_mut().find(|f| &f.path == s)) else {
-                continue;
-            };
+            let Some(index) = object.source.as_ref().and_then(|source| place.get(source)) else { continue };
+            let file = &mut status.files[*index];
             file.warnings.extend(object.warnings.iter().map(|w| format!("{}: {w}", object.key)));
             match &object.verdict {
                 Verdict::Refused(error) => {
@@ -42,7 +43,7 @@ impl DirectoryLoop {
     }
 
     /// After a look that found nothing new.
-    pub(super) fn publish_unchanged(&mut self, scan: &Scan, _decision: &Pass) {
+    pub(super) fn publish_unchanged(&mut self, scan: &Scan) {
         let (now, problem) = (self.registry.now(), self.watch.problem().map(str::to_owned));
         self.publish.send_modify(|status| {
             let status = Arc::make_mut(status);
@@ -62,7 +63,7 @@ impl DirectoryLoop {
     pub(super) fn publish_held(&mut self, scan: &Scan) {
         let generation = self.hold.as_ref().map(|h| h.generation).unwrap_or_default();
         let (now, current) = (self.registry.now(), self.generation);
-        let files = scan.files.iter().map(|f| file_status(f, scan, &self.ownership)).collect();
+        let files = Findings::of(scan, &self.ownership).files(scan);
         self.publish.send_modify(|status| {
             let status = Arc::make_mut(status);
             status.passes += 1;
@@ -86,18 +87,15 @@ impl DirectoryLoop {
     }
 
     fn base(&self, scan: &Scan, decision: &Pass) -> DirectoryStatus {
+        let mut findings = Findings::of(scan, &decision.ownership);
+        let files = findings.files(scan);
         let mut status = DirectoryStatus {
             passes: self.publish.borrow().passes + 1,
             generation: self.generation,
             scanned: Some(self.registry.now()),
             complete: scan.complete,
-            files: scan.files.iter().map(|f| file_status(f, scan, &decision.ownership)).collect(),
-            diagnostics: scan
-                .diagnostics
-                .iter()
-                .filter(|d| scan.files.iter().all(|f| f.path.display().to_string() != d.file))
-                .cloned()
-                .collect(),
+            files,
+            diagnostics: findings.of_no_file(),
             notices: Vec::new(),
             failure: None,
         };
@@ -141,16 +139,51 @@ impl DirectoryLoop {
     }
 }
 
-fn file_status(file: &SourceFile, scan: &Scan, ownership: &Ownership) -> FileStatus {
-    let path = file.path.display().to_string();
-    let diagnostics: Vec<Diagnostic> = scan.diagnostics.iter().filter(|d| d.file == path).cloned().collect();
-    let verdict = match &file.verdict {
-        FileScan::Valid { .. } => FileVerdict::Applied,
-        FileScan::Refused => FileVerdict::Refused,
-        FileScan::Masked { by } => FileVerdict::Masked(format!("masked by {}", by.display())),
-        FileScan::Mask => FileVerdict::Masked("masks lower layers".into()),
-        FileScan::DropIn { of } => FileVerdict::Masked(format!("drop-in of {of}")),
-    };
-    let objects: Vec<ObjectKey> = ownership.iter().filter(|(_, s)| **s == path).map(|(key, _)| key.clone()).collect();
-    FileStatus { path, layer: file.layer, verdict, objects, diagnostics, refused: Vec::new(), warnings: Vec::new() }
+/// Findings and objects by file, gathered once: with thousands of files a search for each would be felt.
+struct Findings {
+    diagnostics: BTreeMap<String, Vec<Diagnostic>>,
+    objects: BTreeMap<String, Vec<ObjectKey>>,
+}
+
+impl Findings {
+    fn of(scan: &Scan, ownership: &Ownership) -> Self {
+        let mut this = Self { diagnostics: BTreeMap::new(), objects: BTreeMap::new() };
+        for finding in &scan.diagnostics {
+            this.diagnostics.entry(finding.file.clone()).or_default().push(finding.clone());
+        }
+        for (key, source) in ownership {
+            this.objects.entry(source.clone()).or_default().push(key.clone());
+        }
+        this
+    }
+
+    /// Every file with what is known of it; takes that out.
+    fn files(&mut self, scan: &Scan) -> Vec<FileStatus> {
+        scan.files.iter().map(|file| self.file(file)).collect()
+    }
+
+    fn file(&mut self, file: &SourceFile) -> FileStatus {
+        let path = file.path.display().to_string();
+        let verdict = match &file.verdict {
+            FileScan::Valid { .. } => FileVerdict::Applied,
+            FileScan::Refused => FileVerdict::Refused,
+            FileScan::Masked { by } => FileVerdict::Masked(format!("masked by {}", by.display())),
+            FileScan::Mask => FileVerdict::Masked("masks lower layers".into()),
+            FileScan::DropIn { of } => FileVerdict::Masked(format!("drop-in of {of}")),
+        };
+        FileStatus {
+            layer: file.layer,
+            verdict,
+            objects: self.objects.remove(&path).unwrap_or_default(),
+            diagnostics: self.diagnostics.remove(&path).unwrap_or_default(),
+            refused: Vec::new(),
+            warnings: Vec::new(),
+            path,
+        }
+    }
+
+    /// What is left after [`Self::files`].
+    fn of_no_file(self) -> Vec<Diagnostic> {
+        self.diagnostics.into_values().flatten().collect()
+    }
 }
