@@ -1,6 +1,6 @@
 //! Who asks: the kernel's word for peers of the socket, a token for TCP.
 
-use crate::error::ApiError;
+use crate::wire::error::ApiError;
 use nix::unistd::{Gid, Group, Uid, User};
 use reddwarf_registry::Author;
 use tokio::net::unix::UCred;

@@ -1,10 +1,10 @@
 //! Lists: options, pages, and streaming of long ones, so that ten thousand pods are never in memory at once.
 
-use crate::body::{Body, channel};
 use crate::discovery::json_response;
-use crate::dispatch::Call;
-use crate::error::{ApiError, too_large_version};
-use crate::request::{Query, ResourceRequest};
+use crate::serve::body::{Body, channel};
+use crate::serve::dispatch::Call;
+use crate::wire::error::{ApiError, too_large_version};
+use crate::wire::request::{Query, ResourceRequest};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -182,7 +182,7 @@ fn items(text: &mut String, objects: Vec<Object>, first: bool) {
 
 fn json_bytes(text: String) -> Response<Body> {
     let mut response = json_response(StatusCode::OK, &Value::Null);
-    *response.body_mut() = crate::body::full(text);
+    *response.body_mut() = crate::serve::body::full(text);
     response
 }
 

@@ -1,7 +1,7 @@
 //! Bodies of requests to checked objects, with the texts of kube-apiserver where it has one.
 
-use crate::error::ApiError;
-use crate::request::{Format, body_format, content_type};
+use crate::wire::error::ApiError;
+use crate::wire::request::{Format, body_format, content_type};
 use hyper::header::HeaderMap;
 use reddwarf_objects::{FieldReason, Kind, Object, schema};
 use serde_json::{Map, Value, json};
@@ -35,7 +35,7 @@ pub(crate) fn parse(
     match body_format(headers)? {
         Format::Json if strictness != Some("Strict") => serde_json::from_slice(bytes).map_err(|e| bad(e.to_string())),
         Format::Json => {
-            let (value, duplicates) = crate::strict::parse(bytes).map_err(|e| bad(e.to_string()))?;
+            let (value, duplicates) = crate::wire::strict::parse(bytes).map_err(|e| bad(e.to_string()))?;
             if duplicates.is_empty() {
                 return Ok(value);
             }

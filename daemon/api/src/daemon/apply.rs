@@ -1,11 +1,11 @@
 //! `POST /reddwarf/v1/apply`: the same parser, checks and write path as files, owned by the API.
 
-use crate::body::Body;
+use crate::access::policy::check_write;
 use crate::daemon::ok;
-use crate::dispatch::Call;
-use crate::error::ApiError;
-use crate::policy::check_write;
+use crate::serve::body::Body;
+use crate::serve::dispatch::Call;
 use crate::types::{AppliedObject, ApplyReport, ApplyVerdict, Diagnostic, FieldChange, FileSet, Severity};
+use crate::wire::error::ApiError;
 use hyper::Response;
 use reddwarf_config::{Document, check, parse_file};
 use reddwarf_objects::diff::Change;

@@ -1,11 +1,11 @@
 //! `/healthz`, `/livez`, `/readyz` with named checks, and `/metrics`.
 
-use crate::body::Body;
-use crate::counters::{counter, gauge, head, line};
 use crate::discovery::{not_found, text_response};
-use crate::dispatch::Call;
-use crate::error::ApiError;
+use crate::serve::body::Body;
+use crate::serve::counters::{counter, gauge, head, line};
+use crate::serve::dispatch::Call;
 use crate::types::Check;
+use crate::wire::error::ApiError;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use reddwarf_objects::kinds;

@@ -1,13 +1,16 @@
 //! Kubernetes verbs, one code path for every kind.
 
-use crate::body::{Body, read};
-use crate::decode::{Decoded, decode_object, decode_options, decode_patch};
+pub(crate) mod list;
+pub(crate) mod watch;
+
+use crate::access::policy::check_write;
 use crate::discovery::json_response;
-use crate::dispatch::Call;
-use crate::error::{ApiError, key_of};
-use crate::policy::check_write;
-use crate::request::{ResourceRequest, check_accept};
-use crate::{exec, list, logs, watch};
+use crate::serve::body::{Body, read};
+use crate::serve::dispatch::Call;
+use crate::streams::{exec, logs};
+use crate::wire::decode::{Decoded, decode_object, decode_options, decode_patch};
+use crate::wire::error::{ApiError, key_of};
+use crate::wire::request::{ResourceRequest, check_accept};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -175,7 +178,8 @@ impl Verbs {
         let bytes = self.body(request).await?;
         let kind = self.resource.kind;
         let strict = self.call.query.get("fieldValidation");
-        let value = crate::decode::parse(kind, &headers, &bytes, strict, &self.call.state.settings.manifest_limits)?;
+        let value =
+            crate::wire::decode::parse(kind, &headers, &bytes, strict, &self.call.state.settings.manifest_limits)?;
         decode_object(kind, value, strict)
     }
 

@@ -1,6 +1,6 @@
 //! Bodies: whole and streamed answers, bounded requests.
 
-use crate::error::ApiError;
+use crate::wire::error::ApiError;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;

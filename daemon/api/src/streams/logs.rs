@@ -1,10 +1,10 @@
 //! `GET pods/{name}/log`.
 
-use crate::body::{Body, channel};
-use crate::dispatch::Call;
-use crate::error::{ApiError, key_of};
-use crate::request::{Query, ResourceRequest};
 use crate::runtime::{LogOptions, LogStream, PodName};
+use crate::serve::body::{Body, channel};
+use crate::serve::dispatch::Call;
+use crate::wire::error::{ApiError, key_of};
+use crate::wire::request::{Query, ResourceRequest};
 use chrono::{DateTime, TimeDelta, Utc};
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

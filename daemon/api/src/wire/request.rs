@@ -1,6 +1,6 @@
 //! From a request line to what is asked: path segments, query, Kubernetes route.
 
-use crate::error::ApiError;
+use crate::wire::error::ApiError;
 use hyper::Method;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reddwarf_objects::{Kind, kinds};

@@ -1,13 +1,13 @@
 //! `pods/{name}/exec` over WebSocket: binary frames whose first byte is a channel (`v5.channel.k8s.io`, `v4` without
 //! closing stdin, and the nameless first version without a final status).
 
-use crate::body::{Body, full};
-use crate::dispatch::Call;
-use crate::error::ApiError;
-use crate::logs::{container, pod};
-use crate::policy::check_enter;
-use crate::request::ResourceRequest;
+use crate::access::policy::check_enter;
 use crate::runtime::{ExecExit, ExecOptions, ExecSession, TerminalSize};
+use crate::serve::body::{Body, full};
+use crate::serve::dispatch::Call;
+use crate::streams::logs::{container, pod};
+use crate::wire::error::ApiError;
+use crate::wire::request::ResourceRequest;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};

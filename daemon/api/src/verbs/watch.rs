@@ -1,10 +1,10 @@
 //! Watches: one JSON event a line, flushed each, ended cleanly by time-out or shutdown.
 
-use crate::body::{Body, channel};
-use crate::dispatch::Call;
-use crate::error::{ApiError, too_large_version};
-use crate::list::{query, revision};
-use crate::request::ResourceRequest;
+use crate::serve::body::{Body, channel};
+use crate::serve::dispatch::Call;
+use crate::verbs::list::{query, revision};
+use crate::wire::error::{ApiError, too_large_version};
+use crate::wire::request::ResourceRequest;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

@@ -1,12 +1,13 @@
 //! One request from arrival to answer: limits, span, panic and time-out around the route that handles it.
 
-use crate::body::Body;
-use crate::counters::ApiCounters;
-use crate::error::ApiError;
-use crate::principal::Principal;
-use crate::request::{Query, ResourceRequest, check_accept, segments};
-use crate::server::{ApiDeps, ApiSettings};
-use crate::{daemon, discovery, health, resource};
+use crate::access::principal::Principal;
+use crate::serve::body::Body;
+use crate::serve::counters::ApiCounters;
+use crate::serve::health;
+use crate::serve::server::{ApiDeps, ApiSettings};
+use crate::wire::error::ApiError;
+use crate::wire::request::{Query, ResourceRequest, check_accept, segments};
+use crate::{daemon, discovery, verbs};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::{Method, Request, Response};
@@ -211,11 +212,11 @@ async fn route(call: Call, request: Request<Incoming>) -> Result<Response<Body>,
         }
         ["api", version, ..] => {
             let resource = ResourceRequest::parse("", version, &parts[2..])?;
-            resource::answer(call, resource, request).await
+            verbs::answer(call, resource, request).await
         }
         ["apis", group, version, ..] => {
             let resource = ResourceRequest::parse(group, version, &parts[3..])?;
-            resource::answer(call, resource, request).await
+            verbs::answer(call, resource, request).await
         }
         ["reddwarf", "v1", rest @ ..] => daemon::answer(&call, rest, request).await,
         ["version"] => {

@@ -1,7 +1,7 @@
 //! Errors as Kubernetes `Status` objects, with the texts of kube-apiserver where it has one.
 
-use crate::body::{Body, full};
 use crate::runtime::RuntimeError;
+use crate::serve::body::{Body, full};
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use reddwarf_objects::{FieldError, Kind, ObjectKey};

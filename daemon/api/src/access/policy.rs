@@ -1,7 +1,7 @@
 //! What operators may put into pods: Pod Security's *baseline*, since anything beyond it is root on the host.
 
-use crate::error::ApiError;
-use crate::principal::{Principal, Role};
+use crate::access::principal::{Principal, Role};
+use crate::wire::error::ApiError;
 use reddwarf_objects::{Kind, Object};
 use serde_json::Value;
 

@@ -1,12 +1,13 @@
 //! The daemon's own routes under `/reddwarf/v1`; their bodies are in `types.rs`.
 
-use crate::apply;
-use crate::body::{Body, read};
+pub(crate) mod apply;
+
 use crate::discovery::json_response;
-use crate::dispatch::Call;
-use crate::error::ApiError;
 use crate::runtime::PodName;
+use crate::serve::body::{Body, read};
+use crate::serve::dispatch::Call;
 use crate::types::{BackupRequest, FileSet, ImageImport, RestoreRequest};
+use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use reddwarf_objects::kinds;

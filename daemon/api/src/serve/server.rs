@@ -1,10 +1,10 @@
 //! Listening and connections: who may connect, how many, how long; and ending all of it in time.
 
-use crate::dispatch::{State, handle};
-use crate::error::ApiError;
-use crate::principal::{Peer, Principal, Role, identify};
+use crate::access::principal::{Peer, Principal, Role, identify};
 use crate::runtime::{Directory, Runtime};
-use crate::socket::{BindError, Socket, io_error, same_secret, token};
+use crate::serve::dispatch::{State, handle};
+use crate::serve::socket::{BindError, Socket, io_error, same_secret, token};
+use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;

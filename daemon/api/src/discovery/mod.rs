@@ -1,7 +1,7 @@
 //! Classic discovery: which groups, versions and resources there are, from the table of kinds.
 
-use crate::body::{Body, full};
-use crate::error::ApiError;
+use crate::serve::body::{Body, full};
+use crate::wire::error::ApiError;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use reddwarf_objects::{Kind, kinds};

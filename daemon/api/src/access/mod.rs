@@ -1,0 +1,4 @@
+//! Who asks and what they may do.
+
+pub(crate) mod policy;
+pub(crate) mod principal;

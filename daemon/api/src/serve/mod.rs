@@ -1,0 +1,8 @@
+//! Connections and requests: from accept to the route that answers, with limits around everything.
+
+pub(crate) mod body;
+pub(crate) mod counters;
+pub(crate) mod dispatch;
+pub(crate) mod health;
+pub(crate) mod server;
+pub(crate) mod socket;

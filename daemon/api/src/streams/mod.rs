@@ -1,0 +1,4 @@
+//! Streams to and from containers.
+
+pub(crate) mod exec;
+pub(crate) mod logs;
