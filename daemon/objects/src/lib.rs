@@ -17,8 +17,10 @@
 //! | fill in and check | [`default`](mod@default), [`validate`](mod@validate), [`names`], [`quantity`] |
 //! | read a pod to run it, write its status | [`pod`] |
 //! | compare and merge | [`diff`], [`patch`], [`selector`] |
+//! | server-side apply, who owns which field | [`apply`] |
 //! | show to people | [`print`](mod@print) |
 
+pub mod apply;
 pub mod default;
 pub mod diff;
 pub mod field;
