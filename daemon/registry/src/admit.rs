@@ -3,11 +3,9 @@
 
 use crate::ownership::{check_claim, check_update, invalid, source_of};
 use crate::{Author, RegistryError};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate, validate_update};
-use reddwarf_store::{Entry, Revision};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Metadata that only we write.
@@ -21,27 +19,6 @@ pub(crate) const SERVER_METADATA: [&str; 8] = [
     "selfLink",
     "managedFields",
 ];
-
-/// Bytes for the store: the object without its resourceVersion, which is the revision of the commit.
-pub(crate) fn encode(object: &Object) -> Bytes {
-    let mut stored = object.clone();
-    stored.set_resource_version(None);
-    Bytes::from(stored.to_json())
-}
-
-/// The object in a store entry with its resourceVersion.
-pub(crate) fn decode(entry: &Entry) -> Result<Object, RegistryError> {
-    decode_bytes(entry.key.as_str(), &entry.value, entry.modified)
-}
-
-/// The same from bytes and a revision.
-pub(crate) fn decode_bytes(key: &str, bytes: &[u8], revision: Revision) -> Result<Object, RegistryError> {
-    let damaged = |why: String| RegistryError::Damaged { key: key.to_owned(), why };
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let mut object = Object::from_value(value).map_err(|e| damaged(e.to_string()))?;
-    object.set_resource_version(Some(revision.get()));
-    Ok(object)
-}
 
 /// A new object, ready to be stored. `object` has its final name. `source` is the declaring file.
 pub(crate) fn create(

@@ -1,12 +1,13 @@
 //! Many declared objects in one transaction: generations of the directory and `reddwarfctl apply`.
 
-use crate::admit::{self, decode, encode};
+use crate::admit;
 use crate::counters::Counting;
 use crate::delete::{Removal, removal};
 use crate::key::{APPLIED_PREFIX, applied_key, store_key};
 use crate::merge::{three_way, wholly};
 use crate::namespace::{BUILT_IN, Home, closing, namespace_key};
 use crate::ownership::{invalid, source_of};
+use crate::stored::{decode, encode};
 use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
 use reddwarf_objects::diff::{Change, diff};

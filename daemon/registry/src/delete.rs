@@ -1,10 +1,10 @@
 //! Deleting: preconditions, grace for pods, finalizers, ownership.
 
-use crate::admit::{decode, encode};
 use crate::counters::Counting;
 use crate::key::{kind_of, store_key};
 use crate::namespace::closing;
 use crate::ownership::check_delete;
+use crate::stored::{decode, encode};
 use crate::write::{ATTEMPTS, transaction};
 use crate::{Author, ListQuery, Registry, RegistryError};
 use chrono::{DateTime, TimeDelta, Utc};

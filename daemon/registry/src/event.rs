@@ -1,9 +1,9 @@
 //! core/v1 Events: counted instead of repeated, one hour of life, bounded in number.
 
-use crate::admit::{decode, encode};
 use crate::counters::Counting;
 use crate::key::{OBJECT_PREFIX, store_key};
 use crate::namespace::Home;
+use crate::stored::{decode, encode};
 use crate::write::transaction;
 use crate::{Author, Registry, RegistryError};
 use chrono::{DateTime, TimeDelta, Utc};

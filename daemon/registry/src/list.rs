@@ -1,9 +1,9 @@
 //! Reading one object, and lists over one consistent snapshot.
 
-use crate::admit::decode;
 use crate::counters::Counting;
 use crate::key::{kind_prefix, store_key};
-use crate::{Registry, RegistryError};
+use crate::stored::decode;
+use crate::{RawObject, Registry, RegistryError};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
@@ -67,6 +67,19 @@ pub struct ObjectList {
     pub remaining: Option<u64>,
 }
 
+/// A page of a list, not parsed.
+#[derive(Clone, Debug)]
+pub struct RawList {
+    /// Objects in key order.
+    pub items: Vec<RawObject>,
+    /// As [`ObjectList::revision`].
+    pub revision: Revision,
+    /// As [`ObjectList::next`].
+    pub next: Option<Continue>,
+    /// As [`ObjectList::remaining`].
+    pub remaining: Option<u64>,
+}
+
 /// Position in a paged list; prints as the opaque token that Kubernetes clients carry around.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Continue {
@@ -111,11 +124,46 @@ impl Registry {
         })
     }
 
+    /// One object as it is stored: an answer needs no parsing.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`].
+    pub fn get_raw(&self, key: &ObjectKey) -> Result<RawObject, RegistryError> {
+        match self.entry(&store_key(key)?)? {
+            Some(entry) => Ok(RawObject { bytes: entry.value, revision: entry.modified }),
+            None => Err(RegistryError::NotFound(key.clone())),
+        }
+    }
+
     /// Objects of a kind.
     ///
     /// # Errors
     /// [`RegistryError::Expired`] when the snapshot is compacted, [`RegistryError::TooLarge`] for a future one.
     pub fn list(&self, query: &ListQuery) -> Result<ObjectList, RegistryError> {
+        let (items, revision, next) =
+            self.collect(query, |entry| Ok(Some(decode(entry)?).filter(|o| query.matches(o))))?;
+        Ok(ObjectList { items, revision, remaining: next.as_ref().and_then(|n| n.remaining), next })
+    }
+
+    /// The same without parsing, unless selectors must look into the objects.
+    ///
+    /// # Errors
+    /// As [`Registry::list`].
+    pub fn list_raw(&self, query: &ListQuery) -> Result<RawList, RegistryError> {
+        let everything = query.labels.is_empty() && query.fields.is_empty();
+        let (items, revision, next) = self.collect(query, |entry| {
+            let wanted = everything || query.matches(&decode(entry)?);
+            Ok(wanted.then(|| RawObject { bytes: entry.value.clone(), revision: entry.modified }))
+        })?;
+        Ok(RawList { items, revision, remaining: next.as_ref().and_then(|n| n.remaining), next })
+    }
+
+    /// A page of what `pick` makes of the entries.
+    fn collect<T>(
+        &self,
+        query: &ListQuery,
+        mut pick: impl FnMut(&Entry) -> Result<Option<T>, RegistryError>,
+    ) -> Result<(Vec<T>, Revision, Option<Continue>), RegistryError> {
         let prefix = query.prefix();
         let start = query.after.as_ref().map(|c| Key::new(format!("{prefix}{}", c.start)));
         let mut after = start.transpose().map_err(bad_token)?;
@@ -126,22 +174,18 @@ impl Registry {
             let page = self.page(&prefix, &ListOptions { at, limit: Some(PAGE.min(want)), after: after.clone() })?;
             at = Some(page.revision);
             for (index, entry) in page.entries.iter().enumerate() {
-                let object = decode(entry)?;
-                if !query.matches(&object) {
-                    continue;
-                }
-                items.push(object);
+                let Some(item) = pick(entry)? else { continue };
+                items.push(item);
                 let more = page.more || index + 1 < page.entries.len();
                 if items.len() == want && more {
                     let remaining = self.remaining(query, &prefix, page.revision, items.len());
                     let start = entry.key.as_str().strip_prefix(&prefix).unwrap_or_default().to_owned();
-                    let next = Some(Continue { revision: page.revision, start, remaining });
-                    return Ok(ObjectList { items, revision: page.revision, next, remaining });
+                    return Ok((items, page.revision, Some(Continue { revision: page.revision, start, remaining })));
                 }
             }
             after = page.entries.last().map(|e| e.key.clone());
             if !page.more || after.is_none() {
-                return Ok(ObjectList { items, revision: page.revision, next: None, remaining: None });
+                return Ok((items, page.revision, None));
             }
         }
     }

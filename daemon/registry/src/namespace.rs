@@ -1,9 +1,9 @@
 //! Namespaces: objects need one that is there and open; deleting one deletes what is in it, then itself.
 
-use crate::admit::decode;
 use crate::delete::{DeleteOptions, marked};
 use crate::key::{kind_prefix, object_key, store_key};
 use crate::ownership::source_of;
+use crate::stored::decode;
 use crate::{Author, Registry, RegistryError, WriteOptions};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::{Object, ObjectKey, kinds};

@@ -1,7 +1,7 @@
 //! Following objects: ADDED, MODIFIED and DELETED as a selector sees them.
 
-use crate::admit::decode_bytes;
 use crate::counters::Counting;
+use crate::stored::decode_bytes;
 use crate::{ListQuery, ObjectList, Registry, RegistryError};
 use bytes::Bytes;
 use reddwarf_objects::Object;

@@ -1,11 +1,12 @@
 //! Creating and changing single objects: read, admit, compare-and-swap, and again when somebody was faster.
 
-use crate::admit::{self, decode, encode};
+use crate::admit;
 use crate::counters::Counting;
 use crate::delete::goes_now;
 use crate::key::{applied_key, kind_of, store_key};
 use crate::namespace::Home;
 use crate::ownership::{invalid, source_of};
+use crate::stored::{decode, encode};
 use crate::{Author, Registry, RegistryError};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, ObjectKey, names, patch, pod};
 use reddwarf_store::{CommitError, Committed, Revision, Transaction};

@@ -1,0 +1,201 @@
+//! Objects as they lie in the store: JSON that begins with kind, apiVersion and metadata, without the resourceVersion. So an
+//! answer needs neither parsing nor printing: the revision of the entry is spliced in on the way out.
+
+use crate::RegistryError;
+use bytes::Bytes;
+use reddwarf_objects::Object;
+use reddwarf_store::{Entry, Revision};
+use serde::Serialize;
+use serde_json::Value;
+use std::io::Write;
+
+/// A stored object, not parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawObject {
+    pub(crate) bytes: Bytes,
+    pub(crate) revision: Revision,
+}
+
+impl RawObject {
+    /// The object's resourceVersion.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Bytes of the stored text; the written one is about 30 longer.
+    pub fn stored_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The stored text, without the resourceVersion.
+    pub fn stored(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Appends the object as JSON, kind, apiVersion and resourceVersion included.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        match metadata_at(&self.bytes) {
+            Some(at) => self.splice(out, 0, at),
+            None => print(&self.object()?.into_value(), out),
+        }
+        Ok(())
+    }
+
+    /// Appends the object as an item of a list: without kind and apiVersion.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn write_item(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        if let Some(at) = metadata_at(&self.bytes) {
+            out.push(b'{');
+            self.splice(out, at, at);
+            return Ok(());
+        }
+        let mut value = self.object()?.into_value();
+        if let Some(map) = value.as_object_mut() {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        print(&value, out);
+        Ok(())
+    }
+
+    /// The parsed object.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn object(&self) -> Result<Object, RegistryError> {
+        decode_bytes("", &self.bytes, self.revision)
+    }
+
+    /// Copies the text from `from`, with the resourceVersion as metadata's first field; `"metadata":{` begins at `metadata`.
+    fn splice(&self, out: &mut Vec<u8>, from: usize, metadata: usize) {
+        let inside = metadata + METADATA.len();
+        let (Some(head), Some(tail)) = (self.bytes.get(from..inside), self.bytes.get(inside..)) else { return };
+        out.reserve(self.bytes.len() + 48);
+        out.extend_from_slice(head);
+        // Writing into memory has no way to fail.
+        let _ = write!(out, "\"resourceVersion\":\"{}\"", self.revision);
+        if tail.first() != Some(&b'}') {
+            out.push(b',');
+        }
+        out.extend_from_slice(tail);
+    }
+}
+
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// Where `"metadata":{` begins, in text that [`encode`] wrote; `None` for text of other writers (stores of older versions).
+fn metadata_at(text: &[u8]) -> Option<usize> {
+    let after_kind = value_end(text, b"{\"kind\":\"")?;
+    let rest = text.get(after_kind..)?;
+    let at = after_kind + value_end(rest, b",\"apiVersion\":\"")? + 1;
+    text.get(at..)?.starts_with(METADATA).then_some(at)
+}
+
+/// The end of the string that follows `key` at the start of `text`. Neither kinds nor versions need escapes.
+fn value_end(text: &[u8], key: &[u8]) -> Option<usize> {
+    let value = text.strip_prefix(key)?;
+    let end = value.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+    (value.get(end) == Some(&b'"')).then_some(key.len() + end + 1)
+}
+
+/// Bytes for the store: the object without its resourceVersion, which is the revision of the commit.
+pub(crate) fn encode(object: &Object) -> Bytes {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"{\"kind\":");
+    print(object.kind(), &mut out);
+    out.extend_from_slice(b",\"apiVersion\":");
+    print(object.api_version(), &mut out);
+    out.extend_from_slice(b",\"metadata\":{");
+    let metadata = object.map().get("metadata").and_then(Value::as_object);
+    let fields = metadata.into_iter().flatten().filter(|(field, _)| *field != "resourceVersion");
+    for (index, (field, value)) in fields.enumerate() {
+        entry(index > 0, field, value, &mut out);
+    }
+    out.push(b'}');
+    for (field, value) in object.map().iter().filter(|(f, _)| !["kind", "apiVersion", "metadata"].contains(&f.as_str()))
+    {
+        entry(true, field, value, &mut out);
+    }
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn entry(comma: bool, field: &str, value: &Value, out: &mut Vec<u8>) {
+    if comma {
+        out.push(b',');
+    }
+    print(field, out);
+    out.push(b':');
+    print(value, out);
+}
+
+fn print<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    // Texts and JSON values have no way to fail.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// The object in a store entry with its resourceVersion.
+pub(crate) fn decode(entry: &Entry) -> Result<Object, RegistryError> {
+    decode_bytes(entry.key.as_str(), &entry.value, entry.modified)
+}
+
+/// The same from bytes and a revision.
+pub(crate) fn decode_bytes(key: &str, bytes: &[u8], revision: Revision) -> Result<Object, RegistryError> {
+    let damaged = |why: String| RegistryError::Damaged { key: key.to_owned(), why };
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+    let mut object = Object::from_value(value).map_err(|e| damaged(e.to_string()))?;
+    object.set_resource_version(Some(revision.get()));
+    Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn raw(bytes: impl Into<Bytes>) -> RawObject {
+        RawObject { bytes: bytes.into(), revision: Revision(7) }
+    }
+
+    fn written(raw: &RawObject, item: bool) -> Value {
+        let mut out = Vec::new();
+        if item { raw.write_item(&mut out) } else { raw.write(&mut out) }.unwrap();
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn text_of_older_versions_is_read_too() {
+        let old = raw(r#"{"apiVersion":"v1","data":{"metadata":"{"},"kind":"ConfigMap","metadata":{"name":"a"}}"#);
+        let wanted = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"metadata": "{"},
+            "metadata": {"name": "a", "resourceVersion": "7"}});
+        assert_eq!(written(&old, false), wanted);
+        assert_eq!(written(&old, true).get("kind"), None);
+        assert!(raw("{").write(&mut Vec::new()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn splicing_is_parsing_and_printing(
+            metadata in prop::collection::btree_map("[a-z\"{]{0,8}", ".{0,6}", 0..4),
+            data in prop::collection::btree_map("(metadata|[a-z\"{}\\\\]{0,4})", ".{0,6}", 0..4),
+        ) {
+            let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data});
+            let mut object = Object::from_value(value).unwrap();
+            object.set_resource_version(Some(3));
+            let raw = raw(encode(&object));
+            prop_assert_eq!(metadata_at(&raw.bytes).is_some(), true);
+            object.set_resource_version(Some(7));
+            prop_assert_eq!(raw.object().unwrap(), object.clone());
+            prop_assert_eq!(written(&raw, false), object.value());
+            let mut item = object.into_value();
+            item.as_object_mut().unwrap().retain(|field, _| field != "kind" && field != "apiVersion");
+            prop_assert_eq!(written(&raw, true), item);
+        }
+    }
+}
