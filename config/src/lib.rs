@@ -14,6 +14,8 @@
 //! every refusal ──→ Diagnostic{code, position, what, why, help} ──→ one line, rustc style, JSON, SARIF  (diagnostic)
 //! ```
 //!
+//! The other way round, [`emit_yaml`] writes a JSON value as the YAML that kubectl would show.
+//!
 //! Nothing here knows the store, a host or HTTP. Apart from [`settings::Settings::load`] and
 //! [`directory::Scanner`], which read files, everything is a pure function.
 
@@ -22,6 +24,7 @@ mod compact;
 pub mod diagnostic;
 pub mod directory;
 pub mod document;
+mod emit;
 mod json;
 pub mod limits;
 mod node;
@@ -36,5 +39,6 @@ pub use check::{Checked, Declared, check};
 pub use diagnostic::{Code, Diagnostic, Position, Severity};
 pub use directory::{Scan, Scanner, SourceFile, Verdict};
 pub use document::{Document, Format, Origin, Source, parse_file};
+pub use emit::emit_yaml;
 pub use limits::Limits;
 pub use settings::{Cli, Settings};

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::kube::{self, Query};
-use crate::output::{printable, yaml};
+use crate::output::printable;
 use crate::target;
 use reddwarf_objects::{Kind, SOURCE_ANNOTATION};
 use serde_json::Value;
@@ -129,7 +129,7 @@ fn body(kind: &Kind, mut object: Value) -> String {
             return String::new();
         }
     }
-    yaml::emit(&object)
+    reddwarf_config::emit_yaml(&object)
 }
 
 fn redact(secret: &mut Value) {

@@ -2,7 +2,6 @@
 
 pub(crate) mod jsonpath;
 pub(crate) mod table;
-pub(crate) mod yaml;
 
 use crate::error::Error;
 use jsonpath::JsonPath;
@@ -47,7 +46,7 @@ impl Output {
             Self::Json => serde_json::to_string_pretty(value)
                 .map(|text| text + "\n")
                 .map_err(|e| Error::broken("the answer can't be written as JSON", e)),
-            Self::Yaml => Ok(yaml::emit(value)),
+            Self::Yaml => Ok(reddwarf_config::emit_yaml(value)),
             Self::JsonPath(path) => Ok(path.render(value)),
             Self::Wide | Self::Name | Self::Sarif => Err(Error::usage(
                 "this output format does not fit this command",

@@ -1,6 +1,8 @@
 //! Classic discovery: which groups, versions and resources there are, from the table of kinds.
 
 use crate::serve::body::{Body, full};
+use crate::serve::dispatch::Call;
+use crate::wire::answer::respond_value;
 use crate::wire::error::ApiError;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -32,7 +34,7 @@ pub(crate) fn not_found() -> Response<Body> {
 }
 
 /// `/version`.
-pub(crate) fn version() -> Response<Body> {
+pub(crate) fn version(call: &Call) -> Response<Body> {
     let body = json!({
         "major": "1",
         "minor": "36",
@@ -44,7 +46,7 @@ pub(crate) fn version() -> Response<Body> {
         "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, arch()),
     });
-    json_response(StatusCode::OK, &body)
+    respond_value(call, StatusCode::OK, &body)
 }
 
 /// The processor as Kubernetes names it.
@@ -60,7 +62,7 @@ fn arch() -> &'static str {
 ///
 /// # Errors
 /// 404 for a group or version that there is not.
-pub(crate) fn answer(path: &[&str]) -> Result<Response<Body>, ApiError> {
+pub(crate) fn answer(call: &Call, path: &[&str]) -> Result<Response<Body>, ApiError> {
     let body = match path {
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         ["apis"] => {
@@ -77,7 +79,8 @@ pub(crate) fn answer(path: &[&str]) -> Result<Response<Body>, ApiError> {
         ["apis", name, version] => resources(name, version)?,
         _ => return Ok(not_found()),
     };
-    Ok(json_response(StatusCode::OK, &body))
+    call.accept.discovery()?;
+    Ok(respond_value(call, StatusCode::OK, &body))
 }
 
 /// Named groups in the order of the table.

@@ -5,8 +5,10 @@ use crate::serve::body::Body;
 use crate::serve::counters::ApiCounters;
 use crate::serve::health;
 use crate::serve::server::{ApiDeps, ApiSettings};
+use crate::wire::accept::Accept;
+use crate::wire::answer::respond_error;
 use crate::wire::error::ApiError;
-use crate::wire::request::{Query, ResourceRequest, check_accept, segments};
+use crate::wire::request::{Query, ResourceRequest, segments};
 use crate::{daemon, discovery, verbs};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
@@ -66,6 +68,8 @@ pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     pub(crate) principal: Principal,
     pub(crate) query: Arc<Query>,
+    /// The forms of answers that the client takes.
+    pub(crate) accept: Arc<Accept>,
     /// Cuts the connection, for streams whose reader takes nothing.
     pub(crate) cut: CancellationToken,
     share: Arc<Share>,
@@ -105,8 +109,11 @@ pub(crate) async fn handle(
     let label = label(&state, &request);
     let span = tracing::info_span!("request", %id, user = %principal.name, pid = principal.pid, verb = label.verb, path = %label.what);
     let writes = request.method() != Method::GET;
-    let running = run(state.clone(), principal, cut, request, label.limit).instrument(span.clone());
-    let mut response = running.await.unwrap_or_else(|e| e.response());
+    let query = Query::parse(request.uri().query());
+    let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
+    let asked = query.map(|query| (Arc::new(query), accept.clone()));
+    let running = run(state.clone(), principal, cut, request, asked, label.limit).instrument(span.clone());
+    let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
     let code = response.status().as_u16();
     state.counters.request(label.verb, code);
     let headers = response.headers_mut();
@@ -131,14 +138,15 @@ async fn run(
     principal: Principal,
     cut: CancellationToken,
     request: Request<Incoming>,
+    asked: Result<(Arc<Query>, Arc<Accept>), ApiError>,
     limit: Duration,
 ) -> Result<Response<Body>, ApiError> {
-    let query = Arc::new(Query::parse(request.uri().query())?);
+    let (query, accept) = asked?;
     let share = state.share(&principal);
     let place = timeout(limit, share.requests.clone().acquire_owned());
     let place = place.await.map_err(|_| ApiError::too_many("too many requests are running; try again"))?;
     let reads = request.method() == Method::GET;
-    let call = Call { state, principal, query, cut, share };
+    let call = Call { state, principal, query, accept, cut, share };
     let task = tokio::spawn(
         async move {
             let _place = place;
@@ -207,8 +215,7 @@ async fn route(call: Call, request: Request<Incoming>) -> Result<Response<Body>,
     match names.as_slice() {
         ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {
             get_only(&request)?;
-            check_accept(request.headers())?;
-            discovery::answer(&names)
+            discovery::answer(&call, &names)
         }
         ["api", version, ..] => {
             let resource = ResourceRequest::parse("", version, &parts[2..])?;
@@ -221,7 +228,7 @@ async fn route(call: Call, request: Request<Incoming>) -> Result<Response<Body>,
         ["reddwarf", "v1", rest @ ..] => daemon::answer(&call, rest, request).await,
         ["version"] => {
             get_only(&request)?;
-            Ok(discovery::version())
+            Ok(discovery::version(&call))
         }
         ["healthz" | "livez" | "readyz", ..] => {
             get_only(&request)?;

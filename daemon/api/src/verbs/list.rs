@@ -1,8 +1,8 @@
 //! Lists: options, pages, and streaming of long ones, so that ten thousand pods are never in memory at once.
 
-use crate::discovery::json_response;
 use crate::serve::body::{Body, channel};
 use crate::serve::dispatch::Call;
+use crate::wire::accept::{Accept, Media};
 use crate::wire::error::{ApiError, too_large_version};
 use crate::wire::request::{Query, ResourceRequest};
 use bytes::Bytes;
@@ -161,7 +161,7 @@ fn head(query: &ListQuery, page: &ObjectList, paged: bool) -> String {
 }
 
 /// Items of lists leave out kind and apiVersion.
-pub(crate) fn item(object: Object) -> Value {
+fn item(object: Object) -> Value {
     let mut value = object.into_value();
     if let Some(map) = value.as_object_mut() {
         map.remove("kind");
@@ -181,9 +181,7 @@ fn items(text: &mut String, objects: Vec<Object>, first: bool) {
 }
 
 fn json_bytes(text: String) -> Response<Body> {
-    let mut response = json_response(StatusCode::OK, &Value::Null);
-    *response.body_mut() = crate::serve::body::full(text);
-    response
+    crate::wire::answer::whole(&Accept::default(), Media::Json, StatusCode::OK, text.into())
 }
 
 /// A long list, page by page over the first page's snapshot.

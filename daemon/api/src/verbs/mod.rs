@@ -4,15 +4,14 @@ pub(crate) mod list;
 pub(crate) mod watch;
 
 use crate::access::policy::check_write;
-use crate::discovery::json_response;
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::Call;
 use crate::streams::{exec, logs};
+use crate::wire::answer::{respond, respond_list, respond_raw, respond_value, warn};
 use crate::wire::decode::{Decoded, decode_object, decode_options, decode_patch};
 use crate::wire::error::{ApiError, key_of};
-use crate::wire::request::{ResourceRequest, check_accept};
+use crate::wire::request::ResourceRequest;
 use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use reddwarf_objects::{FieldError, FieldPath, Object, ObjectKey, patch};
 use reddwarf_registry::{DeleteOptions, Deleted, Preconditions, Registry, WriteOptions, Written};
@@ -35,7 +34,7 @@ pub(crate) async fn answer(
         (Some("log" | "exec"), _) => return Err(ApiError::method_not_allowed()),
         (Some(_), _) => return Err(ApiError::unknown_resource()),
     }
-    check_accept(request.headers())?;
+    call.accept.form()?;
     let verbs = Verbs { call, resource };
     let status = verbs.resource.subresource.is_some();
     match (method.as_str(), verbs.resource.name.clone()) {
@@ -66,8 +65,8 @@ impl Verbs {
     }
 
     fn get(&self, name: &str) -> Result<Response<Body>, ApiError> {
-        let object = self.registry().get(&self.key(name))?;
-        Ok(json_response(StatusCode::OK, &object.into_value()))
+        let object = self.registry().get_raw(&self.key(name))?;
+        Ok(respond_raw(&self.call, self.resource.kind, StatusCode::OK, &object))
     }
 
     async fn create(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
@@ -83,7 +82,7 @@ impl Verbs {
         }
         check_write(&self.call.principal, kind, None, &object)?;
         let written = self.registry().create(&self.call.principal.author(), object, options).await?;
-        Ok(answered(StatusCode::CREATED, written, warnings))
+        Ok(self.answered(StatusCode::CREATED, written, warnings))
     }
 
     async fn update(&self, name: &str, status: bool, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
@@ -105,7 +104,7 @@ impl Verbs {
             check_write(&self.call.principal, self.resource.kind, old.as_ref(), &object)?;
             self.registry().update(&author, object, options).await?
         };
-        Ok(answered(StatusCode::OK, written, warnings))
+        Ok(self.answered(StatusCode::OK, written, warnings))
     }
 
     async fn patch(&self, name: &str, status: bool, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
@@ -128,7 +127,7 @@ impl Verbs {
         } else {
             self.registry().merge_patch(&author, &key, &patch, options).await?
         };
-        Ok(answered(StatusCode::OK, written, warnings))
+        Ok(self.answered(StatusCode::OK, written, warnings))
     }
 
     async fn delete(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
@@ -136,7 +135,7 @@ impl Verbs {
         let kind = self.resource.kind;
         let deleted = self.registry().delete(&self.call.principal.author(), &self.key(name), &options).await?;
         match deleted {
-            Deleted::Marked(object) => Ok(json_response(StatusCode::OK, &object.into_value())),
+            Deleted::Marked(object) => Ok(respond(&self.call, kind, StatusCode::OK, &object)),
             Deleted::Gone(object) => {
                 let mut details = json!({"name": name, "kind": kind.plural, "uid": object.uid()});
                 if !kind.group.is_empty() {
@@ -145,7 +144,7 @@ impl Verbs {
                 let status = json!({
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
                 });
-                Ok(json_response(StatusCode::OK, &status))
+                Ok(respond_value(&self.call, StatusCode::OK, &status))
             }
         }
     }
@@ -158,14 +157,16 @@ impl Verbs {
         let options = self.delete_options(request).await?;
         let query = list::query(&self.call, &self.resource)?;
         let deleted = self.registry().delete_collection(&self.call.principal.author(), &query, &options).await?;
-        let items: Vec<Value> = deleted.iter().map(|d| list::item(d.object().clone())).collect();
-        let body = json!({
-            "kind": format!("{}List", kind.kind),
-            "apiVersion": kind.api_version(),
-            "metadata": {"resourceVersion": self.registry().revision().to_string()},
-            "items": items,
-        });
-        Ok(json_response(StatusCode::OK, &body))
+        let objects: Vec<Object> = deleted.iter().map(|d| d.object().clone()).collect();
+        Ok(respond_list(&self.call, kind, self.registry().revision().get(), &objects))
+    }
+
+    /// The object as written, with what a person should know.
+    fn answered(&self, code: StatusCode, written: Written, mut warnings: Vec<String>) -> Response<Body> {
+        warnings.extend(written.warnings);
+        let mut response = respond(&self.call, self.resource.kind, code, &written.object);
+        warn(&mut response, &warnings);
+        response
     }
 
     async fn body(&self, request: Request<Incoming>) -> Result<bytes::Bytes, ApiError> {
@@ -260,31 +261,3 @@ fn without_unknown(patch: &Value, old: &Object, checked: &Object) -> Value {
     }
     keep(patch, Some(&old.value()), Some(&checked.value())).unwrap_or_else(|| json!({}))
 }
-
-/// The object with `Warning` headers (RFC 9111's 299 as Kubernetes uses it).
-fn answered(code: StatusCode, written: Written, mut warnings: Vec<String>) -> Response<Body> {
-    warnings.extend(written.warnings);
-    let mut response = json_response(code, &written.object.into_value());
-    for warning in warnings.iter().take(MAX_WARNINGS) {
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quoted(warning))) {
-            response.headers_mut().append(HeaderName::from_static("warning"), value);
-        }
-    }
-    response
-}
-
-/// An HTTP quoted string; what can't be in a header is replaced.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars().take(1024) {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            _ => out.push('?'),
-        }
-    }
-    out.push('"');
-    out
-}
-
-const MAX_WARNINGS: usize = 20;

@@ -1,9 +1,10 @@
 //! Errors as Kubernetes `Status` objects, with the texts of kube-apiserver where it has one.
 
 use crate::runtime::RuntimeError;
-use crate::serve::body::{Body, full};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use crate::serve::body::Body;
+use crate::wire::accept::Accept;
+use crate::wire::answer::respond_error;
+use hyper::Response;
 use reddwarf_objects::{FieldError, Kind, ObjectKey};
 use reddwarf_registry::RegistryError;
 use reddwarf_store::CommitError;
@@ -90,15 +91,9 @@ impl ApiError {
         status
     }
 
-    /// The answer.
+    /// The answer to a client of whom we know no more; [`respond_error`] where we do.
     pub(crate) fn response(&self) -> Response<Body> {
-        let mut response = Response::new(full(self.status().to_string()));
-        *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if matches!(self.code, 429 | 503 | 504) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
+        respond_error(&Accept::default(), self)
     }
 }
 

@@ -1,6 +1,9 @@
-//! Requests as they come over the wire, and `Status` objects for what goes wrong.
+//! Requests as they come over the wire, answers in the form asked for, and `Status` objects for what goes wrong.
 
+pub(crate) mod accept;
+pub(crate) mod answer;
 pub(crate) mod decode;
 pub(crate) mod error;
 pub(crate) mod request;
 pub(crate) mod strict;
+pub(crate) mod table;

@@ -2,7 +2,7 @@
 
 use crate::wire::error::ApiError;
 use hyper::Method;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use reddwarf_objects::{Kind, kinds};
 
 /// The path, split at slashes and decoded. A segment that decodes to something with a slash stays one segment.
@@ -161,27 +161,6 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, ApiError> {
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
         )),
     }
-}
-
-/// Does the client take JSON?
-///
-/// # Errors
-/// 406.
-pub(crate) fn check_accept(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(accept) = headers.get(ACCEPT).and_then(|v| v.to_str().ok()) else { return Ok(()) };
-    let takes = |range: &str| {
-        let kind = range.split(';').next().unwrap_or_default().trim();
-        matches!(kind, "application/json" | "application/*" | "*/*" | "")
-    };
-    if accept.split(',').any(takes) {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        406,
-        "NotAcceptable",
-        "406: Not Acceptable\n\nAvailable representations: application/json, application/json;stream=watch",
-    )
-    .with_details(serde_json::json!({})))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Source: columns and cells as recorded from kube-apiserver 1.36. Every kind's columns stand in `schema/kinds.txt`; here is what they show.
 
+mod column;
 mod core;
 mod duration;
 mod network;
@@ -9,6 +10,7 @@ mod pod;
 mod rest;
 mod workload;
 
+pub use column::{ColumnAbout, column};
 pub use duration::human_duration;
 pub use pod::status_word;
 

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// The document, with a line end.
-pub(crate) fn emit(value: &Value) -> String {
+pub fn emit_yaml(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => mapping(&mut out, map, 0),
@@ -180,7 +180,7 @@ mod tests {
             "when": "2026-01-01T00:00:00Z",
         });
         assert_eq!(
-            emit(&value),
+            emit_yaml(&value),
             "apiVersion: v1\n\
              data:\n  empty: \"\"\n  lines: |\n    a\n    b\n  open: |-\n    a\n\n    b\n  port: \"8080\"\n  time: \"12:30\"\n  \"yes\": \"yes\"\n\
              items:\n- list:\n  - 1\n  - 2.5\n  - null\n  name: a\n- []\n- {}\n- - - x\n- two words\n\
@@ -266,8 +266,8 @@ mod tests {
         #[test]
         fn our_own_reader_reads_back_what_was_written(value in value()) {
             let document = json!({"value": value});
-            let yaml = emit(&document);
-            let (read, findings) = reddwarf_config::parse_file("x.yaml", yaml.as_bytes(), &reddwarf_config::Limits::default());
+            let yaml = emit_yaml(&document);
+            let (read, findings) = crate::parse_file("x.yaml", yaml.as_bytes(), &crate::Limits::default());
             prop_assert!(findings.iter().all(|f| !f.is_error()), "{yaml}\n{findings:?}");
             prop_assert_eq!(&read[0].value, &document, "{}", yaml);
         }

@@ -1,0 +1,97 @@
+//! Objects as rows of a `meta.k8s.io` Table, and as `PartialObjectMetadata`.
+//!
+//! Source: Kubernetes "API Concepts" (Receiving resources as Tables); column names as recorded from the reference.
+
+use crate::wire::accept::MetaVersion;
+use crate::wire::error::ApiError;
+use crate::wire::request::Query;
+use chrono::{DateTime, Utc};
+use reddwarf_objects::print;
+use reddwarf_objects::{Kind, Object};
+use serde_json::{Value, json};
+
+/// What of the object goes with its row (`?includeObject=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Include {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    #[default]
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+impl Include {
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// 400 for anything else than the three.
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
+        match query.get("includeObject") {
+            None | Some("Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: \"{other}\": must be 'Metadata', 'Object', 'None', or empty"
+            ))),
+        }
+    }
+}
+
+/// The definitions of a kind's columns.
+pub(crate) fn columns(kind: &Kind) -> Value {
+    let columns = kind.columns.iter().map(|column| {
+        let about = print::column(kind, column);
+        json!({
+            "name": column.name,
+            "type": about.kind,
+            "format": about.format,
+            "description": about.description,
+            "priority": i32::from(column.wide),
+        })
+    });
+    Value::Array(columns.collect())
+}
+
+/// One row.
+pub(crate) fn row(kind: &Kind, object: &Object, version: MetaVersion, include: Include, now: DateTime<Utc>) -> Value {
+    let mut row = json!({"cells": print::row(kind, object, now)});
+    match include {
+        Include::None => {}
+        Include::Metadata => row["object"] = metadata_only(object, version),
+        Include::Object => row["object"] = object.value(),
+    }
+    row
+}
+
+/// A Table of one object, as gets, writes and watches answer it. `columns` may be left out of a watch's later events.
+pub(crate) fn of_one(
+    kind: &Kind,
+    object: &Object,
+    version: MetaVersion,
+    include: Include,
+    with_columns: bool,
+    now: DateTime<Utc>,
+) -> Value {
+    let mut table = json!({
+        "kind": "Table",
+        "apiVersion": version.api_version(),
+        "metadata": {"resourceVersion": object.get_str("/metadata/resourceVersion").unwrap_or_default()},
+        "columnDefinitions": [],
+        "rows": [row(kind, object, version, include, now)],
+    });
+    if with_columns {
+        table["columnDefinitions"] = columns(kind);
+    }
+    table
+}
+
+/// `PartialObjectMetadata`.
+pub(crate) fn metadata_only(object: &Object, version: MetaVersion) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": version.api_version(),
+        "metadata": object.get("/metadata").cloned().unwrap_or_else(|| json!({})),
+    })
+}
