@@ -147,7 +147,7 @@ fn mismatch(kind: &FieldType, value: &Value) -> Option<&'static str> {
         FieldType::Quantity => (is_quantity(value), "a quantity such as 100m, 2 or 64Mi"),
         FieldType::Time | FieldType::MicroTime => (is_time(value), "a time such as 2026-01-02T03:04:05Z"),
         FieldType::Bytes => (is_base64(value), "text in base64"),
-        FieldType::Any => (true, ""),
+        FieldType::Any | FieldType::SchemaOr(_) => (true, ""),
         FieldType::Struct(_) | FieldType::Map(..) => (false, "a map"),
         FieldType::List(..) => (false, "a list"),
     };

@@ -6,7 +6,7 @@ mod table;
 
 pub use check::{check, prune_unknown};
 pub use normalise::normalise;
-pub use table::{Field, FieldType, ListKind, Patch, Type, TypeIndex, TypeTable, types};
+pub use table::{Field, FieldNumber, FieldType, ListKind, Patch, SchemaOr, Type, TypeIndex, TypeTable, types};
 
 use crate::kind::Kind;
 

@@ -29,8 +29,25 @@ pub struct Field {
     pub kind: FieldType,
     /// Must it be given?
     pub required: bool,
+    /// Does the reference document it as required? (It is content without many of these.)
+    pub listed_required: bool,
     /// How a strategic merge patch treats it.
     pub patch: Patch,
+    /// Where Kubernetes' protobuf messages have it.
+    pub number: FieldNumber,
+    /// The values that the reference documents, `|` between them.
+    pub values: Option<&'static str>,
+    /// The default that the reference documents, in JSON.
+    pub default: Option<&'static str>,
+}
+
+/// Where a field stands in Kubernetes' protobuf messages: its number, after those of the messages that JSON flattens into this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldNumber {
+    /// Numbers from the outermost message to the field; zeros follow. All zero: it is in no message.
+    pub path: [u8; 3],
+    /// Is a zero value (0, the empty text, false) on the wire as good as any other? Else it stands for an absent field.
+    pub zero_counts: bool,
 }
 
 /// How a strategic merge patch treats a field.
@@ -69,12 +86,25 @@ pub enum FieldType {
     Bytes,
     /// Anything.
     Any,
+    /// A JSON schema or something simpler, in custom resource definitions.
+    SchemaOr(SchemaOr),
     /// A map with known fields: an index into [`TypeTable`].
     Struct(TypeIndex),
     /// A map with free keys; atomic when the flag is set.
     Map(Box<FieldType>, bool),
     /// A list.
     List(Box<FieldType>, ListKind),
+}
+
+/// What may stand where a JSON schema could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaOr {
+    /// True or false.
+    Bool,
+    /// A list of schemas.
+    List,
+    /// A list of texts.
+    Strings,
 }
 
 /// Which type of the table.
@@ -142,15 +172,37 @@ fn parse(text: &'static str) -> TypeTable {
 
 fn parse_field(line: &'static str, names: &[&str]) -> Option<Field> {
     let (name, rest) = line.split_once(' ')?;
+    let (number, rest) = rest.split_once(' ')?;
+    let (rest, default) = split_optional(rest, " :=");
+    let (rest, values) = split_optional(rest, " {");
     let (kind, patch) = rest.split_once(" ~").unwrap_or((rest, ""));
     let (strategy, key) = patch.split_once('=').map_or((patch, None), |(s, k)| (s, Some(k)));
     let has = |wanted: &str| strategy.split(',').any(|s| s == wanted);
     Some(Field {
-        name: name.trim_end_matches('!'),
+        name: name.trim_end_matches(['!', '+']),
         kind: parse_type(kind, names)?,
         required: name.ends_with('!'),
+        listed_required: name.ends_with(['!', '+']),
         patch: Patch { merge: has("merge"), key, retain_keys: has("retainKeys") },
+        number: parse_number(number)?,
+        values: values.map(|v| v.trim_end_matches('}')),
+        default,
     })
+}
+
+fn split_optional(text: &'static str, at: &str) -> (&'static str, Option<&'static str>) {
+    text.split_once(at).map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
+/// `-`, `2`, `2.1` or `2*`.
+fn parse_number(text: &str) -> Option<FieldNumber> {
+    let mut path = [0; 3];
+    if text != "-" {
+        for (index, number) in text.trim_end_matches('*').split('.').enumerate() {
+            *path.get_mut(index)? = number.parse().ok()?;
+        }
+    }
+    Some(FieldNumber { path, zero_counts: text.ends_with('*') })
 }
 
 fn parse_type(text: &'static str, names: &[&str]) -> Option<FieldType> {
@@ -166,6 +218,9 @@ fn parse_type(text: &'static str, names: &[&str]) -> Option<FieldType> {
         "microTime" => FieldType::MicroTime,
         "bytes" => FieldType::Bytes,
         "any" => FieldType::Any,
+        "schemaOrBool" => FieldType::SchemaOr(SchemaOr::Bool),
+        "schemaOrList" => FieldType::SchemaOr(SchemaOr::List),
+        "schemaOrStrings" => FieldType::SchemaOr(SchemaOr::Strings),
         _ => {
             if let Some((container, element)) = text.split_once(' ') {
                 return parse_container(container, Box::new(parse_type(element, names)?));
@@ -209,6 +264,24 @@ mod tests {
         for kind in kinds().iter() {
             let of_kind = super::super::of_kind(kind);
             assert!(of_kind.is_some_and(|t| t.field("metadata").is_some()), "{} {}", kind.api_version(), kind.kind);
+        }
+    }
+
+    #[test]
+    fn fields_have_numbers_values_and_defaults() {
+        let port = types().by_name("core.ContainerPort").unwrap();
+        let protocol = port.field("protocol").unwrap();
+        assert_eq!((protocol.values, protocol.default), (Some("SCTP|TCP|UDP"), Some("\"TCP\"")));
+        assert_eq!(protocol.number, FieldNumber { path: [4, 0, 0], zero_counts: false });
+        assert!(port.field("containerPort").unwrap().number.zero_counts);
+        let volume = types().by_name("core.Volume").unwrap();
+        assert_eq!(volume.field("emptyDir").unwrap().number.path, [2, 2, 0]);
+        for t in types().iter() {
+            let mut numbers: Vec<[u8; 3]> = t.fields.iter().map(|f| f.number.path).filter(|p| p[0] != 0).collect();
+            let all = numbers.len();
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), all, "{}: two fields with one number", t.name);
         }
     }
 
