@@ -1,4 +1,24 @@
-//! Who asks and what they may do.
+//! Who asks and what they may do. A request passes
+//!
+//! ```text
+//!  Origin + headers ─ authenticate ─→ Authenticated ─ authorise ─→ Authorised ─ Call::new ─→ a handler
+//!  (socket, TLS)      who is it?                      may they?                  ─ admit ─→ Author ─→ Registry
+//! ```
+//!
+//! and each type can be made only by the step before it, so that no handler can be reached without.
+//!
+//! | to know | look in |
+//! |---|---|
+//! | who is who: users, groups, roles | [`principal`] |
+//! | what a request is about: verb, resource, path | [`attributes`] |
+//! | may they | [`authorise`] |
+//! | what may be written | [`admit`]; into pods: [`policy`] |
 
+#![allow(dead_code, reason = "audit and RBAC use the rest")]
+
+pub(crate) mod admit;
+pub(crate) mod attributes;
+pub(crate) mod authenticate;
+pub(crate) mod authorise;
 pub(crate) mod policy;
 pub(crate) mod principal;

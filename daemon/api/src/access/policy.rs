@@ -23,7 +23,7 @@ const HARMLESS_CAPABILITIES: [&str; 13] = [
 ];
 
 /// Refuses an operator's write of an object whose pods would reach the host, unless that part does not change.
-pub(crate) fn check_write(
+pub(in crate::access) fn check_write(
     principal: &Principal,
     kind: &Kind,
     old: Option<&Object>,
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn check(role: Role, kind: &str, old: Option<&Object>, new: &Object) -> Result<(), ApiError> {
-        let who = Principal { name: "alice".into(), role, pid: None };
+        let who = Principal { role, ..Principal::known("alice", []) };
         check_write(&who, kinds().by_alias(kind).unwrap(), old, new)
     }
 

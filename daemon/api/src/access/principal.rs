@@ -1,33 +1,68 @@
-//! Who asks: the kernel's word for peers of the socket, a token for TCP.
+//! Users, their groups, and the roles that come of them.
 
 use crate::wire::error::ApiError;
 use nix::unistd::{Gid, Group, Uid, User};
 use reddwarf_registry::Author;
+use std::collections::BTreeMap;
 use tokio::net::unix::UCred;
 
-/// What a principal may do. An admin is as good as root: who may start privileged pods owns the host.
+/// The group whose members may do everything, as in the Kubernetes API.
+pub(crate) const MASTERS: &str = "system:masters";
+/// Everybody who is known.
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+/// Everybody who is not.
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user without credentials.
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
+/// Members of the socket's group.
+pub(crate) const OPERATORS: &str = "reddwarf:operators";
+
+/// What a principal may do without any rule. An admin is as good as root: who may start privileged pods owns the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// What roles and role bindings (RBAC) say and nothing else.
+    User,
     /// Members of the socket's group: everything with objects, logs and exec, but nothing that reaches the host itself.
     Operator,
-    /// Root and the daemon's own user.
+    /// Root, the daemon's own user and `system:masters`.
     Admin,
 }
 
-/// The one that makes a request.
+/// The one that makes a request (`UserInfo` of the Kubernetes API).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// User name, `uid:1000` for one without a name, `token` over TCP.
+    /// User name, `uid:1000` for one without a name.
     pub name: String,
-    /// What it may do.
+    /// What tells two users of one name apart; empty where there is no such thing.
+    pub uid: String,
+    /// Groups, `system:authenticated` among them.
+    pub groups: Vec<String>,
+    /// What else its authenticator knows.
+    pub extra: BTreeMap<String, Vec<String>>,
+    /// Follows from the groups.
     pub role: Role,
     /// Its process, where the kernel says so; for the log.
     pub pid: Option<i32>,
 }
 
 impl Principal {
-    /// As the author of writes.
-    pub(crate) fn author(&self) -> Author {
+    /// A known user; its role follows from its groups.
+    pub(crate) fn known(name: impl Into<String>, groups: impl IntoIterator<Item = String>) -> Self {
+        let mut groups: Vec<String> = groups.into_iter().filter(|g| !g.is_empty()).collect();
+        if !groups.iter().any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        let role = role_of(&groups);
+        Self { name: name.into(), uid: String::new(), groups, extra: BTreeMap::new(), role, pid: None }
+    }
+
+    /// Who brings no credentials.
+    pub(crate) fn anonymous() -> Self {
+        Self::known(ANONYMOUS, [UNAUTHENTICATED.to_owned()])
+    }
+
+    /// As the author of writes; see [`crate::access::admit`].
+    pub(in crate::access) fn author(&self) -> Author {
         Author::Api { user: self.name.clone() }
     }
 
@@ -36,10 +71,20 @@ impl Principal {
         if self.role == Role::Admin {
             return Ok(());
         }
+        let kind = if self.role == Role::Operator { "an operator" } else { "no admin" };
         Err(ApiError::forbidden(format!(
-            "User \"{}\" is an operator and may not {what}: it reaches the host itself; ask root",
+            "User \"{}\" is {kind} and may not {what}: it reaches the host itself; ask root",
             self.name
         )))
+    }
+}
+
+fn role_of(groups: &[String]) -> Role {
+    let has = |group: &str| groups.iter().any(|g| g == group);
+    match (has(MASTERS), has(OPERATORS)) {
+        (true, _) => Role::Admin,
+        (false, true) => Role::Operator,
+        (false, false) => Role::User,
     }
 }
 
@@ -63,7 +108,8 @@ pub(crate) fn identify(peer: &Peer, group: Option<&str>) -> Option<Principal> {
     let name = user.as_ref().map_or_else(|| format!("uid:{}", peer.uid), |u| u.name.clone());
     let group = group.and_then(|name| Group::from_name(name).ok().flatten());
     let role = role(peer, Uid::effective().as_raw(), &name, group.as_ref().map(|g| (g.gid, g.mem.as_slice())))?;
-    Some(Principal { name, role, pid: peer.pid })
+    let group = if role == Role::Admin { MASTERS } else { OPERATORS };
+    Some(Principal { uid: peer.uid.to_string(), pid: peer.pid, ..Principal::known(name, [group.to_owned()]) })
 }
 
 /// Root and ourselves are admins, members of the group (by their process's group or by the group's list) operators.
@@ -96,5 +142,14 @@ mod tests {
     fn the_kernel_knows_us() {
         let own = Peer { uid: Uid::effective().as_raw(), gid: 0, pid: Some(1) };
         assert_eq!(identify(&own, None).map(|p| p.role), Some(Role::Admin));
+    }
+
+    #[test]
+    fn roles_come_of_groups() {
+        assert_eq!(Principal::known("a", [MASTERS.to_owned()]).role, Role::Admin);
+        assert_eq!(Principal::known("a", [OPERATORS.to_owned()]).role, Role::Operator);
+        assert_eq!(Principal::known("system:masters", ["devs".to_owned()]).role, Role::User);
+        assert_eq!(Principal::anonymous().groups, [UNAUTHENTICATED]);
+        assert_eq!(Principal::known("a", []).groups, [AUTHENTICATED]);
     }
 }

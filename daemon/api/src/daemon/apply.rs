@@ -1,6 +1,5 @@
 //! `POST /reddwarf/v1/apply`: the same parser, checks and write path as files, owned by the API.
 
-use crate::access::policy::check_write;
 use crate::daemon::ok;
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
@@ -30,12 +29,12 @@ pub(crate) async fn answer(call: &Call, files: FileSet) -> Result<Response<Body>
     }
     for one in &declared {
         let old = call.state.deps.registry.find(&one.key)?;
-        check_write(&call.principal, one.kind, old.as_ref(), &one.object())?;
+        call.admit(one.kind, old.as_ref(), &one.object())?;
     }
     let set = declared.iter().map(|one| Declared { object: one.object(), source: None }).collect();
     let message = format!("apply of {} objects", declared.len());
     let options = ApplyOptions { prune: PruneScope::Nothing, dry_run, generation: None, message };
-    let done = call.state.deps.registry.apply_set(&call.principal.author(), set, options).await?;
+    let done = call.state.deps.registry.apply_set(&call.admit_change(), set, options).await?;
     let places = declared.iter().map(|one| place(one)).chain(std::iter::repeat(String::new()));
     let objects = done.objects.iter().zip(places).map(|(applied, place)| applied_object(applied, place)).collect();
     ok(&ApplyReport { objects, diagnostics, revision: done.revision.get(), dry_run })

@@ -1,5 +1,8 @@
 //! One request from arrival to answer: limits, span, panic and time-out around the route that handles it.
 
+use crate::access::attributes::{Attributes, Target};
+use crate::access::authenticate::{Origin, authenticate};
+use crate::access::authorise::{Authorised, Chain, Roles, authorise};
 use crate::access::principal::Principal;
 use crate::serve::body::Body;
 use crate::serve::counters::ApiCounters;
@@ -20,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 /// What all requests share.
 pub(crate) struct State {
@@ -30,6 +34,7 @@ pub(crate) struct State {
     pub(crate) stop: CancellationToken,
     /// Shutdown's time is up.
     pub(crate) abort: CancellationToken,
+    authoriser: Chain,
     principals: Mutex<HashMap<String, Arc<Share>>>,
 }
 
@@ -47,6 +52,7 @@ impl State {
             counters: ApiCounters::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
+            authoriser: Chain::new(vec![Box::new(Roles)]),
             principals: Mutex::default(),
         }
     }
@@ -58,11 +64,18 @@ impl State {
             requests: Arc::new(Semaphore::new(limits.requests)),
             streams: Arc::new(Semaphore::new(limits.streams)),
         };
+        if shares.len() >= SHARES && !shares.contains_key(&principal.name) {
+            // Only those count who have something running.
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+        }
         shares.entry(principal.name.clone()).or_insert_with(|| Arc::new(new())).clone()
     }
 }
 
-/// A request's surroundings.
+/// Principals that are remembered although they do nothing.
+const SHARES: usize = 1024;
+
+/// A request's surroundings. There is none without an [`Authorised`], so no handler can be reached without.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) state: Arc<State>,
@@ -72,10 +85,18 @@ pub(crate) struct Call {
     pub(crate) accept: Arc<Accept>,
     /// Cuts the connection, for streams whose reader takes nothing.
     pub(crate) cut: CancellationToken,
+    #[allow(dead_code, reason = "its being there is what it is for")]
+    authorised: Arc<Authorised>,
     share: Arc<Share>,
 }
 
 impl Call {
+    fn new(state: Arc<State>, authorised: Authorised, asked: Asked, cut: CancellationToken, share: Arc<Share>) -> Self {
+        let Asked { query, accept } = asked;
+        let principal = authorised.principal().clone();
+        Self { state, principal, query, accept, cut, authorised: Arc::new(authorised), share }
+    }
+
     /// Room for one more stream of this principal, held as long as the stream.
     ///
     /// # Errors
@@ -90,32 +111,26 @@ impl Call {
     }
 }
 
-/// What a request turned out to be, for the log and the counters.
-struct Label {
-    verb: &'static str,
-    what: String,
-    limit: Duration,
-}
-
-/// Answers one request.
+/// Answers one request: authenticate, authorise, then the route.
 pub(crate) async fn handle(
     state: Arc<State>,
-    principal: Principal,
+    origin: &Origin,
     cut: CancellationToken,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let started = Instant::now();
     let id = uuid::Uuid::new_v4();
-    let label = label(&state, &request);
-    let span = tracing::info_span!("request", %id, user = %principal.name, pid = principal.pid, verb = label.verb, path = %label.what);
     let writes = request.method() != Method::GET;
+    let label = label(&request);
+    let span =
+        tracing::info_span!("request", %id, user = Empty, pid = Empty, verb = label, path = request.uri().path());
     let query = Query::parse(request.uri().query());
     let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
-    let asked = query.map(|query| (Arc::new(query), accept.clone()));
-    let running = run(state.clone(), principal, cut, request, asked, label.limit).instrument(span.clone());
+    let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone() });
+    let running = let_in(&state, origin, cut, request, asked).instrument(span.clone());
     let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
     let code = response.status().as_u16();
-    state.counters.request(label.verb, code);
+    state.counters.request(label, code);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
@@ -131,27 +146,56 @@ pub(crate) async fn handle(
     response
 }
 
+/// What a request says about its answer.
+struct Asked {
+    query: Arc<Query>,
+    accept: Arc<Accept>,
+}
+
+/// The way to a handler: there is no other.
+async fn let_in(
+    state: &Arc<State>,
+    origin: &Origin,
+    cut: CancellationToken,
+    request: Request<Incoming>,
+    asked: Result<Asked, ApiError>,
+) -> Result<Response<Body>, ApiError> {
+    let who = authenticate(origin, request.headers())?;
+    let span = tracing::Span::current();
+    span.record("user", who.principal().name.as_str());
+    if let Some(pid) = who.principal().pid {
+        span.record("pid", pid);
+    }
+    let asked = asked?;
+    let segments = segments(request.uri().path())?;
+    let what = Attributes::of(request.method(), &segments, &asked.query)?;
+    let limits = &state.settings.limits;
+    let limit = match &what.target {
+        Target::Path(path) if path.starts_with("/reddwarf/") => limits.long_timeout,
+        _ => limits.request_timeout,
+    };
+    let authorised = authorise(&state.authoriser, who, what)?;
+    let share = state.share(authorised.principal());
+    let call = Call::new(state.clone(), authorised, asked, cut, share);
+    run(call, segments, request, limit).await
+}
+
 /// Waits for a place, then runs the route in a task of its own: a panic becomes a 500, and a write that has begun is
 /// finished even when its client goes away. Reads end with their client.
 async fn run(
-    state: Arc<State>,
-    principal: Principal,
-    cut: CancellationToken,
+    call: Call,
+    segments: Vec<String>,
     request: Request<Incoming>,
-    asked: Result<(Arc<Query>, Arc<Accept>), ApiError>,
     limit: Duration,
 ) -> Result<Response<Body>, ApiError> {
-    let (query, accept) = asked?;
-    let share = state.share(&principal);
-    let place = timeout(limit, share.requests.clone().acquire_owned());
+    let place = timeout(limit, call.share.requests.clone().acquire_owned());
     let place = place.await.map_err(|_| ApiError::too_many("too many requests are running; try again"))?;
     let reads = request.method() == Method::GET;
-    let call = Call { state, principal, query, accept, cut, share };
     let task = tokio::spawn(
         async move {
             let _place = place;
             let _running = call.state.counters.running();
-            route(call.clone(), request).await
+            route(call.clone(), segments, request).await
         }
         .in_current_span(),
     );
@@ -184,33 +228,27 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn label(state: &State, request: &Request<Incoming>) -> Label {
-    let limits = &state.settings.limits;
-    let path = request.uri().path();
-    let short = |verb| Label { verb, what: path.to_owned(), limit: limits.request_timeout };
-    let Ok(parts) = segments(path) else { return short("other") };
+/// The verb for the log and the counters: one of few, whatever clients send.
+fn label(request: &Request<Incoming>) -> &'static str {
+    let Ok(parts) = segments(request.uri().path()) else { return "other" };
     let resource = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["api", version, _, ..] => ResourceRequest::parse("", version, &parts[2..]),
         ["apis", group, version, _, ..] => ResourceRequest::parse(group, version, &parts[3..]),
-        ["reddwarf", ..] => return Label { limit: limits.long_timeout, ..short("daemon") },
-        _ => return short("meta"),
+        ["reddwarf", ..] => return "daemon",
+        _ => return "meta",
     };
-    match resource {
-        Ok(resource) => {
+    let Ok(resource) = resource else { return "other" };
+    match resource.subresource.as_deref() {
+        Some("exec") => "exec",
+        Some("log") => "log",
+        _ => {
             let watch = Query::parse(request.uri().query()).is_ok_and(|q| q.flag("watch"));
-            let verb = match resource.subresource.as_deref() {
-                Some("exec") => "exec",
-                Some("log") => "log",
-                _ => resource.verb(request.method(), watch),
-            };
-            short(verb)
+            resource.verb(request.method(), watch)
         }
-        Err(_) => short("other"),
     }
 }
 
-async fn route(call: Call, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
-    let parts = segments(request.uri().path())?;
+async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
     match names.as_slice() {
         ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {

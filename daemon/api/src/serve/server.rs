@@ -1,9 +1,10 @@
 //! Listening and connections: who may connect, how many, how long; and ending all of it in time.
 
-use crate::access::principal::{Peer, Principal, Role, identify};
+use crate::access::authenticate::Origin;
+use crate::access::principal::{Peer, Role, identify};
 use crate::runtime::{Directory, Runtime};
 use crate::serve::dispatch::{State, handle};
-use crate::serve::socket::{BindError, Socket, io_error, same_secret, token};
+use crate::serve::socket::{BindError, Socket, io_error, token};
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -222,17 +223,6 @@ impl Door {
     }
 }
 
-/// How a connection's requests are let in.
-#[derive(Clone)]
-enum Entrance {
-    /// The peer of the socket.
-    Known(Principal),
-    /// Nobody we serve; every request gets this.
-    Refused(ApiError),
-    /// Who brings this token.
-    Token(Arc<str>),
-}
-
 async fn unix_connection(state: Arc<State>, door: Arc<Door>, stream: UnixStream) {
     let peer = match stream.peer_cred() {
         Ok(cred) => Peer::from(cred),
@@ -243,8 +233,8 @@ async fn unix_connection(state: Arc<State>, door: Arc<Door>, stream: UnixStream)
     // The user database may be slow or remote.
     let looked = tokio::task::spawn_blocking(move || identify(&found, group.as_deref()));
     let principal = timeout(Duration::from_secs(5), looked).await.ok().and_then(Result::ok).flatten();
-    let entrance = match principal {
-        Some(principal) => Entrance::Known(principal),
+    let origin = match principal {
+        Some(principal) => Origin::Socket(principal),
         None => {
             tracing::warn!(
                 uid = peer.uid,
@@ -253,51 +243,47 @@ async fn unix_connection(state: Arc<State>, door: Arc<Door>, stream: UnixStream)
                 "a stranger at the control socket was refused"
             );
             let group = state.settings.socket_group.as_deref().unwrap_or("reddwarf");
-            Entrance::Refused(ApiError::forbidden(format!(
+            Origin::Refused(ApiError::forbidden(format!(
                 "uid {} may not use this socket: only root and members of the group {group} may (usermod -aG {group} USER)",
                 peer.uid
             )))
         }
     };
-    connection(state, door, stream, entrance).await;
+    connection(state, door, stream, origin).await;
 }
 
 async fn tcp_connection(state: Arc<State>, door: Arc<Door>, stream: tokio::net::TcpStream, token: Arc<str>) {
     drop(stream.set_nodelay(true));
-    connection(state, door, stream, Entrance::Token(token)).await;
+    connection(state, door, stream, Origin::Tcp(token)).await;
 }
 
-async fn connection<S>(state: Arc<State>, door: Arc<Door>, stream: S, entrance: Entrance)
+async fn connection<S>(state: Arc<State>, door: Arc<Door>, stream: S, origin: Origin)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let role = match &entrance {
-        Entrance::Known(principal) => principal.role,
+    let role = match &origin {
+        Origin::Socket(principal) => principal.role,
         _ => Role::Operator,
     };
     let place = door.enter(role);
-    let entrance = match &place {
-        Some(_) => entrance,
-        None => Entrance::Refused(ApiError::too_many("too many connections are open; try again")),
+    let origin = match &place {
+        Some(_) => origin,
+        None => Origin::Refused(ApiError::too_many("too many connections are open; try again")),
     };
     let _counted = state.counters.connection();
     // Ends this connection when its reader stalls.
     let cut = CancellationToken::new();
     let limits = state.settings.limits;
     let service = {
-        let (state, cut, entrance) = (state.clone(), cut.clone(), entrance.clone());
+        let (state, cut, origin) = (state.clone(), cut.clone(), origin.clone());
         service_fn(move |request: Request<Incoming>| {
-            let (state, cut, entrance) = (state.clone(), cut.clone(), entrance.clone());
+            let (state, cut, origin) = (state.clone(), cut.clone(), origin.clone());
             async move {
-                let response = match entrance.principal(&request) {
-                    Ok(principal) => handle(state, principal, cut, request).await,
-                    Err(error) => {
-                        state.counters.request("refused", error.code);
-                        let mut response = error.response();
-                        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-                        response
-                    }
-                };
+                let refused = matches!(origin, Origin::Refused(_));
+                let mut response = handle(state, &origin, cut, request).await;
+                if refused {
+                    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response)
             }
         })
@@ -320,23 +306,6 @@ where
             () = state.stop.cancelled(), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-impl Entrance {
-    fn principal(&self, request: &Request<Incoming>) -> Result<Principal, ApiError> {
-        match self {
-            Self::Known(principal) => Ok(principal.clone()),
-            Self::Refused(error) => Err(error.clone()),
-            Self::Token(token) => {
-                let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-                let given = given.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
-                if !same_secret(given.trim(), token) {
-                    return Err(ApiError::unauthorized());
-                }
-                Ok(Principal { name: "token".to_owned(), role: Role::Admin, pid: None })
             }
         }
     }

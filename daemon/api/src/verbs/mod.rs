@@ -3,7 +3,6 @@
 pub(crate) mod list;
 pub(crate) mod watch;
 
-use crate::access::policy::check_write;
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::Call;
 use crate::streams::{exec, logs};
@@ -80,8 +79,8 @@ impl Verbs {
         if object.get("/metadata/resourceVersion").and_then(Value::as_str).is_some_and(|v| !v.is_empty()) {
             return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        check_write(&self.call.principal, kind, None, &object)?;
-        let written = self.registry().create(&self.call.principal.author(), object, options).await?;
+        let author = self.call.admit(kind, None, &object)?;
+        let written = self.registry().create(&author, object, options).await?;
         Ok(self.answered(StatusCode::CREATED, written, warnings))
     }
 
@@ -96,12 +95,11 @@ impl Verbs {
                 format!("the name of the object ({}) does not match the name on the URL ({name})", object.name());
             return Err(ApiError::bad_request(text));
         }
-        let author = self.call.principal.author();
         let written = if status {
-            self.registry().update_status(&author, object, options).await?
+            self.registry().update_status(&self.call.admit_change(), object, options).await?
         } else {
             let old = self.registry().find(&self.key(name))?;
-            check_write(&self.call.principal, self.resource.kind, old.as_ref(), &object)?;
+            let author = self.call.admit(self.resource.kind, old.as_ref(), &object)?;
             self.registry().update(&author, object, options).await?
         };
         Ok(self.answered(StatusCode::OK, written, warnings))
@@ -119,9 +117,8 @@ impl Verbs {
         patch::merge_patch(&mut patched, &patch);
         // Checked as a whole here; the registry applies the patch again to whatever is there then.
         let Decoded { object, warnings } = decode_object(kind, patched, self.call.query.get("fieldValidation"))?;
-        check_write(&self.call.principal, kind, Some(&old), &object)?;
+        let author = self.call.admit(kind, Some(&old), &object)?;
         let patch = without_unknown(&patch, &old, &object);
-        let author = self.call.principal.author();
         let written = if status {
             self.registry().merge_patch_status(&author, &key, &patch, options).await?
         } else {
@@ -133,7 +130,7 @@ impl Verbs {
     async fn delete(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let options = self.delete_options(request).await?;
         let kind = self.resource.kind;
-        let deleted = self.registry().delete(&self.call.principal.author(), &self.key(name), &options).await?;
+        let deleted = self.registry().delete(&self.call.admit_change(), &self.key(name), &options).await?;
         match deleted {
             Deleted::Marked(object) => Ok(respond(&self.call, kind, StatusCode::OK, &object)),
             Deleted::Gone(object) => {
@@ -156,7 +153,7 @@ impl Verbs {
         }
         let options = self.delete_options(request).await?;
         let query = list::query(&self.call, &self.resource)?;
-        let deleted = self.registry().delete_collection(&self.call.principal.author(), &query, &options).await?;
+        let deleted = self.registry().delete_collection(&self.call.admit_change(), &query, &options).await?;
         let objects: Vec<Object> = deleted.iter().map(|d| d.object().clone()).collect();
         Ok(respond_list(&self.call, kind, self.registry().revision().get(), &objects))
     }

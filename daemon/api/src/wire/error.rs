@@ -1,10 +1,6 @@
 //! Errors as Kubernetes `Status` objects, with the texts of kube-apiserver where it has one.
 
 use crate::runtime::RuntimeError;
-use crate::serve::body::Body;
-use crate::wire::accept::Accept;
-use crate::wire::answer::respond_error;
-use hyper::Response;
 use reddwarf_objects::{FieldError, Kind, ObjectKey};
 use reddwarf_registry::RegistryError;
 use reddwarf_store::CommitError;
@@ -89,11 +85,6 @@ impl ApiError {
             map.extend(self.extra.clone());
         }
         status
-    }
-
-    /// The answer to a client of whom we know no more; [`respond_error`] where we do.
-    pub(crate) fn response(&self) -> Response<Body> {
-        respond_error(&Accept::default(), self)
     }
 }
 
