@@ -32,8 +32,12 @@ pub struct Kind {
     pub namespaced: bool,
     /// For example `status`, `scale`, `log`.
     pub subresources: Vec<&'static str>,
+    /// What may be done with it, in alphabetical order, for example `create` and `get`.
+    pub verbs: Vec<&'static str>,
     /// Is metadata.generation counted up with every change of the spec?
     pub has_generation: bool,
+    /// Is it never stored, but answered by the daemon itself (reviews, lists of what is served)?
+    pub is_virtual: bool,
     /// The columns of its table.
     pub columns: Vec<Column>,
 }
@@ -52,6 +56,11 @@ impl Kind {
     /// Does it have this subresource?
     pub fn has_subresource(&self, name: &str) -> bool {
         self.subresources.contains(&name)
+    }
+
+    /// May this be done with it (`get`, `deletecollection`, ...)?
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
     }
 
     /// Is its status written apart from the rest?
@@ -128,17 +137,40 @@ pub fn kinds() -> &'static KindTable {
     &TABLE
 }
 
+/// Bodies of subresources and options that are no resources of their own: Scale, Eviction, TokenRequest, DeleteOptions, Status.
+pub fn bodies() -> &'static KindTable {
+    static TABLE: LazyLock<KindTable> =
+        LazyLock::new(|| KindTable(include_str!("../schema/bodies.txt").lines().filter_map(parse).collect()));
+    &TABLE
+}
+
+/// What may be done with a subresource, as the reference says.
+pub fn subresource_verbs(subresource: &str) -> &'static [&'static str] {
+    match subresource {
+        "attach" | "exec" | "portforward" => &["create", "get"],
+        "binding" | "eviction" | "token" => &["create"],
+        "finalize" => &["update"],
+        "log" => &["get"],
+        "proxy" => &["create", "delete", "get", "patch", "update"],
+        _ => &["get", "patch", "update"],
+    }
+}
+
+/// Verbs of a kind that is stored and has no exceptions.
+const ALL_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
 /// One line of kinds.txt; a comment or a malformed line is none (a test counts them).
 fn parse(line: &'static str) -> Option<Kind> {
     if line.starts_with('#') {
         return None;
     }
-    let mut words = line.splitn(10, ' ');
+    let mut words = line.splitn(11, ' ');
     let mut word = || words.next();
     let (group, version) = word().map(|v| v.split_once('/').unwrap_or(("", v)))?;
     let (kind, plural, singular, scope) = (word()?, word()?, word()?, word()?);
     let (short_names, categories, subresources) = (list(word()?), list(word()?), list(word()?));
-    let has_generation = word()? == "generation";
+    let verbs = list(word()?);
+    let flags = list(word()?);
     let column = |name: &'static str| Column { name: name.trim_end_matches('*'), wide: name.ends_with('*') };
     Some(Kind {
         group,
@@ -150,8 +182,10 @@ fn parse(line: &'static str) -> Option<Kind> {
         categories,
         namespaced: scope == "namespaced",
         subresources,
-        has_generation,
-        columns: word()?.split('|').map(column).collect(),
+        verbs: if verbs.is_empty() { ALL_VERBS.to_vec() } else { verbs },
+        has_generation: flags.contains(&"generation"),
+        is_virtual: flags.contains(&"virtual"),
+        columns: word().filter(|columns| *columns != "-").into_iter().flat_map(|c| c.split('|')).map(column).collect(),
     })
 }
 
@@ -167,6 +201,16 @@ mod tests {
     fn every_line_of_the_table_is_a_kind() {
         let lines = include_str!("../schema/kinds.txt").lines().filter(|l| !l.starts_with('#')).count();
         assert_eq!(kinds().iter().count(), lines);
+    }
+
+    #[test]
+    fn verbs_tell_the_stored_from_the_virtual() {
+        let kind = |alias: &str| kinds().by_alias(alias).unwrap();
+        assert!(kind("pods").allows("watch") && !kind("pods").is_virtual);
+        assert!(kind("ns").allows("delete") && !kind("ns").allows("deletecollection"));
+        assert!(kind("tokenreviews").is_virtual && kind("tokenreviews").verbs == ["create"]);
+        assert!(kind("cs").verbs == ["get", "list"]);
+        assert!(bodies().by_gvk("policy/v1", "Eviction").is_some());
     }
 
     #[test]
