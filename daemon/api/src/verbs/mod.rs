@@ -1,5 +1,6 @@
 //! Kubernetes verbs, one code path for every kind.
 
+mod computed;
 pub(crate) mod list;
 pub(crate) mod watch;
 
@@ -26,6 +27,12 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().clone();
+    if resource.kind.is_virtual {
+        return computed::answer(&call, &resource, &method);
+    }
+    if resource.subresource.is_none() && !resource.kind.allows(resource.verb(&method, false)) {
+        return Err(ApiError::method_not_allowed());
+    }
     match (resource.subresource.as_deref(), &method) {
         (Some("log"), &Method::GET) => return logs::answer(&call, &resource).await,
         (Some("exec"), &Method::GET | &Method::POST) => return exec::answer(call, &resource, request).await,

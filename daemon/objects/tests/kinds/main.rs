@@ -38,7 +38,8 @@ fn head(kind: &Kind) -> String {
 }
 
 fn columns(kind: &Kind) -> String {
-    let column = |c: &reddwarf_objects::Column| format!("{}{}", c.name.replace(' ', "-"), if c.wide { "*" } else { "" });
+    let column =
+        |c: &reddwarf_objects::Column| format!("{}{}", c.name.replace(' ', "-"), if c.wide { "*" } else { "" });
     kind.columns.iter().map(column).collect::<Vec<_>>().join(" ")
 }
 
