@@ -3,18 +3,20 @@
 //! | media type | function | source |
 //! |---|---|---|
 //! | `application/json-patch+json` | [`json`] | RFC 6902, with kube-apiserver's leniency |
-//! | `application/merge-patch+json` | [`merge_patch`] | RFC 7396 |
+//! | `application/merge-patch+json` | [`merge`] | RFC 7396 |
 //! | `application/strategic-merge-patch+json` | [`strategic`] | Kubernetes' strategic merge patch, by the patch strategies of the schema |
 //!
 //! Each works on the JSON form of an object and leaves checking the outcome (schema, validation) to the caller. On an error the
 //! document may be half changed: patch a copy.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod json;
 mod merge;
 mod strategic;
 
 pub use json::json;
-pub use merge::merge_patch;
+pub use merge::{merge, merge_patch};
 pub use strategic::strategic;
 
 /// Why a patch can't be carried out. Each variant is one HTTP status of the reference.

@@ -1,0 +1,264 @@
+//! A place in a schema, as the algorithms that walk objects see it: patches and server-side apply know nothing else of schemas.
+//! Where a schema says nothing ([`View::Untyped`]), the value decides: maps are granular, lists are one value.
+
+use super::{FieldType, ListKind, Patch, Type, of_kind};
+use crate::kind::Kind;
+use serde_json::Value;
+
+/// Fields that hold a map with known fields by value: always there, empty when nothing is in them. (In Go: structs that are no
+/// pointers. Facts from Kubernetes 1.36's structured-merge schema, `default: {}`.) They are owned only through what is in them.
+const BY_VALUE: [&str; 30] = [
+    "backend",
+    "conditions",
+    "current",
+    "daemonEndpoints",
+    "deprecatedSource",
+    "describedObject",
+    "involvedObject",
+    "jobTemplate",
+    "kubeletEndpoint",
+    "lastState",
+    "loadBalancer",
+    "metadata",
+    "metric",
+    "nodeInfo",
+    "podAffinityTerm",
+    "podSelector",
+    "port",
+    "preference",
+    "regarding",
+    "resources",
+    "roleRef",
+    "scaleTargetRef",
+    "source",
+    "spec",
+    "state",
+    "status",
+    "strategy",
+    "target",
+    "template",
+    "updateStrategy",
+];
+/// The same names where they are by reference.
+const BY_REFERENCE: [(&str, &str); 5] = [
+    ("core.ContainerStatus", "resources"),
+    ("core.PodSpec", "resources"),
+    ("core.PodStatus", "resources"),
+    ("core.ReplicationControllerSpec", "template"),
+    ("networking.NetworkPolicyPeer", "podSelector"),
+];
+
+/// A place in a schema.
+#[derive(Clone, Copy, Debug)]
+pub enum View<'s> {
+    /// A map with known fields.
+    Struct(&'s Type),
+    /// The value of a field or an element.
+    Field(&'s FieldType),
+    /// Anything.
+    Untyped,
+}
+
+/// What a value at a [`View`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape<'s> {
+    /// One value: a scalar, or a map or list that is replaced as a whole. Also what has the wrong type.
+    Leaf,
+    /// A map whose fields are told apart: see [`View::child`].
+    Map,
+    /// A list whose elements are told apart.
+    List(Elements<'s>),
+}
+
+/// The elements of a list that is not atomic.
+#[derive(Clone, Copy, Debug)]
+pub struct Elements<'s> {
+    /// What each is.
+    pub view: View<'s>,
+    /// The fields that tell maps apart; none when the elements are distinct scalars.
+    pub keys: Option<&'s [&'s str]>,
+}
+
+/// A field of a map.
+#[derive(Clone, Copy, Debug)]
+pub struct Child<'s> {
+    /// What it holds.
+    pub view: View<'s>,
+    /// Does the schema name it (as opposed to the key of a free map)?
+    pub declared: bool,
+    /// Is it always there, and what is it when it is absent?
+    pub zero: Zero,
+}
+
+/// What an absent field stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// Nothing.
+    Absent,
+    /// An empty map.
+    EmptyMap,
+    /// Null: a list or free map that must be given.
+    Null,
+}
+
+impl<'s> View<'s> {
+    /// The objects of a kind.
+    pub fn of_kind(kind: &Kind) -> View<'static> {
+        of_kind(kind).map_or(View::Untyped, View::Struct)
+    }
+
+    /// A field type seen as the map it is, if it is one.
+    fn resolved(self) -> Self {
+        match self {
+            Self::Field(FieldType::Struct(index)) => Self::Struct(index.get()),
+            other => other,
+        }
+    }
+
+    /// What `value` is made of here.
+    pub fn shape(self, value: &Value) -> Shape<'s> {
+        match (self.resolved(), value) {
+            (Self::Struct(structure), Value::Object(_) | Value::Null) if !structure.atomic => Shape::Map,
+            (Self::Field(FieldType::Map(_, false)), Value::Object(_) | Value::Null) => Shape::Map,
+            (Self::Field(FieldType::List(element, kind)), Value::Array(_) | Value::Null) => {
+                let view = View::Field(element);
+                match kind {
+                    ListKind::Atomic => Shape::Leaf,
+                    ListKind::Set => Shape::List(Elements { view, keys: None }),
+                    ListKind::Keyed(keys, _) => Shape::List(Elements { view, keys: Some(keys) }),
+                }
+            }
+            (Self::Untyped, Value::Object(_)) => Shape::Map,
+            _ => Shape::Leaf,
+        }
+    }
+
+    /// The field `name` of a map; none when the schema knows no such field.
+    pub fn child(self, name: &str) -> Option<Child<'s>> {
+        match self.resolved() {
+            Self::Struct(structure) => {
+                let field = structure.field(name)?;
+                let zero = match &field.kind {
+                    FieldType::Struct(_) if by_value(structure, name) => Zero::EmptyMap,
+                    FieldType::List(..) | FieldType::Map(..) if field.required => Zero::Null,
+                    _ => Zero::Absent,
+                };
+                Some(Child { view: View::Field(&field.kind), declared: true, zero })
+            }
+            Self::Field(FieldType::Map(element, _)) => {
+                Some(Child { view: View::Field(element), declared: false, zero: Zero::Absent })
+            }
+            Self::Untyped => Some(Child { view: View::Untyped, declared: false, zero: Zero::Absent }),
+            Self::Field(_) => None,
+        }
+    }
+
+    /// What the elements of a list are.
+    pub fn element(self) -> Self {
+        match self {
+            Self::Field(FieldType::List(element, _)) => View::Field(element),
+            _ => View::Untyped,
+        }
+    }
+
+    /// How a strategic merge patch treats the field `name`.
+    pub fn patch(self, name: &str) -> Patch {
+        match self.resolved() {
+            Self::Struct(structure) => structure.field(name).map(|field| field.patch).unwrap_or_default(),
+            _ => Patch::default(),
+        }
+    }
+
+    /// What the key field `key` of a list's element is when it is absent.
+    pub fn key_default(self, key: &str) -> Option<Value> {
+        let Self::Struct(structure) = self.resolved() else { return None };
+        match &structure.field(key)?.kind {
+            FieldType::String if key == "protocol" => Some(Value::from("TCP")),
+            FieldType::String => Some(Value::from("")),
+            FieldType::Int | FieldType::Int64 => Some(Value::from(0)),
+            _ => None,
+        }
+    }
+
+    /// What kind of scalar is wanted here, in the words of the reference's schema; none where it is no scalar.
+    pub fn scalar(self) -> Option<Scalar> {
+        match self {
+            Self::Field(FieldType::String | FieldType::Bytes) => Some(Scalar::String),
+            Self::Field(FieldType::Int | FieldType::Int64 | FieldType::Number) => Some(Scalar::Numeric),
+            Self::Field(FieldType::Bool) => Some(Scalar::Boolean),
+            Self::Field(FieldType::Quantity | FieldType::IntOrString | FieldType::Time | FieldType::MicroTime) => {
+                Some(Scalar::Any)
+            }
+            _ => None,
+        }
+    }
+
+    /// Must the value be a map, a list, or can it be anything?
+    pub fn container(self) -> Option<Container> {
+        match self.resolved() {
+            Self::Struct(_) | Self::Field(FieldType::Map(..)) => Some(Container::Map),
+            Self::Field(FieldType::List(..)) => Some(Container::List),
+            _ => None,
+        }
+    }
+}
+
+/// Kinds of scalars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// Text.
+    String,
+    /// A number.
+    Numeric,
+    /// True or false.
+    Boolean,
+    /// Any of them.
+    Any,
+}
+
+/// Kinds of containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// A map.
+    Map,
+    /// A list.
+    List,
+}
+
+fn by_value(structure: &Type, field: &str) -> bool {
+    BY_VALUE.binary_search(&field).is_ok() && !BY_REFERENCE.contains(&(structure.name, field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::kinds;
+
+    #[test]
+    fn names_are_sorted_for_searching() {
+        assert!(BY_VALUE.is_sorted());
+        for (structure, field) in BY_REFERENCE {
+            assert!(BY_VALUE.binary_search(&field).is_ok(), "{structure}.{field}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_seen_as_it_is() {
+        let kind = kinds().by_gvk("apps/v1", "Deployment").unwrap();
+        let spec = View::of_kind(kind).child("spec").unwrap();
+        assert_eq!(spec.zero, Zero::EmptyMap);
+        let selector = spec.view.child("selector").unwrap();
+        assert_eq!(selector.zero, Zero::Absent);
+        assert!(matches!(selector.view.shape(&serde_json::json!({})), Shape::Leaf));
+        let pod = spec.view.child("template").unwrap().view.child("spec").unwrap().view;
+        let containers = pod.child("containers").unwrap();
+        assert_eq!(containers.zero, Zero::Null);
+        assert_eq!(pod.patch("containers").key, Some("name"));
+        let Shape::List(elements) = containers.view.shape(&serde_json::json!([])) else { panic!("no list") };
+        assert_eq!(elements.keys, Some(["name"].as_slice()));
+        assert!(elements.view.child("nonsense").is_none());
+        let ports = elements.view.child("ports").unwrap().view.element();
+        assert_eq!(ports.key_default("protocol"), Some("TCP".into()));
+        assert_eq!(ports.key_default("containerPort"), Some(0.into()));
+    }
+}
