@@ -11,7 +11,7 @@
 //!
 //! | to do | look in |
 //! |---|---|
-//! | read or change any object | [`object`], [`key`] |
+//! | read or change any object | [`object`], [`key`]; only some fields of its text: [`partial`] |
 //! | say what is wrong with it | [`field`] (texts as kube-apiserver's) |
 //! | know kinds and fields | [`kind`], [`schema`] |
 //! | fill in and check | [`default`](mod@default), [`validate`](mod@validate), [`names`], [`quantity`] |
@@ -28,6 +28,7 @@ pub mod key;
 pub mod kind;
 pub mod names;
 pub mod object;
+pub mod partial;
 pub mod patch;
 pub mod pod;
 pub mod print;

@@ -338,6 +338,11 @@ impl FieldSelector {
         self.0.iter().find(|r| r.equal && r.field == "metadata.name").map(|r| r.value.as_str())
     }
 
+    /// JSON pointers of all that [`FieldSelector::matches`] looks at.
+    pub fn pointers(&self) -> Vec<String> {
+        self.0.iter().flat_map(|requirement| pointers(&requirement.field)).collect()
+    }
+
     /// Does it select this object?
     pub fn matches(&self, object: &Object) -> bool {
         self.0
@@ -423,6 +428,22 @@ fn field_equals(object: &Object, field: &str, wanted: &str) -> bool {
     }
 }
 
+/// Where [`field_equals`] looks for a field.
+fn pointers(field: &str) -> Vec<String> {
+    let of = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    match field {
+        "source" => {
+            of(&["/source/component", "/reportingComponent", "/deprecatedSource/component", "/reportingController"])
+        }
+        "reportingComponent" | "reportingController" => of(&["/reportingComponent", "/reportingController"]),
+        "status.successful" => of(&["/status/succeeded"]),
+        _ => match field.strip_prefix("involvedObject.").or_else(|| field.strip_prefix("regarding.")) {
+            Some(part) => vec![format!("/involvedObject/{part}"), format!("/regarding/{part}")],
+            None => vec![pointer(field)],
+        },
+    }
+}
+
 fn pointer(field: &str) -> String {
     format!("/{}", field.replace('.', "/"))
 }
@@ -499,6 +520,25 @@ mod tests {
             "\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         );
         assert_eq!(FieldSelector::parse(kind, "x").unwrap_err().0, "invalid selector: 'x'; can't understand 'x'");
+    }
+
+    #[test]
+    fn what_a_selector_looks_at_is_enough_to_decide() {
+        let text = json!({"kind": "Event", "apiVersion": "v1", "metadata": {"name": "e", "namespace": "n"}, "type": "Normal", "reason": "R",
+            "involvedObject": {"kind": "Pod", "name": "web", "uid": "u"}, "source": {"component": "node"}, "reportingComponent": "c"});
+        let kind = crate::kinds().by_gvk("v1", "Event").unwrap();
+        let whole = Object::from_value(text.clone()).unwrap();
+        let selectors = known_fields(kind).iter().chain(&COMMON_FIELDS).flat_map(|field| {
+            ["Normal", "R", "Pod", "web", "u", "node", "c", "e", "n", "other", ""]
+                .map(|value| format!("{field}={value}"))
+        });
+        for selector in selectors {
+            let selector = FieldSelector::parse(kind, &selector).unwrap();
+            let pointers = selector.pointers();
+            let part =
+                crate::partial::Partial::new(pointers.iter().map(String::as_str)).read(text.to_string().as_bytes());
+            assert_eq!(selector.matches(&part.unwrap()), selector.matches(&whole), "{selector:?}");
+        }
     }
 
     proptest! {

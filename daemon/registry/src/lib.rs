@@ -16,7 +16,7 @@
 //! | single writes and their retries | `write.rs`; deleting, finalizers, grace: `delete.rs`; namespaces: `namespace.rs` |
 //! | many objects in one transaction, pruning | `apply.rs`, three-way merge in `merge.rs` |
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
-//! | lists, continue tokens, watches | `list.rs`, `watch.rs` |
+//! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs` |
 //! | Events | `event.rs` |
 
 mod admit;
@@ -32,6 +32,7 @@ mod merge;
 mod namespace;
 mod ownership;
 mod registry;
+mod select;
 mod stored;
 mod watch;
 mod write;
@@ -43,9 +44,9 @@ pub use delete::{DeleteOptions, Deleted, Preconditions};
 pub use error::RegistryError;
 pub use event::{EventTarget, EventType};
 pub use key::{APPLIED_PREFIX, OBJECT_PREFIX, applied_key, kind_of, kind_prefix, object_key, store_key};
-pub use list::{Continue, ListQuery, ObjectList, RawList};
+pub use list::{Continue, ListEnd, ListQuery, ObjectList, RawList};
 pub use ownership::source_of;
 pub use registry::{Clock, Registry};
 pub use stored::RawObject;
-pub use watch::{ObjectWatch, WatchError, WatchEvent, WatchEventType};
+pub use watch::{ObjectWatch, RawEvent, RawWatch, WatchError, WatchEvent, WatchEventType};
 pub use write::{WriteOptions, Written};

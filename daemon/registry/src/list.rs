@@ -2,10 +2,11 @@
 
 use crate::counters::Counting;
 use crate::key::{kind_prefix, store_key};
+use crate::select::Selection;
 use crate::stored::decode;
 use crate::{RawObject, Registry, RegistryError};
-use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine};
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
 use reddwarf_objects::{Kind, Object, ObjectKey};
 use reddwarf_store::{Entry, Key, ListOptions, Page, Revision, StoreError};
@@ -80,11 +81,22 @@ pub struct RawList {
     pub remaining: Option<u64>,
 }
 
+/// How a page ended.
+#[derive(Clone, Debug)]
+pub struct ListEnd {
+    /// As [`ObjectList::revision`].
+    pub revision: Revision,
+    /// As [`ObjectList::next`].
+    pub next: Option<Continue>,
+    /// As [`ObjectList::remaining`].
+    pub remaining: Option<u64>,
+}
+
 /// Position in a paged list; prints as the opaque token that Kubernetes clients carry around.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Continue {
-    /// Snapshot of the first page.
-    pub revision: Revision,
+    /// Snapshot of the first page; the newest state when absent, as a client may go on after its snapshot was compacted.
+    pub revision: Option<Revision>,
     /// Store key of the last object delivered, relative to the list's prefix.
     pub start: String,
     /// Objects after it in the snapshot, when known.
@@ -130,7 +142,7 @@ impl Registry {
     /// [`RegistryError::NotFound`].
     pub fn get_raw(&self, key: &ObjectKey) -> Result<RawObject, RegistryError> {
         match self.entry(&store_key(key)?)? {
-            Some(entry) => Ok(RawObject { bytes: entry.value, revision: entry.modified }),
+            Some(entry) => Ok(entry.into()),
             None => Err(RegistryError::NotFound(key.clone())),
         }
     }
@@ -140,9 +152,12 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Expired`] when the snapshot is compacted, [`RegistryError::TooLarge`] for a future one.
     pub fn list(&self, query: &ListQuery) -> Result<ObjectList, RegistryError> {
-        let (items, revision, next) =
-            self.collect(query, |entry| Ok(Some(decode(entry)?).filter(|o| query.matches(o))))?;
-        Ok(ObjectList { items, revision, remaining: next.as_ref().and_then(|n| n.remaining), next })
+        let mut items = Vec::new();
+        let end = self.visit(query, None, |object| {
+            items.push(object.object()?);
+            Ok(())
+        })?;
+        Ok(ObjectList { items, revision: end.revision, next: end.next, remaining: end.remaining })
     }
 
     /// The same without parsing, unless selectors must look into the objects.
@@ -150,42 +165,70 @@ impl Registry {
     /// # Errors
     /// As [`Registry::list`].
     pub fn list_raw(&self, query: &ListQuery) -> Result<RawList, RegistryError> {
-        let everything = query.labels.is_empty() && query.fields.is_empty();
-        let (items, revision, next) = self.collect(query, |entry| {
-            let wanted = everything || query.matches(&decode(entry)?);
-            Ok(wanted.then(|| RawObject { bytes: entry.value.clone(), revision: entry.modified }))
+        let mut items = Vec::new();
+        let end = self.visit(query, None, |object| {
+            items.push(object);
+            Ok(())
         })?;
-        Ok(RawList { items, revision, remaining: next.as_ref().and_then(|n| n.remaining), next })
+        Ok(RawList { items, revision: end.revision, next: end.next, remaining: end.remaining })
     }
 
-    /// A page of what `pick` makes of the entries.
-    fn collect<T>(
+    /// Hands the objects of a page over, one by one in key order. With `bytes`, the page also ends (perhaps empty, but with
+    /// [`ListEnd::next`]) when about so many bytes were read, so that a list of any length can be streamed in pieces; how
+    /// much remains is then not counted.
+    ///
+    /// # Errors
+    /// As [`Registry::list`], and those of `visit`.
+    pub fn visit(
         &self,
         query: &ListQuery,
-        mut pick: impl FnMut(&Entry) -> Result<Option<T>, RegistryError>,
-    ) -> Result<(Vec<T>, Revision, Option<Continue>), RegistryError> {
+        bytes: Option<usize>,
+        mut visit: impl FnMut(RawObject) -> Result<(), RegistryError>,
+    ) -> Result<ListEnd, RegistryError> {
         let prefix = query.prefix();
+        let selection = Selection::of(query);
         let start = query.after.as_ref().map(|c| Key::new(format!("{prefix}{}", c.start)));
         let mut after = start.transpose().map_err(bad_token)?;
-        let mut at = query.after.as_ref().map(|c| c.revision).or(query.at);
+        let mut at = query.after.as_ref().map_or(query.at, |c| c.revision);
         let want = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        let mut items = Vec::new();
+        let mut given = 0;
         loop {
-            let page = self.page(&prefix, &ListOptions { at, limit: Some(PAGE.min(want)), after: after.clone() })?;
-            at = Some(page.revision);
-            for (index, entry) in page.entries.iter().enumerate() {
-                let Some(item) = pick(entry)? else { continue };
-                items.push(item);
-                let more = page.more || index + 1 < page.entries.len();
-                if items.len() == want && more {
-                    let remaining = self.remaining(query, &prefix, page.revision, items.len());
-                    let start = entry.key.as_str().strip_prefix(&prefix).unwrap_or_default().to_owned();
-                    return Ok((items, page.revision, Some(Continue { revision: page.revision, start, remaining })));
+            let options = ListOptions {
+                at,
+                limit: Some(if selection.is_everything() { PAGE.min(want) } else { PAGE }),
+                bytes: Some(bytes.unwrap_or(PAGE_BYTES)),
+                after: after.take(),
+            };
+            let page = self.page(&prefix, &options)?;
+            let revision = page.revision;
+            at = Some(revision);
+            let next = |key: &Key, remaining| {
+                let start = key.as_str().strip_prefix(&prefix).unwrap_or_default().to_owned();
+                Some(Continue { revision: Some(revision), start, remaining })
+            };
+            let mut left = page.entries.len();
+            for entry in page.entries {
+                left -= 1;
+                let key = entry.key.clone();
+                if selection.wants(key.as_str(), &entry.value)? {
+                    given += 1;
+                    visit(entry.into())?;
+                    if given == want && (page.more || left > 0) {
+                        let counts = bytes.is_none();
+                        let remaining = counts.then(|| self.remaining(query, &prefix, revision, given)).flatten();
+                        return Ok(ListEnd { revision, next: next(&key, remaining), remaining });
+                    }
+                }
+                if left == 0 {
+                    after = Some(key);
                 }
             }
-            after = page.entries.last().map(|e| e.key.clone());
-            if !page.more || after.is_none() {
-                return Ok((items, page.revision, None));
+            match &after {
+                Some(key) if page.more && bytes.is_some() => {
+                    return Ok(ListEnd { revision, next: next(key, None), remaining: None });
+                }
+                Some(_) if page.more => {}
+                _ => return Ok(ListEnd { revision, next: None, remaining: None }),
             }
         }
     }
@@ -210,12 +253,13 @@ impl Registry {
 impl ListQuery {
     /// Prefix of the keys in question.
     pub(crate) fn prefix(&self) -> String {
-        kind_prefix(self.kind, self.namespace.as_deref().filter(|_| self.kind.namespaced))
-    }
-
-    /// Do the selectors want this object?
-    pub(crate) fn matches(&self, object: &Object) -> bool {
-        self.labels.matches(object) && self.fields.matches(object)
+        let place = if self.kind.namespaced { self.namespace.as_deref() } else { Some("-") };
+        let prefix = kind_prefix(self.kind, place);
+        // Who asks for one name (as waiting clients do) must not look at all others.
+        match self.fields.exact_name().filter(|_| place.is_some()) {
+            Some(name) => prefix + name,
+            None => prefix,
+        }
     }
 }
 
@@ -223,7 +267,7 @@ impl ListQuery {
 #[derive(Serialize, Deserialize)]
 struct Token {
     v: String,
-    rv: u64,
+    rv: i64,
     start: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     left: Option<u64>,
@@ -231,7 +275,8 @@ struct Token {
 
 impl fmt::Display for Continue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rv, start, left) = (self.revision.get(), self.start.clone(), self.remaining);
+        let rv = self.revision.map_or(-1, |r| i64::try_from(r.get()).unwrap_or(i64::MAX));
+        let (start, left) = (self.start.clone(), self.remaining);
         let token = Token { v: TOKEN_VERSION.to_owned(), rv, start, left };
         let json = serde_json::to_vec(&token).map_err(|_| fmt::Error)?;
         f.write_str(&URL_SAFE_NO_PAD.encode(json))
@@ -242,12 +287,23 @@ impl FromStr for Continue {
     type Err = RegistryError;
 
     fn from_str(text: &str) -> Result<Self, RegistryError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(bad_token)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| match e {
+            DecodeError::InvalidByte(at, _) => bad_token(format!("illegal base64 data at input byte {at}")),
+            other => bad_token(other),
+        })?;
+        if let Some(first) = bytes.first().filter(|b| **b != b'{') {
+            let first = char::from(*first);
+            return Err(bad_token(format!("invalid character '{first}' looking for beginning of value")));
+        }
         let token: Token = serde_json::from_slice(&bytes).map_err(bad_token)?;
-        if token.v != TOKEN_VERSION || token.rv == 0 || token.start.is_empty() || token.start.contains("..") {
+        if token.v != TOKEN_VERSION {
+            return Err(bad_token(format!("server does not recognize this encoded version \"{}\"", token.v)));
+        }
+        if token.rv == 0 || token.start.is_empty() || token.start.contains("..") {
             return Err(bad_token("it is not one of ours"));
         }
-        Ok(Self { revision: Revision(token.rv), start: token.start, remaining: token.left })
+        let revision = u64::try_from(token.rv).ok().map(Revision);
+        Ok(Self { revision, start: token.start, remaining: token.left.filter(|_| revision.is_some()) })
     }
 }
 
@@ -257,4 +313,6 @@ fn bad_token(why: impl fmt::Display) -> RegistryError {
 
 /// Objects read from the store at a time, so that a list never holds more raw entries than this.
 const PAGE: usize = 500;
+/// And bytes of them, as a list of large objects would be too much otherwise.
+const PAGE_BYTES: usize = 1 << 20;
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";

@@ -4,7 +4,8 @@
 use crate::RegistryError;
 use bytes::Bytes;
 use reddwarf_objects::Object;
-use reddwarf_store::{Entry, Revision};
+use reddwarf_objects::partial::Partial;
+use reddwarf_store::{Entry, Key, Revision};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
@@ -12,14 +13,26 @@ use std::io::Write;
 /// A stored object, not parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawObject {
+    pub(crate) key: Key,
     pub(crate) bytes: Bytes,
     pub(crate) revision: Revision,
+}
+
+impl From<Entry> for RawObject {
+    fn from(entry: Entry) -> Self {
+        Self { key: entry.key, bytes: entry.value, revision: entry.modified }
+    }
 }
 
 impl RawObject {
     /// The object's resourceVersion.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Where it lies in the store: no other object has it.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Bytes of the stored text; the written one is about 30 longer.
@@ -68,14 +81,39 @@ impl RawObject {
     /// # Errors
     /// [`RegistryError::Damaged`].
     pub fn object(&self) -> Result<Object, RegistryError> {
-        decode_bytes("", &self.bytes, self.revision)
+        decode_bytes(self.key.as_str(), &self.bytes, self.revision)
+    }
+
+    /// Appends the object's metadata as JSON, resourceVersion included.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn write_metadata(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        match (metadata_at(&self.bytes), metadata_end(&self.bytes)) {
+            (Some(at), Some(end)) => self.copy(out, at + METADATA.len() - 1, at, end),
+            _ => print(self.object()?.get("/metadata").unwrap_or(&Value::Null), out),
+        }
+        Ok(())
+    }
+
+    /// The fields that `partial` names; metadata.resourceVersion is not among them.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn partial(&self, partial: &Partial) -> Result<Object, RegistryError> {
+        partial.read(&self.bytes).map_err(|e| damaged(self.key.as_str(), e))
     }
 
     /// Copies the text from `from`, with the resourceVersion as metadata's first field; `"metadata":{` begins at `metadata`.
     fn splice(&self, out: &mut Vec<u8>, from: usize, metadata: usize) {
+        self.copy(out, from, metadata, self.bytes.len());
+    }
+
+    /// The same up to `to`.
+    fn copy(&self, out: &mut Vec<u8>, from: usize, metadata: usize, to: usize) {
         let inside = metadata + METADATA.len();
-        let (Some(head), Some(tail)) = (self.bytes.get(from..inside), self.bytes.get(inside..)) else { return };
-        out.reserve(self.bytes.len() + 48);
+        let (Some(head), Some(tail)) = (self.bytes.get(from..inside), self.bytes.get(inside..to)) else { return };
+        out.reserve(to - from + 48);
         out.extend_from_slice(head);
         // Writing into memory has no way to fail.
         let _ = write!(out, "\"resourceVersion\":\"{}\"", self.revision);
@@ -94,6 +132,37 @@ fn metadata_at(text: &[u8]) -> Option<usize> {
     let rest = text.get(after_kind..)?;
     let at = after_kind + value_end(rest, b",\"apiVersion\":\"")? + 1;
     text.get(at..)?.starts_with(METADATA).then_some(at)
+}
+
+/// Where the metadata ends (behind its brace), in text that [`encode`] wrote.
+pub(crate) fn metadata_end(text: &[u8]) -> Option<usize> {
+    let start = metadata_at(text)? + METADATA.len() - 1;
+    let (mut depth, mut at) = (0_usize, start);
+    loop {
+        match text.get(at)? {
+            b'"' => at = string_end(text, at + 1)?,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// Where the string ends whose contents begin at `at`: its closing quote.
+fn string_end(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
 }
 
 /// The end of the string that follows `key` at the start of `text`. Neither kinds nor versions need escapes.
@@ -139,6 +208,11 @@ fn print<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
+/// What is stored under a key can't be read.
+pub(crate) fn damaged(key: &str, why: impl std::fmt::Display) -> RegistryError {
+    RegistryError::Damaged { key: key.to_owned(), why: why.to_string() }
+}
+
 /// The object in a store entry with its resourceVersion.
 pub(crate) fn decode(entry: &Entry) -> Result<Object, RegistryError> {
     decode_bytes(entry.key.as_str(), &entry.value, entry.modified)
@@ -146,9 +220,8 @@ pub(crate) fn decode(entry: &Entry) -> Result<Object, RegistryError> {
 
 /// The same from bytes and a revision.
 pub(crate) fn decode_bytes(key: &str, bytes: &[u8], revision: Revision) -> Result<Object, RegistryError> {
-    let damaged = |why: String| RegistryError::Damaged { key: key.to_owned(), why };
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let mut object = Object::from_value(value).map_err(|e| damaged(e.to_string()))?;
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| damaged(key, e))?;
+    let mut object = Object::from_value(value).map_err(|e| damaged(key, e))?;
     object.set_resource_version(Some(revision.get()));
     Ok(object)
 }
@@ -160,7 +233,7 @@ mod tests {
     use serde_json::json;
 
     fn raw(bytes: impl Into<Bytes>) -> RawObject {
-        RawObject { bytes: bytes.into(), revision: Revision(7) }
+        RawObject { key: Key::new("k").unwrap(), bytes: bytes.into(), revision: Revision(7) }
     }
 
     fn written(raw: &RawObject, item: bool) -> Value {
@@ -193,6 +266,9 @@ mod tests {
             object.set_resource_version(Some(7));
             prop_assert_eq!(raw.object().unwrap(), object.clone());
             prop_assert_eq!(written(&raw, false), object.value());
+            let mut metadata = Vec::new();
+            raw.write_metadata(&mut metadata).unwrap();
+            prop_assert_eq!(&serde_json::from_slice::<Value>(&metadata).unwrap(), object.get("/metadata").unwrap());
             let mut item = object.into_value();
             item.as_object_mut().unwrap().retain(|field, _| field != "kind" && field != "apiVersion");
             prop_assert_eq!(written(&raw, true), item);

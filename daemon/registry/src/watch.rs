@@ -1,8 +1,8 @@
 //! Following objects: ADDED, MODIFIED and DELETED as a selector sees them.
 
 use crate::counters::Counting;
-use crate::stored::decode_bytes;
-use crate::{ListQuery, ObjectList, Registry, RegistryError};
+use crate::select::Selection;
+use crate::{ListQuery, ObjectList, RawObject, Registry, RegistryError};
 use bytes::Bytes;
 use reddwarf_objects::Object;
 use reddwarf_store::{Change, Revision, Watch, WatchError as StoreWatchError};
@@ -27,6 +27,15 @@ pub struct WatchEvent {
     pub object: Object,
     /// The commit.
     pub revision: Revision,
+}
+
+/// One event, its object not parsed.
+#[derive(Clone, Debug)]
+pub struct RawEvent {
+    /// As [`WatchEvent::kind`].
+    pub kind: WatchEventType,
+    /// As [`WatchEvent::object`]; its revision is the commit's.
+    pub object: RawObject,
 }
 
 /// Why a watch ends.
@@ -58,10 +67,7 @@ pub enum WatchError {
 
 /// A stream of events, each exactly once, in order of revision.
 #[derive(Debug)]
-pub struct ObjectWatch {
-    pub(crate) query: ListQuery,
-    pub(crate) watch: Watch,
-}
+pub struct ObjectWatch(RawWatch);
 
 impl ObjectWatch {
     /// Waits for the next event. Cancelling the future loses nothing.
@@ -69,9 +75,34 @@ impl ObjectWatch {
     /// # Errors
     /// See [`WatchError`]; a watch never skips silently.
     pub async fn next(&mut self) -> Result<WatchEvent, WatchError> {
+        let RawEvent { kind, object } = self.0.next().await?;
+        let revision = object.revision();
+        let object = object.object().map_err(|e| WatchError::Failed(e.to_string()))?;
+        Ok(WatchEvent { kind, object, revision })
+    }
+
+    /// Up to where everything has been delivered (for bookmarks).
+    pub fn revision(&self) -> Revision {
+        self.0.revision()
+    }
+}
+
+/// The same stream without parsing, unless selectors must look into the objects.
+#[derive(Debug)]
+pub struct RawWatch {
+    selection: Selection,
+    watch: Watch,
+}
+
+impl RawWatch {
+    /// Waits for the next event. Cancelling the future loses nothing.
+    ///
+    /// # Errors
+    /// See [`WatchError`]; a watch never skips silently.
+    pub async fn next(&mut self) -> Result<RawEvent, WatchError> {
         loop {
             let change = self.watch.next().await.map_err(WatchError::from)?;
-            if let Some(event) = see(&self.query, &change)? {
+            if let Some(event) = see(&self.selection, change)? {
                 return Ok(event);
             }
         }
@@ -83,24 +114,22 @@ impl ObjectWatch {
     }
 }
 
-/// A change of the store as the query's selectors see it; `None` when it does not concern them.
-fn see(query: &ListQuery, change: &Change) -> Result<Option<WatchEvent>, WatchError> {
-    let read = |bytes: &Bytes| {
-        decode_bytes(change.key.as_str(), bytes, change.revision).map_err(|e| WatchError::Failed(e.to_string()))
+/// A change of the store as the selectors see it; `None` when it does not concern them.
+fn see(selection: &Selection, change: Change) -> Result<Option<RawEvent>, WatchError> {
+    let Change { revision, key, value, previous, .. } = change;
+    let wanted = |text: Option<&Bytes>| match text {
+        Some(text) => selection.wants(key.as_str(), text).map_err(|e| WatchError::Failed(e.to_string())),
+        None => Ok(false),
     };
-    let wanted = |object: &Object| query.matches(object);
-    let before = change.previous.as_ref().map(read).transpose()?;
-    let after = change.value.as_ref().map(read).transpose()?;
-    let was = before.as_ref().is_some_and(wanted);
-    let is = after.as_ref().is_some_and(wanted);
-    let (kind, object) = match (was, is) {
+    let (was, is) = (wanted(previous.as_ref())?, wanted(value.as_ref())?);
+    let (kind, bytes) = match (was, is) {
         (false, false) => return Ok(None),
-        (false, true) => (WatchEventType::Added, after),
-        (true, true) => (WatchEventType::Modified, after),
+        (false, true) => (WatchEventType::Added, value),
+        (true, true) => (WatchEventType::Modified, value),
         // The last state that the watcher knew, with the revision of the change that took it away.
-        (true, false) => (WatchEventType::Deleted, before),
+        (true, false) => (WatchEventType::Deleted, previous),
     };
-    Ok(object.map(|object| WatchEvent { kind, object, revision: change.revision }))
+    Ok(bytes.map(|bytes| RawEvent { kind, object: RawObject { key, bytes, revision } }))
 }
 
 impl From<StoreWatchError> for WatchError {
@@ -120,9 +149,17 @@ impl Registry {
     /// # Errors
     /// [`WatchError::Expired`], [`WatchError::TooLarge`].
     pub fn watch(&self, query: &ListQuery, after: Revision) -> Result<ObjectWatch, WatchError> {
+        self.watch_raw(query, after).map(ObjectWatch)
+    }
+
+    /// The same without parsing.
+    ///
+    /// # Errors
+    /// As [`Registry::watch`].
+    pub fn watch_raw(&self, query: &ListQuery, after: Revision) -> Result<RawWatch, WatchError> {
         Counting::add(&self.inner.counting.watches);
         let watch = self.inner.store.watch(&query.prefix(), after)?;
-        Ok(ObjectWatch { query: query.clone(), watch })
+        Ok(RawWatch { selection: Selection::of(query), watch })
     }
 
     /// The objects there are and a watch that goes on from them without gap.

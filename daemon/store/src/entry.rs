@@ -26,6 +26,8 @@ pub struct ListOptions {
     pub at: Option<Revision>,
     /// At most so many entries; all when absent.
     pub limit: Option<usize>,
+    /// No further entry once so many bytes of values are read; the first is always given.
+    pub bytes: Option<usize>,
     /// Only keys after this one (the last key of the page before).
     pub after: Option<Key>,
 }

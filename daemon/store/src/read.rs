@@ -94,15 +94,17 @@ pub(crate) fn list(txn: &ReadTransaction, prefix: &str, options: &ListOptions) -
         let (key, stored) = item.map_err(db)?;
         tables::entry(key.value(), stored.value())
     });
-    let limit = options.limit.unwrap_or(usize::MAX);
+    let (limit, most) = (options.limit.unwrap_or(usize::MAX), options.bytes.unwrap_or(usize::MAX));
     let mut entries = Vec::new();
+    let mut bytes = 0;
     let mut more = false;
     let mut merged = Merged { current: current.peekable(), earlier: earlier.into_iter().peekable() };
     while let Some(entry) = merged.next_entry()? {
-        if entries.len() == limit {
+        if entries.len() == limit || bytes >= most {
             more = true;
             break;
         }
+        bytes += entry.value.len();
         entries.push(entry);
     }
     Ok(Page { entries, revision, more })

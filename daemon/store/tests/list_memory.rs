@@ -22,7 +22,9 @@ fn a_long_list_needs_the_memory_of_a_page() {
     let before = resident();
     let (mut most, mut seen, mut last, mut at) = (0, 0, None, None);
     loop {
-        let page = store.list("p/", &ListOptions { at, limit: Some(1000), after: last.clone() }).unwrap();
+        let page = store
+            .list("p/", &ListOptions { at, limit: Some(1000), after: last.clone(), ..Default::default() })
+            .unwrap();
         at = Some(page.revision);
         for entry in &page.entries {
             assert!(last.as_ref().is_none_or(|l| *l < entry.key), "in key order");

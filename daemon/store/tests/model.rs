@@ -184,7 +184,8 @@ impl Run {
         let mut listed = Vec::new();
         let mut after = None;
         loop {
-            let options = ListOptions { at: Some(Revision(at)), limit: Some(2), after: after.clone() };
+            let options =
+                ListOptions { at: Some(Revision(at)), limit: Some(2), after: after.clone(), ..Default::default() };
             let page = match self.store().list("p", &options) {
                 Ok(page) => page,
                 Err(StoreError::Compacted { .. }) => return assert!(at < self.model.floor),

@@ -121,7 +121,7 @@ async fn pages_of_a_list_are_one_snapshot() {
     let mut page = first.clone();
     while page.more {
         let after = page.entries.last().map(|e| e.key.clone());
-        let next = ListOptions { at: Some(first.revision), limit: Some(10), after };
+        let next = ListOptions { at: Some(first.revision), limit: Some(10), after, ..Default::default() };
         page = store.list("p/", &next).unwrap();
         assert_eq!(page.revision, first.revision);
         seen.extend(page.entries.clone());
