@@ -13,6 +13,7 @@
 pub(crate) mod arbitrary;
 mod json;
 mod merge;
+mod order;
 mod strategic;
 
 pub use json::json;
@@ -42,3 +43,6 @@ impl PatchError {
     /// The message of the Status that answers a [`PatchError::Rejected`] patch.
     pub const REJECTED: &'static str = "the server rejected our request due to an error in our request";
 }
+
+#[cfg(test)]
+mod tests;
