@@ -140,6 +140,7 @@ impl PodIntent {
 }
 
 /// Seconds of the API as a duration; negative ones are none, absurd ones a year.
+/// A negative grace counts as one second, as in the reference.
 fn seconds(value: i64) -> Duration {
-    Duration::from_secs(u64::try_from(value).unwrap_or(0).min(365 * 24 * 3600))
+    Duration::from_secs(u64::try_from(value).unwrap_or(1).min(365 * 24 * 3600))
 }

@@ -78,6 +78,12 @@ impl Quantity {
         self.nanos % NANO == 0
     }
 
+    /// The same amount without anything smaller than a thousandth: rounded up, as the reference does in every list of resources.
+    #[must_use]
+    pub fn to_whole_millis(self) -> Self {
+        Self { nanos: div_up(self.nanos, NANO / 1000) * (NANO / 1000), format: self.format }
+    }
+
     /// In thousandths, rounded up: for `cpu`. Saturates.
     pub fn millis(&self) -> i64 {
         saturate(div_up(self.nanos, NANO / 1000))

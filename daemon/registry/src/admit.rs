@@ -4,6 +4,7 @@
 use crate::ownership::{check_claim, check_update, invalid, source_of};
 use crate::{Author, RegistryError};
 use chrono::{DateTime, Utc};
+use reddwarf_objects::default::{prepare_create, prepare_update};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate, validate_update};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -38,13 +39,13 @@ pub(crate) fn create(
     if kind.has_status() && !matches!(author, Author::System(_)) {
         object.set_status(None);
     }
+    object.set_uid(uid);
     default(kind, &mut object);
-    first_status(kind, &mut object);
+    prepare_create(kind, &mut object);
     let errors = validate(kind, &object);
     if !errors.is_empty() {
         return Err(invalid(kind, &object, errors));
     }
-    object.set_uid(uid);
     object.set_creation_timestamp(now);
     if kind.has_generation {
         object.set_generation(1);
@@ -77,12 +78,11 @@ pub(crate) fn update(
         new.set_status(old.status().cloned());
     }
     default(kind, &mut new);
+    prepare_update(kind, old, &mut new);
     check_update(author, kind, old, &new, applied)?;
     check_finalizers(kind, old, &new)?;
-    let mut errors = validate(kind, &new);
-    if errors.is_empty() && !may_change_anything(author, kind) {
-        errors = validate_update(kind, old, &new);
-    }
+    let errors =
+        if may_change_anything(author, kind) { validate(kind, &new) } else { validate_update(kind, old, &new) };
     if !errors.is_empty() {
         return Err(invalid(kind, &new, errors));
     }
@@ -97,6 +97,7 @@ pub(crate) fn update_status(kind: &Kind, old: &Object, new: &Object) -> Result<O
     check_identity(kind, old, new)?;
     let mut result = old.clone();
     result.set_status(new.status().cloned());
+    default(kind, &mut result);
     Ok(result)
 }
 
@@ -122,18 +123,6 @@ fn set_source(object: &mut Object, source: Option<&str>) {
     match source {
         Some(source) => object.set_annotation(SOURCE_ANNOTATION, source),
         None => object.remove_annotation(SOURCE_ANNOTATION),
-    }
-}
-
-/// The status that the reference gives new objects.
-fn first_status(kind: &Kind, object: &mut Object) {
-    let phase = match (kind.group, kind.kind) {
-        ("", "Pod") => "Pending",
-        ("", "Namespace") => "Active",
-        _ => return,
-    };
-    if object.get("/status/phase").is_none() {
-        object.set("/status/phase", phase);
     }
 }
 

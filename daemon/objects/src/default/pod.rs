@@ -1,6 +1,7 @@
 //! Defaults of pods and pod templates.
 
-use super::{child, each, existing, put};
+use super::{child, each, existing, put, text, volume};
+use crate::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 /// What holds for pods but not for templates, after what holds for both.
@@ -21,13 +22,14 @@ pub(super) fn fill_pod(pod: &mut Map<String, Value>) {
             }
             if host_network {
                 for port in each(container, "ports") {
-                    if let Some(number) = port.get("containerPort").cloned() {
+                    if let Some(number) = port.get("containerPort").filter(|n| n.as_i64() != Some(0)).cloned() {
                         put(port, "hostPort", number);
                     }
                 }
             }
         }
     }
+    fill_pod_resources(spec);
 }
 
 /// A pod template's spec: `spec` of something that holds one.
@@ -43,14 +45,11 @@ fn fill_spec(spec: &mut Map<String, Value>) {
     put(spec, "schedulerName", "default-scheduler");
     put(spec, "securityContext", json!({}));
     put(spec, "terminationGracePeriodSeconds", 30);
-    if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
-        spec.insert("terminationGracePeriodSeconds".to_owned(), 1.into());
-    }
     mirror_service_account(spec);
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         each(spec, list).for_each(fill_container);
     }
-    each(spec, "volumes").for_each(fill_volume);
+    each(spec, "volumes").for_each(volume::fill);
 }
 
 /// `serviceAccount` is the old name of `serviceAccountName`; readers expect both.
@@ -66,34 +65,38 @@ fn fill_container(container: &mut Map<String, Value>) {
     put(container, "terminationMessagePath", "/dev/termination-log");
     put(container, "terminationMessagePolicy", "File");
     put(container, "resources", json!({}));
-    let policy = pull_policy(container.get("image").and_then(Value::as_str).unwrap_or_default());
+    let policy = pull_policy(text(container, "image"));
     put(container, "imagePullPolicy", policy);
     each(container, "ports").for_each(|port| put(port, "protocol", "TCP"));
     for variable in each(container, "env") {
-        if let Some(field) = existing(variable, "valueFrom").and_then(|source| existing(source, "fieldRef")) {
-            put(field, "apiVersion", "v1");
-        }
-        if let Some(field) = existing(variable, "valueFrom").and_then(|source| existing(source, "resourceFieldRef")) {
-            put(field, "divisor", "0");
+        if let Some(source) = existing(variable, "valueFrom") {
+            existing(source, "fieldRef").into_iter().for_each(|field| put(field, "apiVersion", "v1"));
+            existing(source, "fileKeyRef").into_iter().for_each(|field| put(field, "optional", false));
         }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(probe) = existing(container, probe) {
-            fill_probe(probe);
-        }
+        existing(container, probe).into_iter().for_each(fill_probe);
     }
     if let Some(lifecycle) = existing(container, "lifecycle") {
         for hook in ["postStart", "preStop"] {
             existing(lifecycle, hook).and_then(|hook| existing(hook, "httpGet")).into_iter().for_each(fill_http_get);
         }
     }
+    // Alone among the fields of a container's security context procMount has a default.
+    if let Some(context) = existing(container, "securityContext")
+        && context.get("procMount").is_some_and(|mount| mount == "")
+    {
+        context.insert("procMount".to_owned(), "Default".into());
+    }
 }
 
-/// `Always` for the tag `latest`, written or implied; `IfNotPresent` otherwise and for digests.
-fn pull_policy(image: &str) -> &'static str {
+/// `Always` for the tag `latest`, written or implied; `IfNotPresent` otherwise, for digests and for what is no image's name.
+pub(super) fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or(image);
-    let always = !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
-    if always { "Always" } else { "IfNotPresent" }
+    let tag = if name.contains('@') { Some("") } else { name.split_once(':').map(|(_, tag)| tag) };
+    let repository = name.split([':', '@']).next().unwrap_or_default();
+    let well_formed = !repository.is_empty() && !repository.contains(|c: char| c.is_ascii_uppercase() || c == ' ');
+    if well_formed && tag.unwrap_or("latest") == "latest" { "Always" } else { "IfNotPresent" }
 }
 
 fn fill_probe(probe: &mut Map<String, Value>) {
@@ -114,54 +117,48 @@ fn fill_http_get(get: &mut Map<String, Value>) {
 
 fn requests_from_limits(container: &mut Map<String, Value>) {
     let Some(resources) = existing(container, "resources") else { return };
-    let Some(Value::Object(limits)) = resources.get("limits").cloned() else { return };
-    if limits.is_empty() {
+    let Some(Value::Object(limits)) = resources.get("limits").filter(|limits| is_filled(limits)).cloned() else {
         return;
-    }
+    };
     let Some(requests) = child(resources, "requests") else { return };
     for (name, amount) in limits {
         put(requests, &name, amount);
     }
 }
 
-fn fill_volume(volume: &mut Map<String, Value>) {
-    if volume.keys().all(|key| key == "name") {
-        put(volume, "emptyDir", json!({}));
+fn is_filled(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| !map.is_empty())
+}
+
+/// A pod's own requests default to the sum of its containers', else to its own limits.
+fn fill_pod_resources(spec: &mut Map<String, Value>) {
+    if !spec.get("resources").is_some_and(is_filled) {
+        return;
     }
-    for source in ["configMap", "secret", "downwardAPI", "projected"] {
-        if let Some(source) = existing(volume, source) {
-            put(source, "defaultMode", 420);
-            each(source, "items").for_each(fill_downward_item);
-            for part in each(source, "sources") {
-                if let Some(token) = existing(part, "serviceAccountToken") {
-                    put(token, "expirationSeconds", 3600);
-                }
-                if let Some(downward) = existing(part, "downwardAPI") {
-                    each(downward, "items").for_each(fill_downward_item);
-                }
-            }
+    let sums = container_requests(spec);
+    let Some(resources) = existing(spec, "resources") else { return };
+    let limits = resources.get("limits").and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut requests = resources.get("requests").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (name, amount) in sums.into_iter().chain(limits) {
+        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
+            put(&mut requests, &name, amount);
         }
     }
-    if let Some(host_path) = existing(volume, "hostPath") {
-        put(host_path, "type", "");
-    }
-    if let Some(image) = existing(volume, "image") {
-        let policy = pull_policy(image.get("reference").and_then(Value::as_str).unwrap_or_default());
-        put(image, "pullPolicy", policy);
-    }
-    if let Some(spec) = existing(volume, "ephemeral")
-        .and_then(|e| existing(e, "volumeClaimTemplate"))
-        .and_then(|template| existing(template, "spec"))
-    {
-        put(spec, "volumeMode", "Filesystem");
+    if !requests.is_empty() {
+        resources.insert("requests".to_owned(), Value::Object(requests));
     }
 }
 
-fn fill_downward_item(item: &mut Map<String, Value>) {
-    if let Some(field) = existing(item, "fieldRef") {
-        put(field, "apiVersion", "v1");
+fn container_requests(spec: &Map<String, Value>) -> Map<String, Value> {
+    let mut sums: std::collections::BTreeMap<&str, Quantity> = std::collections::BTreeMap::new();
+    for container in spec.get("containers").and_then(Value::as_array).into_iter().flatten() {
+        let requests = container.pointer("/resources/requests").and_then(Value::as_object);
+        for (name, amount) in requests.into_iter().flatten() {
+            if let Ok(amount) = Quantity::from_value(amount) {
+                let sum = sums.entry(name).or_insert(Quantity::from_units(0));
+                *sum = *sum + amount;
+            }
+        }
     }
-    if let Some(field) = existing(item, "resourceFieldRef") {
-        put(field, "divisor", "0");
-    }
+    sums.into_iter().map(|(name, amount)| (name.to_owned(), amount.to_string().into())).collect()
 }

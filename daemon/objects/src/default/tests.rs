@@ -35,7 +35,7 @@ fn a_pod_becomes_what_the_reference_stores() {
             "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1, "periodSeconds": 10,
                 "successThreshold": 1, "failureThreshold": 3}}],
         "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "c", "defaultMode": 420}},
-            {"name": "h", "hostPath": {"path": "/x", "type": ""}}]}})
+            {"name": "h", "hostPath": {"path": "/x", "type": ""}}]}, "status": {}})
     );
 }
 
@@ -62,7 +62,7 @@ fn a_secrets_plain_text_goes_into_data_and_wins() {
     );
     assert_eq!(
         secret,
-        json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"a": "bmV3", "b": "Yg=="}})
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}, "type": "Opaque", "data": {"a": "bmV3", "b": "Yg=="}})
     );
 }
 

@@ -1,6 +1,6 @@
 //! Bringing values into the one form in which the reference stores them.
 
-use super::{FieldType, Type, of_kind};
+use super::{FieldType, Presence, Type, of_kind};
 use crate::{
     kind::Kind,
     object::{Object, micro_timestamp, timestamp},
@@ -9,58 +9,120 @@ use crate::{
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-/// Removes fields that are null (outside status, where null has a meaning for readers), writes quantities in canonical form and times
-/// in UTC. What has the wrong type is left alone.
+/// Leaves out fields that hold nothing, writes those that are always written ([`Presence`]), quantities in canonical form and times
+/// in UTC. What has the wrong type is left alone. Doing it twice changes nothing more.
 pub fn normalise(kind: &Kind, object: &mut Object) {
-    let Some(structure) = of_kind(kind) else { return };
-    let status = object.map_mut().remove("status");
-    fields(structure, object.map_mut());
-    if let Some(mut status) = status {
-        if let (Some(field), false) = (structure.field("status"), status.is_null()) {
-            value(&field.kind, &mut status, false);
-        }
-        object.map_mut().insert("status".to_owned(), status);
+    if let Some(structure) = of_kind(kind) {
+        fields(structure, object.map_mut());
     }
 }
 
 fn fields(structure: &Type, map: &mut Map<String, Value>) {
-    map.retain(|_, value| !value.is_null());
-    for (name, field_value) in map.iter_mut() {
-        if let Some(field) = structure.field(name) {
-            value(&field.kind, field_value, true);
+    // Fields and keys both come in order: one walk along the two finds each key's field.
+    let mut rest = structure.fields.iter();
+    let mut nothing = false;
+    for (name, at) in map.iter_mut() {
+        let found = rest.as_slice().iter().position(|f| f.name >= name.as_str());
+        let Some(position) = found else {
+            nothing |= at.is_null();
+            continue;
+        };
+        rest = rest.as_slice()[position..].iter();
+        let Some(field) = rest.as_slice().first().filter(|f| f.name == name) else {
+            nothing |= at.is_null();
+            continue;
+        };
+        value(&field.kind, at);
+        nothing |= field.presence != Presence::Always && is_left_out(field.presence, &field.kind, at);
+    }
+    if nothing {
+        map.retain(|name, at| match structure.field(name) {
+            Some(field) if field.presence == Presence::Always => true,
+            Some(field) => !is_left_out(field.presence, &field.kind, at),
+            None => !at.is_null(),
+        });
+    }
+    for field in structure.fields.iter().filter(|f| f.presence == Presence::Always) {
+        match map.get_mut(field.name) {
+            None => {
+                map.insert(field.name.to_owned(), zero(&field.kind));
+            }
+            Some(at) if at.is_null() || is_empty_collection(&field.kind, at) => *at = zero(&field.kind),
+            Some(_) => {}
         }
     }
 }
 
-fn value(kind: &FieldType, at: &mut Value, drop_null: bool) {
+fn is_empty_collection(kind: &FieldType, value: &Value) -> bool {
+    match (kind, value) {
+        (FieldType::List(..), Value::Array(list)) => list.is_empty(),
+        (FieldType::Map(..), Value::Object(map)) => map.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_left_out(presence: Presence, kind: &FieldType, value: &Value) -> bool {
+    let empty = match (kind, value) {
+        (_, Value::Null) => return true,
+        (FieldType::Struct(_) | FieldType::Any | FieldType::IntOrString | FieldType::Quantity, _) => false,
+        (_, Value::Bool(flag)) => !flag,
+        (_, Value::Number(number)) => number.as_i64() == Some(0),
+        (_, Value::String(text)) => text.is_empty(),
+        _ => is_empty_collection(kind, value),
+    };
+    empty && presence == Presence::Filled
+}
+
+/// What an absent field that is always written is written as.
+fn zero(kind: &FieldType) -> Value {
+    match kind {
+        FieldType::String | FieldType::Bytes => Value::String(String::new()),
+        FieldType::Int | FieldType::Int64 | FieldType::Number | FieldType::IntOrString => Value::from(0),
+        FieldType::Bool => Value::Bool(false),
+        FieldType::Quantity => Value::from("0"),
+        FieldType::Struct(index) => {
+            let mut map = Map::new();
+            fields(index.get(), &mut map);
+            Value::Object(map)
+        }
+        FieldType::Time
+        | FieldType::MicroTime
+        | FieldType::Any
+        | FieldType::SchemaOr(_)
+        | FieldType::Map(..)
+        | FieldType::List(..) => Value::Null,
+    }
+}
+
+fn value(kind: &FieldType, at: &mut Value) {
     match (kind, at) {
-        (FieldType::Struct(index), Value::Object(map)) if drop_null => fields(index.get(), map),
-        (FieldType::Struct(index), Value::Object(map)) => {
-            for (name, field_value) in map.iter_mut() {
-                if let Some(field) = index.get().field(name) {
-                    value(&field.kind, field_value, false);
-                }
-            }
+        (FieldType::Struct(index), Value::Object(map)) => fields(index.get(), map),
+        // The only maps of quantities are lists of resources.
+        (FieldType::Map(element, _), Value::Object(map)) if matches!(**element, FieldType::Quantity) => {
+            map.values_mut().for_each(|item| canonical_quantity(item, Quantity::to_whole_millis));
         }
         (FieldType::Map(element, _), Value::Object(map)) => {
             for item in map.values_mut() {
-                if item.is_null() && matches!(**element, FieldType::String | FieldType::Bytes) {
-                    *item = Value::String(String::new());
+                if item.is_null() {
+                    *item = zero(element);
                 }
-                value(element, item, drop_null);
+                value(element, item);
             }
         }
-        (FieldType::List(element, _), Value::Array(list)) => {
-            list.iter_mut().for_each(|item| value(element, item, drop_null))
-        }
-        (FieldType::Quantity, at) => {
-            if let Ok(quantity) = Quantity::from_value(at) {
-                *at = Value::String(quantity.to_string());
-            }
-        }
+        (FieldType::List(element, _), Value::Array(list)) => list.iter_mut().for_each(|item| value(element, item)),
+        (FieldType::Quantity, at) => canonical_quantity(at, |quantity| quantity),
         (FieldType::Time, Value::String(text)) => rewrite_time(text, timestamp),
         (FieldType::MicroTime, Value::String(text)) => rewrite_time(text, micro_timestamp),
         _ => {}
+    }
+}
+
+fn canonical_quantity(at: &mut Value, round: fn(Quantity) -> Quantity) {
+    if let Ok(quantity) = Quantity::from_value(at) {
+        let canonical = round(quantity).to_string();
+        if at.as_str() != Some(&canonical) {
+            *at = Value::String(canonical);
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Field {
     pub values: Option<&'static str>,
     /// The default that the reference documents, in JSON.
     pub default: Option<&'static str>,
+    /// Whether it is written when it holds nothing.
+    pub presence: Presence,
 }
 
 /// Where a field stands in Kubernetes' protobuf messages: its number, after those of the messages that JSON flattens into this one.
@@ -48,6 +50,18 @@ pub struct FieldNumber {
     pub path: [u8; 3],
     /// Is a zero value (0, the empty text, false) on the wire as good as any other? Else it stands for an absent field.
     pub zero_counts: bool,
+}
+
+/// Whether a field is written when it holds nothing, as `schema/presence.txt` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Left out.
+    #[default]
+    Filled,
+    /// Written when it was given.
+    Optional,
+    /// Always written.
+    Always,
 }
 
 /// How a strategic merge patch treats a field.
@@ -167,7 +181,25 @@ fn parse(text: &'static str) -> TypeTable {
         }
     }
     types.sort_unstable_by_key(|t| t.name);
+    mark_presence(&mut types, include_str!("../../schema/presence.txt"));
     TypeTable(types.into())
+}
+
+fn mark_presence(types: &mut [Type], text: &str) {
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let mut words = line.split(' ');
+        let Some(name) = words.next() else { continue };
+        let Ok(index) = types.binary_search_by(|t| t.name.cmp(name)) else { continue };
+        for word in words {
+            let (presence, field) = match word.strip_prefix('+') {
+                Some(field) => (Presence::Always, field),
+                None => (Presence::Optional, word.trim_start_matches('*')),
+            };
+            if let Ok(at) = types[index].fields.binary_search_by(|f| f.name.cmp(field)) {
+                types[index].fields[at].presence = presence;
+            }
+        }
+    }
 }
 
 fn parse_field(line: &'static str, names: &[&str]) -> Option<Field> {
@@ -187,6 +219,7 @@ fn parse_field(line: &'static str, names: &[&str]) -> Option<Field> {
         number: parse_number(number)?,
         values: values.map(|v| v.trim_end_matches('}')),
         default,
+        presence: Presence::default(),
     })
 }
 
@@ -257,6 +290,18 @@ mod tests {
     fn every_line_is_understood() {
         let lines = include_str!("../../schema/types.txt").lines().filter(|l| l.starts_with(' ')).count();
         assert_eq!(types().iter().map(|t| t.fields.len()).sum::<usize>(), lines);
+    }
+
+    #[test]
+    fn every_presence_is_that_of_a_field() {
+        for line in include_str!("../../schema/presence.txt").lines().filter(|l| !l.starts_with('#')) {
+            let (name, fields) = line.split_once(' ').unwrap();
+            let found = types().by_name(name).unwrap_or_else(|| panic!("{name}"));
+            for field in fields.split(' ') {
+                let field = found.field(&field[1..]);
+                assert!(field.is_some_and(|f| f.presence != Presence::Filled), "{line}");
+            }
+        }
     }
 
     #[test]
