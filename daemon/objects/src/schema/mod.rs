@@ -7,7 +7,9 @@ mod view;
 
 pub use check::{check, prune_unknown};
 pub use normalise::normalise;
-pub use table::{Field, FieldNumber, FieldType, ListKind, Patch, Presence, SchemaOr, Type, TypeIndex, TypeTable, types};
+pub use table::{
+    Field, FieldNumber, FieldType, ListKind, Patch, Presence, SchemaOr, Type, TypeIndex, TypeTable, types,
+};
 pub use view::{Child, Container, Elements, Scalar, Shape, View, Zero};
 
 use crate::kind::Kind;
