@@ -12,6 +12,7 @@ use crate::wire::accept::Accept;
 use crate::wire::answer::respond_error;
 use crate::wire::error::ApiError;
 use crate::wire::request::{Query, ResourceRequest, segments};
+use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) settings: ApiSettings,
     pub(crate) deps: ApiDeps,
     pub(crate) counters: ApiCounters,
+    /// Table rows printed before.
+    pub(crate) rows: RowCache,
     /// Shutdown has begun: streams end, connections finish their request.
     pub(crate) stop: CancellationToken,
     /// Shutdown's time is up.
@@ -50,6 +53,7 @@ impl State {
             settings,
             deps,
             counters: ApiCounters::default(),
+            rows: RowCache::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
             authoriser: Chain::new(vec![Box::new(Roles)]),

@@ -1,68 +1,160 @@
 //! Lists: options, pages, and streaming of long ones, so that ten thousand pods are never in memory at once.
 
 use crate::serve::body::{Body, channel};
-use crate::serve::dispatch::Call;
-use crate::wire::accept::{Accept, Media};
+use crate::serve::dispatch::{Call, State};
+use crate::wire::accept::{Form, Shape};
+use crate::wire::answer::{gzip_headers, whole, wrong_shape};
 use crate::wire::error::{ApiError, too_large_version};
+use crate::wire::render::{ListRender, Zip};
 use crate::wire::request::{Query, ResourceRequest};
-use bytes::Bytes;
+use crate::wire::table::{self, Include};
+use chrono::{DateTime, Utc};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
-use reddwarf_objects::{FieldError, FieldPath, Object};
-use reddwarf_registry::{ListQuery, ObjectList, Registry, RegistryError};
+use reddwarf_objects::{FieldError, FieldPath, Kind};
+use reddwarf_registry::{Continue, ListEnd, ListQuery, RawObject, Registry, RegistryError};
 use reddwarf_store::Revision;
 use serde_json::{Value, json};
-use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Objects of a streamed list that are in memory at a time.
-const PAGE: usize = 500;
+/// Bytes of stored objects that a streamed list has in memory at a time.
+const PIECE: usize = 192 << 10;
 /// How long a list waits for a revision that does not exist yet (as the reference).
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What a client is told whose snapshot is gone; the token that comes with it goes on with the newest state.
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// Answers a list.
 ///
 /// # Errors
-/// 400, 410, 422, 504 as kube-apiserver.
+/// 400, 406, 410, 422, 504 as kube-apiserver.
 pub(crate) async fn answer(call: &Call, resource: &ResourceRequest) -> Result<Response<Body>, ApiError> {
-    let registry = &call.state.deps.registry;
     let mut query = query(call, resource)?;
-    let version = Version::parse(&call.query)?;
-    if query.after.is_some() {
-        if !matches!(version, Version::Newest) {
-            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+    let version = Version::parse(&call.query, query.limit.is_some(), query.after.is_some())?;
+    match version {
+        Version::Newest | Version::Continued => {}
+        // Any version will do; the reference then ignores the limit.
+        Version::Any => query.limit = None,
+        Version::NotOlderThan(revision) => wait_for(&call.state.deps.registry, revision, &call.query).await?,
+        Version::Exact(revision) => query.at = Some(revision),
+    }
+    let items = Items::new(call, query.kind)?;
+    let mut render = ListRender::new(items.form, items.field());
+    // A page goes out whole, since it begins with where it ends; what has no limit goes out in pieces.
+    let bytes = query.limit.is_none().then_some(PIECE);
+    let (elements, end) = items.read(&query, bytes).map_err(|e| refused(e, query.after.as_ref()))?;
+    let metadata = metadata(&end, query.limit.is_some());
+    let mut text = items.head(&mut render, &metadata);
+    text.extend(render.elements(elements));
+    match end.next {
+        Some(next) if bytes.is_some() => {
+            query.after = Some(next);
+            Ok(stream(call, items, query, render, text))
         }
-    } else {
-        match version {
-            Version::Newest => {}
-            // Any version will do; the reference then ignores the limit.
-            Version::Any => query.limit = None,
-            Version::NotOlderThan(revision) => wait_for(registry, revision, &call.query).await?,
-            Version::Exact(revision) => query.at = Some(revision),
+        _ => {
+            text.extend(render.tail());
+            Ok(whole(&call.accept, items.form.media, StatusCode::OK, text.into()))
         }
     }
-    let whole = query.limit.is_none();
-    if whole {
-        query.limit = Some(PAGE);
+}
+
+/// How objects become the elements of a list.
+struct Items {
+    kind: &'static Kind,
+    form: Form,
+    include: Include,
+    now: DateTime<Utc>,
+    state: Arc<State>,
+}
+
+impl Items {
+    fn new(call: &Call, kind: &'static Kind) -> Result<Self, ApiError> {
+        let form = call.accept.form()?;
+        let include = match form.shape {
+            Shape::Table(_) => Include::parse(&call.query)?,
+            Shape::Metadata(_) => {
+                return Err(wrong_shape("you requested PartialObjectMetadata, but the requested object is a list"));
+            }
+            Shape::Whole | Shape::MetadataList(_) => Include::default(),
+        };
+        let now = call.state.deps.registry.now();
+        Ok(Self { kind, form, include, now, state: call.state.clone() })
     }
-    let continued = query.after.is_some();
-    let first = registry.list(&query).map_err(|e| match e {
-        RegistryError::Expired { .. } if continued => ApiError::new(
-            410,
-            "Expired",
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-        ),
-        e => e.into(),
-    })?;
-    if whole && first.next.is_some() {
-        return Ok(stream(call, query, first));
+
+    /// The field of the list that holds them.
+    fn field(&self) -> &'static str {
+        if matches!(self.form.shape, Shape::Table(_)) { "rows" } else { "items" }
     }
-    let mut text = head(&query, &first, !whole);
-    items(&mut text, first.items, true);
-    text.push_str("]}");
-    Ok(json_bytes(text))
+
+    fn head(&self, render: &mut ListRender, metadata: &Value) -> Vec<u8> {
+        let (kind, version) = match self.form.shape {
+            Shape::Table(version) => ("Table".to_owned(), version.api_version().to_owned()),
+            Shape::Metadata(version) | Shape::MetadataList(version) => {
+                ("PartialObjectMetadataList".to_owned(), version.api_version().to_owned())
+            }
+            Shape::Whole => (format!("{}List", self.kind.kind), self.kind.api_version()),
+        };
+        let (kind, version) = (Value::from(kind), Value::from(version));
+        let mut fields = vec![("kind", &kind), ("apiVersion", &version), ("metadata", metadata)];
+        let columns = table::columns(self.kind);
+        if matches!(self.form.shape, Shape::Table(_)) {
+            fields.push(("columnDefinitions", &columns));
+        }
+        render.head(&fields)
+    }
+
+    /// A page as JSON elements with commas between them.
+    fn read(&self, query: &ListQuery, bytes: Option<usize>) -> Result<(Vec<u8>, ListEnd), RegistryError> {
+        // A piece is a little longer than what was read for it.
+        let mut text = Vec::with_capacity(bytes.map_or(1024, |bytes| bytes + bytes / 8));
+        let end = self.state.deps.registry.visit(query, bytes, |object| {
+            if !text.is_empty() {
+                text.push(b',');
+            }
+            self.write(&object, &mut text)
+        })?;
+        Ok((text, end))
+    }
+
+    fn write(&self, object: &RawObject, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        match self.form.shape {
+            Shape::Whole => object.write_item(out),
+            Shape::Metadata(version) | Shape::MetadataList(version) => table::write_metadata(object, version, out),
+            Shape::Table(version) => {
+                out.extend_from_slice(b"{\"cells\":");
+                self.state.rows.write(self.kind, object, self.now, out)?;
+                match self.include {
+                    Include::None => {}
+                    Include::Metadata => {
+                        out.extend_from_slice(b",\"object\":");
+                        table::write_metadata(object, version, out)?;
+                    }
+                    Include::Object => {
+                        out.extend_from_slice(b",\"object\":");
+                        object.write(out)?;
+                    }
+                }
+                out.push(b'}');
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Why a page can't be read; an outlived token is answered with one that goes on from there.
+fn refused(error: RegistryError, after: Option<&Continue>) -> ApiError {
+    match (error, after) {
+        (RegistryError::Expired { .. }, Some(token)) => {
+            let fresh = Continue { revision: None, remaining: None, ..token.clone() };
+            let mut error = ApiError::new(410, "Expired", INCONSISTENT);
+            error.extra.insert("metadata".into(), json!({"continue": fresh.to_string()}));
+            error
+        }
+        (error, _) => error.into(),
+    }
 }
 
 /// What to list, from the URL.
@@ -74,7 +166,7 @@ pub(crate) fn query(call: &Call, resource: &ResourceRequest) -> Result<ListQuery
     let labels = LabelSelector::parse(text("labelSelector")).map_err(|e| ApiError::bad_request(e.to_string()))?;
     let fields =
         FieldSelector::parse(resource.kind, text("fieldSelector")).map_err(|e| ApiError::bad_request(e.to_string()))?;
-    let limit: Option<u64> = call.query.number("limit")?;
+    let limit: Option<i64> = call.query.number("limit")?;
     Ok(ListQuery {
         kind: resource.kind,
         namespace: resource.namespace.clone(),
@@ -93,29 +185,48 @@ enum Version {
     Any,
     NotOlderThan(Revision),
     Exact(Revision),
+    /// The token says.
+    Continued,
 }
 
 impl Version {
-    fn parse(query: &Query) -> Result<Self, ApiError> {
-        let forbidden = |text: &str| {
-            let error = FieldError::forbidden(&FieldPath::of("resourceVersionMatch"), text);
-            ApiError::invalid_options("ListOptions", "meta.k8s.io", &[error])
-        };
+    fn parse(query: &Query, limited: bool, continued: bool) -> Result<Self, ApiError> {
+        let path = FieldPath::of("resourceVersionMatch");
+        let invalid = |error| ApiError::invalid_options("ListOptions", "meta.k8s.io", &[error]);
+        let forbidden = |text: &str| invalid(FieldError::forbidden(&path, text));
         let version = revision(query)?;
-        match (query.get("resourceVersionMatch"), version) {
-            (Some(_), None) => Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")),
-            (None, None) => Ok(Self::Newest),
-            (None | Some("NotOlderThan"), Some(Revision(0))) => Ok(Self::Any),
-            (None | Some("NotOlderThan"), Some(revision)) => Ok(Self::NotOlderThan(revision)),
+        let exactly = match (query.get("resourceVersionMatch"), version) {
+            (None, _) => None,
+            (Some(_), None) => {
+                return Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            }
+            (Some(_), Some(_)) if continued => {
+                return Err(forbidden("resourceVersionMatch is forbidden when continue is provided"));
+            }
+            (Some("NotOlderThan"), _) => Some(false),
             (Some("Exact"), Some(Revision(0))) => {
-                Err(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
+                return Err(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
             }
-            (Some("Exact"), Some(revision)) => Ok(Self::Exact(revision)),
-            (Some(other), Some(_)) => {
-                let path = FieldPath::of("resourceVersionMatch");
-                let error = FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""]);
-                Err(ApiError::invalid_options("ListOptions", "meta.k8s.io", &[error]))
+            (Some("Exact"), _) => Some(true),
+            (Some(other), _) => {
+                return Err(invalid(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""])));
             }
+        };
+        if query.flag("sendInitialEvents") || query.get("sendInitialEvents").is_some() {
+            let path = FieldPath::of("sendInitialEvents");
+            return Err(invalid(FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")));
+        }
+        match (version, exactly) {
+            (None | Some(Revision(0)), _) if continued => Ok(Self::Continued),
+            (Some(_), _) if continued => {
+                Err(ApiError::bad_request("specifying resource version is not allowed when using continue"))
+            }
+            (None, _) => Ok(Self::Newest),
+            (Some(Revision(0)), _) => Ok(Self::Any),
+            (Some(revision), Some(true)) => Ok(Self::Exact(revision)),
+            // As the reference has it for clients from before resourceVersionMatch.
+            (Some(revision), None) if limited => Ok(Self::Exact(revision)),
+            (Some(revision), _) => Ok(Self::NotOlderThan(revision)),
         }
     }
 }
@@ -147,67 +258,46 @@ async fn wait_for(registry: &Registry, revision: Revision, query: &Query) -> Res
     })
 }
 
-/// The list's beginning, up to and with the bracket that opens its items.
-fn head(query: &ListQuery, page: &ObjectList, paged: bool) -> String {
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
-    if let Some(next) = page.next.as_ref().filter(|_| paged) {
+/// The list's metadata; where it goes on only for clients that asked for pages.
+fn metadata(end: &ListEnd, paged: bool) -> Value {
+    let mut metadata = json!({"resourceVersion": end.revision.to_string()});
+    if let Some(next) = end.next.as_ref().filter(|_| paged) {
         metadata["continue"] = next.to_string().into();
-        if let Some(remaining) = page.remaining {
+        if let Some(remaining) = end.remaining {
             metadata["remainingItemCount"] = remaining.into();
         }
     }
-    let (kind, version) = (query.kind.kind, query.kind.api_version());
-    format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[")
+    metadata
 }
 
-/// Items of lists leave out kind and apiVersion.
-fn item(object: Object) -> Value {
-    let mut value = object.into_value();
-    if let Some(map) = value.as_object_mut() {
-        map.remove("kind");
-        map.remove("apiVersion");
-    }
-    value
-}
-
-fn items(text: &mut String, objects: Vec<Object>, first: bool) {
-    for (index, object) in objects.into_iter().enumerate() {
-        if index > 0 || !first {
-            text.push(',');
-        }
-        // Writing into a String has no way to fail.
-        let _ = write!(text, "{}", item(object));
-    }
-}
-
-fn json_bytes(text: String) -> Response<Body> {
-    crate::wire::answer::whole(&Accept::default(), Media::Json, StatusCode::OK, text.into())
-}
-
-/// A long list, page by page over the first page's snapshot.
-fn stream(call: &Call, mut query: ListQuery, first: ObjectList) -> Response<Body> {
-    let (sender, body) = channel(2);
-    let registry = call.state.deps.registry.clone();
+/// A long list, piece by piece over the first one's snapshot.
+fn stream(call: &Call, items: Items, mut query: ListQuery, mut render: ListRender, first: Vec<u8>) -> Response<Body> {
+    let (sender, body) = channel(1);
     let (cut, stall) = (call.cut.clone(), call.state.settings.limits.stall_timeout);
-    let mut text = head(&query, &first, false);
-    query.after = first.next.clone();
-    items(&mut text, first.items, true);
+    // It has more than one piece, so it is long enough.
+    let mut zip = Zip::new(call.accept.gzip, usize::MAX);
+    let (compressed, media) = (zip.is_on(), items.form.media);
     tokio::spawn(async move {
+        let mut piece = zip.piece(first);
         loop {
-            let last = query.after.is_none();
-            if last {
-                text.push_str("]}");
+            if !piece.is_empty() {
+                match tokio::time::timeout(stall, sender.send(Ok(piece))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return,
+                    Err(_) => return cut.cancel(),
+                }
             }
-            let piece = Ok(Bytes::from(std::mem::take(&mut text)));
-            match tokio::time::timeout(stall, sender.send(piece)).await {
-                Ok(Ok(())) if !last => {}
-                Ok(_) => return,
-                Err(_) => return cut.cancel(),
-            }
-            match registry.list(&query) {
-                Ok(page) => {
-                    items(&mut text, page.items, false);
-                    query.after = page.next;
+            match items.read(&query, Some(PIECE)) {
+                Ok((elements, end)) => {
+                    let mut text = render.elements(elements);
+                    query.after = end.next;
+                    if query.after.is_none() {
+                        text.extend(render.tail());
+                        let last = [zip.piece(text), zip.end()].concat();
+                        drop(tokio::time::timeout(stall, sender.send(Ok(last.into()))).await);
+                        return;
+                    }
+                    piece = zip.piece(text);
                 }
                 // The snapshot was compacted under a slow reader: break off, so that a part is not taken for the whole.
                 Err(error) => {
@@ -219,6 +309,9 @@ fn stream(call: &Call, mut query: ListQuery, first: ObjectList) -> Response<Body
         }
     });
     let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+    if compressed {
+        gzip_headers(response.headers_mut());
+    }
     response
 }

@@ -17,7 +17,7 @@ use crate::wire::table::{self, Include};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY};
 use hyper::{Response, StatusCode};
 use reddwarf_config::emit_yaml;
 use reddwarf_objects::{Kind, Object};
@@ -171,10 +171,15 @@ pub(crate) fn whole(accept: &Accept, media: Media, code: StatusCode, body: Bytes
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
     if compressed {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        gzip_headers(headers);
     }
     response
+}
+
+/// The headers of a compressed body.
+pub(crate) fn gzip_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 /// Quick compression: the reference uses the fastest level too.

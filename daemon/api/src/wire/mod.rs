@@ -4,6 +4,8 @@ pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod decode;
 pub(crate) mod error;
+pub(crate) mod render;
 pub(crate) mod request;
+pub(crate) mod rows;
 pub(crate) mod strict;
 pub(crate) mod table;

@@ -8,6 +8,7 @@ use crate::wire::request::Query;
 use chrono::{DateTime, Utc};
 use reddwarf_objects::print;
 use reddwarf_objects::{Kind, Object};
+use reddwarf_registry::{RawObject, RegistryError};
 use serde_json::{Value, json};
 
 /// What of the object goes with its row (`?includeObject=`).
@@ -85,6 +86,19 @@ pub(crate) fn of_one(
         table["columnDefinitions"] = columns(kind);
     }
     table
+}
+
+/// Appends the `PartialObjectMetadata` of a stored object.
+///
+/// # Errors
+/// [`RegistryError::Damaged`].
+pub(crate) fn write_metadata(object: &RawObject, version: MetaVersion, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
+    out.extend_from_slice(version.api_version().as_bytes());
+    out.extend_from_slice(b"\",\"metadata\":");
+    object.write_metadata(out)?;
+    out.push(b'}');
+    Ok(())
 }
 
 /// `PartialObjectMetadata`.

@@ -14,9 +14,10 @@ pub use column::{ColumnAbout, column};
 pub use duration::human_duration;
 pub use pod::status_word;
 
-use crate::{kind::Kind, object::Object};
+use crate::{kind::Kind, object::Object, partial::Partial};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use std::sync::LazyLock;
 
 const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
@@ -39,6 +40,12 @@ pub fn row(kind: &Kind, object: &Object, now: DateTime<Utc>) -> Vec<Value> {
         .iter()
         .map(|column| special(&cells, column.name).unwrap_or_else(|| cells.common(column.name)))
         .collect()
+}
+
+/// What [`row`] reads of a kind's objects, where that is little of them; all of it for other kinds.
+pub fn reads(kind: &Kind) -> Option<&'static Partial> {
+    static POD: LazyLock<Partial> = LazyLock::new(|| Partial::new(pod::READS));
+    kind.is_core("Pod").then(|| &*POD)
 }
 
 /// The header of a column: its name in capitals.

@@ -5,6 +5,18 @@ use crate::object::Object;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+/// All that a row is made of.
+pub(super) const READS: [&str; 8] = [
+    "/metadata/creationTimestamp",
+    "/metadata/deletionTimestamp",
+    "/spec/containers/name",
+    "/spec/initContainers/name",
+    "/spec/initContainers/restartPolicy",
+    "/spec/nodeName",
+    "/spec/readinessGates",
+    "/status",
+];
+
 pub(super) fn row(pod: &Object, now: DateTime<Utc>) -> Vec<Value> {
     let summary = Summary::of(pod);
     let restarts = match summary.last_restart {

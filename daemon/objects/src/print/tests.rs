@@ -1,4 +1,4 @@
-use super::{cell_text, row, status_word};
+use super::{cell_text, reads, row, status_word};
 use crate::Object;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -14,6 +14,10 @@ fn line(mut value: Value) -> String {
     let kind = object.known_kind().unwrap();
     let cells = row(kind, &object, now());
     assert_eq!(cells.len(), kind.columns.len());
+    if let Some(partial) = reads(kind) {
+        let part = partial.read(object.to_json().as_bytes()).unwrap();
+        assert_eq!(row(kind, &part, now()), cells, "what is read is all that a row needs");
+    }
     cells.iter().map(cell_text).collect::<Vec<_>>().join("|")
 }
 
