@@ -1,9 +1,12 @@
 //! What a write does to an object before it is stored: defaults, validation, ownership, metadata. Pure: time, uid and
 //! the stored object come as arguments.
 
+use crate::edit::{Gate, Open};
 use crate::ownership::{check_claim, check_update, invalid, source_of};
+use crate::part::Part;
 use crate::{Author, RegistryError};
 use chrono::{DateTime, Utc};
+use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::default::{prepare_create, prepare_update};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate, validate_update};
 use serde_json::json;
@@ -21,84 +24,158 @@ pub(crate) const SERVER_METADATA: [&str; 8] = [
     "managedFields",
 ];
 
+/// Who writes which part, how and when.
+pub(crate) struct Writer<'a> {
+    pub(crate) author: &'a Author,
+    pub(crate) part: Part,
+    /// The owner of the written fields in managedFields.
+    pub(crate) manager: &'a str,
+    pub(crate) dry_run: bool,
+    pub(crate) now: DateTime<Utc>,
+}
+
+impl Writer<'_> {
+    fn track(&self, kind: &Kind, old: Option<&Object>, new: &mut Object) {
+        let manager = FieldManager { name: self.manager, subresource: self.part.subresource() };
+        apply::track(kind, old, new, &manager, self.now);
+    }
+}
+
 /// A new object, ready to be stored. `object` has its final name. `source` is the declaring file.
 pub(crate) fn create(
-    author: &Author,
+    writer: &Writer<'_>,
     kind: &Kind,
     mut object: Object,
     source: Option<&str>,
     uid: &str,
-    now: DateTime<Utc>,
+    gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
-    check_claim(author, kind, None, &object)?;
-    for field in SERVER_METADATA {
+    prepare_new(writer, kind, &mut object, source, uid)?;
+    writer.track(kind, None, &mut object);
+    finish_new(writer, kind, object, gate)
+}
+
+/// The same for the outcome of a server-side apply, which knows its owners.
+pub(crate) fn create_applied(
+    writer: &Writer<'_>,
+    kind: &Kind,
+    mut object: Object,
+    uid: &str,
+    gate: &mut dyn Gate,
+) -> Result<Object, RegistryError> {
+    prepare_new(writer, kind, &mut object, None, uid)?;
+    finish_new(writer, kind, object, gate)
+}
+
+/// The same for what a file declares.
+pub(crate) fn create_declared(
+    writer: &Writer<'_>,
+    kind: &Kind,
+    mut object: Object,
+    source: Option<&str>,
+    uid: &str,
+) -> Result<Object, RegistryError> {
+    prepare_new(writer, kind, &mut object, source, uid)?;
+    finish_new(writer, kind, object, &mut Open)
+}
+
+/// Defaults and metadata of a new object.
+fn prepare_new(
+    writer: &Writer<'_>,
+    kind: &Kind,
+    object: &mut Object,
+    source: Option<&str>,
+    uid: &str,
+) -> Result<(), RegistryError> {
+    check_claim(writer.author, kind, None, object)?;
+    for field in SERVER_METADATA.iter().filter(|field| **field != "managedFields") {
         object.remove(&format!("/metadata/{field}"));
     }
-    place(kind, &mut object);
-    set_source(&mut object, source);
-    if kind.has_status() && !matches!(author, Author::System(_)) {
+    place(kind, object);
+    set_source(object, source);
+    if kind.has_status() && !matches!(writer.author, Author::System(_)) {
         object.set_status(None);
     }
     object.set_uid(uid);
-    default(kind, &mut object);
-    prepare_create(kind, &mut object);
+    default(kind, object);
+    prepare_create(kind, object);
+    Ok(())
+}
+
+fn finish_new(
+    writer: &Writer<'_>,
+    kind: &Kind,
+    mut object: Object,
+    gate: &mut dyn Gate,
+) -> Result<Object, RegistryError> {
+    gate.admit(kind, None, &object)?;
     let errors = validate(kind, &object);
     if !errors.is_empty() {
         return Err(invalid(kind, &object, errors));
     }
-    object.set_creation_timestamp(now);
+    object.set_creation_timestamp(writer.now);
     if kind.has_generation {
         object.set_generation(1);
     }
     Ok(object)
 }
 
-/// A changed object, ready to be stored: everything but status comes from `new`. `source` is `Some(file)` when a file
-/// declares it now. `applied` is the form last declared, for ownership.
+/// What else decides over an update.
+#[derive(Default)]
+pub(crate) struct Update<'a> {
+    /// The file that declares the object now.
+    pub(crate) source: Option<&'a str>,
+    /// The form that a file last declared.
+    pub(crate) declared: Option<&'a Object>,
+    /// The new object comes from a server-side apply: its managedFields are right.
+    pub(crate) applied: bool,
+}
+
+/// A changed object, ready to be stored: the writer's part comes from `new`.
 pub(crate) fn update(
-    author: &Author,
+    writer: &Writer<'_>,
     kind: &Kind,
     old: &Object,
-    mut new: Object,
-    source: Option<&str>,
-    applied: Option<&Object>,
+    new: Object,
+    update: &Update<'_>,
+    gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
     check_identity(kind, old, &new)?;
-    check_claim(author, kind, Some(old), &new)?;
+    check_claim(writer.author, kind, Some(old), &new)?;
+    let mut new = writer.part.take(kind, old, new)?;
     place(kind, &mut new);
-    for field in SERVER_METADATA {
-        let pointer = format!("/metadata/{field}");
-        match old.get(&pointer).cloned() {
-            Some(value) => new.set(&pointer, value),
-            None => drop(new.remove(&pointer)),
-        }
-    }
-    set_source(&mut new, source.or(source_of(old)));
-    if kind.has_status() {
-        new.set_status(old.status().cloned());
-    }
+    set_source(&mut new, update.source.or(source_of(old)));
     default(kind, &mut new);
-    prepare_update(kind, old, &mut new);
-    check_update(author, kind, old, &new, applied)?;
+    if writer.part == Part::Main {
+        prepare_update(kind, old, &mut new);
+    }
+    if !update.applied {
+        writer.track(kind, Some(old), &mut new);
+    }
+    gate.admit(kind, Some(old), &new)?;
+    if !writer.dry_run {
+        check_update(writer.author, kind, old, &new, update.declared)?;
+    }
     check_finalizers(kind, old, &new)?;
-    let errors =
-        if may_change_anything(author, kind) { validate(kind, &new) } else { validate_update(kind, old, &new) };
+    let errors = rules(writer, kind, old, &new);
     if !errors.is_empty() {
         return Err(invalid(kind, &new, errors));
     }
     if kind.has_generation && !differing_fields(old, &new).is_empty() {
         new.set_generation(old.generation().unwrap_or(0).saturating_add(1));
     }
+    apply::keep_times(old, &mut new);
     Ok(new)
 }
 
-/// The object with only its status replaced.
-pub(crate) fn update_status(kind: &Kind, old: &Object, new: &Object) -> Result<Object, RegistryError> {
-    check_identity(kind, old, new)?;
-    let mut result = old.clone();
-    result.set_status(new.status().cloned());
-    default(kind, &mut result);
-    Ok(result)
+/// The rules that an update breaks. A part of its own is checked for what it may change when it is taken, and a status is the
+/// word of whoever observes.
+fn rules(writer: &Writer<'_>, kind: &Kind, old: &Object, new: &Object) -> Vec<FieldError> {
+    match writer.part {
+        Part::Status | Part::Finalize => Vec::new(),
+        Part::Main if !may_change_anything(writer.author, kind) => validate_update(kind, old, new),
+        _ => validate(kind, new),
+    }
 }
 
 /// Files and the daemon itself may change every field of a pod (ADR 2); API clients are held to Kubernetes' rules.
@@ -162,7 +239,8 @@ fn check_finalizers(kind: &Kind, old: &Object, new: &Object) -> Result<(), Regis
         added.join(", ")
     );
     let error = FieldError::forbidden(&FieldPath::of("metadata.finalizers"), text);
-    Err(invalid(kind, new, vec![error]))
+    // Twice, as the reference: once by the rule for all kinds, once by the kind's own.
+    Err(invalid(kind, new, vec![error.clone(), error]))
 }
 
 /// Top-level fields that differ and count as the spec: all but metadata and status.

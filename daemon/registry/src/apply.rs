@@ -1,15 +1,18 @@
 //! Many declared objects in one transaction: generations of the directory and `reddwarfctl apply`.
 
-use crate::admit;
+use crate::admit::{self, Update, Writer};
 use crate::counters::Counting;
 use crate::delete::{Removal, removal};
+use crate::edit::Open;
 use crate::key::{APPLIED_PREFIX, applied_key, store_key};
 use crate::merge::{three_way, wholly};
 use crate::namespace::{BUILT_IN, Home, closing, namespace_key};
 use crate::ownership::{invalid, source_of};
+use crate::part::Part;
 use crate::stored::{decode, encode};
 use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
+use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::diff::{Change, diff};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, ObjectKey, SOURCE_ANNOTATION};
 use reddwarf_store::{
@@ -264,6 +267,13 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The writer of a declaration: the declaring file, or `reddwarfctl apply`.
+    fn writer<'s>(&'s self, source: Option<&'s str>) -> Writer<'s> {
+        let manager = source.unwrap_or("reddwarfctl");
+        let (author, dry_run, now) = (self.author, false, self.registry.now());
+        Writer { author, part: Part::Main, manager, dry_run, now }
+    }
+
     fn create(
         &mut self,
         kind: &'static Kind,
@@ -273,7 +283,15 @@ impl<'a> Work<'a> {
     ) -> Result<Outcome, RegistryError> {
         let source = declared.source.as_deref();
         let uid = Uuid::new_v4().to_string();
-        let new = admit::create(self.author, kind, declared.object.clone(), source, &uid, self.registry.now())?;
+        let mut object = declared.object.clone();
+        let writer = self.writer(source);
+        let new = match source {
+            Some(_) => {
+                own_declared(&writer, kind, None, &declared.object, &mut object);
+                admit::create_declared(&writer, kind, object, source, &uid)?
+            }
+            None => admit::create(&writer, kind, object, source, &uid, &mut Open)?,
+        };
         let home = match &key.namespace {
             None => Home::Cluster,
             Some(namespace) => self.home(namespace)?,
@@ -303,12 +321,17 @@ impl<'a> Work<'a> {
         let record = self.registry.applied_record(&applied_key(key)?)?;
         let last = record.as_ref().map(|r| &r.object);
         let wanted = without_server_fields(kind, &declared.object);
-        let merged = match declared.source {
+        let source = declared.source.as_deref();
+        let writer = self.writer(source);
+        let mut merged = match source {
             Some(_) => wholly(kind, old, last, &wanted),
             None => three_way(old, last, &wanted),
         };
-        let source = declared.source.as_deref();
-        let new = admit::update(self.author, kind, old, merged, source, last)?;
+        if source.is_some() {
+            own_declared(&writer, kind, Some(old), &wanted, &mut merged);
+        }
+        let update = Update { source, declared: last, applied: source.is_some() };
+        let new = admit::update(&writer, kind, old, merged, &update, &mut Open)?;
         let warnings = warnings(kind, &new);
         if new == *old {
             // Another declaration of the same object: remembered, but no version of the object.
@@ -366,7 +389,7 @@ impl<'a> Work<'a> {
             return Ok(None);
         }
         let new = if !kind.is_core("Namespace") {
-            match removal(kind, &old, None, self.registry.now()) {
+            match removal(kind, &old, None, None, self.registry.now()) {
                 Removal::Nothing => return Ok(None),
                 Removal::Now => None,
                 Removal::Mark(new) => Some(*new),
@@ -455,6 +478,18 @@ impl<'a> Work<'a> {
         let text = serde_json::to_vec(&record).map_err(|e| RegistryError::BadRequest(e.to_string()))?;
         self.transaction.writes.push((applied_key(key)?, Write::Put(text.into())));
         Ok(())
+    }
+}
+
+/// Records in `result` that the declaring file owns what it declares, as if it had applied it. What managers own decides over
+/// nothing that a file declares, so what can't be recorded is left out.
+fn own_declared(writer: &Writer<'_>, kind: &Kind, live: Option<&Object>, declared: &Object, result: &mut Object) {
+    let manager = FieldManager { name: writer.manager, subresource: None };
+    let applied = apply::apply(kind, live, declared, &manager, true, writer.now);
+    let owners = applied.ok().and_then(|object| object.get("/metadata/managedFields").cloned());
+    match owners {
+        Some(owners) => result.set("/metadata/managedFields", owners),
+        None => drop(result.remove("/metadata/managedFields")),
     }
 }
 

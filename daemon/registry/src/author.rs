@@ -18,6 +18,15 @@ pub enum Author {
 }
 
 impl Author {
+    /// The owner of what it writes in managedFields, where the write does not name one.
+    pub(crate) fn manager(&self) -> String {
+        match self {
+            Self::File(source) => source.clone(),
+            Self::Api { .. } => "unknown".to_owned(),
+            Self::System(part) => format!("reddwarf-{}", part.replace('/', "-")),
+        }
+    }
+
     /// Is this a client of the API, bound by ownership?
     pub fn is_api(&self) -> bool {
         matches!(self, Self::Api { .. })

@@ -23,8 +23,50 @@ pub struct DeleteOptions {
     pub grace_period_seconds: Option<i64>,
     /// Only if these hold.
     pub preconditions: Preconditions,
+    /// What becomes of the objects that it owns; by the finalizers it has and its kind when absent.
+    pub propagation: Option<Propagation>,
     /// Do everything but store.
     pub dry_run: bool,
+}
+
+/// What becomes of the objects that a deleted one owns. Carried out by the garbage collector, which finds the choice in the
+/// object's finalizers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Propagation {
+    /// They go after it.
+    Background,
+    /// They go before it: finalizer `foregroundDeletion`.
+    Foreground,
+    /// They stay: finalizer `orphan`.
+    Orphan,
+}
+
+/// The finalizer of [`Propagation::Orphan`].
+const ORPHAN: &str = "orphan";
+/// The finalizer of [`Propagation::Foreground`].
+const FOREGROUND: &str = "foregroundDeletion";
+
+impl Propagation {
+    /// What a client gets that does not say: jobs and replication controllers leave their pods, for clients of old.
+    fn of_client(kind: &Kind, old: &Object) -> Option<Self> {
+        let chosen = old.finalizers().iter().any(|f| [ORPHAN, FOREGROUND].contains(f));
+        let leaves = (kind.group == "batch" && kind.kind == "Job") || kind.is_core("ReplicationController");
+        (leaves && !chosen).then_some(Self::Orphan)
+    }
+
+    /// The finalizers of an object that is deleted so.
+    fn finalizers(choice: Option<Self>, old: &Object) -> Vec<String> {
+        let mut finalizers: Vec<String> = old.finalizers().into_iter().map(str::to_owned).collect();
+        if choice.is_some() {
+            finalizers.retain(|f| ![ORPHAN, FOREGROUND].contains(&f.as_str()));
+        }
+        match choice {
+            Some(Self::Orphan) => finalizers.push(ORPHAN.to_owned()),
+            Some(Self::Foreground) => finalizers.push(FOREGROUND.to_owned()),
+            Some(Self::Background) | None => {}
+        }
+        finalizers
+    }
 }
 
 /// What must hold for a delete to happen.
@@ -46,6 +88,13 @@ pub enum Deleted {
 }
 
 impl Deleted {
+    /// The same, taken out.
+    pub fn into_object(self) -> Object {
+        match self {
+            Self::Gone(object) | Self::Marked(object) => object,
+        }
+    }
+
     /// The object, marked or in its last state.
     pub fn object(&self) -> &Object {
         match self {
@@ -67,23 +116,37 @@ pub(crate) enum Removal {
 
 /// Decides how an object goes: a pod on a node with grace waits for the node, finalizers wait for their owners, anything
 /// else goes at once. Pure.
-pub(crate) fn removal(kind: &Kind, old: &Object, grace: Option<i64>, now: DateTime<Utc>) -> Removal {
+pub(crate) fn removal(
+    kind: &Kind,
+    old: &Object,
+    grace: Option<i64>,
+    propagation: Option<Propagation>,
+    now: DateTime<Utc>,
+) -> Removal {
     let on_node = kind.is_core("Pod") && old.get_str("/spec/nodeName").is_some_and(|node| !node.is_empty());
     let own = || old.get("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE);
     // A spec's grace of 0 still means "stop it, then forget it": only a request may ask to forget at once.
     let grace = if on_node { grace.unwrap_or_else(|| own().max(1)).max(0) } else { 0 };
-    if grace == 0 && old.finalizers().is_empty() {
+    let finalizers = Propagation::finalizers(propagation, old);
+    if grace == 0 && finalizers.is_empty() {
         return Removal::Now;
     }
-    match old.deletion_timestamp() {
-        None => Removal::Mark(Box::new(marked(old, now, Some(grace)))),
+    let mut new = match old.deletion_timestamp() {
+        None => marked(old, now, Some(grace)),
         Some(_) if grace < old.deletion_grace_period_seconds().unwrap_or(0) => {
             let mut new = old.clone();
             new.set_deletion(now + TimeDelta::seconds(grace), Some(grace));
-            Removal::Mark(Box::new(new))
+            new
         }
-        Some(_) => Removal::Nothing,
+        Some(_) if finalizers == old.finalizers() => return Removal::Nothing,
+        Some(_) => old.clone(),
+    };
+    if finalizers.is_empty() {
+        new.remove("/metadata/finalizers");
+    } else {
+        new.set("/metadata/finalizers", finalizers);
     }
+    Removal::Mark(Box::new(new))
 }
 
 /// The object marked for deletion. As in Kubernetes the timestamp is when the grace ends, and the mark counts as a
@@ -166,7 +229,7 @@ impl Registry {
             let entry = self.entry(&at)?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
             let old = decode(&entry)?;
             check_preconditions(kind, &old, &options.preconditions)?;
-            check_delete(author, kind, &old)?;
+            check_delete(author, kind, &old).map_err(|e| self.with_line(e))?;
             let removal = if kind.is_core("Namespace") {
                 self.check_namespace_delete(author, key)?;
                 if old.deletion_timestamp().is_some() {
@@ -175,7 +238,9 @@ impl Registry {
                     Removal::Mark(Box::new(closing(&old, self.now())))
                 }
             } else {
-                removal(kind, &old, options.grace_period_seconds, self.now())
+                let client = || Propagation::of_client(kind, &old).filter(|_| author.is_api());
+                let propagation = options.propagation.or_else(client);
+                removal(kind, &old, options.grace_period_seconds, propagation, self.now())
             };
             let (transaction, mut result) = match removal {
                 Removal::Nothing => return Ok(Deleted::Marked(old)),
@@ -215,7 +280,7 @@ impl Registry {
     ) -> Result<Vec<Deleted>, RegistryError> {
         let list = self.list(query)?;
         for object in &list.items {
-            check_delete(author, query.kind, object)?;
+            check_delete(author, query.kind, object).map_err(|e| self.with_line(e))?;
         }
         let mut deleted = Vec::with_capacity(list.items.len());
         for object in &list.items {

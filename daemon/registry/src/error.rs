@@ -1,5 +1,7 @@
 //! Why a read or write was refused. The API turns these into `Status` objects; texts follow kube-apiserver's.
 
+use reddwarf_objects::apply::ApplyError;
+use reddwarf_objects::patch::PatchError;
 use reddwarf_objects::{FieldError, ObjectKey};
 use reddwarf_store::{CommitError, Revision, StoreError};
 
@@ -31,12 +33,14 @@ pub enum RegistryError {
         message: String,
     },
     /// A file declares the object and so decides over these fields (or over its existence): 409.
-    #[error("Operation cannot be fulfilled on {} \"{}\": {}", key.group_resource(), key.name, owned_text(source_file, fields))]
+    #[error("Operation cannot be fulfilled on {} \"{}\": {}", key.group_resource(), key.name, owned_text(source_file, *line, fields))]
     FileOwned {
         /// The object.
         key: Box<ObjectKey>,
         /// The declaring file as shown to users.
         source_file: String,
+        /// The line of the first field, or of the object, where it is known.
+        line: Option<u32>,
         /// Fields the write would have changed; empty for a delete.
         fields: Vec<String>,
     },
@@ -60,6 +64,45 @@ pub enum RegistryError {
         /// Why.
         message: String,
     },
+    /// Its namespace is being deleted and takes nothing new: 403.
+    #[error(
+        "{} \"{}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
+        key.group_resource(), key.name
+    )]
+    Terminating {
+        /// The object.
+        key: ObjectKey,
+        /// The namespace.
+        namespace: String,
+    },
+    /// An eviction would leave fewer pods than a budget allows: 429.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Budget {
+        /// Which budget, what it needs and has.
+        message: String,
+        /// After how many seconds to try again, where that is known.
+        retry_seconds: Option<u32>,
+    },
+    /// A pod has a node already, or is going: 409.
+    #[error("Operation cannot be fulfilled on pods/binding \"{name}\": {message}")]
+    Binding {
+        /// Name of the pod.
+        name: String,
+        /// Why.
+        message: String,
+    },
+    /// What the reference does not do either: 500.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A patch can't be carried out: 400, 413, 422 or 500, see [`PatchError`].
+    #[error(transparent)]
+    Patch(PatchError),
+    /// An apply can't be carried out: 400, 409 or 500, see [`ApplyError`].
+    #[error(transparent)]
+    Apply(ApplyError),
+    /// The gate refused; its own error says how to answer.
+    #[error(transparent)]
+    Refused(Box<dyn std::error::Error + Send + Sync>),
     /// The request makes no sense: 400.
     #[error("{0}")]
     BadRequest(String),
@@ -104,11 +147,20 @@ pub enum RegistryError {
 }
 
 /// What a user reads when a file owns the object.
-fn owned_text(source: &str, fields: &[String]) -> String {
+fn owned_text(source: &str, line: Option<u32>, fields: &[String]) -> String {
+    let place = place(source, line);
     if fields.is_empty() {
-        format!("it is declared by {source}; remove it from that file and the daemon deletes it")
+        format!("it is declared by {place}; remove it from that file and the daemon deletes it")
     } else {
-        format!("it is declared by {source}; change {} there", fields.join(", "))
+        format!("it is declared by {place}; change {} there", fields.join(", "))
+    }
+}
+
+/// `/etc/reddwarf.d/web.yaml:7`.
+fn place(source: &str, line: Option<u32>) -> String {
+    match line {
+        Some(line) => format!("{source}:{line}"),
+        None => source.to_owned(),
     }
 }
 
@@ -121,8 +173,14 @@ fn join(errors: &[FieldError]) -> String {
     match errors {
         [one] => one.to_string(),
         many => {
-            let texts: Vec<String> = many.iter().map(ToString::to_string).collect();
-            format!("[{}]", texts.join(", "))
+            let mut texts: Vec<String> = Vec::with_capacity(many.len());
+            for error in many {
+                let text = error.to_string();
+                if !texts.contains(&text) {
+                    texts.push(text);
+                }
+            }
+            if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) }
         }
     }
 }

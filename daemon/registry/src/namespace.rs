@@ -8,10 +8,14 @@ use crate::{Author, Registry, RegistryError, WriteOptions};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_store::{CommitError, Expect, Key, ListOptions, Revision, Transaction};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Namespaces that are always there.
-pub(crate) const BUILT_IN: [&str; 2] = ["default", "kube-system"];
+pub(crate) const BUILT_IN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+/// Those of them that nobody may delete, as in the reference.
+pub(crate) const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
+/// The finalizer that stands for emptying a namespace, which we do.
+pub(crate) const FINALIZER: &str = "kubernetes";
 
 const US: Author = Author::System("registry");
 
@@ -34,10 +38,7 @@ impl Home {
         match self {
             Self::Cluster | Self::Open { .. } => Ok(self),
             Self::Missing { name } => Err(RegistryError::NotFound(namespace_key(&name))),
-            Self::Closing { name } => Err(RegistryError::Forbidden {
-                key: key.clone(),
-                message: format!("unable to create new content in namespace {name} because it is being terminated"),
-            }),
+            Self::Closing { name } => Err(RegistryError::Terminating { key: key.clone(), namespace: name }),
         }
     }
 
@@ -56,7 +57,7 @@ pub(crate) fn namespace_key(name: &str) -> ObjectKey {
 }
 
 impl Registry {
-    /// Makes the namespaces `default` and `kube-system` if they are missing and goes on with namespace deletions that
+    /// Makes the namespaces that are always there if they are missing and goes on with namespace deletions that
     /// a crash interrupted.
     ///
     /// # Errors
@@ -138,7 +139,7 @@ impl Registry {
         let key = namespace_key(namespace);
         let Some(entry) = self.entry(&store_key(&key)?)? else { return Ok(()) };
         let object = decode(&entry)?;
-        let closing = object.deletion_timestamp().is_some() && object.finalizers().is_empty();
+        let closing = object.deletion_timestamp().is_some() && object.finalizers().is_empty() && !held(&object);
         if !closing || !self.contents(namespace)?.is_empty() {
             return Ok(());
         }
@@ -170,7 +171,7 @@ impl Registry {
     /// May this author delete this namespace?
     pub(crate) fn check_namespace_delete(&self, author: &Author, key: &ObjectKey) -> Result<(), RegistryError> {
         let refuse = |message: String| Err(RegistryError::Forbidden { key: key.clone(), message });
-        if BUILT_IN.contains(&key.name.as_str()) {
+        if IMMORTAL.contains(&key.name.as_str()) {
             return refuse("this namespace may not be deleted".to_owned());
         }
         if !author.is_api() {
@@ -183,6 +184,12 @@ impl Registry {
             }
         }
     }
+}
+
+/// Does anybody but us have something to do in a namespace before it goes?
+fn held(namespace: &Object) -> bool {
+    let finalizers = namespace.get("/spec/finalizers").and_then(Value::as_array);
+    finalizers.into_iter().flatten().any(|finalizer| finalizer.as_str() != Some(FINALIZER))
 }
 
 /// A namespace marked as being deleted; its contents follow with [`Registry::empty_namespace`].

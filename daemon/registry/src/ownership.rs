@@ -33,7 +33,7 @@ pub(crate) fn check_update(
     if fields.is_empty() {
         return Ok(());
     }
-    Err(RegistryError::FileOwned { key: Box::new(old.key(kind)), source_file: source.to_owned(), fields })
+    Err(RegistryError::FileOwned { key: Box::new(old.key(kind)), source_file: source.to_owned(), line: None, fields })
 }
 
 /// Refuses an API delete of an object that a file declares.
@@ -42,6 +42,7 @@ pub(crate) fn check_delete(author: &Author, kind: &Kind, old: &Object) -> Result
         Some(source) => Err(RegistryError::FileOwned {
             key: Box::new(old.key(kind)),
             source_file: source.to_owned(),
+            line: None,
             fields: Vec::new(),
         }),
         None => Ok(()),

@@ -1,15 +1,17 @@
-//! Creating and changing single objects: read, admit, compare-and-swap, and again when somebody was faster.
+//! Creating and changing single objects: read, edit, admit, compare-and-swap, and again when somebody was faster.
 
-use crate::admit;
+use crate::admit::{self, Writer};
 use crate::counters::Counting;
 use crate::delete::goes_now;
+use crate::edit::{Edit, Editor, Gate, Open, Patch};
 use crate::key::{applied_key, kind_of, store_key};
 use crate::namespace::Home;
 use crate::ownership::{invalid, source_of};
+use crate::part::Part;
 use crate::stored::{decode, encode};
-use crate::{Author, Registry, RegistryError};
-use reddwarf_objects::{FieldError, FieldPath, Kind, Object, ObjectKey, names, patch, pod};
-use reddwarf_store::{CommitError, Committed, Revision, Transaction};
+use crate::{Author, Registry, RegistryError, scale};
+use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, names, pod};
+use reddwarf_store::{CommitError, Committed, Entry, Revision, Transaction};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -20,10 +22,21 @@ pub(crate) const ATTEMPTS: u32 = 1000;
 const NAME_ATTEMPTS: u32 = 8;
 
 /// How to write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     /// Do everything but store.
     pub dry_run: bool,
+    /// Who owns the written fields in managedFields; by the author's name when absent.
+    pub manager: Option<String>,
+    /// Server-side apply takes over fields that others own.
+    pub force: bool,
+}
+
+impl WriteOptions {
+    /// The field manager of a write of `author`.
+    pub(crate) fn manager(&self, author: &Author) -> String {
+        self.manager.clone().unwrap_or_else(|| author.manager())
+    }
 }
 
 /// A write that was carried out.
@@ -33,17 +46,18 @@ pub struct Written {
     pub object: Object,
     /// Whether anything differs from before; an identical write makes no version.
     pub changed: bool,
+    /// The object was not there before.
+    pub created: bool,
     /// Removing the last finalizer removed the object; `object` is its last state.
     pub deleted: bool,
     /// Fields that have no effect in this version, for `Warning` headers and terminals.
     pub warnings: Vec<String>,
 }
 
-/// Which half of the object a write replaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Half {
-    Main,
-    Status,
+/// The read half of a write.
+struct Found {
+    entry: Entry,
+    object: Object,
 }
 
 impl Registry {
@@ -52,46 +66,86 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::AlreadyExists`], [`RegistryError::Invalid`], [`RegistryError::NotFound`] for the namespace,
-    /// [`RegistryError::Forbidden`] while that is being deleted.
+    /// [`RegistryError::Terminating`] while that is being deleted.
     pub async fn create(
         &self,
         author: &Author,
         object: Object,
         options: WriteOptions,
     ) -> Result<Written, RegistryError> {
+        self.create_through(author, object, &options, &mut Open).await
+    }
+
+    /// The same through a gate.
+    ///
+    /// # Errors
+    /// As [`Registry::create`], and the gate's refusals.
+    pub async fn create_through(
+        &self,
+        author: &Author,
+        object: Object,
+        options: &WriteOptions,
+        gate: &mut dyn Gate,
+    ) -> Result<Written, RegistryError> {
+        if !object.name().is_empty() {
+            return self.create_named(author, object, options, gate).await;
+        }
         let kind = known(&object)?;
-        let generated = object.name().is_empty();
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let uid = Uuid::new_v4();
-            let named = name(kind, object.clone(), uid.as_u64_pair().0)?;
-            let new = admit::create(author, kind, named, None, &uid.to_string(), self.now())?;
-            let key = new.key(kind);
-            let at = store_key(&key)?;
-            let home = self.home(&key)?;
-            let home = home.open(&key)?;
-            if options.dry_run {
+        for attempt in 1.. {
+            let named = name(kind, object.clone(), Uuid::new_v4().as_u64_pair().0)?;
+            match self.create_named(author, named, options, gate).await {
+                Err(RegistryError::AlreadyExists(_)) if attempt < NAME_ATTEMPTS => {}
+                done => return done,
+            }
+        }
+        Err(RegistryError::AlreadyExists(object.key(kind)))
+    }
+
+    async fn create_named(
+        &self,
+        author: &Author,
+        object: Object,
+        options: &WriteOptions,
+        gate: &mut dyn Gate,
+    ) -> Result<Written, RegistryError> {
+        let kind = known(&object)?;
+        let manager = options.manager(author);
+        let writer = Writer { author, part: Part::Main, manager: &manager, dry_run: options.dry_run, now: self.now() };
+        let new = admit::create(&writer, kind, object, None, &Uuid::new_v4().to_string(), gate)?;
+        self.store_new(author, kind, new, options.dry_run).await
+    }
+
+    /// Stores an admitted object that is not there yet.
+    async fn store_new(
+        &self,
+        author: &Author,
+        kind: &'static Kind,
+        new: Object,
+        dry_run: bool,
+    ) -> Result<Written, RegistryError> {
+        let key = new.key(kind);
+        let at = store_key(&key)?;
+        let bytes = encode(&new);
+        for _ in 0..ATTEMPTS {
+            let home = self.home(&key)?.open(&key)?;
+            if dry_run {
                 return match self.entry(&at)? {
-                    Some(_) if generated && attempts < NAME_ATTEMPTS => continue,
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
-                    None => Ok(written(kind, new, None)),
+                    None => Ok(Written { created: true, ..written(kind, new, None) }),
                 };
             }
-            let transaction = transaction(author, &format!("create {key}")).create(at.clone(), encode(&new));
+            let transaction = transaction(author, &format!("create {key}")).create(at.clone(), bytes.clone());
             match self.commit(home.hold(transaction)).await {
-                Ok(done) => return Ok(written(kind, new, Some(done))),
+                Ok(done) => return Ok(Written { created: true, ..written(kind, new, Some(done)) }),
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
-                    if !generated || attempts >= NAME_ATTEMPTS {
-                        return Err(RegistryError::AlreadyExists(key));
-                    }
+                    return Err(RegistryError::AlreadyExists(key));
                 }
                 // The namespace changed in between: look again whether it still takes objects.
-                Err(CommitError::Conflict { .. }) if attempts < ATTEMPTS => {}
+                Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
                 Err(e) => return Err(RegistryError::Commit(e)),
             }
-            Counting::add(&self.inner.counting.retries);
         }
+        Err(RegistryError::Contended { key, attempts: ATTEMPTS })
     }
 
     /// Replaces everything but status. With a resourceVersion in the object only if that is still the current one;
@@ -106,7 +160,8 @@ impl Registry {
         object: Object,
         options: WriteOptions,
     ) -> Result<Written, RegistryError> {
-        self.replace(author, object, Half::Main, options).await
+        let key = object.key(known(&object)?);
+        self.write(author, &key, Part::Main, Edit::Replace(object), &options, &mut Open).await
     }
 
     /// Replaces status only (also on objects that a file owns).
@@ -119,71 +174,99 @@ impl Registry {
         object: Object,
         options: WriteOptions,
     ) -> Result<Written, RegistryError> {
-        self.replace(author, object, Half::Status, options).await
+        let key = object.key(known(&object)?);
+        self.write(author, &key, Part::Status, Edit::Replace(object), &options, &mut Open).await
     }
 
-    async fn replace(
-        &self,
-        author: &Author,
-        object: Object,
-        half: Half,
-        options: WriteOptions,
-    ) -> Result<Written, RegistryError> {
-        let kind = known(&object)?;
-        let key = object.key(kind);
-        let expected = expected_revision(object.get("/metadata/resourceVersion"))?;
-        let edit = |live: &mut Object| {
-            *live = object.clone();
-            Ok(())
-        };
-        self.rewrite(author, &key, half, expected, options, edit).await
-    }
-
-    /// Applies a JSON merge patch (RFC 7396) to everything but status, repeated on conflict unless the patch itself
-    /// names a resourceVersion.
+    /// Patches a part of an object: one code path for the four kinds of patch. Repeated on conflict, unless the patch names a
+    /// resourceVersion.
     ///
     /// # Errors
-    /// As [`Registry::update`].
-    pub async fn merge_patch(
+    /// As [`Registry::update`], [`RegistryError::Patch`], [`RegistryError::Apply`].
+    pub async fn patch(
         &self,
         author: &Author,
         key: &ObjectKey,
-        patch: &Value,
-        options: WriteOptions,
+        part: Part,
+        patch: Patch,
+        options: &WriteOptions,
     ) -> Result<Written, RegistryError> {
-        self.patch(author, key, Half::Main, patch, options).await
+        self.write(author, key, part, Edit::Patch(patch), options, &mut Open).await
     }
 
-    /// Applies a JSON merge patch to status only.
+    /// Replaces or patches a part of an object, through a gate.
     ///
     /// # Errors
-    /// As [`Registry::update`].
-    pub async fn merge_patch_status(
+    /// As [`Registry::patch`], and the gate's refusals.
+    pub async fn write(
         &self,
         author: &Author,
         key: &ObjectKey,
-        patch: &Value,
-        options: WriteOptions,
+        part: Part,
+        edit: Edit,
+        options: &WriteOptions,
+        gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
-        self.patch(author, key, Half::Status, patch, options).await
+        let kind = kind_of(key)?;
+        let manager = options.manager(author);
+        let (force, dry_run) = (options.force, options.dry_run);
+        let writer = Writer { author, part, manager: &manager, dry_run, now: self.now() };
+        for _ in 0..ATTEMPTS {
+            let editor = Editor { kind, part, manager: &manager, force, dry_run, now: self.now() };
+            let Some(found) = self.read(key)? else {
+                return self.write_absent(&writer, &editor, key, edit, gate).await;
+            };
+            let (wanted, applied) = match &edit {
+                Edit::Replace(scale) if part == Part::Scale => (scale::wanted(kind, &scale.value())?, false),
+                Edit::Replace(object) => (object.clone(), false),
+                Edit::Patch(patch) => (editor.patched(patch, &found.object, gate)?, matches!(patch, Patch::Apply(_))),
+            };
+            check_version(kind, key, &found, &wanted, matches!(edit, Edit::Replace(_)))?;
+            if let Some(done) = self.swap(&writer, kind, key, found, wanted, applied, gate).await? {
+                return Ok(done);
+            }
+        }
+        Err(RegistryError::Contended { key: key.clone(), attempts: ATTEMPTS })
     }
 
-    async fn patch(
+    /// What a write of an object that is not there comes to: apply makes it, and so does PUT for some kinds.
+    async fn write_absent(
         &self,
-        author: &Author,
+        writer: &Writer<'_>,
+        editor: &Editor<'_>,
         key: &ObjectKey,
-        half: Half,
-        patch: &Value,
-        options: WriteOptions,
+        edit: Edit,
+        gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
-        let expected = expected_revision(patch.pointer("/metadata/resourceVersion"))?;
-        let edit = |live: &mut Object| {
-            let mut value = live.value();
-            patch::merge_patch(&mut value, patch);
-            *live = Object::from_value(value).map_err(|e| RegistryError::BadRequest(e.to_string()))?;
-            Ok(())
+        let kind = kind_of(key)?;
+        let not_found = || RegistryError::NotFound(key.clone());
+        let (object, applied) = match edit {
+            _ if writer.part != Part::Main => return Err(not_found()),
+            Edit::Replace(object) => {
+                if !created_by_update(kind) {
+                    return Err(not_found());
+                }
+                if object.get_str("/metadata/resourceVersion").is_some_and(|v| !matches!(v, "" | "0")) {
+                    return Err(RegistryError::Conflict(key.clone()));
+                }
+                (object, false)
+            }
+            Edit::Patch(Patch::Apply(config)) => {
+                if config.uid().is_some() {
+                    return Err(RegistryError::Conflict(key.clone()));
+                }
+                let object = editor.applied(&config, None)?;
+                (gate.decode(kind, &Patch::Apply(config), object.into_value())?, true)
+            }
+            Edit::Patch(_) => return Err(not_found()),
         };
-        self.rewrite(author, key, half, expected, options, edit).await
+        let uid = Uuid::new_v4().to_string();
+        let new = if applied {
+            admit::create_applied(writer, kind, object, &uid, gate)?
+        } else {
+            admit::create(writer, kind, object, None, &uid, gate)?
+        };
+        self.store_new(writer.author, kind, new, writer.dry_run).await
     }
 
     /// Reads the object, lets `change` edit everything but status, and writes it; repeated on conflict. `change` may
@@ -191,93 +274,108 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::update`].
-    pub async fn modify<F>(&self, author: &Author, key: &ObjectKey, mut change: F) -> Result<Written, RegistryError>
+    pub async fn modify<F>(&self, author: &Author, key: &ObjectKey, change: F) -> Result<Written, RegistryError>
     where
         F: FnMut(&mut Object) + Send,
     {
-        let edit = |live: &mut Object| {
-            change(live);
-            Ok(())
-        };
-        self.rewrite(author, key, Half::Main, None, WriteOptions::default(), edit).await
+        self.modify_part(author, key, Part::Main, change).await
     }
 
     /// The same for status only. `change` gets the whole object; only its status is kept.
     ///
     /// # Errors
     /// As [`Registry::update`].
-    pub async fn modify_status<F>(
+    pub async fn modify_status<F>(&self, author: &Author, key: &ObjectKey, change: F) -> Result<Written, RegistryError>
+    where
+        F: FnMut(&mut Object) + Send,
+    {
+        self.modify_part(author, key, Part::Status, change).await
+    }
+
+    /// The same for any part.
+    ///
+    /// # Errors
+    /// As [`Registry::update`].
+    pub async fn modify_part<F>(
         &self,
         author: &Author,
         key: &ObjectKey,
+        part: Part,
         mut change: F,
     ) -> Result<Written, RegistryError>
     where
         F: FnMut(&mut Object) + Send,
     {
-        let edit = |live: &mut Object| {
-            change(live);
-            Ok(())
-        };
-        self.rewrite(author, key, Half::Status, None, WriteOptions::default(), edit).await
-    }
-
-    /// Read, edit, admit, compare-and-swap. With `expected` a conflict is the caller's, without it the edit is repeated
-    /// on what is there now.
-    async fn rewrite<F>(
-        &self,
-        author: &Author,
-        key: &ObjectKey,
-        half: Half,
-        expected: Option<Revision>,
-        options: WriteOptions,
-        mut edit: F,
-    ) -> Result<Written, RegistryError>
-    where
-        F: FnMut(&mut Object) -> Result<(), RegistryError> + Send,
-    {
         let kind = kind_of(key)?;
-        let at = store_key(key)?;
+        let manager = author.manager();
+        let writer = Writer { author, part, manager: &manager, dry_run: false, now: self.now() };
         for _ in 0..ATTEMPTS {
-            let entry = self.entry(&at)?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
-            if expected.is_some_and(|revision| revision != entry.modified) {
-                return Err(RegistryError::Conflict(key.clone()));
-            }
-            let old = decode(&entry)?;
-            let mut new = old.clone();
-            edit(&mut new)?;
-            let new = match half {
-                Half::Status => admit::update_status(kind, &old, &new)?,
-                Half::Main => admit::update(author, kind, &old, new, None, self.applied(author, &old, key)?.as_ref())?,
-            };
-            if new == old {
+            let found = self.read(key)?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
+            let mut wanted = found.object.clone();
+            change(&mut wanted);
+            if wanted == found.object {
                 Counting::add(&self.inner.counting.unchanged);
-                return Ok(Written { object: old, changed: false, deleted: false, warnings: Vec::new() });
+                return Ok(unchanged(found.object));
             }
-            let deleted = goes_now(kind, &new);
-            if options.dry_run {
-                return Ok(Written { deleted, ..written(kind, new, None) });
-            }
-            let transaction = if deleted {
-                self.removal(author, key, entry.modified)?
-            } else {
-                transaction(author, &format!("update {key}")).replace(at.clone(), entry.modified, encode(&new))
-            };
-            match self.commit(transaction).await {
-                Ok(done) => {
-                    if deleted || new.deletion_timestamp().is_some() {
-                        self.settle_namespace(key).await;
-                    }
-                    return Ok(Written { deleted, ..written(kind, new, Some(done)) });
-                }
-                Err(CommitError::Conflict { .. }) if expected.is_some() => {
-                    return Err(RegistryError::Conflict(key.clone()));
-                }
-                Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
-                Err(e) => return Err(RegistryError::Commit(e)),
+            if let Some(done) = self.swap(&writer, kind, key, found, wanted, false, &mut Open).await? {
+                return Ok(done);
             }
         }
         Err(RegistryError::Contended { key: key.clone(), attempts: ATTEMPTS })
+    }
+
+    fn read(&self, key: &ObjectKey) -> Result<Option<Found>, RegistryError> {
+        let Some(entry) = self.entry(&store_key(key)?)? else { return Ok(None) };
+        let object = decode(&entry)?;
+        Ok(Some(Found { entry, object }))
+    }
+
+    /// Admits what is wanted instead of what was found, and stores it. None when somebody else wrote in between.
+    #[allow(clippy::too_many_arguments, reason = "one step of the two loops above, with all they know")]
+    async fn swap(
+        &self,
+        writer: &Writer<'_>,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        found: Found,
+        wanted: Object,
+        applied: bool,
+        gate: &mut dyn Gate,
+    ) -> Result<Option<Written>, RegistryError> {
+        let Found { entry, object: old } = found;
+        let declared = self.applied(writer.author, &old, key)?;
+        let update = admit::Update { source: None, declared: declared.as_ref(), applied };
+        let new = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
+        if new == old {
+            Counting::add(&self.inner.counting.unchanged);
+            return Ok(Some(unchanged(old)));
+        }
+        let deleted = goes_now(kind, &new);
+        if writer.dry_run {
+            let warnings = self.rehearsed(writer.author, kind, &old, &new, declared.as_ref());
+            let mut done = Written { deleted, ..written(kind, new, None) };
+            done.object.set_resource_version(Some(entry.modified.get()));
+            done.warnings.extend(warnings);
+            return Ok(Some(done));
+        }
+        let transaction = if deleted {
+            self.removal(writer.author, key, entry.modified)?
+        } else {
+            transaction(writer.author, &format!("update {key}")).replace(entry.key, entry.modified, encode(&new))
+        };
+        match self.commit(transaction).await {
+            Ok(done) => {
+                if deleted || new.deletion_timestamp().is_some() {
+                    self.settle_namespace(key).await;
+                }
+                Ok(Some(Written { deleted, ..written(kind, new, Some(done)) }))
+            }
+            Err(CommitError::Conflict { .. }) => {
+                Counting::add(&self.inner.counting.retries);
+                Ok(None)
+            }
+            Err(e) => Err(RegistryError::Commit(e)),
+        }
     }
 
     /// The form in which a file last declared an object; only read where it decides something.
@@ -345,15 +443,56 @@ fn name(kind: &Kind, mut object: Object, entropy: u64) -> Result<Object, Registr
     Ok(object)
 }
 
-/// The revision that a client expects, from the resourceVersion that it sent.
-fn expected_revision(version: Option<&Value>) -> Result<Option<Revision>, RegistryError> {
-    match version.and_then(Value::as_str).unwrap_or_default() {
-        "" | "0" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| {
-            RegistryError::BadRequest(format!(
-                "invalid resource version: metadata.resourceVersion: Invalid value: {text:?}"
-            ))
-        }),
+/// Refuses a write of a version that is not the current one. Without a version whatever is there is written over, but for
+/// the kinds where a PUT must name it.
+fn check_version(
+    kind: &Kind,
+    key: &ObjectKey,
+    found: &Found,
+    wanted: &Object,
+    replaces: bool,
+) -> Result<(), RegistryError> {
+    match wanted.get("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default() {
+        "" | "0" if replaces && conditional_update(kind) => {
+            let path = FieldPath::of("metadata.resourceVersion");
+            let mut error = FieldError::invalid(&path, "", "must be specified for an update");
+            error.reason = FieldReason::Invalid;
+            error.value = Some("0x0".to_owned());
+            Err(invalid(kind, wanted, vec![error]))
+        }
+        "" | "0" => Ok(()),
+        text => match text.parse::<Revision>() {
+            Ok(version) if version == found.entry.modified => Ok(()),
+            Ok(_) => Err(RegistryError::Conflict(key.clone())),
+            Err(_) => {
+                let path = FieldPath::of("metadata.resourceVersion");
+                let message = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+                Err(invalid(kind, wanted, vec![FieldError::invalid(&path, text, message)]))
+            }
+        },
+    }
+}
+
+/// Kinds of which a PUT makes what is not there, as in the reference.
+fn created_by_update(kind: &Kind) -> bool {
+    match kind.group {
+        "" => matches!(kind.kind, "Endpoints" | "Event" | "LimitRange" | "Service"),
+        "coordination.k8s.io" => kind.kind == "Lease",
+        "events.k8s.io" => true,
+        "node.k8s.io" => kind.kind == "RuntimeClass",
+        "rbac.authorization.k8s.io" => true,
+        _ => false,
+    }
+}
+
+/// Kinds whose PUT must name the version that it replaces, as in the reference.
+fn conditional_update(kind: &Kind) -> bool {
+    match kind.group {
+        "coordination.k8s.io" => kind.kind == "Lease",
+        "policy" => kind.kind == "PodDisruptionBudget",
+        "node.k8s.io" => kind.kind == "RuntimeClass",
+        "apiextensions.k8s.io" | "apiregistration.k8s.io" | "admissionregistration.k8s.io" => true,
+        _ => false,
     }
 }
 
@@ -361,7 +500,12 @@ fn expected_revision(version: Option<&Value>) -> Result<Option<Revision>, Regist
 fn written(kind: &Kind, mut object: Object, done: Option<Committed>) -> Written {
     object.set_resource_version(done.map(|d| d.revision.get()));
     let warnings = warnings(kind, &object);
-    Written { object, changed: true, deleted: false, warnings }
+    Written { object, changed: true, created: false, deleted: false, warnings }
+}
+
+/// The answer to a write that changes nothing.
+fn unchanged(object: Object) -> Written {
+    Written { object, changed: false, created: false, deleted: false, warnings: Vec::new() }
 }
 
 /// Fields that are accepted and have no effect in this version: never in silence.

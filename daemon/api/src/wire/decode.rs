@@ -1,7 +1,7 @@
 //! Bodies of requests to checked objects, with the texts of kube-apiserver where it has one.
 
 use crate::wire::error::ApiError;
-use crate::wire::request::{Format, body_format, content_type};
+use crate::wire::request::{Format, body_format};
 use hyper::header::HeaderMap;
 use reddwarf_objects::{FieldReason, Kind, Object, schema};
 use serde_json::{Map, Value, json};
@@ -25,7 +25,8 @@ pub(crate) fn parse(
     strictness: Option<&str>,
     limits: &reddwarf_config::Limits,
 ) -> Result<Value, ApiError> {
-    let bad = |why: String| {
+    let bad = |e: serde_json::Error| {
+        let why = crate::wire::syntax::error(bytes).unwrap_or_else(|| e.to_string());
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
         ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why} ({text})",
@@ -33,9 +34,9 @@ pub(crate) fn parse(
         ))
     };
     match body_format(headers)? {
-        Format::Json if strictness != Some("Strict") => serde_json::from_slice(bytes).map_err(|e| bad(e.to_string())),
+        Format::Json if strictness != Some("Strict") => serde_json::from_slice(bytes).map_err(bad),
         Format::Json => {
-            let (value, duplicates) = crate::wire::strict::parse(bytes).map_err(|e| bad(e.to_string()))?;
+            let (value, duplicates) = crate::wire::strict::parse(bytes).map_err(bad)?;
             if duplicates.is_empty() {
                 return Ok(value);
             }
@@ -153,21 +154,6 @@ fn check_kind(kind: &Kind, map: &mut Map<String, Value>) -> Result<(), ApiError>
     map.insert("kind".into(), kind.kind.into());
     map.insert("apiVersion".into(), api_version.into());
     Ok(())
-}
-
-/// A merge patch.
-///
-/// # Errors
-/// 415 for other kinds of patch (they come with the next issue), 400 for text that is no map.
-pub(crate) fn decode_patch(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, ApiError> {
-    if content_type(headers) != "application/merge-patch+json" {
-        return Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with_details(json!({})));
-    }
-    match serde_json::from_slice(bytes) {
-        Ok(patch @ Value::Object(_)) => Ok(patch),
-        Ok(_) => Err(ApiError::bad_request("error decoding patch: a merge patch of an object must be a map")),
-        Err(e) => Err(ApiError::bad_request(format!("error decoding patch: {e}"))),
-    }
 }
 
 /// DeleteOptions, with or without kind; an empty body is none.

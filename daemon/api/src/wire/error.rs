@@ -1,6 +1,8 @@
 //! Errors as Kubernetes `Status` objects, with the texts of kube-apiserver where it has one.
 
 use crate::runtime::RuntimeError;
+use reddwarf_objects::apply::{ApplyError, Conflict};
+use reddwarf_objects::patch::PatchError;
 use reddwarf_objects::{FieldError, Kind, ObjectKey};
 use reddwarf_registry::RegistryError;
 use reddwarf_store::CommitError;
@@ -75,10 +77,12 @@ impl ApiError {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
         if let Some(map) = status.as_object_mut() {
+            if !self.reason.is_empty() {
+                map.insert("reason".into(), self.reason.into());
+            }
             if let Some(details) = &self.details {
                 map.insert("details".into(), details.clone());
             }
@@ -87,6 +91,14 @@ impl ApiError {
         status
     }
 }
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
 
 /// `details` that name an object by its plural.
 fn named(key: &ObjectKey) -> Value {
@@ -107,13 +119,21 @@ fn invalid(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> ApiErr
         .iter()
         .map(|e| json!({"reason": e.reason.cause(), "message": e.body(), "field": e.path.to_string()}))
         .collect();
-    let mut details = json!({"kind": kind, "causes": causes});
+    let mut details = json!({"causes": causes});
+    if let Some(map) = details.as_object_mut().filter(|_| !kind.is_empty()) {
+        map.insert("kind".into(), kind.into());
+    }
     set_group(&mut details, group);
     if let Some(map) = details.as_object_mut().filter(|_| !name.is_empty()) {
         map.insert("name".into(), name.into());
     }
     let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
+    for text in errors.iter().map(ToString::to_string) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
     let list = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
     ApiError::new(422, "Invalid", format!("{qualified} \"{name}\" is invalid: {list}")).with_details(details)
 }
@@ -130,8 +150,9 @@ impl From<RegistryError> for ApiError {
                 set_group(&mut details, &group);
                 Self::new(409, "Conflict", message).with_details(details)
             }
-            RegistryError::FileOwned { key, source_file, fields } => {
-                let text = format!("conflict with \"{source_file}\"");
+            RegistryError::FileOwned { key, source_file, line, fields } => {
+                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+                let text = format!("conflict with \"{source_file}{line}\"");
                 let cause = |field: &String| json!({"reason": "FieldManagerConflict", "message": text, "field": field});
                 let causes: Vec<Value> = fields.iter().map(cause).collect();
                 let mut details = named(&key);
@@ -142,6 +163,30 @@ impl From<RegistryError> for ApiError {
             }
             RegistryError::Invalid { kind, group, name, errors } => invalid(&kind, &group, &name, &errors),
             RegistryError::Forbidden { key, .. } => Self::new(403, "Forbidden", message).with_details(named(&key)),
+            RegistryError::Terminating { key, namespace } => {
+                let cause = json!({"reason": "NamespaceTerminating", "field": "metadata.namespace",
+                    "message": format!("namespace {namespace} is being terminated")});
+                let mut details = named(&key);
+                details["causes"] = json!([cause]);
+                Self::new(403, "Forbidden", message).with_details(details)
+            }
+            RegistryError::Budget { message: cause, retry_seconds } => {
+                let mut details = json!({"causes": [{"reason": "DisruptionBudget", "message": cause}]});
+                if let Some(seconds) = retry_seconds {
+                    details["retryAfterSeconds"] = seconds.into();
+                }
+                Self::new(429, "TooManyRequests", message).with_details(details)
+            }
+            RegistryError::Binding { name, .. } => {
+                Self::new(409, "Conflict", message).with_details(json!({"name": name, "kind": "pods/binding"}))
+            }
+            RegistryError::Unsupported(_) => Self::internal(message),
+            RegistryError::Patch(e) => patch(e),
+            RegistryError::Apply(e) => apply(e),
+            RegistryError::Refused(e) => match e.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(e) => Self::internal(e),
+            },
             RegistryError::BadRequest(_) => Self::bad_request(message),
             RegistryError::Expired { .. } => {
                 Self::new(410, "Expired", "The resourceVersion for the provided list is too old.")
@@ -155,6 +200,34 @@ impl From<RegistryError> for ApiError {
                 Self::internal(message)
             }
         }
+    }
+}
+
+/// A patch that can't be carried out.
+fn patch(e: PatchError) -> ApiError {
+    match e {
+        PatchError::Malformed(message) => ApiError::bad_request(message),
+        PatchError::Rejected(why) => {
+            tracing::debug!(%why, "a patch was rejected");
+            ApiError::new(422, "Invalid", PatchError::REJECTED).with_details(json!({}))
+        }
+        PatchError::TooLarge(message) => ApiError::new(413, "RequestEntityTooLarge", message),
+        PatchError::Unmergeable(message) => ApiError::internal(message),
+    }
+}
+
+/// An apply that can't be carried out.
+fn apply(e: ApplyError) -> ApiError {
+    match e {
+        ApplyError::Conflicts { message, conflicts } => {
+            let cause =
+                |c: &Conflict| json!({"reason": "FieldManagerConflict", "message": c.message, "field": c.field});
+            let causes: Vec<Value> = conflicts.iter().map(cause).collect();
+            ApiError::new(409, "Conflict", message).with_details(json!({"causes": causes}))
+        }
+        ApplyError::BadRequest(message) => ApiError::bad_request(message),
+        // The reference gives no reason here.
+        ApplyError::Schema(message) => ApiError::new(500, "", message),
     }
 }
 

@@ -56,13 +56,15 @@ async fn finalizers_hold_an_object_until_the_last_is_removed() {
     let again = world.registry.delete(&alice(), &key, &DeleteOptions::default()).await.unwrap();
     assert_eq!(again.object(), &marked, "deleting twice changes nothing");
     let more = json!({"metadata": {"finalizers": ["x.io/y", "new.io/z"]}});
-    let error = world.registry.merge_patch(&alice(), &key, &more, WriteOptions::default()).await.unwrap_err();
+    let error =
+        world.registry.patch(&alice(), &key, Part::Main, merge(&more), &WriteOptions::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "ConfigMap \"fin\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"new.io/z\"}"
     );
     let none = json!({"metadata": {"finalizers": null}});
-    let written = world.registry.merge_patch(&alice(), &key, &none, WriteOptions::default()).await.unwrap();
+    let written =
+        world.registry.patch(&alice(), &key, Part::Main, merge(&none), &WriteOptions::default()).await.unwrap();
     assert!(written.deleted);
     assert!(world.registry.find(&key).unwrap().is_none());
 }
@@ -112,7 +114,9 @@ async fn a_stopped_pod_with_finalizers_goes_with_the_last_of_them() {
     assert!(world.registry.finish_delete(&key, made.uid().unwrap()).await.unwrap());
     assert_eq!(world.registry.get(&key).unwrap().deletion_grace_period_seconds(), Some(0));
     let none = json!({"metadata": {"finalizers": null}});
-    assert!(world.registry.merge_patch(&alice(), &key, &none, WriteOptions::default()).await.unwrap().deleted);
+    assert!(
+        world.registry.patch(&alice(), &key, Part::Main, merge(&none), &WriteOptions::default()).await.unwrap().deleted
+    );
 }
 
 #[tokio::test]

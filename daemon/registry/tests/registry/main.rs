@@ -12,7 +12,7 @@ mod writes;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::{Kind, Object, ObjectKey, kinds};
-use reddwarf_registry::{Author, Declared, Registry, WriteOptions};
+use reddwarf_registry::{Author, Declared, Part, Patch, Registry, WriteOptions};
 use reddwarf_store::{Store, StoreOptions};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -94,4 +94,9 @@ pub fn kind(name: &str) -> &'static Kind {
 
 pub fn from_file(object: Object, source: &str) -> Declared {
     Declared { object, source: Some(source.to_owned()) }
+}
+
+/// A merge patch.
+pub fn merge(patch: &Value) -> Patch {
+    Patch::Merge(patch.clone())
 }

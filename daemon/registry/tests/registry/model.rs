@@ -125,7 +125,9 @@ async fn step(world: &World, model: &mut BTreeMap<usize, Model>, op: &Op) {
             (got, wanted)
         }
         Op::Patch { name, value } => {
-            let got = outcome(registry.merge_patch(&alice(), &key(name), &json!({"data": data(value)}), none).await);
+            let got = outcome(
+                registry.patch(&alice(), &key(name), Part::Main, merge(&json!({"data": data(value)})), &none).await,
+            );
             let wanted = match model.get_mut(&name) {
                 None => Outcome::Missing,
                 Some(m) if owned(m, value) => Outcome::Owned,

@@ -104,7 +104,8 @@ async fn a_stale_version_is_refused_and_none_means_last_writer_wins() {
     assert_eq!(written.object.get_str("/data/k"), Some("3"));
     let patch =
         json!({"metadata": {"resourceVersion": first.resource_version().unwrap().to_string()}, "data": {"k": "4"}});
-    let error = world.registry.merge_patch(&alice(), &config_key("a"), &patch, WriteOptions::default()).await;
+    let error =
+        world.registry.patch(&alice(), &config_key("a"), Part::Main, merge(&patch), &WriteOptions::default()).await;
     assert!(matches!(error, Err(RegistryError::Conflict(_))));
     let mut other = world.registry.get(&config_key("a")).unwrap();
     other.set_uid("11111111-2222-3333-4444-555555555555");
@@ -120,8 +121,11 @@ async fn b07_identical_writes_make_no_version_and_no_event() {
     for _ in 0..50 {
         let put = world.registry.update(&alice(), made.clone(), WriteOptions::default()).await.unwrap();
         let patch = json!({"data": {"k": "1"}});
-        let patched =
-            world.registry.merge_patch(&alice(), &config_key("a"), &patch, WriteOptions::default()).await.unwrap();
+        let patched = world
+            .registry
+            .patch(&alice(), &config_key("a"), Part::Main, merge(&patch), &WriteOptions::default())
+            .await
+            .unwrap();
         assert!(!put.changed && !patched.changed);
         assert_eq!(patched.object, made);
     }
@@ -185,16 +189,19 @@ async fn dry_runs_store_nothing() {
     let world = World::new().await;
     let made = world.create(config("a", json!({"k": "1"}))).await;
     let revision = world.registry.revision();
-    let dry = WriteOptions { dry_run: true };
-    let created = world.registry.create(&alice(), config("b", json!({})), dry).await.unwrap().object;
+    let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
+    let created = world.registry.create(&alice(), config("b", json!({})), dry.clone()).await.unwrap().object;
     assert!(created.uid().is_some() && created.resource_version().is_none());
     assert!(matches!(
-        world.registry.create(&alice(), config("a", json!({})), dry).await,
+        world.registry.create(&alice(), config("a", json!({})), dry.clone()).await,
         Err(RegistryError::AlreadyExists(_))
     ));
     let mut changed = made;
     changed.set("/data/k", "2");
-    assert_eq!(world.registry.update(&alice(), changed, dry).await.unwrap().object.get_str("/data/k"), Some("2"));
+    assert_eq!(
+        world.registry.update(&alice(), changed, dry.clone()).await.unwrap().object.get_str("/data/k"),
+        Some("2")
+    );
     let options = reddwarf_registry::DeleteOptions { dry_run: true, ..Default::default() };
     world.registry.delete(&alice(), &config_key("a"), &options).await.unwrap();
     assert_eq!(world.registry.revision(), revision);

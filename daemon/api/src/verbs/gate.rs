@@ -1,0 +1,81 @@
+//! What a client's write must pass on its way through the registry: patched objects must fit the schema, and the client must be
+//! allowed to write what it writes.
+
+use crate::serve::dispatch::Call;
+use crate::wire::decode::{Decoded, decode_object};
+use crate::wire::error::ApiError;
+use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object};
+use reddwarf_registry::{Gate, Patch, RegistryError};
+use serde_json::Value;
+use std::fmt::Write;
+
+pub(super) struct ClientGate<'a> {
+    call: &'a Call,
+    /// Of the patch that was carried out last.
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> ClientGate<'a> {
+    pub(super) fn new(call: &'a Call) -> Self {
+        Self { call, warnings: Vec::new() }
+    }
+}
+
+impl Gate for ClientGate<'_> {
+    fn decode(&mut self, kind: &Kind, patch: &Patch, document: Value) -> Result<Object, RegistryError> {
+        let shown = match patch {
+            // As the reference: the patched document, or the patch as Go prints a map.
+            Patch::Json(_) | Patch::Merge(_) => document.to_string(),
+            Patch::Strategic(patch) => go(patch),
+            Patch::Apply(_) => String::new(),
+        };
+        match decode_object(kind, document, self.call.query.get("fieldValidation")) {
+            Ok(Decoded { object, warnings }) => {
+                self.warnings = warnings;
+                Ok(object)
+            }
+            Err(error) if error.code == 400 && !matches!(patch, Patch::Apply(_)) => {
+                Err(refused(invalid(&error, &shown)))
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    fn admit(&mut self, kind: &Kind, old: Option<&Object>, new: &Object) -> Result<(), RegistryError> {
+        self.call.admit(kind, old, new).map(drop).map_err(refused)
+    }
+}
+
+fn refused(error: ApiError) -> RegistryError {
+    RegistryError::Refused(Box::new(error))
+}
+
+/// 422 for a patch whose outcome is no object of its kind.
+fn invalid(error: &ApiError, shown: &str) -> ApiError {
+    let message = match error.message.split_once("strict decoding error: ") {
+        Some((_, errors)) => format!("strict decoding error: {errors}"),
+        None => error.message.clone(),
+    };
+    let mut cause = FieldError::invalid(&FieldPath::of("patch"), shown, message);
+    cause.reason = FieldReason::Invalid;
+    ApiError::invalid_options("", "", &[cause])
+}
+
+/// A value as Go's `%v` prints it: `map[data:map[a:1]]`.
+fn go(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut out = String::from("map[");
+            for (index, (key, value)) in map.iter().enumerate() {
+                let space = if index > 0 { " " } else { "" };
+                // Writing into a String has no way to fail.
+                let _ = write!(out, "{space}{key}:{}", go(value));
+            }
+            out + "]"
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(go).collect::<Vec<_>>().join(" ")),
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".to_owned(),
+        other => other.to_string(),
+    }
+}

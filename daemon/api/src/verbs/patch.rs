@@ -1,0 +1,30 @@
+//! PATCH: the four kinds of patch, for an object or a part of it.
+
+use crate::serve::body::Body;
+use crate::verbs::Verbs;
+use crate::verbs::gate::ClientGate;
+use crate::verbs::options;
+use crate::wire::error::ApiError;
+use crate::wire::patch::decode;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use reddwarf_registry::{Edit, Patch};
+
+impl Verbs {
+    pub(super) async fn patch(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        let mut options = options::write(&self.call.query, request.headers(), "PatchOptions")?;
+        let (headers, bytes) = self.body(request).await?;
+        let limits = &self.call.state.settings.manifest_limits;
+        let mut patch = decode(self.resource.kind, self.part, &headers, &bytes, limits)?;
+        options.force = options::force(&self.call.query, &patch)?;
+        if let Patch::Apply(object) = &mut patch {
+            self.place(object)?;
+            Self::name(object, name)?;
+        }
+        let mut gate = ClientGate::new(&self.call);
+        let (author, key) = (self.call.admit_change(), self.key(name));
+        let edit = Edit::Patch(patch);
+        let written = self.registry().write(&author, &key, self.part, edit, &options, &mut gate).await?;
+        self.answered(written, gate.warnings)
+    }
+}

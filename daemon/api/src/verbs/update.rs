@@ -1,0 +1,30 @@
+//! PUT: the whole of an object, or of a part of it.
+
+use crate::serve::body::Body;
+use crate::verbs::Verbs;
+use crate::verbs::gate::ClientGate;
+use crate::verbs::options;
+use crate::wire::decode::Decoded;
+use crate::wire::error::ApiError;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use reddwarf_objects::kind::bodies;
+use reddwarf_registry::{Edit, Part};
+
+impl Verbs {
+    pub(super) async fn update(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        let options = options::write(&self.call.query, request.headers(), "UpdateOptions")?;
+        let kind = match self.part {
+            Part::Scale => bodies().by_gvk("autoscaling/v1", "Scale").unwrap_or(self.resource.kind),
+            _ => self.resource.kind,
+        };
+        let Decoded { mut object, warnings } = self.object(kind, request).await?;
+        self.place(&mut object)?;
+        Self::name(&mut object, name)?;
+        let mut gate = ClientGate::new(&self.call);
+        let (author, key) = (self.call.admit_change(), self.key(name));
+        let edit = Edit::Replace(object);
+        let written = self.registry().write(&author, &key, self.part, edit, &options, &mut gate).await?;
+        self.answered(written, warnings)
+    }
+}

@@ -1,0 +1,87 @@
+//! Bodies of PATCH.
+
+use crate::wire::error::ApiError;
+use crate::wire::request::content_type;
+use hyper::header::HeaderMap;
+use reddwarf_config::{Limits, parse_file};
+use reddwarf_objects::{Kind, Object};
+use reddwarf_registry::{Part, Patch};
+use serde_json::{Value, json};
+
+/// The patch in a body, of the kind that its media type names.
+///
+/// # Errors
+/// 415 for media types that are no patch, 400 for text that is none.
+pub(crate) fn decode(
+    kind: &Kind,
+    part: Part,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Patch, ApiError> {
+    match content_type(headers).as_str() {
+        // That it is a list of operations is the patch's own to say.
+        "application/json-patch+json" => Ok(Patch::Json(read(bytes, "error decoding patch: ")?)),
+        "application/merge-patch+json" => Ok(Patch::Merge(map(read(bytes, "")?)?)),
+        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(map(read(bytes, "")?)?)),
+        "application/apply-patch+yaml" => applied(kind, part, bytes, limits),
+        _ => Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with_details(json!({}))),
+    }
+}
+
+fn read(bytes: &[u8], what: &str) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes).map_err(|_| {
+        let why = crate::wire::syntax::error(bytes).unwrap_or_else(|| "the text is no JSON".to_owned());
+        ApiError::bad_request(format!("{what}{why}"))
+    })
+}
+
+fn map(patch: Value) -> Result<Value, ApiError> {
+    let found = match &patch {
+        Value::Object(_) => return Ok(patch),
+        Value::Null => "null",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+    };
+    Err(ApiError::bad_request(format!(
+        "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+    )))
+}
+
+/// What is applied: YAML, and so JSON too. It names its kind.
+fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Patch, ApiError> {
+    let value = match serde_json::from_slice(bytes) {
+        Ok(value) => value,
+        Err(_) => yaml(bytes, limits)?,
+    };
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (version, name) = (text("apiVersion"), text("kind"));
+    let wanted = match part {
+        Part::Scale => ("autoscaling/v1".to_owned(), "Scale"),
+        _ => (kind.api_version(), kind.kind),
+    };
+    if (version.as_str(), name.as_str()) != (wanted.0.as_str(), wanted.1) {
+        let (group, version) = version.split_once('/').unwrap_or(("", version.as_str()));
+        let (wanted_group, wanted_version) = wanted.0.split_once('/').unwrap_or(("", wanted.0.as_str()));
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {group}/{version}, Kind={name}; expected {wanted_group}/{wanted_version}, Kind={}",
+            wanted.1
+        )));
+    }
+    let object = Object::from_value(value).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+    Ok(Patch::Apply(object))
+}
+
+fn yaml(bytes: &[u8], limits: &Limits) -> Result<Value, ApiError> {
+    let (documents, diagnostics) = parse_file("patch.yaml", bytes, limits);
+    if let Some(error) = diagnostics.iter().find(|d| d.is_error()) {
+        return Err(ApiError::bad_request(format!("error decoding YAML: {}", error.one_line())));
+    }
+    let mut documents = documents.into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(document), None) => Ok(document.value),
+        _ => Err(ApiError::bad_request("error decoding YAML: an apply patch must hold exactly one object")),
+    }
+}
