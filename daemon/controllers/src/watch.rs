@@ -3,10 +3,12 @@
 //! A notice says only "look again": the scan decides what changed. Lost notices (queue overflow, network file
 //! systems, systems without inotify) cost at most one periodic interval, because the directory loop looks by itself too.
 
+use notify::event::{ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 /// Watches the layers and, for those that do not exist yet, their parents.
@@ -14,21 +16,42 @@ pub struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
     layers: Vec<PathBuf>,
     watched: Vec<Target>,
-    changed: Arc<Notify>,
+    changed: Arc<Changed>,
     problem: Option<String>,
+}
+
+/// Notices since somebody last looked.
+#[derive(Default)]
+struct Changed {
+    notify: Notify,
+    /// Something other than the arrival of whole files.
+    piecemeal: AtomicBool,
+}
+
+/// What a notice says about how the change came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Files were renamed into the directory from outside it and nothing else happened: they are whole.
+    Whole,
+    /// Anything else, which may still be under way: a file being written, an editor's dance of renames.
+    Piecemeal,
 }
 
 impl DirectoryWatch {
     /// Starts watching `layers`. A system that cannot watch is no error: [`Self::problem`] says so, and the
     /// periodic look remains.
     pub fn new(layers: Vec<PathBuf>) -> Self {
-        let changed = Arc::new(Notify::new());
-        let notify_changed = Arc::clone(&changed);
+        let changed = Arc::new(Changed::default());
+        let noticed = Arc::clone(&changed);
         let interested = layers.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
             Ok(event) if is_noise(&event, &interested) => {}
+            Ok(event) if is_arrival(&event) => noticed.notify.notify_one(),
             // An error is an overflow or a vanished watch: looking again is the answer to both.
-            Ok(_) | Err(_) => notify_changed.notify_one(),
+            Ok(_) | Err(_) => {
+                noticed.piecemeal.store(true, Ordering::SeqCst);
+                noticed.notify.notify_one();
+            }
         });
         let (watcher, problem) = match watcher {
             Ok(w) => (Some(w), None),
@@ -45,8 +68,10 @@ impl DirectoryWatch {
     }
 
     /// Waits for a notice. Cancel-safe: a notice is kept until somebody waits.
-    pub async fn changed(&self) {
-        self.changed.notified().await;
+    pub async fn changed(&self) -> Arrival {
+        self.changed.notify.notified().await;
+        // What comes after this leaves a notice of its own.
+        if self.changed.piecemeal.swap(false, Ordering::SeqCst) { Arrival::Piecemeal } else { Arrival::Whole }
     }
 
     /// Adjusts the watches to what exists now: a directory that appeared, vanished or was replaced.
@@ -109,6 +134,12 @@ fn existing_parent<'a>(layer: &'a Path, existing: Option<&'a Path>) -> Option<&'
     }
 }
 
+/// A file came in by a rename. One from within the layers was announced by its leaving, which is none; so this alone
+/// is one from outside.
+fn is_arrival(event: &notify::Event) -> bool {
+    matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)))
+}
+
 /// Reads and closes of unwritten files, and events of a parent directory that concern no layer.
 fn is_noise(event: &notify::Event, layers: &[PathBuf]) -> bool {
     if matches!(event.kind, EventKind::Access(notify::event::AccessKind::Open(_) | notify::event::AccessKind::Read)) {
@@ -151,6 +182,25 @@ mod tests {
         while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
         std::fs::File::create(later.join("b.yaml")).unwrap();
         assert!(notices(&watch).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_moved_in_is_whole_and_one_moved_about_or_written_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = dir.path().join("etc");
+        std::fs::create_dir(&layer).unwrap();
+        std::fs::write(dir.path().join("next"), "a").unwrap();
+        let watch = DirectoryWatch::new(vec![layer.clone()]);
+        let next = || tokio::time::timeout(Duration::from_secs(5), watch.changed());
+        std::fs::rename(dir.path().join("next"), layer.join("a.yaml")).unwrap();
+        assert_eq!(next().await, Ok(Arrival::Whole));
+        // Whatever else the kernel says of it.
+        while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
+        std::fs::rename(layer.join("a.yaml"), layer.join("b.yaml")).unwrap();
+        assert_eq!(next().await, Ok(Arrival::Piecemeal));
+        while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
+        std::fs::write(layer.join("b.yaml"), "b").unwrap();
+        assert_eq!(next().await, Ok(Arrival::Piecemeal));
     }
 
     #[test]

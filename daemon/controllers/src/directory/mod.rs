@@ -9,7 +9,7 @@ pub mod rollback;
 pub mod status;
 
 use crate::guard::PruneGuard;
-use crate::watch::DirectoryWatch;
+use crate::watch::{Arrival, DirectoryWatch};
 use pass::{Ownership, Pass};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Limits, Scan, Scanner};
@@ -17,6 +17,7 @@ use reddwarf_registry::{AppliedSet, ApplyOptions, Author, Registry, RegistryErro
 use reddwarf_store::{DeclaredKey, FileContent, NewFile, NewGeneration};
 use rollback::Hold;
 use status::DirectoryStatus;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,15 +197,23 @@ impl DirectoryLoop {
     /// Runs until `stop` resolves. The first pass comes at once.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
-        if let Err(error) = self.pass(false).await {
+        if let Err(error) = self.pass(false, false).await {
             tracing::error!(error = %error, "the manifest directories could not be applied; trying again");
         }
+        let mut last_notice = Instant::now();
         loop {
+            let mut early = false;
             let wait = if self.unfinished { Duration::from_millis(500) } else { self.options.resync };
             // Every branch only waits; nothing is lost when another one wins.
             tokio::select! {
                 () = &mut stop => return,
-                () = self.watch.changed() => self.settle().await,
+                arrival = self.watch.changed() => {
+                    early = arrival == Arrival::Whole && last_notice.elapsed() >= self.options.debounce;
+                    last_notice = Instant::now();
+                    if !early {
+                        self.settle().await;
+                    }
+                }
                 request = self.requests.recv() => {
                     let Some(request) = request else { return };
                     self.answer(request).await;
@@ -213,7 +222,7 @@ impl DirectoryLoop {
                 () = tokio::time::sleep(wait) => {}
             }
             self.watch.refresh();
-            if let Err(error) = self.pass(false).await {
+            if let Err(error) = self.pass(false, early).await {
                 tracing::error!(error = %error, "the manifest directories could not be applied; trying again");
             }
         }
@@ -245,13 +254,13 @@ impl DirectoryLoop {
         match request {
             Request::Reload { allow_prune, reply } => {
                 self.watch.refresh();
-                let _ = reply.send(self.pass(allow_prune).await);
+                let _ = reply.send(self.pass(allow_prune, false).await);
             }
             Request::Reread { reply } => {
                 let answer = match self.remember() {
                     Ok(()) => {
                         self.unfinished = true;
-                        self.pass(false).await
+                        self.pass(false, false).await
                     }
                     Err(error) => Err(error.into()),
                 };
@@ -263,9 +272,16 @@ impl DirectoryLoop {
         }
     }
 
-    /// One look at the directories and everything that follows from it.
-    async fn pass(&mut self, allow_prune: bool) -> Result<PassReport, DirectoryError> {
-        let Some(scan) = self.scan().await else { return Err(DirectoryError::Closed) };
+    /// One look at the directories and everything that follows from it. An `early` one came with no wait for quiet,
+    /// because all that happened is that whole files arrived; more may be on their way.
+    async fn pass(&mut self, allow_prune: bool, early: bool) -> Result<PassReport, DirectoryError> {
+        let Some(mut scan) = self.scan().await else { return Err(DirectoryError::Closed) };
+        if early && self.may_be_half(&scan) {
+            self.settle().await;
+            let changed = scan.changed;
+            scan = self.scan().await.ok_or(DirectoryError::Closed)?;
+            scan.changed |= changed;
+        }
         let files = pass::digests(&scan);
         if let Some(hold) = &self.hold {
             if hold.directory == files {
@@ -287,6 +303,13 @@ impl DirectoryLoop {
         }
         let note = format!("{} files, {} objects", files.len(), scan.declared.len());
         self.apply(scan, decision, files, note, None).await
+    }
+
+    /// Does the directory look like a part of what it is about to be? An object that no file declares any more, or
+    /// that two do, may just be moving from one file to another.
+    fn may_be_half(&self, scan: &Scan) -> bool {
+        let declared: BTreeSet<_> = scan.declared.iter().map(|d| &d.key).collect();
+        !scan.diagnostics.is_empty() || !self.ownership.keys().all(|key| declared.contains(key))
     }
 
     /// Applies a decision in one transaction and publishes the outcome.

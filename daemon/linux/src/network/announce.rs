@@ -18,8 +18,10 @@ const ARP_REQUEST_HEAD: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
 /// Says on the link `index` of this thread's namespace that `ip` is at `mac`.
 pub(crate) fn announce(index: u32, ip: Ipv4Addr, mac: Mac) -> nix::Result<()> {
     let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)?;
-    sendto(socket.as_raw_fd(), &arp_announcement(ip, mac), &broadcast(index)?, MsgFlags::MSG_DONTWAIT)?;
-    Ok(())
+    let sent = sendto(socket.as_raw_fd(), &arp_announcement(ip, mac), &broadcast(index)?, MsgFlags::MSG_DONTWAIT);
+    // Closing a packet socket waits for every processor to have let go of it, which takes longer than the rest of a link.
+    drop(tokio::task::spawn_blocking(move || drop(socket)));
+    sent.map(drop)
 }
 
 fn arp_announcement(ip: Ipv4Addr, mac: Mac) -> Vec<u8> {
