@@ -182,6 +182,7 @@ impl NodeRuntime {
         chain.push(link("condition", format!("phase {}", why.phase), None));
         chain.extend(why.notices.iter().map(|n| link("condition", n.to_string(), None)));
         chain.extend(why.waiting.iter().map(|(c, n)| link("container", format!("{c}: {n}"), None)));
+        chain.extend(why.ended.iter().map(|(c, text)| link("container", format!("{c}: {text}"), None)));
         chain.extend(why.next.iter().map(|step| link("plan", step.clone(), None)));
         for record in &why.recent {
             let (kind, mut text) = match &record.error {

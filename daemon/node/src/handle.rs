@@ -89,10 +89,31 @@ pub struct Why {
     pub notices: Vec<Notice>,
     /// Why containers wait, by name.
     pub waiting: Vec<(String, Notice)>,
+    /// How containers ended last, by name: exit code, signal, message.
+    pub ended: Vec<(String, String)>,
     /// What would be done next.
     pub next: Vec<String>,
     /// What was done last, errors included.
     pub recent: Vec<Record>,
+}
+
+/// How a pod's containers ended last, of those that did.
+fn ended(status: &PodStatus) -> Vec<(String, String)> {
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses);
+    all.filter_map(|c| {
+        let end = c.state.terminated.as_ref().or(c.last_state.terminated.as_ref())?;
+        let mut text = format!("ended with exit code {} ({})", end.exit_code, end.reason);
+        if !end.message.is_empty() {
+            text = format!("{text}: {}", end.message);
+        }
+        match c.restart_count {
+            0 => {}
+            1 => text.push_str(", restarted once"),
+            n => text.push_str(&format!(", restarted {n} times")),
+        }
+        Some((c.name.clone(), text))
+    })
+    .collect()
 }
 
 /// The node in figures.
@@ -299,6 +320,7 @@ impl NodeHandle {
             phase: status.map(|s| format!("{:?}", s.phase)).unwrap_or_default(),
             notices: outlook.notices,
             waiting,
+            ended: status.map(ended).unwrap_or_default(),
             next,
             recent: slot.map(|s| s.recent.iter().cloned().collect()).unwrap_or_default(),
         })
