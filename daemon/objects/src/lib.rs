@@ -32,6 +32,7 @@ pub mod partial;
 pub mod patch;
 pub mod pod;
 pub mod print;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

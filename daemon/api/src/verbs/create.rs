@@ -4,7 +4,7 @@ use crate::serve::body::Body;
 use crate::verbs::Verbs;
 use crate::verbs::gate::ClientGate;
 use crate::verbs::options;
-use crate::wire::decode::{Decoded, decode_object, parse};
+use crate::wire::decode::{Decoded, Reading, decode_body};
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -31,8 +31,10 @@ impl Verbs {
     /// The object of `kind` in the body.
     pub(super) async fn object(&self, kind: &Kind, request: Request<Incoming>) -> Result<Decoded, ApiError> {
         let (headers, bytes) = self.body(request).await?;
-        let strict = self.call.query.get("fieldValidation");
-        let value = parse(kind, &headers, &bytes, strict, &self.call.state.settings.manifest_limits)?;
-        decode_object(kind, value, strict)
+        let reading = Reading {
+            strictness: self.call.query.get("fieldValidation"),
+            limits: &self.call.state.settings.manifest_limits,
+        };
+        decode_body(kind, &headers, &bytes, &reading)
     }
 }

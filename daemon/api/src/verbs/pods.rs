@@ -3,7 +3,7 @@
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
 use crate::verbs::{Verbs, options};
-use crate::wire::decode::{Decoded, decode_object, parse};
+use crate::wire::decode::Decoded;
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
 use hyper::body::Incoming;
@@ -58,11 +58,8 @@ impl Verbs {
     /// POST to a pod's `eviction`: a delete that asks the disruption budgets.
     async fn evict(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let name = self.resource.name.clone().unwrap_or_default();
-        let (headers, bytes) = self.body(request).await?;
         let kind: &Kind = bodies().by_gvk("policy/v1", "Eviction").unwrap_or(self.resource.kind);
-        let strict = self.call.query.get("fieldValidation");
-        let value = parse(kind, &headers, &bytes, strict, &self.call.state.settings.manifest_limits)?;
-        let Decoded { object: mut eviction, .. } = decode_object(kind, value, strict)?;
+        let Decoded { object: mut eviction, .. } = self.object(kind, request).await?;
         self.place(&mut eviction)?;
         Self::name(&mut eviction, &name)?;
         let wanted = eviction.get("/deleteOptions").cloned().filter(Value::is_object).unwrap_or_else(|| json!({}));

@@ -2,8 +2,9 @@
 
 use crate::wire::error::ApiError;
 use crate::wire::request::{Format, body_format};
+use crate::wire::strict::{self, Read};
 use hyper::header::HeaderMap;
-use reddwarf_objects::{FieldReason, Kind, Object, schema};
+use reddwarf_objects::{FieldReason, Kind, Object, protobuf, schema};
 use serde_json::{Map, Value, json};
 
 /// An object of the kind asked for, without unknown fields.
@@ -14,125 +15,113 @@ pub(crate) struct Decoded {
     pub(crate) warnings: Vec<String>,
 }
 
-/// The value in a body.
+/// How a body is read.
+pub(crate) struct Reading<'a> {
+    /// `fieldValidation`: `Strict`, `Warn` (when absent) or `Ignore`.
+    pub(crate) strictness: Option<&'a str>,
+    /// For YAML.
+    pub(crate) limits: &'a reddwarf_config::Limits,
+}
+
+/// The object of `kind` in a body of any format. Unknown fields are dropped, and they and duplicate ones refused
+/// (`fieldValidation=Strict`), warned of (`Warn`, the default) or passed over (`Ignore`). `kind` may be one of
+/// [`reddwarf_objects::bodies`].
 ///
 /// # Errors
-/// 415 for other formats, 400 for text that is none.
-pub(crate) fn parse(
+/// 415 for other formats, 400 for what is no object of `kind`.
+pub(crate) fn decode_body(
     kind: &Kind,
     headers: &HeaderMap,
     bytes: &[u8],
-    strictness: Option<&str>,
-    limits: &reddwarf_config::Limits,
-) -> Result<Value, ApiError> {
-    let bad = |e: serde_json::Error| {
-        let why = crate::wire::syntax::error(bytes).unwrap_or_else(|| e.to_string());
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
-        ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why} ({text})",
-            kind.kind
-        ))
+    reading: &Reading<'_>,
+) -> Result<Decoded, ApiError> {
+    let structure = schema::of_kind(kind);
+    let read = match body_format(headers)? {
+        Format::Json => strict::from_json(structure, bytes).map_err(|e| {
+            let why = crate::wire::syntax::error(bytes).unwrap_or_else(|| e.to_string());
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]);
+            ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why} ({text})",
+                kind.kind
+            ))
+        })?,
+        Format::Yaml => strict::from_value(structure, from_yaml(bytes, reading.limits)?),
+        Format::Protobuf => from_protobuf(kind, bytes)?,
     };
-    match body_format(headers)? {
-        Format::Json if strictness != Some("Strict") => serde_json::from_slice(bytes).map_err(bad),
-        Format::Json => {
-            let (value, duplicates) = crate::wire::strict::parse(bytes).map_err(bad)?;
-            if duplicates.is_empty() {
-                return Ok(value);
-            }
-            let mut errors: Vec<String> = unknown(kind, &value);
-            errors.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
-            Err(strict(kind, &errors))
-        }
-        Format::Yaml => {
-            let (documents, diagnostics) = reddwarf_config::parse_file("body.yaml", bytes, limits);
-            if let Some(error) = diagnostics.iter().find(|d| d.is_error()) {
-                return Err(ApiError::bad_request(format!("error parsing the YAML body: {}", error.one_line())));
-            }
-            let mut documents = documents.into_iter();
-            match (documents.next(), documents.next()) {
-                (Some(document), None) => Ok(document.value.clone()),
-                _ => Err(ApiError::bad_request("the YAML body must hold exactly one document")),
-            }
-        }
+    checked(kind, read, reading.strictness)
+}
+
+fn from_yaml(bytes: &[u8], limits: &reddwarf_config::Limits) -> Result<Value, ApiError> {
+    let (documents, diagnostics) = reddwarf_config::parse_file("body.yaml", bytes, limits);
+    if let Some(error) = diagnostics.iter().find(|d| d.is_error()) {
+        return Err(ApiError::bad_request(format!("error parsing the YAML body: {}", error.one_line())));
+    }
+    let mut documents = documents.into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(document), None) => Ok(document.value.clone()),
+        _ => Err(ApiError::bad_request("the YAML body must hold exactly one document")),
     }
 }
 
-/// Checks that a value is an object of `kind`; apiVersion and kind may be left out. Unknown fields are refused
-/// (`fieldValidation=Strict`), dropped with a warning (`Warn`, the default) or dropped (`Ignore`).
+fn from_protobuf(kind: &Kind, bytes: &[u8]) -> Result<Read, ApiError> {
+    let bad = |e: protobuf::ProtobufError| {
+        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {}): {e}", kind.kind))
+    };
+    let envelope = protobuf::envelope(bytes).map_err(bad)?;
+    let ours = |given: &str, wanted: &str| given.is_empty() || given == wanted;
+    // Another kind's message can't be read by this kind's numbers; what it says it is will be refused.
+    let read = ours(envelope.api_version, &kind.api_version()) && ours(envelope.kind, kind.kind);
+    let structure = schema::of_kind(kind).filter(|_| read);
+    let (mut fields, unknown) = match structure.map(|s| protobuf::decode(s, envelope.raw)).transpose().map_err(bad)? {
+        Some(decoded) => (decoded.fields, decoded.unknown),
+        None => (Map::new(), Vec::new()),
+    };
+    for (field, text) in [("apiVersion", envelope.api_version), ("kind", envelope.kind)] {
+        fields.insert(field.to_owned(), text.into());
+    }
+    let problems = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    Ok(Read { value: Value::Object(fields), problems })
+}
+
+/// Checks that a value is an object of `kind`; apiVersion and kind may be left out. Unknown fields as [`decode_body`].
 ///
 /// # Errors
 /// 400.
 pub(crate) fn decode_object(kind: &Kind, value: Value, strictness: Option<&str>) -> Result<Decoded, ApiError> {
-    let mut map = match value {
-        Value::Object(map) => map,
-        _ => {
-            return Err(ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {})",
-                kind.kind
-            )));
-        }
+    checked(kind, strict::from_value(schema::of_kind(kind), value), strictness)
+}
+
+fn checked(kind: &Kind, read: Read, strictness: Option<&str>) -> Result<Decoded, ApiError> {
+    let unusable = |why: String| {
+        let (name, version) = (kind.kind, kind.version);
+        ApiError::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: {why}"))
+    };
+    let Value::Object(mut map) = read.value else {
+        let text = format!("the object provided is unrecognized (must be of type {})", kind.kind);
+        return Err(ApiError::bad_request(text));
     };
     check_kind(kind, &mut map)?;
-    let mut object = Object::from_value(Value::Object(map)).map_err(|e| {
-        ApiError::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {e}",
-            kind.kind, kind.version, kind.kind
-        ))
-    })?;
+    let object = Object::from_value(Value::Object(map)).map_err(|e| unusable(e.to_string()))?;
     let wrong: Vec<String> = schema::check(kind, &object)
         .into_iter()
         .filter(|e| e.reason == FieldReason::TypeInvalid)
         .map(|e| e.to_string())
         .collect();
     if !wrong.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: {}",
-            kind.kind,
-            kind.version,
-            kind.kind,
-            wrong.join("; ")
-        )));
+        return Err(unusable(wrong.join("; ")));
     }
-    let dropped = schema::prune_unknown(kind, &mut object);
-    let texts: Vec<String> = dropped.iter().map(|e| unknown_text(&e.path.to_string(), e.help.as_deref())).collect();
     match strictness.unwrap_or("Warn") {
-        "Strict" if !texts.is_empty() => Err(strict(kind, &texts)),
+        "Strict" if !read.problems.is_empty() => {
+            Err(unusable(format!("strict decoding error: {}", read.problems.join(", "))))
+        }
         "Ignore" => Ok(Decoded { object, warnings: Vec::new() }),
-        "Warn" | "Strict" => Ok(Decoded { object, warnings: texts }),
+        "Warn" | "Strict" => Ok(Decoded { object, warnings: read.problems }),
         other => {
             let path = reddwarf_objects::FieldPath::of("fieldValidation");
             let error = reddwarf_objects::FieldError::not_supported(&path, other, &["Ignore", "Warn", "Strict"]);
             Err(ApiError::invalid_options("CreateOptions", "meta.k8s.io", &[error]))
         }
     }
-}
-
-fn unknown_text(path: &str, help: Option<&str>) -> String {
-    match help {
-        Some(help) => format!("unknown field \"{path}\" ({help})"),
-        None => format!("unknown field \"{path}\""),
-    }
-}
-
-fn unknown(kind: &Kind, value: &Value) -> Vec<String> {
-    let Some(mut map) = value.as_object().cloned() else { return Vec::new() };
-    if check_kind(kind, &mut map).is_err() {
-        return Vec::new();
-    }
-    let Ok(mut object) = Object::from_value(Value::Object(map)) else { return Vec::new() };
-    let dropped = schema::prune_unknown(kind, &mut object);
-    dropped.iter().map(|e| unknown_text(&e.path.to_string(), e.help.as_deref())).collect()
-}
-
-fn strict(kind: &Kind, errors: &[String]) -> ApiError {
-    ApiError::bad_request(format!(
-        "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-        kind.kind,
-        kind.version,
-        kind.kind,
-        errors.join(", ")
-    ))
 }
 
 /// Fills in apiVersion and kind, or checks those given.
@@ -156,7 +145,7 @@ fn check_kind(kind: &Kind, map: &mut Map<String, Value>) -> Result<(), ApiError>
     Ok(())
 }
 
-/// DeleteOptions, with or without kind; an empty body is none.
+/// DeleteOptions, with or without kind, of any group's version; an empty body is none.
 ///
 /// # Errors
 /// 415, 400.
@@ -164,10 +153,19 @@ pub(crate) fn decode_options(headers: &HeaderMap, bytes: &[u8]) -> Result<Value,
     if bytes.is_empty() {
         return Ok(json!({}));
     }
-    body_format(headers)?;
-    match serde_json::from_slice(bytes) {
-        Ok(options @ Value::Object(_)) => Ok(options),
-        Ok(_) => Err(ApiError::bad_request("DeleteOptions must be a map")),
-        Err(e) => Err(ApiError::bad_request(format!("the options can't be read: json parse error: {e}"))),
-    }
+    let unreadable = |e: String| ApiError::bad_request(format!("the options can't be read: {e}"));
+    let options = match body_format(headers)? {
+        Format::Json => serde_json::from_slice(bytes).map_err(|e| unreadable(format!("json parse error: {e}")))?,
+        Format::Yaml => from_yaml(bytes, &reddwarf_config::Limits::default())?,
+        Format::Protobuf => {
+            let envelope = protobuf::envelope(bytes).map_err(|e| unreadable(e.to_string()))?;
+            let structure = schema::types().by_name("meta.DeleteOptions").filter(|_| envelope.kind == "DeleteOptions");
+            let Some(structure) = structure else {
+                return Err(unreadable(format!("it is of kind {:?}", envelope.kind)));
+            };
+            let decoded = protobuf::decode(structure, envelope.raw).map_err(|e| unreadable(e.to_string()))?;
+            Value::Object(decoded.fields)
+        }
+    };
+    if options.is_object() { Ok(options) } else { Err(ApiError::bad_request("DeleteOptions must be a map")) }
 }

@@ -139,6 +139,7 @@ impl ResourceRequest {
 pub(crate) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// The type of a body without its parameters; JSON when none is given.
@@ -155,10 +156,11 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, ApiError> {
     match content_type(headers).as_str() {
         "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
+        reddwarf_objects::protobuf::MEDIA_TYPE => Ok(Format::Protobuf),
         _ => Err(ApiError::new(
             415,
             "UnsupportedMediaType",
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }

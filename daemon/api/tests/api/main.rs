@@ -6,6 +6,7 @@ mod daemon_routes;
 mod exec;
 mod golden;
 mod objects;
+mod protobuf;
 mod watches;
 mod world;
 

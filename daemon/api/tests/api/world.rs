@@ -73,12 +73,18 @@ impl World {
         client(TokioIo::new(stream)).await
     }
 
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Incoming> {
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Response<Incoming> {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_ref()))).unwrap();
         let mut connection = self.connect().await;
         let response = connection.send_request(request).await.unwrap();
         // The connection lives as long as its answer.

@@ -1,5 +1,7 @@
 //! The table of kinds against what a real server serves: `reference.txt` was recorded from kube-apiserver 1.36 and its discovery.
 
+#![allow(clippy::unwrap_used)]
+
 use reddwarf_objects::kind::{Kind, kinds, subresource_verbs};
 use std::collections::BTreeMap;
 
