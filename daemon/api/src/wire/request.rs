@@ -113,6 +113,8 @@ impl ResourceRequest {
             _ => return Err(ApiError::unknown_resource()),
         };
         match &request.subresource {
+            // Ours, and so in no discovery: the end of a pod that its node declares.
+            Some(sub) if sub == "finalize" && request.kind.is_core("Pod") => Ok(request),
             Some(sub) if !request.kind.has_subresource(sub) => Err(ApiError::unknown_resource()),
             _ => Ok(request),
         }

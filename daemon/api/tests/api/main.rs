@@ -9,6 +9,7 @@ mod objects;
 mod protobuf;
 mod watches;
 mod world;
+mod writes;
 
 use serde_json::{Value, json};
 use world::*;
