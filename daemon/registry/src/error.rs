@@ -71,7 +71,7 @@ pub enum RegistryError {
     )]
     Terminating {
         /// The object.
-        key: ObjectKey,
+        key: Box<ObjectKey>,
         /// The namespace.
         namespace: String,
     },

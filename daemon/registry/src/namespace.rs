@@ -38,7 +38,7 @@ impl Home {
         match self {
             Self::Cluster | Self::Open { .. } => Ok(self),
             Self::Missing { name } => Err(RegistryError::NotFound(namespace_key(&name))),
-            Self::Closing { name } => Err(RegistryError::Terminating { key: key.clone(), namespace: name }),
+            Self::Closing { name } => Err(RegistryError::Terminating { key: Box::new(key.clone()), namespace: name }),
         }
     }
 
