@@ -41,7 +41,7 @@ pub mod validate;
 pub use default::default;
 pub use field::{FieldError, FieldPath, FieldReason, Segment};
 pub use key::ObjectKey;
-pub use kind::{Column, Kind, KindTable, bodies, kinds};
+pub use kind::{Column, Kind, KindTable, bodies, kinds, subresource_verbs};
 pub use object::{Object, ObjectError, OwnerReference};
 pub use quantity::Quantity;
 pub use validate::{validate, validate_update};

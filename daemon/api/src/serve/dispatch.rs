@@ -257,8 +257,10 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Re
     match names.as_slice() {
         ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {
             get_only(&request)?;
-            discovery::answer(&call, &names)
+            discovery::answer(&call, &names, request.headers())
         }
+        ["api", version, ..] if !discovery::serves("", version) => Ok(discovery::not_found()),
+        ["apis", group, version, ..] if !discovery::serves(group, version) => Ok(discovery::not_found()),
         ["api", version, ..] => {
             let resource = ResourceRequest::parse("", version, &parts[2..])?;
             verbs::answer(call, resource, request).await
@@ -268,6 +270,10 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Re
             verbs::answer(call, resource, request).await
         }
         ["reddwarf", "v1", rest @ ..] => daemon::answer(&call, rest, request).await,
+        [] => {
+            get_only(&request)?;
+            Ok(discovery::index(&call))
+        }
         ["version"] => {
             get_only(&request)?;
             Ok(discovery::version(&call))

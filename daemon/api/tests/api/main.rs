@@ -4,6 +4,7 @@
 mod clients;
 mod daemon_routes;
 mod exec;
+mod figures;
 mod golden;
 mod objects;
 mod protobuf;

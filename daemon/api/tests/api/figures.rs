@@ -1,0 +1,123 @@
+//! What reading costs here: `cargo test --release -p reddwarf-api --test api figures -- --ignored --nocapture --test-threads 1`.
+//!
+//! CPU is that of all threads but the client's, which only takes bytes in.
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement, run by hand")]
+
+use crate::*;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+const PODS: usize = 10_000;
+
+fn pod(n: usize) -> Value {
+    let env: Vec<Value> = (0..8).map(|e| json!({"name": format!("VARIABLE_{e}"), "value": "x".repeat(24)})).collect();
+    json!({
+        "metadata": {"name": format!("pod-{n:05}"), "labels": {"app": "web", "shard": format!("s{}", n % 100)},
+            "annotations": {"example.org/note": "y".repeat(200)}},
+        "spec": {"nodeName": "box", "containers": [
+            {"name": "main", "image": "registry.example.org/web:1.2.3", "env": env,
+             "ports": [{"containerPort": 8080, "name": "http"}],
+             "resources": {"limits": {"cpu": "1", "memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}}}]},
+    })
+}
+
+async fn filled(pods: usize) -> World {
+    let world = World::with(|s| s.limits.streams = 100_000).await;
+    let kind = reddwarf_objects::kinds().by_gvk("v1", "Pod").unwrap();
+    let author = reddwarf_registry::Author::System("test");
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..pods {
+        let mut value = pod(n);
+        value["kind"] = "Pod".into();
+        value["apiVersion"] = "v1".into();
+        value["metadata"]["namespace"] = "default".into();
+        let condition =
+            |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-11-20T21:05:00Z"});
+        let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(condition);
+        value["status"] = json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.1.1.1",
+            "conditions": conditions,
+            "containerStatuses": [{"name": "main", "ready": true, "restartCount": 0, "started": true,
+                "image": "registry.example.org/web:1.2.3", "imageID": format!("sha256:{}", "0".repeat(64)),
+                "containerID": format!("reddwarf://{}", "1".repeat(64)), "lastState": {},
+                "state": {"running": {"startedAt": "2026-11-20T21:05:00Z"}}}]});
+        let object = reddwarf_objects::Object::from_value(value).unwrap();
+        let (registry, author) = (world.registry.clone(), author.clone());
+        assert_eq!(object.known_kind(), Some(kind));
+        tasks.spawn(async move { registry.create(&author, object, Default::default()).await.unwrap() });
+        if tasks.len() >= 512 {
+            tasks.join_next().await;
+        }
+    }
+    tasks.join_all().await;
+    world
+}
+
+fn cpu(who: UsageWho) -> Duration {
+    let usage = getrusage(who).unwrap();
+    let time = usage.user_time() + usage.system_time();
+    Duration::from_micros(time.num_microseconds().unsigned_abs())
+}
+
+/// CPU of the others, wall time and bytes of one request.
+fn fetch(socket: &std::path::Path, path: &str, accept: &str) -> (Duration, Duration, usize) {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let before = (cpu(UsageWho::RUSAGE_SELF), cpu(UsageWho::RUSAGE_THREAD), Instant::now());
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    let mut total = 0;
+    loop {
+        match stream.read(&mut buffer).unwrap() {
+            0 => break,
+            n => total += n,
+        }
+    }
+    let wall = before.2.elapsed();
+    let all = cpu(UsageWho::RUSAGE_SELF) - before.0;
+    (all - (cpu(UsageWho::RUSAGE_THREAD) - before.1), wall, total)
+}
+
+fn status_kib(field: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn figures_of_lists() {
+    let world = filled(PODS).await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let at = "/api/v1/pods";
+    println!("resident with {PODS} pods: {} KiB", status_kib("VmRSS"));
+    for (what, path, accept) in [
+        ("list", at.to_owned(), "application/json"),
+        ("table", at.to_owned(), table),
+        ("table, no objects", format!("{at}?includeObject=None"), table),
+        ("metadata", at.to_owned(), partial),
+        ("labelSelector of 1 in 100", format!("{at}?labelSelector=shard%3Ds7"), "application/json"),
+        ("fieldSelector spec.nodeName=other", format!("{at}?fieldSelector=spec.nodeName%3Dother"), "application/json"),
+        (
+            "fieldSelector metadata.name",
+            "/api/v1/namespaces/default/pods?fieldSelector=metadata.name%3Dpod-00077".to_owned(),
+            "application/json",
+        ),
+        ("pages of 500", format!("{at}?limit=500"), "application/json"),
+    ] {
+        for round in 0..5 {
+            let (socket, path) = (world.socket.clone(), path.clone());
+            let (cpu, wall, bytes) = tokio::task::spawn_blocking(move || fetch(&socket, &path, accept)).await.unwrap();
+            if round == 0 || round == 4 {
+                println!(
+                    "{what:36} {:>7.1} ms CPU {:>7.1} ms {:>9} bytes",
+                    cpu.as_secs_f64() * 1e3,
+                    wall.as_secs_f64() * 1e3,
+                    bytes
+                );
+            }
+        }
+    }
+    println!("resident after: {} KiB, peak {} KiB", status_kib("VmRSS"), status_kib("VmHWM"));
+}
