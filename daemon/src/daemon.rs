@@ -154,6 +154,7 @@ impl Daemon {
             components.spawn("node", task);
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
         }
+        components.spawn("controllers", controllers(self.registry.clone(), stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
         if let Some(interval) = service::watchdog_interval() {
@@ -321,6 +322,14 @@ fn api_settings(settings: &Settings) -> ApiSettings {
         node_name: settings.node_name.clone(),
         limits: reddwarf_api::Limits::default(),
         manifest_limits: settings.limits,
+    }
+}
+
+/// Deployments, garbage collection and the other loops from objects to objects.
+async fn controllers(registry: Registry, stop: CancellationToken) -> Result<(), String> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = reddwarf_controllers::run(registry) => Err("it ended by itself".into()),
     }
 }
 

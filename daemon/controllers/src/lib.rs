@@ -1,11 +1,35 @@
-//! Loops that turn objects into objects. None of them knows a host.
+//! Loops that turn objects into objects. None of them knows a host or HTTP.
 //!
 //! | task | reads | writes |
 //! |---|---|---|
 //! | [`directory`] | the manifest directories (by [`watch`] and a periodic look), the registry | one registry transaction and one generation for every change |
+//! | [`collect`] | everything that has owners | deletes what all owners have left, orphans, waits (garbage collection) |
+//! | [`workload`] | Deployments, ReplicaSets, … and their pods | ReplicaSets, pods, their statuses |
 //!
-//! [`guard`] is the pure brake on mass deletion that `directory` applies.
+//! All but the directory run on [`runtime`]: one loop, one shared view of slim projections, one queue. Each decides in a pure
+//! function of values and has its own tests. [`guard`] is the pure brake on mass deletion that `directory` applies.
 
+pub mod collect;
 pub mod directory;
 pub mod guard;
+pub mod runtime;
 pub mod watch;
+pub mod workload;
+
+use runtime::{Controller, Engine};
+use reddwarf_registry::Registry;
+use std::sync::Arc;
+
+/// All controllers that run on the engine.
+pub fn all() -> Vec<Arc<dyn Controller>> {
+    let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(collect::Collector::default())];
+    let replica_sets = [workload::replicaset::ReplicaSets::new(), workload::replicaset::ReplicaSets::replication_controllers()];
+    all.extend(replica_sets.into_iter().flatten().map(|c| Arc::new(c) as Arc<dyn Controller>));
+    all.extend(workload::deployment::Deployments::new().map(|c| Arc::new(c) as Arc<dyn Controller>));
+    all
+}
+
+/// Runs all controllers until the future is dropped.
+pub async fn run(registry: Registry) {
+    Engine::new(registry, all()).run().await;
+}

@@ -16,7 +16,7 @@
 //! | single writes and their retries | `write.rs`; deleting, finalizers, grace: `delete.rs`; namespaces: `namespace.rs` |
 //! | many objects in one transaction, pruning | `apply.rs`, three-way merge in `merge.rs` |
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
-//! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs` |
+//! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs`; everything at once: `follow.rs` |
 //! | Events | `event.rs` |
 
 mod admit;
@@ -28,7 +28,11 @@ mod delete;
 mod edit;
 mod error;
 mod event;
+<<<<<<< HEAD
 mod evict;
+=======
+mod follow;
+>>>>>>> 3bcf626 (Controllers: runtime with a shared slim view, garbage collection, ReplicaSets, Deployments; a seeded simulation over a real store)
 mod key;
 mod line;
 mod list;
@@ -50,6 +54,7 @@ pub use delete::{DeleteOptions, Deleted, Preconditions, Propagation};
 pub use edit::{Edit, Gate, Open, Patch};
 pub use error::RegistryError;
 pub use event::{EventTarget, EventType};
+pub use follow::{FollowAll, Followed};
 pub use key::{APPLIED_PREFIX, OBJECT_PREFIX, applied_key, kind_of, kind_prefix, object_key, store_key};
 pub use list::{Continue, ListEnd, ListQuery, ObjectList, RawList};
 pub use ownership::source_of;

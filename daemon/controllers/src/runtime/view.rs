@@ -1,0 +1,200 @@
+//! The shared view: the projections of all objects that matter to a controller, with the indexes to find them by.
+
+use super::id::Id;
+use super::slim::{Pool, Slim};
+use reddwarf_objects::Kind;
+use reddwarf_registry::Followed;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// An object before and after a change; a full pass shows every object as if it had just come.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// As it was.
+    pub before: Option<Arc<Slim>>,
+    /// As it is.
+    pub after: Option<Arc<Slim>>,
+}
+
+impl Change {
+    /// The newest state, be it the last one.
+    pub fn object(&self) -> Option<&Arc<Slim>> {
+        self.after.as_ref().or(self.before.as_ref())
+    }
+}
+
+/// All projections.
+#[derive(Debug, Default)]
+pub struct View {
+    objects: BTreeMap<Id, Arc<Slim>>,
+    /// By the uid of each owner.
+    owned: HashMap<Box<str>, BTreeSet<Id>>,
+    /// Without a controller.
+    loose: BTreeSet<Id>,
+    pool: Pool,
+    revision: u64,
+}
+
+impl View {
+    /// One object.
+    pub fn get(&self, id: &Id) -> Option<&Arc<Slim>> {
+        self.objects.get(id)
+    }
+
+    /// All objects of a kind, in one namespace or (`None`) in all.
+    pub fn list<'a>(&'a self, kind: &'static Kind, namespace: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Slim>> {
+        let from = Id::of(kind, namespace.unwrap_or_default(), "");
+        self.objects
+            .range((Bound::Included(from), Bound::Unbounded))
+            .take_while(move |(id, _)| {
+                id.kind.plural == kind.plural
+                    && id.kind.group == kind.group
+                    && (!kind.namespaced || namespace.is_none_or(|n| &*id.namespace == n))
+            })
+            .map(|(_, slim)| slim)
+    }
+
+    /// All objects.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Slim>> {
+        self.objects.values()
+    }
+
+    /// What names this uid among its owners.
+    pub fn dependents<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<Slim>> + use<'a> {
+        self.owned.get(uid).into_iter().flatten().filter_map(|id| self.objects.get(id))
+    }
+
+    /// Objects of a kind that this uid manages.
+    pub fn controlled<'a>(&'a self, uid: &'a str, kind: &'static Kind) -> impl Iterator<Item = &'a Arc<Slim>> {
+        self.dependents(uid).filter(move |s| {
+            s.id.kind.plural == kind.plural
+                && s.id.kind.group == kind.group
+                && s.controller().is_some_and(|o| &*o.uid == uid)
+        })
+    }
+
+    /// Objects of a kind in a namespace that nobody manages.
+    pub fn loose<'a>(&'a self, kind: &'static Kind, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Slim>> {
+        let from = Id::of(kind, namespace, "");
+        self.loose
+            .range((Bound::Included(from), Bound::Unbounded))
+            .take_while(move |id| {
+                id.kind.plural == kind.plural && id.kind.group == kind.group && &*id.namespace == namespace
+            })
+            .filter_map(|id| self.objects.get(id))
+    }
+
+    /// Up to where the registry's changes are in.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// How many objects are kept.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Takes a change in; `None` when it changes nothing here.
+    pub fn take(&mut self, followed: &Followed) -> Option<Change> {
+        self.revision = self.revision.max(followed.revision.get());
+        let id = Id::from_key(&followed.key)?;
+        let after = match &followed.json {
+            None => None,
+            Some(json) => match Slim::read(&mut self.pool, id.clone(), followed.revision.get(), json, false) {
+                Ok(slim) => slim.map(Arc::new),
+                Err(why) => {
+                    tracing::error!(object = %id, why, "a stored object can't be read and is left as it is");
+                    return None;
+                }
+            },
+        };
+        if after.is_none() && !self.objects.contains_key(&id) {
+            // Nothing was kept of it; whoever named it as owner has to know that it went.
+            let previous = followed.previous.as_ref().filter(|_| followed.json.is_none())?;
+            let last = Slim::read(&mut self.pool, id, followed.revision.get(), previous, true).ok()??;
+            return Some(Change { before: Some(Arc::new(last)), after: None });
+        }
+        self.put(&id, after)
+    }
+
+    /// Replaces one projection.
+    pub fn put(&mut self, id: &Id, after: Option<Arc<Slim>>) -> Option<Change> {
+        let before = self.objects.remove(id);
+        if let Some(before) = &before {
+            self.loose.remove(id);
+            for owner in before.owners.iter() {
+                if let Some(ids) = self.owned.get_mut(&owner.uid) {
+                    ids.remove(id);
+                    if ids.is_empty() {
+                        self.owned.remove(&owner.uid);
+                    }
+                }
+            }
+        }
+        if let Some(after) = &after {
+            let id = &after.id;
+            for owner in after.owners.iter() {
+                self.owned.entry(owner.uid.clone()).or_default().insert(id.clone());
+            }
+            if after.controller().is_none() && may_be_adopted(id) {
+                self.loose.insert(id.clone());
+            }
+            self.objects.insert(id.clone(), after.clone());
+        }
+        (before.is_some() || after.is_some()).then_some(Change { before, after })
+    }
+}
+
+/// Kinds that controllers look for without an owner.
+fn may_be_adopted(id: &Id) -> bool {
+    matches!(id.kind.kind, "Pod" | "ReplicaSet" | "ControllerRevision" | "Job" | "PersistentVolumeClaim")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reddwarf_objects::kinds;
+    use reddwarf_store::Revision;
+    use serde_json::{Value, json};
+
+    fn followed(id: &Id, revision: u64, json: Option<Value>, previous: Option<Value>) -> Followed {
+        let bytes = |v: Value| v.to_string().into_bytes().into();
+        let (json, previous) = (json.map(bytes), previous.map(bytes));
+        Followed { key: id.key(), revision: Revision(revision), json, previous }
+    }
+
+    #[test]
+    fn what_is_owned_is_found_by_its_owner() {
+        let mut view = View::default();
+        let pods = kinds().by_gvk("v1", "Pod").unwrap();
+        let id = Id::of(pods, "d", "p");
+        let owned = json!({"metadata": {"name": "p", "uid": "1", "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "x", "controller": true}]}});
+        view.take(&followed(&id, 1, Some(owned), None));
+        assert_eq!(view.controlled("x", pods).count(), 1);
+        assert_eq!(view.loose(pods, "d").count(), 0);
+        view.take(&followed(&id, 2, Some(json!({"metadata": {"name": "p", "uid": "1"}})), None));
+        assert_eq!((view.dependents("x").count(), view.loose(pods, "d").count()), (0, 1));
+        assert_eq!(view.list(pods, Some("d")).count(), 1);
+        assert_eq!(view.list(pods, Some("c")).count(), 0);
+        assert_eq!(view.list(pods, None).count(), 1);
+        view.take(&followed(&id, 3, None, None));
+        assert!(view.is_empty() && view.revision() == 3);
+    }
+
+    #[test]
+    fn an_owner_of_which_nothing_was_kept_is_reported_when_it_goes() {
+        let mut view = View::default();
+        let id = Id::new("", "Secret", "d", "s").unwrap();
+        let secret = json!({"metadata": {"name": "s", "uid": "u"}});
+        assert!(view.take(&followed(&id, 1, Some(secret.clone()), None)).is_none());
+        let change = view.take(&followed(&id, 2, None, Some(secret))).unwrap();
+        assert_eq!(change.before.map(|s| s.uid.to_string()).as_deref(), Some("u"));
+    }
+}

@@ -1,0 +1,7 @@
+//! Controllers over a real store, with a kubelet of straw and time moved by hand.
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod deployments;
+mod ownership;
+mod random;
+mod world;

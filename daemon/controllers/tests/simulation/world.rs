@@ -1,0 +1,233 @@
+//! One world: registry, engine, kubelet, clock. Everything happens in the order that the seed chooses.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reddwarf_controllers::runtime::Engine;
+use reddwarf_objects::object::timestamp;
+use reddwarf_objects::{Object, ObjectKey, kinds};
+use reddwarf_registry::{Author, DeleteOptions, ListQuery, Registry, RegistryError, WriteOptions};
+use reddwarf_store::{Store, StoreOptions};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Steps in which everything must have come to rest.
+const PATIENCE: usize = 20_000;
+
+pub struct World {
+    pub registry: Registry,
+    pub engine: Engine,
+    clock: Arc<Mutex<DateTime<Utc>>>,
+    start: DateTime<Utc>,
+    rng: fastrand::Rng,
+    /// Called after every step.
+    pub check: Option<Box<dyn Fn(&World)>>,
+    _dir: TempDir,
+}
+
+pub fn alice() -> Author {
+    Author::Api { user: "alice".into() }
+}
+
+pub fn object(value: Value) -> Object {
+    Object::from_value(value).unwrap()
+}
+
+impl World {
+    pub async fn new(seed: u64) -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let start = "2026-01-02T03:04:05Z".parse().unwrap();
+        let clock = Arc::new(Mutex::new(start));
+        let hand = clock.clone();
+        let now: reddwarf_registry::Clock = Arc::new(move || *hand.lock().unwrap());
+        let store = Store::open(dir.path().join("store.redb"), StoreOptions::new(now.clone())).unwrap().store;
+        let registry = Registry::open(store, now).await.unwrap();
+        let mut engine = Engine::new(registry.clone(), reddwarf_controllers::all());
+        engine.list(Duration::ZERO).unwrap();
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { registry, engine, clock, start, rng, check: None, _dir: dir }
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        *self.clock.lock().unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        (self.now() - self.start).to_std().unwrap()
+    }
+
+    pub fn pass(&self, seconds: i64) {
+        *self.clock.lock().unwrap() += TimeDelta::seconds(seconds);
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.rng.usize(..n.max(1))
+    }
+
+    pub async fn create(&self, value: Value) -> Object {
+        self.registry.create(&alice(), object(value), WriteOptions::default()).await.unwrap().object
+    }
+
+    pub async fn patch(&self, kind: &str, name: &str, patch: Value) -> Object {
+        let key = self.key(kind, name);
+        self.registry.merge_patch(&alice(), &key, &patch, WriteOptions::default()).await.unwrap().object
+    }
+
+    /// Deletes as a client does; `with` is the finalizer that the propagation policy stands for.
+    pub async fn delete(&self, kind: &str, name: &str, with: Option<&str>) {
+        let key = self.key(kind, name);
+        if let Some(finalizer) = with {
+            self.patch(kind, name, json!({"metadata": {"finalizers": [finalizer]}})).await;
+        }
+        self.registry.delete(&alice(), &key, &DeleteOptions::default()).await.unwrap();
+    }
+
+    pub fn key(&self, kind: &str, name: &str) -> ObjectKey {
+        let kind = kinds().by_alias(kind).unwrap();
+        ObjectKey {
+            group: kind.group.into(),
+            resource: kind.plural.into(),
+            namespace: kind.namespaced.then(|| "default".to_owned()),
+            name: name.into(),
+        }
+    }
+
+    pub fn find(&self, kind: &str, name: &str) -> Option<Object> {
+        self.registry.find(&self.key(kind, name)).unwrap()
+    }
+
+    #[track_caller]
+    pub fn get(&self, kind: &str, name: &str) -> Object {
+        self.find(kind, name).unwrap_or_else(|| panic!("no {kind} {name}"))
+    }
+
+    pub fn list(&self, kind: &str) -> Vec<Object> {
+        self.registry.list(&ListQuery::all(kinds().by_alias(kind).unwrap())).unwrap().items
+    }
+
+    pub fn names(&self, kind: &str) -> Vec<String> {
+        self.list(kind).iter().map(|o| o.name().to_owned()).collect()
+    }
+
+    /// One thing happens: a controller deals with a key, or the kubelet with a pod. `false`: nothing is left to do now.
+    pub async fn step(&mut self) -> bool {
+        let now = self.elapsed();
+        let choose = self.rng.usize(..1 << 16);
+        let moved = if self.rng.bool() {
+            self.engine.step(now, choose).await.unwrap().is_some() || self.kubelet().await
+        } else {
+            self.kubelet().await || self.engine.step(now, choose).await.unwrap().is_some()
+        };
+        if let Some(check) = &self.check {
+            check(self);
+        }
+        moved
+    }
+
+    /// Until nothing moves any more, without letting time pass.
+    pub async fn rest(&mut self) {
+        for _ in 0..PATIENCE {
+            if !self.step().await {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    /// Until nothing moves for so long.
+    pub async fn settle(&mut self, seconds: i64) {
+        let until = self.now() + TimeDelta::seconds(seconds);
+        loop {
+            self.rest().await;
+            let due = self.engine.next_due().map(|due| self.start + due);
+            match due {
+                Some(due) if due <= until => *self.clock.lock().unwrap() = due.max(self.now()),
+                _ => break,
+            }
+        }
+        *self.clock.lock().unwrap() = until;
+        self.rest().await;
+    }
+
+    /// Looks at everything anew: what has converged writes nothing.
+    pub async fn writes_nothing_more(&mut self) {
+        self.settle(2000).await;
+        let before = self.registry.revision();
+        let now = self.elapsed();
+        self.engine.list(now).unwrap();
+        self.rest().await;
+        let history = self.registry.store().commits(before..=self.registry.revision(), 20).unwrap();
+        assert_eq!(self.registry.revision(), before, "a converged system writes: {history:#?}");
+    }
+
+    /// The straw kubelet: images say how pods behave. `false`: no pod needs anything.
+    pub async fn kubelet(&mut self) -> bool {
+        let pods = self.list("pods");
+        let first = self.rng.usize(..pods.len().max(1));
+        for at in 0..pods.len() {
+            if self.treat(&pods[(first + at) % pods.len()]).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn treat(&self, pod: &Object) -> bool {
+        let key = pod.key(pod.known_kind().unwrap());
+        let node = Author::System("node");
+        if pod.deletion_timestamp().is_some() {
+            return self.registry.finish_delete(&key, pod.uid().unwrap()).await.unwrap();
+        }
+        if pod.get_str("/spec/nodeName").is_none_or(str::is_empty) {
+            if self.find("nodes", "n").is_some() {
+                return false;
+            }
+            let bound = self.registry.modify(&node, &key, |p| p.set("/spec/nodeName", "n")).await;
+            return fine(bound.map(drop));
+        }
+        let time = timestamp(self.now());
+        let phase = pod.get_str("/status/phase").unwrap_or_default();
+        let image = pod.get_str("/spec/containers/0/image").unwrap_or_default();
+        let ready = |yes: bool| json!([{"type": "Ready", "status": if yes { "True" } else { "False" }, "lastTransitionTime": time}]);
+        let ended = |phase: &str, code: i32| {
+            json!({"phase": phase, "conditions": ready(false), "containerStatuses": [{"name": "c", "restartCount": 0,
+                "state": {"terminated": {"exitCode": code, "finishedAt": time}}}]})
+        };
+        let status = match (image, phase) {
+            (_, "Succeeded" | "Failed") => return false,
+            ("never", "Pending") => json!({"phase": "Running", "conditions": ready(false)}),
+            ("done", "Running") => ended("Succeeded", 0),
+            ("fail", "Running") => ended("Failed", 1),
+            (_, "Pending") => json!({"phase": "Running", "conditions": ready(true)}),
+            _ => return false,
+        };
+        let written = self.registry.modify_status(&node, &key, |p| p.set_status(Some(status.clone()))).await;
+        fine(written.map(drop))
+    }
+}
+
+fn fine(result: Result<(), RegistryError>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(RegistryError::NotFound(_)) => false,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// A Deployment of `replicas` pods that run `image`.
+pub fn deployment(name: &str, replicas: i64, image: &str, more: Value) -> Value {
+    let mut spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, image)});
+    for (key, value) in more.as_object().cloned().unwrap_or_default() {
+        spec[key] = value;
+    }
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+pub fn template(app: &str, image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
+pub fn image(image: &str) -> Value {
+    json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}})
+}
