@@ -8,7 +8,7 @@
 use crate::runtime::{Action, Again, Change, Context, Controller, Events, Failure, Id, Owner, Slim, View, owner_id};
 use crate::workload::reference;
 use async_trait::async_trait;
-use reddwarf_registry::{Author, DeleteOptions, Preconditions, RegistryError};
+use reddwarf_registry::{Author, DeleteOptions, Preconditions, Propagation, RegistryError};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,7 +96,8 @@ impl Collector {
     async fn leave(&self, context: &Context, owner: &Slim) -> Result<(), Failure> {
         let dependents: Vec<Arc<Slim>> = context.view().dependents(&owner.uid).cloned().collect();
         if owner.has_finalizer(ORPHAN) {
-            let actions = dependents.iter().map(|d| release(d, std::slice::from_ref(&Box::from(&*owner.uid)))).collect();
+            let actions =
+                dependents.iter().map(|d| release(d, std::slice::from_ref(&Box::from(&*owner.uid)))).collect();
             context.act_together(NAME, actions).await?;
             return context.act(NAME, vec![without(owner, ORPHAN)]).await;
         }
@@ -149,16 +150,10 @@ impl Collector {
     /// Deletes exactly the object that was judged: had its owners changed since, its revision would be another.
     async fn delete(context: &Context, slim: &Slim, foreground: bool) -> Result<(), Failure> {
         tracing::info!(object = %slim.id, foreground, "collected: its owners are gone");
-        if foreground && !slim.has_finalizer(FOREGROUND) {
-            let all = slim.finalizers.iter().map(|f| &**f).chain([FOREGROUND]);
-            let Action::Patch { id, uid, mut patch } = Action::finalizers(&slim.id, &slim.uid, all) else { return Ok(()) };
-            patch["metadata"]["resourceVersion"] = json!(slim.revision.to_string());
-            context.act(NAME, vec![Action::Patch { id, uid, patch }]).await?;
-            return context.act(NAME, vec![Action::Delete { id: slim.id.clone(), uid: slim.uid.clone() }]).await;
-        }
         let preconditions =
             Preconditions { uid: Some(slim.uid.to_string()), resource_version: Some(slim.revision.to_string()) };
-        let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+        let propagation = foreground.then_some(Propagation::Foreground);
+        let options = DeleteOptions { preconditions, propagation, ..DeleteOptions::default() };
         match context.registry.delete(&Author::System(NAME), &slim.id.key(), &options).await {
             Ok(_) | Err(RegistryError::NotFound(_)) => Ok(()),
             Err(error) => Err(error.into()),

@@ -16,14 +16,15 @@ pub mod runtime;
 pub mod watch;
 pub mod workload;
 
-use runtime::{Controller, Engine};
 use reddwarf_registry::Registry;
+use runtime::{Controller, Engine};
 use std::sync::Arc;
 
 /// All controllers that run on the engine.
 pub fn all() -> Vec<Arc<dyn Controller>> {
     let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(collect::Collector::default())];
-    let replica_sets = [workload::replicaset::ReplicaSets::new(), workload::replicaset::ReplicaSets::replication_controllers()];
+    let replica_sets =
+        [workload::replicaset::ReplicaSets::new(), workload::replicaset::ReplicaSets::replication_controllers()];
     all.extend(replica_sets.into_iter().flatten().map(|c| Arc::new(c) as Arc<dyn Controller>));
     all.extend(workload::deployment::Deployments::new().map(|c| Arc::new(c) as Arc<dyn Controller>));
     all

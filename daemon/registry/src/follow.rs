@@ -50,7 +50,12 @@ impl FollowAll {
     pub fn try_next(&mut self) -> Result<Option<Followed>, WatchError> {
         while let Some(change) = self.watch.try_next()? {
             if let Some(key) = object_key(&change.key) {
-                return Ok(Some(Followed { key, revision: change.revision, json: change.value, previous: change.previous }));
+                return Ok(Some(Followed {
+                    key,
+                    revision: change.revision,
+                    json: change.value,
+                    previous: change.previous,
+                }));
             }
         }
         Ok(None)
@@ -66,7 +71,7 @@ impl Registry {
         let mut at = None;
         let mut after: Option<Key> = None;
         loop {
-            let options = ListOptions { at, limit: Some(PAGE), after };
+            let options = ListOptions { at, limit: Some(PAGE), after, ..ListOptions::default() };
             let page = self.page(OBJECT_PREFIX, &options)?;
             at = Some(page.revision);
             after = page.entries.last().map(|entry| entry.key.clone());

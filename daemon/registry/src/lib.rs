@@ -28,11 +28,8 @@ mod delete;
 mod edit;
 mod error;
 mod event;
-<<<<<<< HEAD
 mod evict;
-=======
 mod follow;
->>>>>>> 3bcf626 (Controllers: runtime with a shared slim view, garbage collection, ReplicaSets, Deployments; a seeded simulation over a real store)
 mod key;
 mod line;
 mod list;

@@ -3,7 +3,7 @@
 use super::id::Id;
 use reddwarf_objects::{Object, kinds};
 use reddwarf_registry::{
-    Author, DeleteOptions, EventTarget, EventType, Preconditions, Registry, RegistryError, WriteOptions,
+    Author, DeleteOptions, EventTarget, EventType, Part, Patch, Preconditions, Registry, RegistryError, WriteOptions,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -104,7 +104,8 @@ pub(super) async fn one(registry: &Registry, name: &'static str, action: Action)
             if let Some(metadata) = patch.as_object_mut().map(|p| p.entry("metadata").or_insert_with(|| json!({}))) {
                 metadata["uid"] = json!(&*uid);
             }
-            gone_is_fine(registry.merge_patch(&author, &id.key(), &patch, WriteOptions::default()).await.map(drop))
+            let (patch, options) = (Patch::Merge(patch), WriteOptions::default());
+            gone_is_fine(registry.patch(&author, &id.key(), Part::Main, patch, &options).await.map(drop))
         }
         Action::Status { id, uid, status } => {
             let key = id.key();

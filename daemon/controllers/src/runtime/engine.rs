@@ -180,7 +180,10 @@ impl Engine {
             let mut add = |id: Id| queue.add((index, id), now);
             let called = catch_unwind(AssertUnwindSafe(|| controller.triggers(&view, &change, &mut add)));
             if called.is_err() {
-                tracing::error!(controller = controller.name(), "it panicked on a change: this is a bug, please report it");
+                tracing::error!(
+                    controller = controller.name(),
+                    "it panicked on a change: this is a bug, please report it"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How an object is called in the view: cheap to copy and to compare.
 
-use reddwarf_objects::{Kind, ObjectKey, Object, kinds};
+use reddwarf_objects::{Kind, Object, ObjectKey, kinds};
 use reddwarf_registry::kind_of;
 use std::cmp::Ordering;
 use std::fmt;

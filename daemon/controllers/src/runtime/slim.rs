@@ -169,7 +169,12 @@ impl Slim {
 fn always(id: &Id) -> bool {
     match id.kind.group {
         "" => match id.kind.kind {
-            "Pod" | "ReplicationController" | "Namespace" | "Node" | "PersistentVolumeClaim" | "ResourceQuota"
+            "Pod"
+            | "ReplicationController"
+            | "Namespace"
+            | "Node"
+            | "PersistentVolumeClaim"
+            | "ResourceQuota"
             | "ServiceAccount" => true,
             "ConfigMap" => &*id.name == "kube-root-ca.crt",
             _ => false,
@@ -272,7 +277,9 @@ fn detail(pool: &mut Pool, id: &Id, json: &[u8], annotations: &BTreeMap<String, 
     match (id.kind.group, id.kind.kind) {
         ("", "Pod") => serde_json::from_slice::<StoredPod>(json)
             .map_or(Detail::Plain, |stored| Detail::Pod(pod(pool, stored, annotations))),
-        ("", "Node") => Detail::Node(Arc::new(serde_json::from_slice::<StoredNode>(json).map(node).unwrap_or_default())),
+        ("", "Node") => {
+            Detail::Node(Arc::new(serde_json::from_slice::<StoredNode>(json).map(node).unwrap_or_default()))
+        }
         ("apps", "ControllerRevision") | ("batch", "CronJob") => Detail::Plain,
         ("apps" | "batch", _) | ("", "ReplicationController") | ("policy", "PodDisruptionBudget") => {
             let selector = serde_json::from_slice::<StoredSelector>(json).ok().and_then(|s| s.spec.selector);
@@ -283,7 +290,8 @@ fn detail(pool: &mut Pool, id: &Id, json: &[u8], annotations: &BTreeMap<String, 
 }
 
 fn selector_of(id: &Id, value: Value) -> Option<LabelSelector> {
-    let value = if id.kind.kind == "ReplicationController" { serde_json::json!({ "matchLabels": value }) } else { value };
+    let value =
+        if id.kind.kind == "ReplicationController" { serde_json::json!({ "matchLabels": value }) } else { value };
     let selector = LabelSelector::from_value(&value).ok()?;
     // An empty selector of a disruption budget selects every pod; of anything else nothing.
     (id.kind.kind == "PodDisruptionBudget" || !selector.is_empty()).then_some(selector)

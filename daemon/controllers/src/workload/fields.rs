@@ -33,11 +33,6 @@ pub(crate) fn condition<'a>(conditions: &'a [Value], kind: &str) -> Option<&'a V
     conditions.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
 }
 
-/// Whether a condition is there and True.
-pub(crate) fn holds(conditions: &[Value], kind: &str) -> bool {
-    condition(conditions, kind).is_some_and(|c| text(c, "status") == "True")
-}
-
 /// A text field; empty when it is not there.
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
@@ -133,9 +128,12 @@ mod tests {
 
     #[test]
     fn percentages_round_as_asked() {
-        for (value, total, up, expected) in
-            [(json!("25%"), 10, true, 3), (json!("25%"), 10, false, 2), (json!(4), 10, true, 4), (json!("100%"), 3, false, 3)]
-        {
+        for (value, total, up, expected) in [
+            (json!("25%"), 10, true, 3),
+            (json!("25%"), 10, false, 2),
+            (json!(4), 10, true, 4),
+            (json!("100%"), 3, false, 3),
+        ] {
             assert_eq!(scaled(Some(&value), &json!(0), total, up), expected, "{value}");
         }
         assert_eq!(scaled(None, &json!("25%"), 4, false), 1);

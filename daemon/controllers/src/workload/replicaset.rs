@@ -39,9 +39,10 @@ pub fn status(object: &Object, pods: &[Arc<Slim>], failure: Option<(&str, &str)>
     let min_ready = number(object, "/spec/minReadySeconds", 0);
     let tally = Tally::of(pods.iter(), min_ready, now);
     let labels = object.get("/spec/template/metadata/labels").and_then(Value::as_object);
-    let labelled = pods.iter().filter(|p| p.is_active()).filter(|pod| {
-        labels.into_iter().flatten().all(|(key, value)| pod.label(key) == value.as_str())
-    });
+    let labelled = pods
+        .iter()
+        .filter(|p| p.is_active())
+        .filter(|pod| labels.into_iter().flatten().all(|(key, value)| pod.label(key) == value.as_str()));
     let mut conditions = fields::conditions(object);
     match failure {
         Some((reason, message)) => {

@@ -2,6 +2,7 @@
 
 use crate::world::{World, deployment, image};
 use reddwarf_objects::Object;
+use reddwarf_registry::Propagation;
 use serde_json::{Value, json};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -80,8 +81,11 @@ async fn recreate_waits_for_the_old_pods_to_be_gone() {
     world.create(deployment("web", 3, "a", json!({"strategy": {"type": "Recreate"}}))).await;
     world.settle(60).await;
     world.check = Some(Box::new(|world| {
-        let mut images: Vec<String> =
-            world.list("pods").iter().filter_map(|p| p.get_str("/spec/containers/0/image").map(str::to_owned)).collect();
+        let mut images: Vec<String> = world
+            .list("pods")
+            .iter()
+            .filter_map(|p| p.get_str("/spec/containers/0/image").map(str::to_owned))
+            .collect();
         images.dedup();
         assert!(images.len() <= 1, "{images:?} side by side");
     }));
@@ -142,7 +146,7 @@ async fn a_name_that_another_has_makes_another_hash() {
     world.create(deployment("web", 1, "a", json!({}))).await;
     world.settle(60).await;
     let name = world.names("rs")[0].clone();
-    world.delete("deploy", "web", Some("orphan")).await;
+    world.delete("deploy", "web", Some(Propagation::Orphan)).await;
     world.settle(60).await;
     world.patch("rs", &name, json!({"metadata": {"labels": {"app": "other"}}})).await;
     world.create(deployment("web", 1, "a", json!({}))).await;

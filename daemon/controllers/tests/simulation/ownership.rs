@@ -2,10 +2,12 @@
 
 use crate::world::{World, deployment, template};
 use reddwarf_objects::Object;
+use reddwarf_registry::Propagation;
 use serde_json::{Value, json};
 
 fn owned(name: &str, owner: &Object, more: Value) -> Value {
-    let mut reference = json!({"apiVersion": owner.api_version(), "kind": owner.kind(), "name": owner.name(), "uid": owner.uid()});
+    let mut reference =
+        json!({"apiVersion": owner.api_version(), "kind": owner.kind(), "name": owner.name(), "uid": owner.uid()});
     for (key, value) in more.as_object().cloned().unwrap_or_default() {
         reference[key] = value;
     }
@@ -40,7 +42,7 @@ async fn in_the_foreground_the_owner_goes_last() {
             let left = world.list("pods").len() + world.list("rs").len();
             assert!(left == 0 || world.find("deploy", "web").is_some(), "{left} left without their owner");
         }));
-        world.delete("deploy", "web", Some("foregroundDeletion")).await;
+        world.delete("deploy", "web", Some(Propagation::Foreground)).await;
         world.settle(60).await;
         world.check = None;
         assert_eq!((world.list("deploy").len(), world.list("rs").len(), world.list("pods").len()), (0, 0, 0));
@@ -54,7 +56,7 @@ async fn orphans_stay_and_are_adopted() {
     world.create(deployment("web", 3, "a", json!({}))).await;
     world.settle(60).await;
     let mut before = world.names("pods");
-    world.delete("deploy", "web", Some("orphan")).await;
+    world.delete("deploy", "web", Some(Propagation::Orphan)).await;
     world.settle(60).await;
     assert!(world.find("deploy", "web").is_none());
     assert_eq!(world.list("rs").len(), 1);
@@ -75,9 +77,10 @@ async fn only_what_all_owners_left_goes() {
     let mut world = World::new(4).await;
     let (one, two) = (world.create(config("one")).await, world.create(config("two")).await);
     let mut both = owned("both", &one, json!({}));
-    both["metadata"]["ownerReferences"].as_array_mut().unwrap().push(
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "two", "uid": two.uid()}),
-    );
+    both["metadata"]["ownerReferences"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "two", "uid": two.uid()}));
     world.create(both).await;
     world.create(owned("single", &one, json!({}))).await;
     world.settle(60).await;
@@ -96,7 +99,8 @@ async fn only_what_all_owners_left_goes() {
 async fn what_can_not_be_looked_up_is_not_gone() {
     let mut world = World::new(5).await;
     let mut strange = config("strange");
-    strange["metadata"]["ownerReferences"] = json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "x"}]);
+    strange["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "x"}]);
     world.create(strange).await;
     let pv = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1, "metadata": {"name": "p",
         "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "x"}]}});
@@ -117,8 +121,12 @@ async fn pods_are_adopted_and_released_by_their_labels() {
     loose["metadata"]["name"] = json!("loose");
     loose["metadata"]["namespace"] = json!("default");
     world.create(loose).await;
-    world.create(json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web", "namespace": "default"},
-        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "a")}})).await;
+    world
+        .create(
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "a")}}),
+        )
+        .await;
     world.settle(60).await;
     assert_eq!(world.list("pods").len(), 2, "the loose one counts");
     assert!(world.get("pods", "loose").controller().is_some());

@@ -1,6 +1,7 @@
 //! Random edits in random order: whatever happened, it comes to rest, nothing is left over, and rest writes nothing.
 
 use crate::world::{World, deployment, image};
+use reddwarf_registry::Propagation;
 use serde_json::json;
 
 async fn edit(world: &mut World) {
@@ -15,8 +16,8 @@ async fn edit(world: &mut World) {
             }
         }
         (true, 0) => world.delete("deploy", name, None).await,
-        (true, 1) => world.delete("deploy", name, Some("foregroundDeletion")).await,
-        (true, 2) => world.delete("deploy", name, Some("orphan")).await,
+        (true, 1) => world.delete("deploy", name, Some(Propagation::Foreground)).await,
+        (true, 2) => world.delete("deploy", name, Some(Propagation::Orphan)).await,
         (true, 3..=5) => {
             let replicas = world.below(6);
             world.patch("deploy", name, json!({"spec": {"replicas": replicas}})).await;
@@ -50,7 +51,11 @@ async fn it_comes_to_rest_whatever_happens() {
     for seed in 0..25 {
         let mut world = World::new(seed).await;
         for _ in 0..25 {
-            if world.below(4) == 0 { vandalise(&mut world).await } else { edit(&mut world).await }
+            if world.below(4) == 0 {
+                vandalise(&mut world).await
+            } else {
+                edit(&mut world).await
+            }
             for _ in 0..world.below(25) {
                 world.step().await;
             }
@@ -70,7 +75,8 @@ async fn it_comes_to_rest_whatever_happens() {
 fn check(world: &World, seed: u64) {
     for object in world.list("pods").into_iter().chain(world.list("rs")) {
         for owner in object.owner_references() {
-            let alive = world.find(&owner.kind.to_lowercase(), &owner.name).is_some_and(|o| o.uid() == Some(&owner.uid));
+            let alive =
+                world.find(&owner.kind.to_lowercase(), &owner.name).is_some_and(|o| o.uid() == Some(&owner.uid));
             assert!(alive, "seed {seed}: {} {} outlived its owner", object.kind(), object.name());
         }
     }

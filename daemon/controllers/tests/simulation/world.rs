@@ -4,7 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_controllers::runtime::Engine;
 use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Object, ObjectKey, kinds};
-use reddwarf_registry::{Author, DeleteOptions, ListQuery, Registry, RegistryError, WriteOptions};
+use reddwarf_registry::{
+    Author, DeleteOptions, ListQuery, Part, Patch, Propagation, Registry, RegistryError, WriteOptions,
+};
 use reddwarf_store::{Store, StoreOptions};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -71,16 +73,17 @@ impl World {
 
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) -> Object {
         let key = self.key(kind, name);
-        self.registry.merge_patch(&alice(), &key, &patch, WriteOptions::default()).await.unwrap().object
+        self.registry
+            .patch(&alice(), &key, Part::Main, Patch::Merge(patch), &WriteOptions::default())
+            .await
+            .unwrap()
+            .object
     }
 
-    /// Deletes as a client does; `with` is the finalizer that the propagation policy stands for.
-    pub async fn delete(&self, kind: &str, name: &str, with: Option<&str>) {
-        let key = self.key(kind, name);
-        if let Some(finalizer) = with {
-            self.patch(kind, name, json!({"metadata": {"finalizers": [finalizer]}})).await;
-        }
-        self.registry.delete(&alice(), &key, &DeleteOptions::default()).await.unwrap();
+    /// Deletes as a client does.
+    pub async fn delete(&self, kind: &str, name: &str, propagation: Option<Propagation>) {
+        let options = DeleteOptions { propagation, ..DeleteOptions::default() };
+        self.registry.delete(&alice(), &self.key(kind, name), &options).await.unwrap();
     }
 
     pub fn key(&self, kind: &str, name: &str) -> ObjectKey {
@@ -217,7 +220,8 @@ fn fine(result: Result<(), RegistryError>) -> bool {
 
 /// A Deployment of `replicas` pods that run `image`.
 pub fn deployment(name: &str, replicas: i64, image: &str, more: Value) -> Value {
-    let mut spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, image)});
+    let mut spec =
+        json!({"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, image)});
     for (key, value) in more.as_object().cloned().unwrap_or_default() {
         spec[key] = value;
     }

@@ -61,7 +61,8 @@ impl Plan<'_> {
             }
             return None;
         }
-        let made = if self.deployment.recreate { self.recreate(old, new, revision) } else { self.roll(old, new, revision) };
+        let made =
+            if self.deployment.recreate { self.recreate(old, new, revision) } else { self.roll(old, new, revision) };
         if made.is_none() && is_complete(self.deployment, old, new) {
             self.clean_up(old, new);
         }

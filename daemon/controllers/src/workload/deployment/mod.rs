@@ -154,9 +154,8 @@ impl Deployments {
     /// Another object has the name of the ReplicaSet to be: the next one gets another hash.
     async fn collide(&self, context: &Context, deployment: &Deployment, existing: &str) -> Result<Again, Failure> {
         let id = Id::of(self.sets, &deployment.claimant.id.namespace, existing);
-        let ours = context.find(&id)?.is_some_and(|o| {
-            o.controller().is_some_and(|c| c.uid == *deployment.claimant.uid)
-        });
+        let ours =
+            context.find(&id)?.is_some_and(|o| o.controller().is_some_and(|c| c.uid == *deployment.claimant.uid));
         if ours {
             return Err(Failure::Wait(format!("{existing} is there already")));
         }

@@ -43,7 +43,8 @@ pub(super) fn missing_annotations(deployment: &Deployment, set: &Set, revision: 
     if present.is_none_or(|p| p < revision) {
         wanted.insert(REVISION.to_owned(), json!(revision.to_string()));
         if let Some(present) = present {
-            let mut history: Vec<String> = set.object.annotation(HISTORY).map(|h| vec![h.to_owned()]).unwrap_or_default();
+            let mut history: Vec<String> =
+                set.object.annotation(HISTORY).map(|h| vec![h.to_owned()]).unwrap_or_default();
             history.push(present.to_string());
             let mut text = history.join(",");
             while text.len() > HISTORY_LENGTH {

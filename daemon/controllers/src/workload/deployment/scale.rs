@@ -43,7 +43,12 @@ pub(super) fn shrink_old(deployment: &Deployment, old: &[Set], new: &Set) -> Siz
         *size -= go;
         surplus -= go;
     }
-    old.iter().zip(sizes).enumerate().filter(|(_, (s, size))| s.replicas != *size).map(|(i, (_, size))| (i, size)).collect()
+    old.iter()
+        .zip(sizes)
+        .enumerate()
+        .filter(|(_, (s, size))| s.replicas != *size)
+        .map(|(i, (_, size))| (i, size))
+        .collect()
 }
 
 /// Does the number of replicas differ from what the ReplicaSets were last scaled for?
@@ -98,7 +103,9 @@ pub(super) fn proportional(deployment: &Deployment, sets: &[Set], new: Option<us
 
 /// All its pods are there and available.
 fn saturated(deployment: &Deployment, set: &Set) -> bool {
-    set.replicas == deployment.replicas && set.annotated(DESIRED) == Some(deployment.replicas) && set.available == deployment.replicas
+    set.replicas == deployment.replicas
+        && set.annotated(DESIRED) == Some(deployment.replicas)
+        && set.available == deployment.replicas
 }
 
 /// By how much a ReplicaSet grows or shrinks when its Deployment's size changes.

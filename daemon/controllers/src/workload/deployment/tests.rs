@@ -16,7 +16,8 @@ fn deployment(replicas: i64, spec: Value) -> Deployment {
 }
 
 fn rolling(replicas: i64, surge: Value, unavailable: Value) -> Deployment {
-    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}});
+    let strategy =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}});
     deployment(replicas, json!({ "strategy": strategy }))
 }
 
