@@ -9,9 +9,10 @@ use crate::namespace::Home;
 use crate::ownership::{invalid, source_of};
 use crate::part::Part;
 use crate::stored::{decode, encode};
-use crate::{Author, Registry, RegistryError, scale};
+use crate::{Author, RawObject, Registry, RegistryError, scale};
+use bytes::Bytes;
 use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, names, pod};
-use reddwarf_store::{CommitError, Committed, Entry, Revision, Transaction};
+use reddwarf_store::{CommitError, Committed, Entry, Key, Revision, Transaction};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -44,6 +45,8 @@ impl WriteOptions {
 pub struct Written {
     /// The object as it is now, resourceVersion filled in.
     pub object: Object,
+    /// The same as it is stored now, when something was stored: an answer needs no printing.
+    pub stored: Option<RawObject>,
     /// Whether anything differs from before; an identical write makes no version.
     pub changed: bool,
     /// The object was not there before.
@@ -131,12 +134,12 @@ impl Registry {
             if dry_run {
                 return match self.entry(&at)? {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
-                    None => Ok(Written { created: true, ..written(kind, new, None) }),
+                    None => Ok(Written { created: true, ..written(kind, new, None, None) }),
                 };
             }
             let transaction = transaction(author, &format!("create {key}")).create(at.clone(), bytes.clone());
             match self.commit(home.hold(transaction)).await {
-                Ok(done) => return Ok(Written { created: true, ..written(kind, new, Some(done)) }),
+                Ok(done) => return Ok(Written { created: true, ..written(kind, new, Some(done), Some((at, bytes))) }),
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
                     return Err(RegistryError::AlreadyExists(key));
                 }
@@ -353,22 +356,28 @@ impl Registry {
         let deleted = goes_now(kind, &new);
         if writer.dry_run {
             let warnings = self.rehearsed(writer.author, kind, &old, &new, declared.as_ref());
-            let mut done = Written { deleted, ..written(kind, new, None) };
+            let mut done = Written { deleted, ..written(kind, new, None, None) };
             done.object.set_resource_version(Some(entry.modified.get()));
             done.warnings.extend(warnings);
             return Ok(Some(done));
         }
+        let bytes = encode(&new);
         let transaction = if deleted {
             self.removal(writer.author, key, entry.modified)?
         } else {
-            transaction(writer.author, &format!("update {key}")).replace(entry.key, entry.modified, encode(&new))
+            transaction(writer.author, &format!("update {key}")).replace(
+                entry.key.clone(),
+                entry.modified,
+                bytes.clone(),
+            )
         };
         match self.commit(transaction).await {
             Ok(done) => {
                 if deleted || new.deletion_timestamp().is_some() {
                     self.settle_namespace(key).await;
                 }
-                Ok(Some(Written { deleted, ..written(kind, new, Some(done)) }))
+                let stored = Some((entry.key, bytes));
+                Ok(Some(Written { deleted, ..written(kind, new, Some(done), stored) }))
             }
             Err(CommitError::Conflict { .. }) => {
                 Counting::add(&self.inner.counting.retries);
@@ -497,15 +506,17 @@ fn conditional_update(kind: &Kind) -> bool {
 }
 
 /// The answer to a write that was carried out (`done`) or rehearsed.
-fn written(kind: &Kind, mut object: Object, done: Option<Committed>) -> Written {
-    object.set_resource_version(done.map(|d| d.revision.get()));
+fn written(kind: &Kind, mut object: Object, done: Option<Committed>, stored: Option<(Key, Bytes)>) -> Written {
+    let revision = done.map(|done| done.revision);
+    object.set_resource_version(revision.map(Revision::get));
     let warnings = warnings(kind, &object);
-    Written { object, changed: true, created: false, deleted: false, warnings }
+    let stored = stored.zip(revision).map(|((key, bytes), revision)| RawObject { key, bytes, revision });
+    Written { object, stored, changed: true, created: false, deleted: false, warnings }
 }
 
 /// The answer to a write that changes nothing.
 fn unchanged(object: Object) -> Written {
-    Written { object, changed: false, created: false, deleted: false, warnings: Vec::new() }
+    Written { object, stored: None, changed: false, created: false, deleted: false, warnings: Vec::new() }
 }
 
 /// Fields that are accepted and have no effect in this version: never in silence.

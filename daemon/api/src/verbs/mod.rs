@@ -126,7 +126,10 @@ impl Verbs {
                 let scale = self.part.view(self.resource.kind, &written.object)?;
                 respond_value(&self.call, code, &scale)
             }
-            _ => respond(&self.call, self.resource.kind, code, &written.object),
+            _ => match &written.stored {
+                Some(stored) => respond_raw(&self.call, self.resource.kind, code, stored),
+                None => respond(&self.call, self.resource.kind, code, &written.object),
+            },
         };
         warn(&mut response, &warnings);
         Ok(response)
