@@ -7,9 +7,52 @@
 //! | after a create, update or any patch but apply, on the object with its defaults | [`track`] |
 //! | for an apply patch, before defaults and validation | [`apply`] |
 //! | last, before asking whether anything changed | [`keep_times`] |
+//!
+//! ```text
+//! track:  compare(old, new) ─→ changed fields ─→ taken from all other entries, added to the writer's
+//! apply:  extract(config) = what the manager owns now
+//!         merge(live, config) ─→ remove what it applied before, left out now and nobody else owns
+//!         compare(live, result) ∩ others' fields = conflicts
+//! ```
+//!
+//! | to know | look in |
+//! |---|---|
+//! | how fields are named and sets of them stored | `element.rs`, `set.rs` |
+//! | entries, their order and limit, what clients send | `managed.rs` |
+//! | what nobody owns, what a subresource reaches | `owned.rs` |
+//! | the walks over objects, by [`crate::schema::View`] | `compare.rs`, `extract.rs`, `merge.rs`, `check.rs` |
+//! | texts of conflicts | `conflict.rs` |
+//! | kubectl's own annotation | `last_applied.rs` |
+//!
+//! Source: Kubernetes' documentation of server-side apply and the published cases of its structured-merge-diff library.
 
-use crate::{kind::Kind, object::Object};
+mod check;
+mod compare;
+mod conflict;
+mod element;
+mod extract;
+mod last_applied;
+mod managed;
+mod merge;
+mod owned;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    kind::Kind,
+    object::{Object, timestamp},
+    schema::View,
+};
 use chrono::{DateTime, Utc};
+use conflict::Claim;
+use managed::{Entry, Managed, Operation, Owner};
+use owned::Reach;
+use serde_json::{Map, Value};
+use set::{FieldSet, FieldSetRef};
+
+/// The manager of what was in an object before anybody owned anything.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Who writes, and through what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +87,7 @@ pub enum ApplyError {
     /// What was applied can't be: another kind, managedFields given: 400 BadRequest with this message.
     #[error("{0}")]
     BadRequest(String),
-    /// What was applied does not fit the schema: 500 InternalError with this message in the reference.
+    /// What was applied does not fit the schema: 500 with this message and neither reason nor details in the reference.
     #[error("{0}")]
     Schema(String),
 }
@@ -56,7 +99,29 @@ pub enum ApplyError {
 /// anything else (and every list sent to a subresource) is ignored in favour of `old`'s. So don't strip or restore it before.
 /// Fields that the subresource can't change (status of the main resource, everything but status of `/status`) are not owned.
 pub fn track(kind: &Kind, old: Option<&Object>, new: &mut Object, manager: &FieldManager<'_>, now: DateTime<Utc>) {
-    let _ = (kind, old, new, manager, now);
+    let sent = managed::take_list(new);
+    let stored = old.and_then(managed::list);
+    let reach = Reach::of(kind, manager.subresource);
+    let none = Map::new();
+    let comparison = reach.compare(View::of_kind(kind), old.map_or(&none, Object::map), new.map());
+    let replaced = match sent {
+        // A subresource's clients have no say in this.
+        _ if manager.subresource.is_some() => None,
+        Some(list) if managed::is_reset(&list) => Some(Managed::default()),
+        Some(list) if Some(&list) != stored => Managed::sent(&list).filter(|managed| !managed.is_empty()),
+        _ => None,
+    };
+    if replaced.is_none() && comparison.is_same() {
+        return managed::put(new, stored.cloned());
+    }
+    let mut managed = replaced.unwrap_or_else(|| Managed::stored(stored.cloned()));
+    // An object without owners gets none before somebody applies to it.
+    if !managed.is_empty() || old.is_none() {
+        let (changed, removed) = comparison.changed();
+        managed.disown(&[&changed, &removed]);
+        managed.update(Owner::new(Operation::Update, manager, new.api_version()), changed, now);
+    }
+    managed.write(new);
 }
 
 /// Merges `config` into `live` (none when the object does not exist yet) and records that `manager` owns what it holds. Fields that
@@ -73,12 +138,201 @@ pub fn apply(
     force: bool,
     now: DateTime<Utc>,
 ) -> Result<Object, ApplyError> {
-    let _ = (kind, live, config, manager, force, now);
-    Err(ApplyError::BadRequest("server-side apply is not available yet".to_owned()))
+    let view = View::of_kind(kind);
+    check_config(kind, view, config)?;
+    let application = Application { kind, view, live, config, manager, now };
+    let mut result = match application.carry_out(force) {
+        Err(claims) if manager.name == last_applied::KUBECTL => application.take_over(claims)?,
+        outcome => outcome.map_err(conflict::error)?,
+    };
+    if manager.name == last_applied::KUBECTL {
+        last_applied::refresh(&mut result, config);
+    }
+    Ok(result)
+}
+
+fn check_config(kind: &Kind, view: View<'_>, config: &Object) -> Result<(), ApplyError> {
+    let (group, version) = config.api_version().split_once('/').unwrap_or(("", config.api_version()));
+    let gvk = format!("{group}/{version}, Kind={}", config.kind());
+    if config.kind() != kind.kind || config.api_version() != kind.api_version() {
+        return Err(ApplyError::BadRequest(format!("invalid object type: {gvk}")));
+    }
+    if managed::list(config).is_some() {
+        return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_owned()));
+    }
+    match check::problems(view, config.map()) {
+        None => Ok(()),
+        Some(problems) => {
+            let (namespace, name) = (config.namespace().unwrap_or_default(), config.name());
+            Err(ApplyError::Schema(format!(
+                "failed to create typed patch object ({namespace}/{name}; {gvk}): {problems}"
+            )))
+        }
+    }
+}
+
+/// One apply.
+struct Application<'a> {
+    kind: &'a Kind,
+    view: View<'a>,
+    live: Option<&'a Object>,
+    config: &'a Object,
+    manager: &'a FieldManager<'a>,
+    now: DateTime<Utc>,
+}
+
+impl Application<'_> {
+    fn carry_out(&self, force: bool) -> Result<Object, Vec<Claim>> {
+        let reach = Reach::of(self.kind, self.manager.subresource);
+        let owner = Owner::new(Operation::Apply, self.manager, self.config.api_version());
+        let mut managed = self.owners_so_far(reach);
+        let before = managed.take(&owner);
+        let fields = reach.limit(extract::object(self.view, self.config.map()));
+
+        let mut live = self.live.cloned().unwrap_or_else(|| self.empty());
+        drop(managed::take_list(&mut live));
+        let mut result = live.clone();
+        merge::maps(self.view, result.map_mut(), self.config.map());
+        if let Some(before) = &before {
+            self.prune(result.map_mut(), &before.fields, &fields, &managed);
+        }
+
+        let (changed, removed) = reach.compare(self.view, live.map(), result.map()).changed();
+        if !force {
+            let claims: Vec<Claim> = managed
+                .0
+                .iter()
+                .map(|entry| Claim { owner: entry.owner.clone(), fields: entry.fields.intersection(&changed) })
+                .filter(|claim| !claim.fields.is_empty())
+                .collect();
+            if !claims.is_empty() {
+                return Err(claims);
+            }
+        }
+        managed.disown(&[&changed, &removed]);
+        if !fields.is_empty() {
+            let unchanged = before.filter(|before| before.fields == fields && result == live);
+            let time = unchanged.map_or_else(|| Some(timestamp(self.now)), |before| before.time);
+            managed.0.push(Entry { owner, time, fields });
+        }
+        managed.write(&mut result);
+        Ok(result)
+    }
+
+    /// Who owned what before. What nobody owned in an object without owners belongs to a manager of its own, so that it is not lost.
+    fn owners_so_far(&self, reach: Reach) -> Managed {
+        let Some(live) = self.live else { return Managed::default() };
+        let mut managed = Managed::stored(managed::list(live).cloned());
+        if managed.is_empty() {
+            let first = FieldManager { name: BEFORE_FIRST_APPLY, subresource: self.manager.subresource };
+            let (all, _) = reach.compare(self.view, &Map::new(), live.map()).changed();
+            managed.update(Owner::new(Operation::Update, &first, live.api_version()), all, self.now);
+        }
+        managed
+    }
+
+    fn empty(&self) -> Object {
+        let mut empty = Object::new(self.kind, None, "");
+        empty.map_mut().remove("metadata");
+        empty
+    }
+
+    /// Removes from the merged object what the manager applied before, leaves out now, and nobody owns.
+    fn prune(&self, merged: &mut Map<String, Value>, before: &FieldSet, now: &FieldSet, others: &Managed) {
+        if before.is_within(now) {
+            return;
+        }
+        let named = |set: &FieldSet| extract::with_named_fields(self.view, set.as_ref());
+        let all = named(&extract::object(self.view, merged));
+        let before = named(before);
+        // Who holds a map keeps it there when it becomes empty; applying null is not holding.
+        let mut held = extract::object(self.view, &without_nulls(self.config.map()));
+        others.0.iter().for_each(|entry| held.add(entry.fields.clone()));
+        let mut owned = now.clone();
+        owned.add(held.clone());
+        // Gone for good is what goes with the manager's fields, is owned by nobody, and was owned by the manager.
+        let mut kept = self.without(merged, &before, FieldSetRef::empty());
+        kept.add(named(&owned));
+        let mut unowned = all.clone();
+        unowned.subtract(&kept);
+        let mut gone = all;
+        gone.subtract(&self.without(merged, &unowned, held.as_ref()));
+        merge::remove(self.view, merged, gone.intersection(&before).as_ref(), held.as_ref());
+    }
+
+    /// The fields that stay when a set is removed.
+    fn without(&self, object: &Map<String, Value>, set: &FieldSet, owned: FieldSetRef<'_>) -> FieldSet {
+        let mut rest = object.clone();
+        merge::remove(self.view, &mut rest, set.as_ref(), owned);
+        extract::with_named_fields(self.view, extract::object(self.view, &rest).as_ref())
+    }
+
+    /// kubectl applied these fields itself before, without server-side apply: it may go on.
+    fn take_over(&self, claims: Vec<Claim>) -> Result<Object, ApplyError> {
+        let Some(own) = self.live.and_then(|live| last_applied::still_as_applied(self.view, live)) else {
+            return Err(conflict::error(claims));
+        };
+        let foreign = claims.into_iter().map(|mut claim| {
+            claim.fields.subtract(&own);
+            claim
+        });
+        let foreign: Vec<Claim> = foreign.filter(|claim| !claim.fields.is_empty()).collect();
+        if foreign.is_empty() { self.carry_out(true).map_err(conflict::error) } else { Err(conflict::error(foreign)) }
+    }
+}
+
+fn without_nulls(map: &Map<String, Value>) -> Map<String, Value> {
+    let value = |value: &Value| match value {
+        Value::Object(map) => Value::Object(without_nulls(map)),
+        Value::Array(list) => Value::Array(
+            list.iter()
+                .map(|element| match element {
+                    Value::Object(map) => Value::Object(without_nulls(map)),
+                    other => other.clone(),
+                })
+                .collect(),
+        ),
+        other => other.clone(),
+    };
+    map.iter().filter(|(_, field)| !field.is_null()).map(|(key, field)| (key.clone(), value(field))).collect()
 }
 
 /// Undoes changes of nothing but times in managedFields: when `new` differs from `old` in nothing else (resourceVersion aside), it
 /// gets `old`'s managedFields, so that a write that changes nothing is seen as one.
 pub fn keep_times(old: &Object, new: &mut Object) {
-    let _ = (old, new);
+    let (Some(before), Some(after)) = (managed::list(old), managed::list(new)) else { return };
+    if before == after || !same_but_for_times(before, after) {
+        return;
+    }
+    let before = before.clone();
+    let kept = managed::take_list(new);
+    let same = same_but_for_the_list(old, new);
+    managed::put(new, if same { Some(before) } else { kept });
+}
+
+fn same_but_for_times(a: &Value, b: &Value) -> bool {
+    let (Value::Array(a), Value::Array(b)) = (a, b) else { return false };
+    let timeless = |entry: &Value| {
+        let mut entry = entry.clone();
+        if let Value::Object(map) = &mut entry {
+            map.remove("time");
+        }
+        entry
+    };
+    // Times decide the order too.
+    let b: Vec<Value> = b.iter().map(timeless).collect();
+    a.len() == b.len() && a.iter().all(|entry| b.contains(&timeless(entry)))
+}
+
+/// Compares objects of which the second has no list.
+fn same_but_for_the_list(old: &Object, new: &Object) -> bool {
+    let fields = |a: &Map<String, Value>, b: &Map<String, Value>, skip: &[&str]| {
+        let kept = |map: &'_ Map<String, Value>| map.keys().filter(|key| !skip.contains(&key.as_str())).count();
+        let equal = |(key, value): (&String, &Value)| skip.contains(&key.as_str()) || b.get(key) == Some(value);
+        kept(a) == kept(b) && a.iter().all(equal)
+    };
+    let metadata =
+        |object: &Object| object.map().get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    fields(old.map(), new.map(), &["metadata"])
+        && fields(&metadata(old), &metadata(new), &["managedFields", "resourceVersion"])
 }

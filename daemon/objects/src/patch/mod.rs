@@ -11,11 +11,13 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod go;
 mod json;
 mod merge;
 mod order;
 mod strategic;
 
+pub(crate) use go::{go_text, go_type};
 pub use json::json;
 pub use merge::{merge, merge_patch};
 pub use strategic::strategic;
@@ -33,8 +35,8 @@ pub enum PatchError {
     /// More operations than a patch may have: 413 RequestEntityTooLarge with this message.
     #[error("{0}")]
     TooLarge(String),
-    /// A list element that can't be merged because its merge key is absent and the like: 500 InternalError with this message in the
-    /// reference, though it is the client's mistake.
+    /// A list element that can't be merged because its merge key is absent and the like: 500 with this message and neither reason
+    /// nor details in the reference, though it is the client's mistake.
     #[error("{0}")]
     Unmergeable(String),
 }

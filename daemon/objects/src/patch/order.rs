@@ -2,7 +2,8 @@
 
 use super::{
     PatchError,
-    strategic::{DIRECTIVE, go_list, no_merge_key},
+    go::go_list,
+    strategic::{DIRECTIVE, no_merge_key},
 };
 use serde_json::Value;
 use std::{borrow::Cow, collections::HashMap};

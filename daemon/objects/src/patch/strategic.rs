@@ -13,7 +13,12 @@
 //!
 //! Source: Kubernetes' documentation of strategic merge patch; errors in the words of kube-apiserver.
 
-use super::{PatchError, json::not_a, order};
+use super::{
+    PatchError,
+    go::{go_list, go_text, go_type},
+    json::not_a,
+    order,
+};
 use crate::{kind::Kind, schema::View};
 use serde_json::{Map, Value};
 
@@ -271,39 +276,4 @@ pub(super) fn bad_argument(found: &Value) -> PatchError {
 fn bad_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
     let map = go_text(&Value::Object(map.clone()));
     PatchError::Unmergeable(format!("unknown patch type: {} in map: {map}", go_text(directive)))
-}
-
-/// A value's type as the reference names it.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// A value as the reference prints it in messages: `map[a:1 b:[x y]]`.
-pub(super) fn go_text(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) => go_list(list),
-        Value::Object(map) => {
-            let mut keys: Vec<_> = map.iter().collect();
-            keys.sort_unstable_by_key(|(key, _)| *key);
-            let fields: Vec<String> =
-                keys.into_iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect();
-            format!("map[{}]", fields.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
-pub(super) fn go_list(list: &[Value]) -> String {
-    let elements: Vec<String> = list.iter().map(go_text).collect();
-    format!("[{}]", elements.join(" "))
 }

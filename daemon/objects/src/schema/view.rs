@@ -128,7 +128,7 @@ impl<'s> View<'s> {
                     ListKind::Keyed(keys, _) => Shape::List(Elements { view, keys: Some(keys) }),
                 }
             }
-            (Self::Untyped, Value::Object(_)) => Shape::Map,
+            (Self::Untyped, Value::Object(_) | Value::Null) => Shape::Map,
             _ => Shape::Leaf,
         }
     }
