@@ -172,7 +172,7 @@ pub(crate) fn update(
 /// word of whoever observes.
 fn rules(writer: &Writer<'_>, kind: &Kind, old: &Object, new: &Object) -> Vec<FieldError> {
     match writer.part {
-        Part::Status | Part::Finalize => Vec::new(),
+        Part::Status | Part::Approval | Part::Finalize => Vec::new(),
         Part::Main if !may_change_anything(writer.author, kind) => validate_update(kind, old, new),
         _ => validate(kind, new),
     }

@@ -15,6 +15,8 @@ pub enum Part {
     Main,
     /// `status`, and metadata that clients may write.
     Status,
+    /// The conditions of a certificate request; the rest is as in `status`.
+    Approval,
     /// `spec.replicas`, seen as an autoscaling/v1 Scale.
     Scale,
     /// `spec.finalizers` of a namespace.
@@ -30,6 +32,7 @@ impl Part {
     pub fn of_subresource(kind: &Kind, name: &str) -> Option<Self> {
         let part = match name {
             "status" => Self::Status,
+            "approval" => Self::Approval,
             "scale" => Self::Scale,
             "finalize" if kind.is_core("Namespace") => Self::Finalize,
             "ephemeralcontainers" => Self::EphemeralContainers,
@@ -44,6 +47,7 @@ impl Part {
         match self {
             Self::Main => None,
             Self::Status => Some("status"),
+            Self::Approval => Some("approval"),
             Self::Scale => Some("scale"),
             Self::Finalize => Some("finalize"),
             Self::EphemeralContainers => Some("ephemeralcontainers"),
@@ -74,6 +78,11 @@ impl Part {
                 put(result.map_mut(), "status", status);
                 put(result.map_mut(), "metadata", metadata);
                 copy(old, &mut result, "/metadata/ownerReferences");
+                new = result;
+            }
+            Self::Approval => {
+                let mut result = old.clone();
+                copy(&new, &mut result, "/status/conditions");
                 new = result;
             }
             Self::Scale => {

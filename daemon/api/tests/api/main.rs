@@ -6,6 +6,7 @@ mod daemon_routes;
 mod exec;
 mod figures;
 mod golden;
+mod matrix;
 mod objects;
 mod protobuf;
 mod watches;
