@@ -78,6 +78,10 @@ pub(crate) enum Command {
     Rollback(rollback::Arguments),
     /// Import, list and remove images
     Image(image::Arguments),
+    /// Print the admin's kubeconfig, for kubectl and other Kubernetes clients
+    Kubeconfig(kubeconfig::Arguments),
+    /// Make, list and revoke bearer tokens of the Kubernetes API
+    Token(token::Arguments),
     /// Read the manifest directories again, now
     Reload(reload::Arguments),
     /// Compare everything with the host, now
@@ -144,6 +148,11 @@ mod tests {
             "image import /tmp/root --name local/box:1",
             "image ls",
             "image rm local/box:1",
+            "kubeconfig",
+            "kubeconfig --path",
+            "token create alice --group devs --group ops --expires 30d --kubeconfig",
+            "token list",
+            "token revoke abc",
             "reload",
             "reconcile --allow-prune",
             "shutdown --stop-pods",

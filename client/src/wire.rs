@@ -146,6 +146,83 @@ pub(crate) struct StatusReport {
     pub(crate) pods: Vec<PodSummary>,
     /// Anything else that needs a person: a recovered database, a refused setting, a held prune.
     pub(crate) notices: Vec<String>,
+    /// How Kubernetes clients reach the daemon; absent while it does not listen on TCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kubernetes: Option<KubernetesAccess>,
+}
+
+/// The Kubernetes API over TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct KubernetesAccess {
+    /// Address it listens on, `127.0.0.1:6443`.
+    pub(crate) listen: String,
+    /// Path of the admin's kubeconfig.
+    pub(crate) kubeconfig: String,
+}
+
+/// `GET kubeconfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Kubeconfig {
+    /// Where the daemon keeps it.
+    pub(crate) path: String,
+    /// Its text: a secret.
+    pub(crate) kubeconfig: String,
+}
+
+/// `POST tokens`: a bearer token for a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TokenRequest {
+    /// User name.
+    pub(crate) user: String,
+    /// Groups.
+    pub(crate) groups: Vec<String>,
+    /// What it is for.
+    pub(crate) description: String,
+    /// Seconds from now; for ever when absent.
+    pub(crate) expiration_seconds: Option<u64>,
+}
+
+/// Answer of `POST tokens`: the only time that the token is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TokenCreated {
+    /// The token: a secret.
+    pub(crate) token: String,
+    /// What `GET tokens` shows of it.
+    #[serde(flatten)]
+    pub(crate) summary: TokenSummary,
+    /// A kubeconfig with the token; empty while the API does not listen on TCP.
+    pub(crate) kubeconfig: String,
+}
+
+/// `GET tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TokenList {
+    /// Oldest first.
+    pub(crate) items: Vec<TokenSummary>,
+}
+
+/// A token without its secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TokenSummary {
+    /// Tells tokens apart; revokes one.
+    pub(crate) id: String,
+    /// User name.
+    pub(crate) user: String,
+    /// Groups.
+    pub(crate) groups: Vec<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) description: String,
+    /// When it was made.
+    pub(crate) created: Option<DateTime<Utc>>,
+    /// When it ends; never when absent.
+    pub(crate) expires: Option<DateTime<Utc>>,
 }
 
 /// One named check of `/readyz` and `status`.

@@ -7,7 +7,7 @@ use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
 use crate::supervise::Components;
 use crate::{host, logging, service, signals};
-use reddwarf_api::{Api, ApiDeps, ApiSettings};
+use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, TlsSettings};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
@@ -86,6 +86,7 @@ struct Daemon {
     mode: Mode,
     store: Store,
     registry: Registry,
+    access: Arc<Access>,
     clock: Arc<dyn Clock>,
     notices: Vec<String>,
     started: chrono::DateTime<chrono::Utc>,
@@ -117,8 +118,10 @@ impl Daemon {
         let registry = Registry::open(opened.store.clone(), Arc::new(move || wall.wall()))
             .await
             .map_err(|e| failed("the registry can't be opened", e))?;
-        let started = clock.wall();
-        Ok(Self { cli, mode, store: opened.store, registry, clock, notices, started })
+        let access = Access::open(access_settings(settings), &settings.state_dir, registry.clone())
+            .map_err(|e| failed("keys and tokens can't be used", e))?;
+        let (access, started) = (Arc::new(access), clock.wall());
+        Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started })
     }
 
     /// Starts all components, waits for a reason to end, and ends them.
@@ -137,8 +140,14 @@ impl Daemon {
             scratch: settings.state_dir.join("scratch"),
             about: self.about(settings),
         });
-        let deps = ApiDeps { registry: self.registry.clone(), runtime: node.clone(), directory: directories };
+        let deps = ApiDeps {
+            registry: self.registry.clone(),
+            runtime: node.clone(),
+            directory: directories,
+            access: Arc::clone(&self.access),
+        };
         let api = Api::bind(api_settings(settings), deps).await.map_err(|e| failed("the API can't be served", e))?;
+        let api_handle = api.handle();
 
         let token = stop.clone();
         components.spawn("api", async move {
@@ -168,7 +177,7 @@ impl Daemon {
             host = settings.host.as_str(),
             "reddwarfd is ready"
         );
-        let next = self.wait(settings, signals, &mut leaving, &directory, &mut components).await;
+        let next = self.wait(settings, signals, &mut leaving, (&directory, &api_handle), &mut components).await;
         if !matches!(next, Ok(Next::Again(_))) {
             service::stopping();
         }
@@ -184,7 +193,7 @@ impl Daemon {
         settings: &Settings,
         signals: &mut mpsc::Receiver<Asked>,
         leaving: &mut mpsc::Receiver<()>,
-        directory: &DirectoryHandle,
+        (directory, api): (&DirectoryHandle, &ApiHandle),
         components: &mut Components,
     ) -> Result<Next, Failed> {
         loop {
@@ -196,6 +205,8 @@ impl Daemon {
                     Some(Asked::Stop) | None => return Ok(Next::Stop),
                     Some(Asked::Reload) => {
                         service::reloading();
+                        // What is wrong with them was said.
+                        drop(api.reload_certificates().await);
                         let new = self.reload(settings).await;
                         if let Some(new) = new {
                             return Ok(Next::Again(Box::new(new)));
@@ -309,8 +320,26 @@ impl Daemon {
             host,
             started: self.started,
             notices: self.notices.clone(),
+            kubernetes: settings.listen.map(|listen| reddwarf_api::types::KubernetesAccess {
+                listen: listen.to_string(),
+                kubeconfig: settings.kubeconfig.display().to_string(),
+            }),
         }
     }
+}
+
+fn access_settings(settings: &Settings) -> AccessSettings {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let tls = TlsSettings {
+        certificate: settings.tls_cert.clone(),
+        key: settings.tls_key.clone(),
+        client_ca: settings.client_ca.clone(),
+        names: [host, settings.node_name.clone()].into_iter().filter(|name| !name.is_empty()).collect(),
+        // The service `kubernetes` has the first address.
+        addresses: settings.service_cidr.hosts().take(1).collect(),
+        cluster_domain: settings.cluster_domain.clone(),
+    };
+    AccessSettings { tls, kubeconfig: Some(settings.kubeconfig.clone()) }
 }
 
 fn api_settings(settings: &Settings) -> ApiSettings {
@@ -318,7 +347,6 @@ fn api_settings(settings: &Settings) -> ApiSettings {
         socket: settings.socket.clone(),
         socket_group: Some(settings.socket_group.clone()).filter(|g| !g.is_empty()),
         listen: settings.listen,
-        state_dir: settings.state_dir.clone(),
         node_name: settings.node_name.clone(),
         limits: reddwarf_api::Limits::default(),
         manifest_limits: settings.limits,

@@ -46,6 +46,8 @@ pub(crate) struct About {
     pub started: chrono::DateTime<chrono::Utc>,
     /// What opening the store had to repair, and other things said once.
     pub notices: Vec<String>,
+    /// How Kubernetes clients reach us.
+    pub kubernetes: Option<types::KubernetesAccess>,
 }
 
 #[async_trait]
@@ -74,6 +76,7 @@ impl Directory for Directories {
             sources: self.sources(&status),
             pods,
             notices,
+            kubernetes: self.about.kubernetes.clone(),
         })
     }
 

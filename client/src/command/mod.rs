@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod generations;
 pub(crate) mod get;
 pub(crate) mod image;
+pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod plan;
@@ -22,6 +23,7 @@ pub(crate) mod restore;
 pub(crate) mod rollback;
 pub(crate) mod shutdown;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -51,6 +53,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Err
         Command::Diff(a) => diff::run(context, &a).await,
         Command::Rollback(a) => rollback::run(context, &a).await,
         Command::Image(a) => image::run(context, &a).await,
+        Command::Kubeconfig(a) => kubeconfig::run(context, &a).await,
+        Command::Token(a) => token::run(context, &a).await,
         Command::Reload(a) => reload::run(context, &a).await,
         Command::Reconcile(a) => reconcile::run(context, &a).await,
         Command::Shutdown(a) => shutdown::run(context, &a).await,

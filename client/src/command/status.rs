@@ -47,6 +47,9 @@ fn render(report: &StatusReport, style: Style, width: Option<usize>, now: DateTi
         "reddwarfd {} on {} ({}): {state}{up}, generation {}, revision {}\n",
         report.version, report.node, report.host, report.generation, report.revision
     );
+    if let Some(kubernetes) = &report.kubernetes {
+        text.push_str(&format!("Kubernetes API on {}, kubeconfig {}\n", kubernetes.listen, kubernetes.kubeconfig));
+    }
     for check in report.checks.iter().filter(|c| !c.ok) {
         text.push_str(&format!("{} {}: {}\n", style.bad("!"), check.name, crate::output::printable(&check.message)));
     }

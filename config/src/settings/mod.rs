@@ -88,6 +88,20 @@ pub struct Settings {
     pub socket_group: String,
     /// Where the Kubernetes API listens over TCP; off when `None`.
     pub listen: Option<SocketAddr>,
+    /// The certificate that the API shows; its own authority's when `None`.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of `tls_cert`; in the same file when `None`.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities whose client certificates are believed besides its own's.
+    pub client_ca: Option<PathBuf>,
+    /// Where the admin's kubeconfig is written.
+    pub kubeconfig: PathBuf,
+    /// The audit log; off when `None`.
+    pub audit_log: Option<PathBuf>,
+    /// Bytes of one audit log.
+    pub audit_log_bytes: u64,
+    /// Old audit logs that are kept.
+    pub audit_log_files: u32,
     /// Pods' addresses.
     pub pod_cidr: IpNet,
     /// Services' addresses.

@@ -130,16 +130,28 @@ impl Resolve {
         let run_dir = self.one("run", values::path, "/run/reddwarf".into());
         let default_log_dir =
             if state_dir == Path::new(DEFAULT_STATE) { "/var/log/pods".into() } else { state_dir.join("pods-log") };
+        let default_audit_log = if state_dir == Path::new(DEFAULT_STATE) {
+            "/var/log/reddwarf/audit.log".into()
+        } else {
+            state_dir.join("audit.log")
+        };
         let manifests = self.many("manifests", values::path);
         Settings {
             config_file: None,
             manifests: manifests.unwrap_or_else(|| DEFAULT_MANIFESTS.iter().map(PathBuf::from).collect()),
             log_dir: self.one("log_dir", values::path, default_log_dir),
             socket: self.socket(&run_dir),
+            kubeconfig: self.one("kubeconfig", values::path, state_dir.join("admin.kubeconfig")),
             state_dir,
             run_dir,
             socket_group: self.one("socket_group", values::group, "reddwarf".into()),
             listen: self.one("listen", values::listen, None),
+            tls_cert: self.one("tls_cert", values::path_or_off, None),
+            tls_key: self.one("tls_key", values::path_or_off, None),
+            client_ca: self.one("client_ca", values::path_or_off, None),
+            audit_log: self.one("audit_log", values::path_or_off, Some(default_audit_log)),
+            audit_log_bytes: self.number("audit_log_bytes", 64 << 10, 1 << 40, 10 << 20),
+            audit_log_files: self.number("audit_log_files", 0, 1000, 5),
             pod_cidr: self.one("pod_cidr", values::cidr, ipnet([10, 88, 0, 0])),
             service_cidr: self.one("service_cidr", values::cidr, ipnet([10, 96, 0, 0])),
             bridge: self.one("bridge", values::link_name, "reddwarf0".into()),

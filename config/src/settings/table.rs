@@ -58,6 +58,10 @@ fn optional(value: &Option<impl ToString>) -> String {
     value.as_ref().map(ToString::to_string).unwrap_or_else(|| "off".to_owned())
 }
 
+fn optional_path(value: &Option<std::path::PathBuf>) -> String {
+    value.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string())
+}
+
 macro_rules! settings {
     ($($key:literal $flag:literal $value_name:literal $form:ident $reload:ident, $default:literal, $help:literal, $show:expr;)*) => {
         /// Every setting, in the order of the documentation.
@@ -88,7 +92,21 @@ settings! {
     "socket_group" "socket-group" "GROUP" Text Restart, "reddwarf",
         "The group that may use the control socket, if there is one of this name", |s| s.socket_group.clone();
     "listen" "listen" "ADDR:PORT" Text Restart, "off",
-        "Where the Kubernetes API listens over TCP; for now a loopback address, as it has no TLS yet", |s| optional(&s.listen);
+        "Where the Kubernetes API listens over TCP, by TLS; 127.0.0.1:6443 is usual", |s| optional(&s.listen);
+    "tls_cert" "tls-cert" "FILE" Text Restart, "off",
+        "The certificate that the API shows, its chain behind it, in PEM; off: one of its own authority. A change of the file is taken over while running", |s| optional_path(&s.tls_cert);
+    "tls_key" "tls-key" "FILE" Text Restart, "the file of `tls_cert`",
+        "The key of `tls_cert`, in PEM and without a pass phrase", |s| optional_path(&s.tls_key);
+    "client_ca" "client-ca" "FILE" Text Restart, "off",
+        "Authorities whose client certificates are believed besides its own's, in PEM; common name is the user, organizations are the groups", |s| optional_path(&s.client_ca);
+    "kubeconfig" "kubeconfig" "FILE" Text Restart, "STATE/admin.kubeconfig",
+        "Where the admin's kubeconfig is written when `listen` is on, mode 0600", |s| s.kubeconfig.display().to_string();
+    "audit_log" "audit-log" "FILE" Text Restart, "/var/log/reddwarf/audit.log, or STATE/audit.log when `state` is not the default",
+        "Where every request that changes something leaves a line of JSON, or off", |s| optional_path(&s.audit_log);
+    "audit_log_bytes" "audit-log-bytes" "BYTES" Number Restart, "10485760",
+        "Bytes of the audit log before it is renamed to FILE.1 and begun anew", |s| s.audit_log_bytes.to_string();
+    "audit_log_files" "audit-log-files" "N" Number Restart, "5",
+        "Old audit logs that are kept", |s| s.audit_log_files.to_string();
     "host" "host" "KIND" Text Restart, "linux on Linux, illumos on illumos, else sim",
         "Which host is driven: linux, illumos or sim (a simulated one that runs nothing)", |s| s.host.as_str().to_owned();
     "node_name" "node-name" "NAME" Text Restart, "the host name in lower case",

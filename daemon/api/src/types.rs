@@ -110,6 +110,83 @@ pub struct StatusReport {
     pub pods: Vec<PodSummary>,
     /// Anything else that needs a person: a recovered database, a refused setting, a held prune.
     pub notices: Vec<String>,
+    /// How Kubernetes clients reach the daemon; absent while it does not listen on TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesAccess>,
+}
+
+/// The Kubernetes API over TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesAccess {
+    /// Address it listens on, `127.0.0.1:6443`.
+    pub listen: String,
+    /// Path of the admin's kubeconfig.
+    pub kubeconfig: String,
+}
+
+/// `GET kubeconfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kubeconfig {
+    /// Where the daemon keeps it.
+    pub path: String,
+    /// Its text: a secret.
+    pub kubeconfig: String,
+}
+
+/// `POST tokens`: a bearer token for a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TokenRequest {
+    /// User name.
+    pub user: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// What it is for.
+    pub description: String,
+    /// Seconds from now; for ever when absent.
+    pub expiration_seconds: Option<u64>,
+}
+
+/// Answer of `POST tokens`: the only time that the token is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenCreated {
+    /// The token: a secret.
+    pub token: String,
+    /// What `GET tokens` shows of it.
+    #[serde(flatten)]
+    pub summary: TokenSummary,
+    /// A kubeconfig with the token; empty while the API does not listen on TCP.
+    pub kubeconfig: String,
+}
+
+/// `GET tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenList {
+    /// Oldest first.
+    pub items: Vec<TokenSummary>,
+}
+
+/// A token without its secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenSummary {
+    /// Tells tokens apart; revokes one.
+    pub id: String,
+    /// User name.
+    pub user: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// When it was made.
+    pub created: Option<DateTime<Utc>>,
+    /// When it ends; never when absent.
+    pub expires: Option<DateTime<Utc>>,
 }
 
 /// One named check of `/readyz` and `status`.

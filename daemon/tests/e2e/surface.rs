@@ -202,7 +202,8 @@ fn bad_settings_are_refused_at_start_with_their_place() {
     for (text, named) in [
         ("pod_cdir = \"10.0.0.0/8\"\n", "pod_cidr"),
         ("pod_cidr = \"10.96.0.0/16\"\nservice_cidr = \"10.96.0.0/12\"\n", "overlap"),
-        ("listen = \"0.0.0.0:6443\"\n", "loopback"),
+        ("listen = \"0.0.0.0\"\n", "port"),
+        ("tls_cert = \"server.pem\"\n", "absolute"),
     ] {
         std::fs::File::create(&file).and_then(|mut f| std::io::Write::write_all(&mut f, text.as_bytes())).unwrap();
         let out = std::process::Command::new(env!("CARGO_BIN_EXE_reddwarfd"))

@@ -2,7 +2,7 @@
 
 use crate::access::attributes::{Attributes, ResourceTarget, Target};
 use crate::access::authenticate::Authenticated;
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::{AUTHENTICATED, Principal, Role};
 use crate::wire::error::ApiError;
 use serde_json::json;
 use std::sync::Arc;
@@ -22,15 +22,63 @@ pub(crate) trait Authoriser: Send + Sync + 'static {
     fn decide(&self, who: &Principal, what: &Attributes) -> Decision;
 }
 
-/// The roles of the socket's peers and of `system:masters`.
+/// The roles of the socket's peers and of `system:masters`, and what everybody may do.
 #[derive(Debug)]
 pub(crate) struct Roles;
+
+/// Paths that tell nothing which a stranger may not know (`system:public-info-viewer` of the reference).
+const PUBLIC: [&str; 7] = ["/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version"];
+/// What every known user's client looks at first (`system:discovery`).
+const DISCOVERY: [&str; 10] = [
+    "/api",
+    "/api/*",
+    "/apis",
+    "/apis/*",
+    "/openapi",
+    "/openapi/*",
+    "/version/",
+    "/.well-known/openid-configuration",
+    "/openid/v1/jwks",
+    "/openid/v1/jwks/",
+];
+/// What every known user may ask about itself (`system:basic-user`).
+const OF_ONESELF: [(&str, &str); 3] = [
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+];
+
+/// May this principal do so because everybody may?
+fn everybody(who: &Principal, what: &Attributes) -> Option<&'static str> {
+    let known = who.groups.iter().any(|g| g == AUTHENTICATED);
+    match &what.target {
+        Target::Path(_) if what.verb != "get" => None,
+        Target::Path(path) if path_in(&PUBLIC, path) => Some("system:public-info-viewer"),
+        Target::Path(path) if known && path_in(&DISCOVERY, path) => Some("system:discovery"),
+        Target::Resource(target) if known && what.verb == "create" && target.subresource.is_empty() => {
+            let own = OF_ONESELF.contains(&(target.group.as_str(), target.resource.as_str()));
+            own.then_some("system:basic-user")
+        }
+        _ => None,
+    }
+}
+
+/// Is a path one of these? A star at the end stands for anything.
+pub(crate) fn path_in<S: AsRef<str>>(patterns: &[S], path: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.as_ref().strip_suffix('*') {
+        Some(start) => path.starts_with(start),
+        None => path == pattern.as_ref(),
+    })
+}
 
 /// Verbs that make somebody else of an operator, or more.
 const NOT_OPERATORS: [&str; 4] = ["impersonate", "escalate", "bind", "use"];
 
 impl Authoriser for Roles {
     fn decide(&self, who: &Principal, what: &Attributes) -> Decision {
+        if let Some(role) = everybody(who, what) {
+            return Decision::Allow(format!("everybody has the role {role}"));
+        }
         match who.role {
             Role::Admin => Decision::Allow(String::new()),
             Role::Operator if !NOT_OPERATORS.contains(&what.verb.as_ref()) => {

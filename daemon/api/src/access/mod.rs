@@ -10,6 +10,7 @@
 //! | to know | look in |
 //! |---|---|
 //! | who is who: users, groups, roles | [`principal`] |
+//! | who is it | [`authenticate`]; by [`certificates`], by [`tokens`] |
 //! | what a request is about: verb, resource, path | [`attributes`] |
 //! | may they | [`authorise`] |
 //! | what may be written | [`admit`]; into pods: [`policy`] |
@@ -20,5 +21,10 @@ pub(crate) mod admit;
 pub(crate) mod attributes;
 pub(crate) mod authenticate;
 pub(crate) mod authorise;
+pub(crate) mod certificates;
+pub(crate) mod files;
+pub(crate) mod kubeconfig;
 pub(crate) mod policy;
 pub(crate) mod principal;
+pub(crate) mod state;
+pub(crate) mod tokens;

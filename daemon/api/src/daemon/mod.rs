@@ -1,5 +1,6 @@
 //! The daemon's own routes under `/reddwarf/v1`; their bodies are in `types.rs`.
 
+mod access;
 pub(crate) mod apply;
 
 use crate::discovery::json_response;
@@ -70,9 +71,14 @@ pub(crate) async fn answer(
             absolute(&wanted.path)?;
             ok(&runtime.restore(&wanted.path).await?)
         }
+        ("GET", ["kubeconfig"]) => access::kubeconfig(call),
+        (_, ["tokens"]) => access::tokens(call, method.as_str(), request).await,
         (_, ["images"]) => images(call, method.as_str(), request).await,
         (_, ["generations", rest @ ..]) => generations(call, method.as_str(), rest).await,
-        (_, ["status" | "plan" | "apply" | "reload" | "reconcile" | "shutdown" | "backup" | "restore"])
+        (
+            _,
+            ["status" | "plan" | "apply" | "reload" | "reconcile" | "shutdown" | "backup" | "restore" | "kubeconfig"],
+        )
         | (_, ["why", _, _, _] | ["restart", _, _]) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::unknown_resource()),
     }

@@ -5,10 +5,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -24,6 +27,19 @@ pub(crate) fn channel(pieces: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) 
     let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(pieces);
     let frames = stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(|piece| piece.map(Frame::data));
     (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+/// The same body, but it ends in an error when `cut` was cancelled: HTTP/2 then resets the stream, where a clean end
+/// would pass off a part as the whole.
+pub(crate) fn broken_by(mut body: Body, cut: CancellationToken) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    let frames = stream::poll_fn(move |cx| match Pin::new(&mut body).poll_frame(cx) {
+        Poll::Ready(None) if cut.is_cancelled() => Poll::Ready(Some(Err(io::ErrorKind::BrokenPipe.into()))),
+        other => other,
+    });
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// The whole body of a request.

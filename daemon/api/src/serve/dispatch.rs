@@ -2,7 +2,7 @@
 
 use crate::access::attributes::{Attributes, Target};
 use crate::access::authenticate::{Origin, authenticate};
-use crate::access::authorise::{Authorised, Chain, Roles, authorise};
+use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
 use crate::serve::body::Body;
 use crate::serve::counters::ApiCounters;
@@ -37,7 +37,6 @@ pub(crate) struct State {
     pub(crate) stop: CancellationToken,
     /// Shutdown's time is up.
     pub(crate) abort: CancellationToken,
-    authoriser: Chain,
     principals: Mutex<HashMap<String, Arc<Share>>>,
 }
 
@@ -56,7 +55,6 @@ impl State {
             rows: RowCache::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
-            authoriser: Chain::new(vec![Box::new(Roles)]),
             principals: Mutex::default(),
         }
     }
@@ -164,21 +162,22 @@ async fn let_in(
     request: Request<Incoming>,
     asked: Result<Asked, ApiError>,
 ) -> Result<Response<Body>, ApiError> {
-    let who = authenticate(origin, request.headers())?;
+    let segments = segments(request.uri().path());
+    let who = authenticate(&state.deps.access, origin, request.headers(), segments.as_deref().unwrap_or_default())?;
     let span = tracing::Span::current();
     span.record("user", who.principal().name.as_str());
     if let Some(pid) = who.principal().pid {
         span.record("pid", pid);
     }
     let asked = asked?;
-    let segments = segments(request.uri().path())?;
+    let segments = segments?;
     let what = Attributes::of(request.method(), &segments, &asked.query)?;
     let limits = &state.settings.limits;
     let limit = match &what.target {
         Target::Path(path) if path.starts_with("/reddwarf/") => limits.long_timeout,
         _ => limits.request_timeout,
     };
-    let authorised = authorise(&state.authoriser, who, what)?;
+    let authorised = authorise(&state.deps.access.authoriser, who, what)?;
     let share = state.share(authorised.principal());
     let call = Call::new(state.clone(), authorised, asked, cut, share);
     run(call, segments, request, limit).await

@@ -6,3 +6,4 @@ pub(crate) mod dispatch;
 pub(crate) mod health;
 pub(crate) mod server;
 pub(crate) mod socket;
+pub(crate) mod tls;

@@ -1,24 +1,30 @@
 //! Listening and connections: who may connect, how many, how long; and ending all of it in time.
 
 use crate::access::authenticate::Origin;
+use crate::access::certificates::CertificateError;
 use crate::access::principal::{Peer, Role, identify};
+use crate::access::state::Access;
 use crate::runtime::{Directory, Runtime};
+use crate::serve::body;
 use crate::serve::dispatch::{State, handle};
-use crate::serve::socket::{BindError, Socket, io_error, token};
+use crate::serve::socket::{BindError, Socket, io_error};
+use crate::serve::tls;
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use reddwarf_registry::Registry;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use reddwarf_registry::{EventTarget, EventType, Registry};
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +37,8 @@ pub struct ApiSettings {
     pub socket: PathBuf,
     /// Its group; its members are operators. Without such a group only root connects.
     pub socket_group: Option<String>,
-    /// TCP address: loopback only, with the token in `<state_dir>/api-token`.
+    /// TCP address, spoken to by TLS.
     pub listen: Option<SocketAddr>,
-    /// For the token.
-    pub state_dir: PathBuf,
     /// Name of this node, for `/version` and messages.
     pub node_name: String,
     /// What a client may ask of us.
@@ -70,8 +74,12 @@ pub struct Limits {
     pub bookmarks: Duration,
     /// Time to end everything at shutdown.
     pub shutdown: Duration,
-    /// How often the socket's file is looked at: a removed one is made again.
+    /// How often the socket's file is looked at (a removed one is made again), and those of certificates.
     pub socket_check: Duration,
+    /// Time for a TLS handshake.
+    pub handshake: Duration,
+    /// Requests of one HTTP/2 connection at a time, watches among them.
+    pub http2_streams: u32,
 }
 
 impl Default for Limits {
@@ -90,6 +98,8 @@ impl Default for Limits {
             bookmarks: Duration::from_secs(60),
             shutdown: Duration::from_millis(4500),
             socket_check: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            http2_streams: 250,
         }
     }
 }
@@ -103,6 +113,8 @@ pub struct ApiDeps {
     pub runtime: Arc<dyn Runtime>,
     /// The manifest directory.
     pub directory: Arc<dyn Directory>,
+    /// Who may use it, and how.
+    pub access: Arc<Access>,
 }
 
 /// The API, bound and ready to be served: clients that connect now wait until [`Api::serve`].
@@ -110,11 +122,11 @@ pub struct Api {
     state: Arc<State>,
     socket: Socket,
     unix: UnixListener,
-    tcp: Option<(TcpListener, Arc<str>)>,
+    tcp: Option<TcpListener>,
 }
 
-impl std::fmt::Debug for Api {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Api").field("socket", &self.socket.path).finish_non_exhaustive()
     }
 }
@@ -127,21 +139,27 @@ impl Api {
     pub async fn bind(settings: ApiSettings, deps: ApiDeps) -> Result<Self, BindError> {
         let tcp = match settings.listen {
             None => None,
-            Some(address) if !address.ip().is_loopback() => return Err(BindError::NotLoopback(address)),
             Some(address) => {
-                let token = token(&settings.state_dir)?;
                 let path = PathBuf::from(address.to_string());
-                let listener = TcpListener::bind(address).await.map_err(io_error("listen on", &path))?;
-                Some((listener, Arc::from(token)))
+                Some(TcpListener::bind(address).await.map_err(io_error("listen on", &path))?)
             }
         };
+        let bound = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
         let (socket, unix) = Socket::bind(&settings.socket, settings.socket_group.as_deref())?;
+        if let Some(address) = bound {
+            deps.access.listen(address)?;
+        }
         Ok(Self { state: Arc::new(State::new(settings, deps)), socket, unix, tcp })
     }
 
     /// The TCP address that was bound, with the port that the system chose.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Reaches the API while it is served.
+    pub fn handle(&self) -> ApiHandle {
+        ApiHandle { state: self.state.clone() }
     }
 
     /// Serves until `stop`, then ends watches and logs cleanly, lets requests finish and returns within
@@ -152,6 +170,9 @@ impl Api {
         let door = Arc::new(Door::new(&state.settings.limits));
         let mut look = tokio::time::interval(state.settings.limits.socket_check);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        if tcp.is_some() {
+            connections.spawn(watch_certificates(ApiHandle { state: state.clone() }));
+        }
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -162,8 +183,8 @@ impl Api {
                     Err(error) => accept_failed(&error).await,
                 },
                 accepted = accept_tcp(tcp.as_ref()) => match accepted {
-                    Ok((stream, token)) => {
-                        connections.spawn(tcp_connection(state.clone(), door.clone(), stream, token));
+                    Ok((stream, peer)) => {
+                        connections.spawn(tcp_connection(state.clone(), door.clone(), stream, peer));
                     }
                     Err(error) => accept_failed(&error).await,
                 },
@@ -188,20 +209,93 @@ impl Api {
     }
 }
 
+/// Reaches the API while it is served.
+#[derive(Clone)]
+pub struct ApiHandle {
+    state: Arc<State>,
+}
+
+impl fmt::Debug for ApiHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiHandle").finish_non_exhaustive()
+    }
+}
+
+impl ApiHandle {
+    /// Reads certificates again. Bad ones leave those in force that are; that is logged and recorded as an event.
+    ///
+    /// # Errors
+    /// Why the new ones are not in force.
+    pub async fn reload_certificates(&self) -> Result<(), CertificateError> {
+        let done = self.refresh(true).await;
+        if let Err(error) = &done {
+            self.certificates_refused(error).await;
+        }
+        done
+    }
+
+    async fn refresh(&self, always: bool) -> Result<(), CertificateError> {
+        let state = self.state.clone();
+        // Files may be slow, on a network file system for example.
+        let done = tokio::task::spawn_blocking(move || state.deps.access.refresh(always)).await;
+        done.unwrap_or_else(|e| Err(CertificateError::Made { what: "certificate", why: e.to_string() }))
+    }
+
+    async fn certificates_refused(&self, error: &CertificateError) {
+        let text = format!("new certificates were not taken over, those in force stay: {error}");
+        tracing::warn!("{text}");
+        let target = EventTarget {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: self.state.settings.node_name.clone(),
+            uid: String::new(),
+            field_path: String::new(),
+        };
+        let registry = &self.state.deps.registry;
+        if let Err(error) =
+            registry.record_event(&target, EventType::Warning, "InvalidCertificate", &text, "reddwarfd").await
+        {
+            tracing::debug!(%error, "an event could not be recorded");
+        }
+    }
+}
+
+/// Looks for changed certificates from time to time, and says once what is wrong with them.
+async fn watch_certificates(api: ApiHandle) {
+    let mut look = tokio::time::interval(api.state.settings.limits.socket_check);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            () = api.state.stop.cancelled() => return,
+            _ = look.tick() => {}
+        }
+        match api.refresh(false).await {
+            Ok(()) => said.clear(),
+            Err(error) if said == error.to_string() => {}
+            Err(error) => {
+                api.certificates_refused(&error).await;
+                said = error.to_string();
+            }
+        }
+    }
+}
+
 /// Out of file descriptors or the like: say so and breathe.
 async fn accept_failed(error: &std::io::Error) {
     tracing::warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-async fn accept_tcp(tcp: Option<&(TcpListener, Arc<str>)>) -> std::io::Result<(tokio::net::TcpStream, Arc<str>)> {
+async fn accept_tcp(tcp: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
     match tcp {
-        Some((listener, token)) => listener.accept().await.map(|(stream, _)| (stream, token.clone())),
+        Some(listener) => listener.accept().await,
         None => std::future::pending().await,
     }
 }
 
-/// Room for connections; the reserved part is for admins.
+/// Room for connections; the reserved part is for admins at the socket.
 struct Door {
     all: Arc<Semaphore>,
     open: Arc<Semaphore>,
@@ -249,39 +343,50 @@ async fn unix_connection(state: Arc<State>, door: Arc<Door>, stream: UnixStream)
             )))
         }
     };
-    connection(state, door, stream, origin).await;
-}
-
-async fn tcp_connection(state: Arc<State>, door: Arc<Door>, stream: tokio::net::TcpStream, token: Arc<str>) {
-    drop(stream.set_nodelay(true));
-    connection(state, door, stream, Origin::Tcp(token)).await;
-}
-
-async fn connection<S>(state: Arc<State>, door: Arc<Door>, stream: S, origin: Origin)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
     let role = match &origin {
         Origin::Socket(principal) => principal.role,
-        _ => Role::Operator,
+        _ => Role::User,
     };
     let place = door.enter(role);
     let origin = match &place {
         Some(_) => origin,
         None => Origin::Refused(ApiError::too_many("too many connections are open; try again")),
     };
-    let _counted = state.counters.connection();
-    // Ends this connection when its reader stalls.
+    serve_http1(state, stream, origin).await;
+}
+
+async fn tcp_connection(state: Arc<State>, door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
+    // Who it is will be known with its first request only: the places that are kept for admins are the socket's.
+    let Some(_place) = door.enter(Role::User) else {
+        return tracing::debug!(%peer, "a connection was closed: too many are open");
+    };
+    let Some(keyring) = state.deps.access.keyring() else { return };
+    let accepted = tokio::select! {
+        accepted = tls::accept(&keyring, stream, state.settings.limits.handshake) => accepted,
+        () = state.stop.cancelled() => return,
+    };
+    let tls::Accepted { stream, certificate, http2 } = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => return tracing::debug!(%peer, %error, "no TLS connection came about"),
+    };
+    let origin = Origin::Tls { peer, certificate };
+    if http2 { serve_http2(state, stream, origin).await } else { serve_http1(state, stream, origin).await }
+}
+
+/// HTTP/1.1: a client that takes nothing is cut off.
+async fn serve_http1<S>(state: Arc<State>, stream: S, origin: Origin)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let cut = CancellationToken::new();
-    let limits = state.settings.limits;
+    let origin = Arc::new(origin);
     let service = {
-        let (state, cut, origin) = (state.clone(), cut.clone(), origin.clone());
+        let (state, cut) = (state.clone(), cut.clone());
         service_fn(move |request: Request<Incoming>| {
             let (state, cut, origin) = (state.clone(), cut.clone(), origin.clone());
             async move {
-                let refused = matches!(origin, Origin::Refused(_));
                 let mut response = handle(state, &origin, cut, request).await;
-                if refused {
+                if matches!(*origin, Origin::Refused(_)) {
                     response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
@@ -289,8 +394,50 @@ where
         })
     };
     let mut builder = http1::Builder::new();
+    let limits = &state.settings.limits;
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(128 << 10);
     let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    drive(&state, serving, cut, |serving| serving.graceful_shutdown()).await;
+}
+
+/// HTTP/2: many requests share the connection, so a client that takes nothing of one answer loses that one only.
+async fn serve_http2<S>(state: Arc<State>, stream: S, origin: Origin)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let origin = Arc::new(origin);
+    let service = {
+        let state = state.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let (state, origin, cut) = (state.clone(), origin.clone(), CancellationToken::new());
+            async move {
+                let response = handle(state, &origin, cut.clone(), request).await;
+                Ok::<_, Infallible>(response.map(|whole| body::broken_by(whole, cut)))
+            }
+        })
+    };
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(state.settings.limits.http2_streams)
+        .max_header_list_size(64 << 10)
+        .max_send_buf_size(64 << 10)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    drive(&state, serving, CancellationToken::new(), |serving| serving.graceful_shutdown()).await;
+}
+
+/// A client that is gone without a word is noticed after twice this time.
+const PING: Duration = Duration::from_secs(30);
+
+/// Runs a connection to its end, to the daemon's (told by `end` to take no more requests), or until it is cut.
+async fn drive<C, E>(state: &State, serving: C, cut: CancellationToken, end: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = Result<(), E>>,
+    E: fmt::Display,
+{
+    let _counted = state.counters.connection();
     tokio::pin!(serving);
     let mut stopping = false;
     loop {
@@ -305,7 +452,7 @@ where
             () = state.abort.cancelled() => return,
             () = state.stop.cancelled(), if !stopping => {
                 stopping = true;
-                serving.as_mut().graceful_shutdown();
+                end(serving.as_mut());
             }
         }
     }

@@ -4,7 +4,6 @@
 //! which also replaces a socket left by a daemon that died. A lock file beside it tells two daemons apart.
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Group, chown};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
@@ -35,11 +34,9 @@ pub enum BindError {
     /// Unix sockets have short paths.
     #[error("the path {0} is too long for a socket (at most {max} bytes); choose a shorter --socket", max = MAX_PATH)]
     TooLong(PathBuf),
-    /// TCP beyond this machine needs TLS.
-    #[error(
-        "--listen {0} is not a loopback address: until the daemon speaks TLS it listens on 127.0.0.1 or [::1] only; use one of them, or ssh -L"
-    )]
-    NotLoopback(std::net::SocketAddr),
+    /// Certificates, tokens or the kubeconfig can't be used.
+    #[error(transparent)]
+    Certificates(#[from] crate::access::certificates::CertificateError),
     /// An operation failed.
     #[error("can't {op} {path}: {source}")]
     Io {
@@ -220,49 +217,6 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// The token for TCP clients: kept from the last start if it is safe, else made anew, mode 0600.
-///
-/// # Errors
-/// [`BindError::Io`].
-pub(crate) fn token(state_dir: &Path) -> Result<String, BindError> {
-    let path = state_dir.join("api-token");
-    if let Some(token) = kept_token(&path) {
-        return Ok(token);
-    }
-    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let fresh = state_dir.join(format!(".api-token.{}", std::process::id()));
-    drop(std::fs::remove_file(&fresh));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(Mode::from_bits_truncate(0o600).bits())
-        .open(&fresh)
-        .map_err(io_error("create", &fresh))?;
-    file.write_all(format!("{token}\n").as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &fresh))?;
-    std::fs::rename(&fresh, &path).map_err(io_error("put in place", &path))?;
-    Ok(token)
-}
-
-/// The token on disk, if nobody else can have read or written it.
-fn kept_token(path: &Path) -> Option<String> {
-    let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).ok()?;
-    let meta = file.metadata().ok()?;
-    if !meta.is_file() || meta.mode() & 0o077 != 0 || meta.uid() != nix::unistd::geteuid().as_raw() {
-        return None;
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    let token = text.trim();
-    (token.len() == 64 && token.bytes().all(|b| b.is_ascii_hexdigit())).then(|| token.to_owned())
-}
-
-/// Compares without telling by its time where the difference is.
-pub(crate) fn same_secret(a: &str, b: &str) -> bool {
-    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,17 +285,5 @@ mod tests {
         let _again = socket.rebind().unwrap();
         assert!(socket.in_place());
         assert!(UnixStream::connect(&path).is_ok());
-    }
-
-    #[test]
-    fn a_token_is_kept_while_only_we_can_read_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = token(dir.path()).unwrap();
-        let path = dir.path().join("api-token");
-        assert_eq!((mode(&path), first.len()), (0o600, 64));
-        assert_eq!(token(dir.path()).unwrap(), first);
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_ne!(token(dir.path()).unwrap(), first, "others may have read it");
-        assert!(same_secret("abc", "abc") && !same_secret("abc", "abd") && !same_secret("abc", "ab"));
     }
 }

@@ -1,6 +1,7 @@
 //! The API as its clients see it: over a real socket, with a fake node behind it.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod clients;
 mod daemon_routes;
 mod exec;

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use reddwarf_api::runtime::*;
 use reddwarf_api::types::*;
-use reddwarf_api::{Api, ApiDeps, ApiSettings, Limits};
+use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiSettings, Limits};
 use reddwarf_registry::Registry;
 use reddwarf_store::{Store, StoreOptions};
 use serde_json::Value;
@@ -41,6 +41,13 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut ApiSettings)) -> Self {
+        Self::with_access(change, |_| {}).await
+    }
+
+    pub async fn with_access(
+        change: impl FnOnce(&mut ApiSettings),
+        change_access: impl FnOnce(&mut AccessSettings),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: reddwarf_registry::Clock = Arc::new(|| {
             #[allow(clippy::disallowed_methods, reason = "nothing here depends on the time")]
@@ -53,13 +60,16 @@ impl World {
             socket: dir.path().join("run/reddwarf.sock"),
             socket_group: None,
             listen: None,
-            state_dir: dir.path().to_owned(),
             node_name: "box".into(),
             limits: Limits::default(),
             manifest_limits: reddwarf_config::Limits::default(),
         };
         change(&mut settings);
-        let deps = ApiDeps { registry: registry.clone(), runtime: fake.clone(), directory: fake.clone() };
+        let mut access = AccessSettings::default();
+        change_access(&mut access);
+        let access = Access::open(access, dir.path(), registry.clone()).unwrap();
+        let access = Arc::new(access);
+        let deps = ApiDeps { registry: registry.clone(), runtime: fake.clone(), directory: fake.clone(), access };
         let socket = settings.socket.clone();
         let api = Api::bind(settings, deps).await.unwrap();
         let tcp = api.tcp_address();
