@@ -28,6 +28,7 @@ pub mod key;
 pub mod kind;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod partial;
 pub mod patch;
 pub mod pod;

@@ -14,6 +14,12 @@ pub struct Type {
 }
 
 impl Type {
+    /// Is it a kind's, which says so itself? (Others have fields of the same names about other objects.)
+    pub fn is_kind(&self) -> bool {
+        let outside = |name: &str| self.field(name).is_some_and(|field| field.number.path[0] == 0);
+        outside("apiVersion") && outside("kind")
+    }
+
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.binary_search_by(|field| field.name.cmp(name)).ok().map(|index| &self.fields[index])
