@@ -7,6 +7,7 @@
 //!  verbs/     every Kubernetes verb for every kind: wire → access → Registry; list and watch
 //!  streams/   logs and exec → Runtime
 //!  discovery/ /api, /apis, /version
+//!  openapi/   /openapi/v2, /openapi/v3: documents made from the tables of kinds and types
 //!  daemon/    /reddwarf/v1 (types.rs): apply → Registry, the rest → Runtime, Directory
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod access;
 mod daemon;
 mod discovery;
+mod openapi;
 pub mod runtime;
 mod serve;
 mod streams;

@@ -4,6 +4,7 @@ use crate::access::attributes::{Attributes, Target};
 use crate::access::authenticate::{Origin, authenticate};
 use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
+use crate::openapi::{self, Documents};
 use crate::serve::body::Body;
 use crate::serve::counters::ApiCounters;
 use crate::serve::health;
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) counters: ApiCounters,
     /// Table rows printed before.
     pub(crate) rows: RowCache,
+    /// OpenAPI documents made before.
+    pub(crate) documents: Documents,
     /// Shutdown has begun: streams end, connections finish their request.
     pub(crate) stop: CancellationToken,
     /// Shutdown's time is up.
@@ -49,6 +52,7 @@ pub(crate) struct Share {
 impl State {
     pub(crate) fn new(settings: ApiSettings, deps: ApiDeps) -> Self {
         Self {
+            documents: Documents::new(deps.registry.now()),
             settings,
             deps,
             counters: ApiCounters::default(),
@@ -134,7 +138,7 @@ pub(crate) async fn handle(
     let code = response.status().as_u16();
     state.counters.request(label, code);
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert("audit-id", id);
     }
@@ -272,6 +276,10 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Re
         [] => {
             get_only(&request)?;
             Ok(discovery::index(&call))
+        }
+        ["openapi", rest @ ..] => {
+            get_only(&request)?;
+            openapi::answer(&call, rest, request.headers()).await
         }
         ["version"] => {
             get_only(&request)?;

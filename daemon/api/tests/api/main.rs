@@ -9,6 +9,7 @@ mod figures;
 mod golden;
 mod matrix;
 mod objects;
+mod openapi;
 mod protobuf;
 mod watches;
 mod world;
