@@ -6,7 +6,7 @@
 //!  Store::commit ──→ bounded queue ──→ writer thread ──→ one redb commit (one fdatasync) for all that waited
 //!                                          │                 each transaction: own verdict, own revision
 //!                                          ├─→ answers every caller, durable
-//!                                          └─→ recent changes (bounded, in memory) ──→ wakes the watchers
+//!                                          └─→ recent changes (bounded, in memory) ──→ wakes the watchers of what was touched
 //!  Store::get/list/count/history ──→ short redb read transactions (snapshots), on the caller's thread
 //!  Watch::next ──→ recent changes; when they no longer reach back that far: history; when that is compacted: told so
 //! ```
@@ -35,6 +35,7 @@ mod shared;
 mod store;
 mod tables;
 mod transaction;
+mod waiters;
 mod watch;
 mod writer;
 

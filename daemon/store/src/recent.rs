@@ -59,10 +59,10 @@ impl Recent {
         *self = Self::new(revision, self.limit);
     }
 
-    pub(crate) fn push(&mut self, commit: RecentCommit) {
+    pub(crate) fn push(&mut self, commit: Arc<RecentCommit>) {
         self.newest = commit.revision;
         self.bytes += commit.bytes();
-        self.commits.push_back(Arc::new(commit));
+        self.commits.push_back(commit);
         while self.bytes > self.limit && self.commits.len() > 1 {
             if let Some(oldest) = self.commits.pop_front() {
                 self.bytes -= oldest.bytes();

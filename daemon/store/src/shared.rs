@@ -5,14 +5,16 @@ use crate::open::{self, Level, OpenFile, Ready};
 use crate::read;
 use crate::recent::{Recent, RecentCommit};
 use crate::tables;
+use crate::waiters::Waiters;
 use crate::{Revision, StoreError, StoreOptions};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::sync::watch;
+use std::task::Waker;
 
 /// The database, or why there is none at the moment.
 #[derive(Debug)]
@@ -23,13 +25,6 @@ pub(crate) enum State {
     Broken(StoreError),
     /// For good.
     Closed,
-}
-
-/// How far the store is, for those who wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) revision: Revision,
-    pub(crate) closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +51,8 @@ pub(crate) struct Shared {
     revision: AtomicU64,
     compacted: AtomicU64,
     recent: Mutex<Recent>,
-    progress: watch::Sender<Progress>,
+    closed: AtomicBool,
+    pub(crate) waiters: Waiters,
     pub(crate) counters: Counters,
 }
 
@@ -82,7 +78,8 @@ impl Shared {
             revision: AtomicU64::new(revision.0),
             compacted: AtomicU64::new(compacted.0),
             recent: Mutex::new(Recent::new(revision, options.recent_bytes)),
-            progress: watch::Sender::new(Progress { revision, closed: false }),
+            closed: AtomicBool::new(false),
+            waiters: Waiters::new(revision),
             counters,
             path,
             options,
@@ -105,8 +102,8 @@ impl Shared {
         hold(&self.recent)
     }
 
-    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -189,26 +186,28 @@ impl Shared {
         if revision > self.revision() {
             // A commit that was reported as failed did land: watchers read it from history.
             self.recent().reset(revision);
+            let wakers = self.waiters.tell_all(revision);
             self.publish_revision(revision);
+            wakers.into_iter().for_each(Waker::wake);
         }
         Ok(())
     }
 
     /// Makes commits visible to watchers.
     pub(crate) fn publish(&self, revision: Revision, compacted: Revision, commits: Vec<RecentCommit>) {
+        let commits: Vec<Arc<RecentCommit>> = commits.into_iter().map(Arc::new).collect();
         {
             let mut recent = self.recent();
-            commits.into_iter().for_each(|c| recent.push(c));
+            commits.iter().cloned().for_each(|c| recent.push(c));
         }
+        let wakers = self.waiters.tell(&commits);
         self.compacted.fetch_max(compacted.0, Ordering::AcqRel);
         self.publish_revision(revision);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn publish_revision(&self, revision: Revision) {
-        let before = self.revision.fetch_max(revision.0, Ordering::AcqRel);
-        if before < revision.0 {
-            self.progress.send_modify(|p| p.revision = revision);
-        }
+        self.revision.fetch_max(revision.0, Ordering::AcqRel);
     }
 
     /// Whether the open file still has its name.
@@ -221,7 +220,8 @@ impl Shared {
     pub(crate) fn close(&self) {
         *self.exclusive() = State::Closed;
         hold(&self.lock).take();
-        self.progress.send_modify(|p| p.closed = true);
+        self.closed.store(true, Ordering::Release);
+        self.waiters.tell_all(self.revision()).into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn file_bytes(&self) -> u64 {

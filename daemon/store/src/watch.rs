@@ -2,12 +2,14 @@
 
 use crate::read::{self, Replay};
 use crate::recent::{RecentCommit, Seen};
-use crate::shared::{Progress, Shared};
+use crate::shared::Shared;
+use crate::waiters::{Group, Rest};
 use crate::{Key, Op, Revision, WatchError};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
-use tokio::sync::watch::Receiver;
+use std::task::{Context, Poll, Waker};
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +38,9 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
-    progress: Receiver<Progress>,
+    /// Where it waits among the watchers of the same place.
+    group: Arc<Group>,
+    seat: usize,
     prefix: Box<str>,
     /// Up to where changes were taken in.
     position: Revision,
@@ -47,8 +51,7 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) fn start(shared: &Arc<Shared>, prefix: &str, after: Revision) -> Result<Self, WatchError> {
-        let progress = shared.progress();
-        if progress.borrow().closed {
+        if shared.is_closed() {
             return Err(WatchError::Closed);
         }
         let (floor, current) = (shared.compacted(), shared.revision());
@@ -58,8 +61,9 @@ impl Watch {
         if after > current {
             return Err(WatchError::Future { asked: after, current });
         }
+        let (group, seat) = shared.waiters.join(prefix);
         let (shared, pending) = (shared.clone(), VecDeque::new());
-        Ok(Self { shared, progress, prefix: prefix.into(), position: after, complete: after, pending })
+        Ok(Self { shared, group, seat, prefix: prefix.into(), position: after, complete: after, pending })
     }
 
     /// Waits for the next change. Cancel-safe: a dropped call loses nothing.
@@ -67,14 +71,29 @@ impl Watch {
     /// # Errors
     /// See [`WatchError`]; a watch never skips silently.
     pub async fn next(&mut self) -> Result<Change, WatchError> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The next change, or the promise to wake when there may be one.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Change, WatchError>> {
         loop {
-            // Marked as seen before looking, so that a change in between wakes us.
-            let closed = self.progress.borrow_and_update().closed;
-            if let Some(change) = self.take()? {
-                return Ok(change);
+            if let Some(change) = self.pop() {
+                return Poll::Ready(Ok(change));
             }
-            if closed || self.progress.changed().await.is_err() {
-                return Err(WatchError::Closed);
+            let newest = self.shared.revision();
+            match self.group.rest(self.seat, self.position, newest, context.waker()) {
+                Rest::Wait(position) => {
+                    self.position = position;
+                    // Looked at after the waker is known, so that a closing in between wakes us.
+                    return if self.shared.is_closed() { Poll::Ready(Err(WatchError::Closed)) } else { Poll::Pending };
+                }
+                Rest::Look(position) => {
+                    self.position = position;
+                    self.look()?;
+                }
             }
         }
     }
@@ -84,40 +103,41 @@ impl Watch {
     /// # Errors
     /// As [`Watch::next`].
     pub fn try_next(&mut self) -> Result<Option<Change>, WatchError> {
-        match self.take()? {
-            Some(change) => Ok(Some(change)),
-            None if self.progress.borrow().closed => Err(WatchError::Closed),
-            None => Ok(None),
+        match self.poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(change) => change.map(Some),
+            Poll::Pending => Ok(None),
         }
     }
 
-    /// Up to where everything under the prefix has been given out (for bookmarks). Moves on while waiting in
-    /// [`Watch::next`], also when other prefixes change.
+    /// Up to where everything under the prefix has been given out (for bookmarks), also when other prefixes change.
     pub fn revision(&self) -> Revision {
-        if self.pending.is_empty() { self.position } else { self.complete }
+        if !self.pending.is_empty() {
+            return self.complete;
+        }
+        let newest = self.shared.revision();
+        self.group.seen(self.seat, self.position, newest)
     }
 
-    fn take(&mut self) -> Result<Option<Change>, WatchError> {
-        loop {
-            if let Some(change) = self.pending.pop_front() {
-                if change.last {
-                    self.complete = change.revision;
-                }
-                if self.pending.is_empty() {
-                    self.pending = VecDeque::new();
-                }
-                return Ok(Some(change));
-            }
-            let seen = self.shared.recent().after(self.position, &self.prefix);
-            match seen {
-                Seen::Commit(commit) => self.accept(&commit),
-                Seen::Nothing(revision) => {
-                    self.position = revision;
-                    return Ok(None);
-                }
-                Seen::Behind => self.replay()?,
-            }
+    fn pop(&mut self) -> Option<Change> {
+        let change = self.pending.pop_front()?;
+        if change.last {
+            self.complete = change.revision;
         }
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+        Some(change)
+    }
+
+    /// Takes in what comes next, if only that there was nothing.
+    fn look(&mut self) -> Result<(), WatchError> {
+        let seen = self.shared.recent().after(self.position, &self.prefix);
+        match seen {
+            Seen::Commit(commit) => self.accept(&commit),
+            Seen::Nothing(revision) => self.position = revision,
+            Seen::Behind => self.replay()?,
+        }
+        Ok(())
     }
 
     fn accept(&mut self, commit: &RecentCommit) {
@@ -152,5 +172,11 @@ impl Watch {
                 Ok(())
             }
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.waiters.leave(&self.prefix, &self.group, self.seat);
     }
 }

@@ -258,3 +258,43 @@ async fn u07_endless_updates_keep_the_file_bounded_and_lists_quick() {
     let shrunk = store.stats().file_bytes;
     assert!(shrunk < 2 << 20, "{shrunk}");
 }
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn commits_elsewhere_neither_wake_nor_outdate_a_watcher() {
+    let place = Place::new();
+    let store = place.open_with(StoreOptions { recent_bytes: 1, ..options() });
+    let wakes = std::sync::Arc::new(Wakes::default());
+    let count = || wakes.0.load(std::sync::atomic::Ordering::SeqCst);
+    let waker = std::task::Waker::from(wakes.clone());
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut one = store.watch("k/a/web", Revision::ZERO).unwrap();
+    let mut all = store.watch("", Revision::ZERO).unwrap();
+    assert!(one.poll_next(&mut context).is_pending());
+    for n in 0..50 {
+        store.commit(tx().put(key("k/b/x"), n.to_string())).await.unwrap();
+    }
+    assert_eq!(count(), 0);
+    assert_eq!(one.revision(), Revision(50), "bookmarks go on all the same");
+    store.compact(Revision(50)).await.unwrap();
+    store.commit(tx().put(key("k/a/other"), "1")).await.unwrap();
+    assert_eq!(count(), 1, "the same place");
+    assert!(one.poll_next(&mut context).is_pending());
+    store.commit(tx().put(key("k/a/web"), "1").put(key("z"), "1")).await.unwrap();
+    assert_eq!((count(), one.next().await.unwrap().revision), (2, Revision(52)), "not told that it is behind");
+    assert!(matches!(all.next().await, Err(WatchError::Compacted { .. })), "who never looked is behind");
+    let mut all = store.watch("", Revision(52)).unwrap();
+    assert!(all.poll_next(&mut context).is_pending());
+    store.commit(tx().put(key("z"), "2")).await.unwrap();
+    assert_eq!(all.next().await.unwrap().key, key("z"));
+    drop(store);
+}
