@@ -425,6 +425,60 @@ async fn what_a_file_declares_is_refused_with_its_line_and_shown_in_a_rehearsal(
 }
 
 #[tokio::test]
+async fn applying_to_what_a_file_declares_conflicts_with_the_file() {
+    let world = World::new().await;
+    declared(&world).await;
+    let apply = async |query: &str, body: Value| {
+        let mut config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        config.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        let at = format!("{MAPS}/a?fieldManager=kubectl{query}");
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let (code, _, body) = finish(world.send("PATCH", &at, &headers, &config.to_string()).await).await;
+        (code, body)
+    };
+    let (_, object) = world.get(&format!("{MAPS}/a")).await;
+    let owner = &object["metadata"]["managedFields"][0];
+    assert_eq!(
+        (owner["manager"].clone(), owner["operation"].clone()),
+        (json!("/etc/reddwarf.d/a.yaml"), json!("Apply"))
+    );
+    let (code, refused) = apply("", json!({"data": {"k": "2"}})).await;
+    assert_eq!(
+        (code, refused["message"].clone()),
+        (409, json!("Apply failed with 1 conflict: conflict with \"/etc/reddwarf.d/a.yaml\": .data.k"))
+    );
+    let (code, refused) = apply("&force=true", json!({"data": {"k": "2"}})).await;
+    assert_eq!(code, 409, "no force against a file");
+    assert!(refused["message"].as_str().unwrap().contains("declared by /etc/reddwarf.d/a.yaml:6"), "{refused}");
+    let (code, would) = apply("&dryRun=All", json!({"data": {"k": "2"}})).await;
+    assert_eq!((code, would["data"].clone()), (200, json!({"k": "2"})), "a rehearsal shows the difference");
+    let labels = json!({"metadata": {"name": "a", "labels": {"theirs": "1"}}});
+    let (code, applied) = apply("", labels).await;
+    assert_eq!((code, applied["metadata"]["labels"].clone()), (200, json!({"mine": "1", "theirs": "1"})));
+    let (code, same) =
+        apply("", json!({"metadata": {"name": "a", "labels": {"theirs": "1"}}, "data": {"k": "1"}})).await;
+    assert_eq!((code, same["data"].clone()), (200, json!({"k": "1"})), "the same value is owned by both: {same}");
+}
+
+#[tokio::test]
+async fn writers_are_known_by_their_agent_and_scale_by_its_subresource() {
+    let world = World::new().await;
+    let headers = [("content-type", "application/json"), ("user-agent", "my-operator/1.2 (linux)")];
+    finish(world.send("POST", DEPLOYMENTS, &headers, &deployment("web").to_string()).await).await;
+    let at = format!("{DEPLOYMENTS}/web/scale?fieldManager=scaler");
+    assert_eq!(patch(&world, MERGE, &at, json!({"spec": {"replicas": 5}})).await.0, 200);
+    let (_, object) = world.get(&format!("{DEPLOYMENTS}/web")).await;
+    let owners = object["metadata"]["managedFields"].as_array().unwrap();
+    let of = |name: &str| owners.iter().find(|o| o["manager"] == name).cloned().unwrap_or_default();
+    assert_eq!(of("my-operator")["fieldsV1"]["f:spec"].get("f:replicas"), None, "{owners:?}");
+    let scaler = of("scaler");
+    assert_eq!(
+        (scaler["subresource"].clone(), scaler["fieldsV1"].clone()),
+        (json!("scale"), json!({"f:spec": {"f:replicas": {}}}))
+    );
+}
+
+#[tokio::test]
 async fn thirty_two_writers_count_right() {
     let world = std::sync::Arc::new(World::new().await);
     world.post(MAPS, json!({"metadata": {"name": "a"}, "data": {"put": "0", "patch": "0"}})).await;
