@@ -5,7 +5,7 @@ use crate::supervise::States;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reddwarf_api::runtime::{
-    ExecExit, ExecOptions, ExecSession, LogOptions, LogStream, PodName, Runtime, RuntimeError, TerminalSize,
+    ExecExit, ExecOptions, Session, LogOptions, LogStream, PodName, Runtime, RuntimeError, TerminalSize,
 };
 use reddwarf_api::types;
 use reddwarf_config::Settings;
@@ -272,7 +272,7 @@ impl Runtime for NodeRuntime {
         Ok(receive)
     }
 
-    async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<ExecSession, RuntimeError> {
+    async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<Session, RuntimeError> {
         let request = ExecRequest { argv: options.command, tty: options.tty, stdin: options.stdin };
         let session = self.node()?.exec(&pod_key(pod), &options.container, request).await.map_err(failed)?;
         let (resize, mut sizes) = mpsc::channel::<TerminalSize>(4);
@@ -293,7 +293,7 @@ impl Runtime for NodeRuntime {
                 let _ = send.send(ExecExit { code: end.code, message: end.message });
             }
         });
-        Ok(ExecSession {
+        Ok(Session {
             stdin: session.stdin,
             stdout: session.stdout,
             stderr: session.stderr,

@@ -90,7 +90,7 @@ pub struct TerminalSize {
 
 /// A running command; dropping it ends the command (F45). The same shape as the host's session, so that wiring only
 /// moves fields.
-pub struct ExecSession {
+pub struct Session {
     /// Standard input; dropping it is end of file. `None` when not asked for.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Standard output, or the terminal.
@@ -127,7 +127,7 @@ pub trait Runtime: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`RuntimeError::Conflict`] when the container does not run.
-    async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<ExecSession, RuntimeError>;
+    async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<Session, RuntimeError>;
 
     /// What the node would do now, executing nothing.
     ///

@@ -30,5 +30,6 @@ pub use observe::{
 };
 pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{
-    Exec, ExecExit, ExecRequest, ExecSession, Host, HostEvent, ImageStore, Network, Sandboxes, TerminalSize,
+    Attach, AttachRequest, Connect, Connection, Duplex, Exec, ExecExit, ExecRequest, Host, HostEvent, ImageStore,
+    Network, Sandboxes, Session, TerminalSize,
 };

@@ -206,12 +206,31 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// Keep standard input open.
     pub stdin: bool,
+    /// Standard input ends with the first client that attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Whose processes it sees.
+    #[serde(default)]
+    pub processes: ProcessView,
     /// Signal that asks it to stop, e.g. `SIGTERM`.
     pub stop_signal: Signal,
     /// Where its output goes.
     pub log: LogSpec,
     /// Changes when a restart is asked for by hand; otherwise meaningless.
     pub restart_token: String,
+}
+
+/// Whose processes a container sees (its PID namespace).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProcessView {
+    /// Its own only.
+    #[default]
+    Own,
+    /// The host's (`hostPID: true`).
+    Host,
+    /// Those of another container of the sandbox, which must run when this one starts; ends with it.
+    Container(ContainerName),
 }
 
 /// When a container runs.
@@ -222,6 +241,8 @@ pub enum ContainerRole {
     Init,
     /// With the other main containers.
     Main,
+    /// Added to a running sandbox for a look inside; never started again.
+    Ephemeral,
 }
 
 /// Where a container's root file system comes from.

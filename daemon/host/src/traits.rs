@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// All that the node needs of a host.
 #[async_trait]
-pub trait Host: Sandboxes + Network + ImageStore + Exec + Send + Sync + 'static {
+pub trait Host: Sandboxes + Network + ImageStore + Exec + Attach + Connect + Send + Sync + 'static {
     /// What this machine is. Cheap; capacity may change between calls.
     ///
     /// # Errors
@@ -174,7 +174,7 @@ pub trait Exec: Send + Sync {
     ///
     /// # Errors
     /// `NotFound`, `InvalidState` (not running), `InvalidSpec` (no such program), `Other`.
-    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<ExecSession>;
+    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<Session>;
 }
 
 /// A command to run in a container.
@@ -182,11 +182,56 @@ pub trait Exec: Send + Sync {
 pub struct ExecRequest {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
-    /// A terminal: stdout only, sizes through [`ExecSession::resize`].
+    /// A terminal: stdout only, sizes through [`Session::resize`].
     pub tty: bool,
     /// Whether standard input is connected.
     pub stdin: bool,
 }
+
+/// The standard streams of containers' first processes.
+#[async_trait]
+pub trait Attach: Send + Sync {
+    /// Joins a running container's standard streams: what it writes from now on, and its standard input where it has
+    /// one ([`ContainerSpec::stdin`]). Several may be attached at a time; each sees all output. A client that takes
+    /// nothing for some seconds is let go: the container and its log never wait for it longer. Dropping the session
+    /// leaves the container running; only the end of a standard input with [`ContainerSpec::stdin_once`] is passed on.
+    ///
+    /// The session's `exit` tells, with code 0, that the container's output has ended.
+    ///
+    /// # Errors
+    /// `NotFound`, `InvalidState` (not running), `Unsupported` (started by a version that could not), `Exhausted`
+    /// (too many are attached), `Other`.
+    async fn attach(&self, id: &SandboxId, name: &ContainerName, request: AttachRequest) -> HostResult<Session>;
+}
+
+/// Connections into sandboxes.
+#[async_trait]
+pub trait Connect: Send + Sync {
+    /// Connects to a TCP port of a sandbox as a process inside would: at 127.0.0.1, then at ::1.
+    ///
+    /// # Errors
+    /// `NotFound`, `InvalidState` (not running, or nobody listens there), `Exhausted`, `Timeout`, `Other`.
+    async fn connect(&self, id: &SandboxId, port: u16) -> HostResult<Connection>;
+}
+
+/// What of a container's standard streams is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachRequest {
+    /// Write to its standard input.
+    pub stdin: bool,
+    /// Read its standard output (or its terminal).
+    pub stdout: bool,
+    /// Read its standard error; nothing comes there from a terminal.
+    pub stderr: bool,
+}
+
+/// A byte stream in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + ?Sized> Duplex for T {}
+
+/// A connection; shutting down the writing side leaves the reading side open.
+pub type Connection = Box<dyn Duplex>;
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,19 +242,20 @@ pub struct TerminalSize {
     pub height: u16,
 }
 
-/// A running command. Dropping it kills the command.
-pub struct ExecSession {
+/// The standard streams of a process: of a command, which ends when the session is dropped, or of a container's first
+/// process, which does not.
+pub struct Session {
     /// Its standard input; dropping it is end of file. `None` when not asked for.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Its standard output, or its terminal.
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
-    /// Its standard error; `None` with a terminal.
+    /// Its standard error; `None` with a terminal, or when not asked for.
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Terminal sizes; ignored without a terminal.
     pub resize: mpsc::Sender<TerminalSize>,
     /// How it ended. A dropped sender means that the supervisor died.
     pub exit: oneshot::Receiver<ExecExit>,
-    /// Dropped with the session, it ends the command.
+    /// Dropped with the session, it ends the command, or the attachment.
     pub guard: Box<dyn Send + Sync>,
 }
 

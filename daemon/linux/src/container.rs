@@ -1,16 +1,18 @@
 //! Container instances as the daemon sees them: started through a shim, signalled, updated, removed.
 
+use crate::exec::running_instance;
 use crate::files::{io_error, make_dir, make_open_dir, names_in, remove_dir, remove_file, remove_tree};
 use crate::host::Shared;
 use crate::lock;
 use crate::namespaces;
 use crate::oci;
 use crate::paths::Paths;
+use crate::process::ProcessId;
 use crate::record::{ContainerDir, Launch, LaunchMount, SandboxMark, SandboxPhase, ShimReport, write_record};
 use crate::rootfs::{self, RootfsRequest};
 use crate::sandbox;
 use crate::volumes;
-use reddwarf_host::spec::{ContainerSpec, Resources, Signal};
+use reddwarf_host::spec::{ContainerSpec, ProcessView, Resources, Signal};
 use reddwarf_host::{
     Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId, StopRequest,
 };
@@ -191,7 +193,15 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
         etc: shared.paths.etc(id),
         shm: shared.paths.shm(id),
         mounts,
+        process_peer: process_peer(shared, id, spec)?,
     })
+}
+
+/// The first process of the container whose processes this one is to see.
+fn process_peer(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Option<ProcessId>> {
+    let ProcessView::Container(target) = &spec.processes else { return Ok(None) };
+    let dir = running_instance(shared, "start container", id, target)?;
+    Ok(dir.state()?.map(|running| running.init))
 }
 
 /// An earlier try that never came to an end may have left processes and files.

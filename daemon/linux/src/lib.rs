@@ -20,7 +20,7 @@
 //! | `sandbox`, `namespaces`, `volumes`, `etc` | sandboxes and their parts |
 //! | `container`, `lock`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
 //! | [`shim`], `runtime`, `oci`, `user`, `inside`, `program` | making one container and watching over it |
-//! | [`exec`] | commands in running containers |
+//! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
@@ -29,8 +29,10 @@
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
 //! Nothing here knows a Kubernetes object.
 
+mod attach;
 mod cgroup;
 pub mod command;
+mod connect;
 mod container;
 mod etc;
 pub mod exec;

@@ -137,12 +137,21 @@ fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCa
     Ok(set)
 }
 
+/// The container's PID namespace.
+pub(crate) enum PidNamespace {
+    New,
+    Host,
+    /// Of a process, by a path that stays good for as long as the container is being made.
+    Join(PathBuf),
+}
+
 /// The whole `config.json`.
 pub(crate) fn config(
     launch: &Launch,
     root: &Path,
     user: &User,
     mounts: &[ReadyMount],
+    processes: &PidNamespace,
 ) -> Result<Value, UnknownCapability> {
     let container = &launch.container;
     let security = &container.security;
@@ -156,7 +165,7 @@ pub(crate) fn config(
         "annotations": { "io.reddwarf.instance": launch.options.instance },
         "linux": {
             "cgroupsPath": launch.cgroup,
-            "namespaces": namespaces(launch),
+            "namespaces": namespaces(launch, processes),
             "resources": resources(launch),
             "maskedPaths": masked,
             "readonlyPaths": readonly,
@@ -203,8 +212,13 @@ fn environment(env: &[EnvVar], user: &User, tty: bool) -> Vec<String> {
     out
 }
 
-fn namespaces(launch: &Launch) -> Vec<Value> {
-    let mut list = vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "cgroup"})];
+fn namespaces(launch: &Launch, processes: &PidNamespace) -> Vec<Value> {
+    let mut list = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+    match processes {
+        PidNamespace::New => list.push(json!({"type": "pid"})),
+        PidNamespace::Host => {}
+        PidNamespace::Join(path) => list.push(json!({"type": "pid", "path": path})),
+    }
     list.push(json!({"type": "ipc", "path": launch.namespaces.ipc}));
     if let Some(net) = &launch.namespaces.net {
         list.push(json!({"type": "network", "path": net}));

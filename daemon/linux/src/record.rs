@@ -76,6 +76,9 @@ pub(crate) struct Launch {
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
     pub(crate) mounts: Vec<LaunchMount>,
+    /// First process of the container whose PID namespace is shared.
+    #[serde(default)]
+    pub(crate) process_peer: Option<ProcessId>,
 }
 
 /// Where the sandbox's namespaces are pinned.
@@ -172,6 +175,9 @@ impl From<FailureKind> for HostErrorKind {
     }
 }
 
+/// Name of a shim's socket in its instance's directory.
+pub(crate) const ATTACH_SOCKET: &str = "attach.sock";
+
 /// One container instance's directory.
 #[derive(Clone, Debug)]
 pub(crate) struct ContainerDir(pub(crate) PathBuf);
@@ -199,6 +205,10 @@ impl ContainerDir {
     /// The OCI bundle: `config.json`, and `rootfs` to mount on.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.0.join("bundle")
+    }
+    /// Where the shim listens for those who want to attach.
+    pub(crate) fn attach_socket(&self) -> PathBuf {
+        self.0.join(ATTACH_SOCKET)
     }
     /// What the shim or the creator had to say that has no better place.
     pub(crate) fn shim_log(&self) -> PathBuf {

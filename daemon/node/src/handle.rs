@@ -12,7 +12,7 @@ use crate::state::{Record, sandbox_of};
 use bytes::Bytes;
 use reddwarf_host::spec::ContainerSpec;
 use reddwarf_host::{
-    BootTime, Change, Clock, ContainerName, ContainerState, ExecRequest, ExecSession, Host, HostError, HostObservation,
+    BootTime, Change, Clock, ContainerName, ContainerState, ExecRequest, Session, Host, HostError, HostObservation,
     ImageInfo, Observation, SandboxState,
 };
 use reddwarf_objects::pod::PodStatus;
@@ -405,7 +405,7 @@ impl NodeHandle {
     ///
     /// # Errors
     /// `NotFound`, `Conflict` when it does not run, `Host`.
-    pub async fn exec(&self, pod: &PodKey, container: &str, request: ExecRequest) -> Result<ExecSession, NodeError> {
+    pub async fn exec(&self, pod: &PodKey, container: &str, request: ExecRequest) -> Result<Session, NodeError> {
         let observed = self.shared.observer.fresh().await;
         let name = ContainerName::new(container).map_err(|e| NodeError::NotFound(e.to_string()))?;
         let id = {

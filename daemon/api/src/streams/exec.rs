@@ -2,7 +2,7 @@
 //! closing stdin, and the nameless first version without a final status).
 
 use crate::access::policy::check_enter;
-use crate::runtime::{ExecExit, ExecOptions, ExecSession, TerminalSize};
+use crate::runtime::{ExecExit, ExecOptions, Session, TerminalSize};
 use crate::serve::body::{Body, full};
 use crate::serve::dispatch::Call;
 use crate::streams::logs::{container, pod};
@@ -162,7 +162,7 @@ fn websocket_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
 type Sink = SplitSink<WebSocketStream<TokioIo<Upgraded>>, Message>;
 
 /// Carries the session over the connection. Returning drops the session, which ends the command (F45).
-async fn converse(call: &Call, upgrade: OnUpgrade, protocol: Protocol, session: ExecSession, quiet: Quiet) {
+async fn converse(call: &Call, upgrade: OnUpgrade, protocol: Protocol, session: Session, quiet: Quiet) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "an exec client left before the upgrade"),
@@ -174,7 +174,7 @@ async fn converse(call: &Call, upgrade: OnUpgrade, protocol: Protocol, session: 
     config.max_frame_size = Some(MAX_FRAME);
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
-    let ExecSession { stdin, stdout, stderr, resize, exit, guard } = session;
+    let Session { stdin, stdout, stderr, resize, exit, guard } = session;
     let output = async {
         // The reference opens with an empty frame.
         sink.send(frame(STDOUT, &[])).await.ok()?;

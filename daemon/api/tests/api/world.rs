@@ -216,7 +216,7 @@ impl Runtime for Fake {
     }
 
     /// `cat` copies, `size` tells terminal sizes, `fail N` exits so, `nosuch` does not start, `panic` panics.
-    async fn exec(&self, _: &PodName, options: ExecOptions) -> Result<ExecSession, RuntimeError> {
+    async fn exec(&self, _: &PodName, options: ExecOptions) -> Result<Session, RuntimeError> {
         self.note(format!("exec {options:?}"));
         let (mut out, stdout) = tokio::io::duplex(1024);
         let (mut err, stderr) = tokio::io::duplex(1024);
@@ -247,7 +247,7 @@ impl Runtime for Fake {
             drop((out, err));
             drop(told.send(done));
         });
-        Ok(ExecSession {
+        Ok(Session {
             stdin: Some(Box::new(stdin)),
             stdout: Box::new(stdout),
             stderr: (!options.tty).then(|| Box::new(stderr) as Box<dyn tokio::io::AsyncRead + Send + Unpin>),

@@ -4,7 +4,7 @@ use super::lab::{Lab, holds, needs, refused, same};
 use super::{Case, Outcome, Program, Stop, case};
 use crate::error::HostErrorKind;
 use crate::spec::Signal;
-use crate::traits::{ExecExit, ExecRequest, ExecSession, TerminalSize};
+use crate::traits::{ExecExit, ExecRequest, Session, TerminalSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -30,7 +30,7 @@ struct Answer {
 }
 
 /// Reads a session to its end.
-async fn finish(lab: &Lab<'_>, mut session: ExecSession) -> Result<Answer, Stop> {
+async fn finish(lab: &Lab<'_>, mut session: Session) -> Result<Answer, Stop> {
     session.stdin = None;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let read = async {

@@ -6,7 +6,7 @@
 //! | [`Fixture`] | what a host's test supplies: the host, specs, where its programs are |
 //! | [`cases`], [`suite`] | the cases, and running all of them |
 //! | `lab.rs` | what a case works with |
-//! | `sandboxes.rs`, `containers.rs`, `exec.rs`, `volumes.rs`, `images.rs`, `network.rs`, `survival.rs` | the cases by subject |
+//! | `sandboxes.rs`, `containers.rs`, `exec.rs`, `streams.rs`, `volumes.rs`, `images.rs`, `network.rs`, `survival.rs` | the cases by subject |
 //!
 //! ```no_run
 //! # use reddwarf_host::contract::{self, Fixture};
@@ -22,6 +22,7 @@ mod images;
 mod lab;
 mod network;
 mod sandboxes;
+mod streams;
 mod survival;
 #[cfg(test)]
 mod tests;
@@ -102,8 +103,10 @@ pub enum Program {
     IgnoreTerm,
     /// Prints `hello` on standard output and `oops` on standard error and ends with 0.
     Print,
-    /// Copies standard input to standard output (exec only).
+    /// Copies standard input to standard output.
     Copy,
+    /// Sends back what comes to this TCP port of 127.0.0.1, until SIGTERM.
+    Listen(u16),
     /// Is not there.
     Missing,
 }
@@ -118,10 +121,22 @@ impl Program {
             Self::IgnoreTerm => "trap '' TERM; sleep 1000000 & wait".into(),
             Self::Print => "echo hello; echo oops >&2".into(),
             Self::Copy => "cat".into(),
+            Self::Listen(port) => return vec!["perl".into(), "-e".into(), echo_server(port)],
             Self::Missing => return vec!["/nonexistent/program".into()],
         };
         vec!["/bin/sh".into(), "-c".into(), script]
     }
+}
+
+/// A server that sends everything back, a process for each connection. Perl is on every host and in most images that
+/// have a shell.
+fn echo_server(port: u16) -> String {
+    format!(
+        "use IO::Socket::INET; $SIG{{CHLD}} = 'IGNORE'; $SIG{{TERM}} = sub {{ exit 0 }}; \
+         my $s = IO::Socket::INET->new(Listen => 256, LocalAddr => '127.0.0.1', LocalPort => {port}, ReuseAddr => 1) or die $!; \
+         while (1) {{ my $c = $s->accept or next; if (!fork) {{ while (sysread($c, my $b, 65536)) {{ \
+         for (my $o = 0; $o < length $b; ) {{ $o += syswrite($c, $b, length($b) - $o, $o) || exit }} }} exit }} close $c }}"
+    )
 }
 
 /// Why a case did not pass.
@@ -181,8 +196,15 @@ pub(crate) use case;
 
 /// Every case, in an order that makes the first failure the most telling one.
 pub fn cases() -> Vec<Case> {
-    let subjects =
-        [network::cases(), sandboxes::cases(), containers::cases(), volumes::cases(), exec::cases(), images::cases()];
+    let subjects = [
+        network::cases(),
+        sandboxes::cases(),
+        containers::cases(),
+        volumes::cases(),
+        exec::cases(),
+        streams::cases(),
+        images::cases(),
+    ];
     let mut all: Vec<Case> = subjects.into_iter().flatten().collect();
     all.extend(survival::cases());
     all

@@ -89,6 +89,8 @@ impl Fixture for FakeFixture {
             security: Security::default(),
             tty: false,
             stdin: false,
+            stdin_once: false,
+            processes: ProcessView::Own,
             stop_signal: Signal::Sigterm,
             log: LogSpec {
                 path: self.dir.path().join(sandbox.id.as_str()).join(name).join("0.log"),
@@ -103,6 +105,13 @@ impl Fixture for FakeFixture {
         let root = self.dir.path().join(format!("image-{variant}"));
         std::fs::create_dir_all(root.join(format!("variant-{variant}"))).unwrap();
         root
+    }
+
+    fn argv(&self, program: Program) -> Vec<String> {
+        match program {
+            Program::Listen(port) => vec!["listen".into(), port.to_string()],
+            other => other.in_a_shell(),
+        }
     }
 
     async fn plant_foreign(&self, id: &SandboxId) -> bool {

@@ -4,7 +4,7 @@ use super::script::{Script, Step};
 use super::{FakeHost, Op, lock};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{ContainerName, SandboxId};
-use crate::traits::{Exec, ExecExit, ExecRequest, ExecSession};
+use crate::traits::{Exec, ExecExit, ExecRequest, Session};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// Bytes that a command may write before its reader must read.
-const PIPE: usize = 64 * 1024;
+pub(super) const PIPE: usize = 64 * 1024;
 
 /// What a command answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl FakeHost {
         lock(&self.shared.answers).insert(program.into(), answer);
     }
 
-    fn runs(&self, id: &SandboxId, name: &ContainerName) -> Option<u32> {
+    pub(super) fn runs(&self, id: &SandboxId, name: &ContainerName) -> Option<u32> {
         self.settle();
         let world = self.world();
         let (attempt, instance) = world.sandboxes().get(id)?.instances.get(name)?.last_key_value()?;
@@ -55,7 +55,7 @@ impl FakeHost {
     }
 
     /// Returns when the attempt no longer runs.
-    async fn ended(self, id: SandboxId, name: ContainerName, attempt: u32) {
+    pub(super) async fn ended(self, id: SandboxId, name: ContainerName, attempt: u32) {
         let mut events = self.shared.events.subscribe();
         while self.runs(&id, &name) == Some(attempt) {
             if let Err(RecvError::Closed) = events.recv().await {
@@ -67,7 +67,7 @@ impl FakeHost {
 
 #[async_trait]
 impl Exec for FakeHost {
-    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<ExecSession> {
+    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<Session> {
         let call = self.begin(Op::Exec, format!("{id}/{name}"), None).await?;
         let known = self.world().sandboxes().get(id).is_some_and(|s| s.instances.contains_key(name));
         let program = request.argv.first().cloned().unwrap_or_default();
@@ -87,7 +87,7 @@ impl Exec for FakeHost {
     }
 }
 
-fn session(request: &ExecRequest, script: Script, ended: impl Future<Output = ()> + Send + 'static) -> ExecSession {
+fn session(request: &ExecRequest, script: Script, ended: impl Future<Output = ()> + Send + 'static) -> Session {
     let (stdin, stdin_end) = duplex(PIPE);
     let (stdout, stdout_end) = duplex(PIPE);
     let (stderr, stderr_end) = duplex(PIPE);
@@ -107,7 +107,7 @@ fn session(request: &ExecRequest, script: Script, ended: impl Future<Output = ()
         // Nobody may wait for it.
         let _ = exit_sender.send(ExecExit { code, message: String::new() });
     });
-    ExecSession {
+    Session {
         stdin: stdin.map(|s| Box::new(s) as _),
         stdout: Box::new(stdout),
         stderr: (!tty).then(|| Box::new(stderr) as _),
@@ -117,7 +117,7 @@ fn session(request: &ExecRequest, script: Script, ended: impl Future<Output = ()
     }
 }
 
-struct AbortOnDrop(AbortHandle);
+pub(super) struct AbortOnDrop(pub(super) AbortHandle);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -136,7 +136,7 @@ async fn run(script: Script, mut pipes: Pipes) -> i32 {
     for step in script.steps {
         match step {
             Step::Sleep(d) => tokio::time::sleep(d).await,
-            Step::SleepForever => std::future::pending().await,
+            Step::SleepForever | Step::Listen(_) => std::future::pending().await,
             Step::Print(text) => drop(pipes.stdout.write_all(format!("{text}\n").as_bytes()).await),
             Step::Complain(text) => {
                 let to = pipes.stderr.as_mut().unwrap_or(&mut pipes.stdout);

@@ -23,6 +23,8 @@ pub enum Op {
     ImageRemove,
     LeftoverRemove,
     Exec,
+    Attach,
+    Connect,
     ImageList,
     Info,
     Observe,
@@ -30,7 +32,7 @@ pub enum Op {
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 17] = [
+    pub const ALL: [Op; 19] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,
@@ -45,6 +47,8 @@ impl Op {
         Op::ImageRemove,
         Op::LeftoverRemove,
         Op::Exec,
+        Op::Attach,
+        Op::Connect,
         Op::ImageList,
         Op::Info,
         Op::Observe,
@@ -52,7 +56,7 @@ impl Op {
 
     /// Whether the call is meant to change the host. `exec` is not counted: what it runs is the user's affair.
     pub fn is_mutating(self) -> bool {
-        !matches!(self, Op::Exec | Op::ImageList | Op::Info | Op::Observe)
+        !matches!(self, Op::Exec | Op::Attach | Op::Connect | Op::ImageList | Op::Info | Op::Observe)
     }
 
     /// The words that a [`HostError`](crate::HostError) begins with.
@@ -72,6 +76,8 @@ impl Op {
             Op::ImageRemove => "remove image",
             Op::LeftoverRemove => "remove leftover",
             Op::Exec => "exec",
+            Op::Attach => "attach",
+            Op::Connect => "connect",
             Op::ImageList => "list images",
             Op::Info => "read host information",
             Op::Observe => "observe",

@@ -25,8 +25,10 @@
 //! ```
 
 mod admin;
+mod attach;
 mod call;
 mod clock;
+mod connect;
 mod containers;
 mod disk;
 mod exec;
@@ -79,6 +81,8 @@ struct Shared {
     scripts: Mutex<BTreeMap<For, Vec<Script>>>,
     answers: Mutex<BTreeMap<String, ExecAnswer>>,
     events: broadcast::Sender<HostEvent>,
+    /// What containers write, for those attached.
+    output: broadcast::Sender<attach::Output>,
     /// Counts power cuts.
     boots: watch::Sender<u64>,
     disk: Option<disk::Disk>,
@@ -123,6 +127,7 @@ impl FakeHost {
             scripts: Mutex::default(),
             answers: Mutex::default(),
             events: broadcast::channel(4096).0,
+            output: broadcast::channel(1024).0,
             boots: watch::channel(0).0,
             disk,
             armed: Mutex::new(None),
@@ -225,6 +230,7 @@ impl Shared {
         if self.options.write_logs {
             disk::write_logs(&settled.lines);
         }
+        settled.lines.iter().for_each(|line| attach::publish(&self.output, line));
         settled.touched.iter().for_each(|id| self.save(id));
         for (id, container) in settled.ended {
             let _ = self.events.send(HostEvent::Container(id, container));

@@ -34,6 +34,8 @@ pub enum Step {
     OutOfMemory,
     /// Copies standard input to standard output (exec only; a container without input ends at once).
     Copy,
+    /// Sends back what comes to this TCP port, for ever.
+    Listen(u16),
     /// Could not be executed at all: code 126 or 127 and the host's words.
     CannotExecute(i32, String),
 }
@@ -103,7 +105,7 @@ impl Script {
         self.on_signal.iter().find(|(s, _)| *s == signal).map(|(_, r)| *r)
     }
 
-    /// Reads a command line: `true`, `false`, `echo WORDS`, `sleep N[s|m|h]|infinity`, `cat`, `exit N`,
+    /// Reads a command line: `true`, `false`, `echo WORDS`, `sleep N[s|m|h]|infinity`, `cat`, `listen PORT`, `exit N`,
     /// `trap '' TERM`, `trap 'exit N' TERM`, `kill -SIGNAL $$`, `oom`, and `sh -c` with such commands joined by `;`
     /// or `&&`. A program under `/nonexistent` is not found. Whatever else is taken for a server: it runs until
     /// it is told to stop.
@@ -135,6 +137,9 @@ impl Script {
                 self.steps.push(rest.first().and_then(|t| duration(t)).map_or(Step::SleepForever, Step::Sleep))
             }
             ("cat", []) => self.steps.push(Step::Copy),
+            ("listen", [port]) if port.parse::<u16>().is_ok() => {
+                self.steps.extend(port.parse().map(Step::Listen));
+            }
             ("oom", _) => self.steps.push(Step::OutOfMemory),
             ("trap", [action, signals @ ..]) => self.trap(action, signals),
             ("kill", [signal, "$$"]) => {

@@ -165,6 +165,23 @@ impl Instance {
         matches!(self.state, ContainerState::Running { .. })
     }
 
+    /// Whether it copies its standard input to its standard output.
+    pub(crate) fn copies_input(&self) -> bool {
+        self.is_running() && self.spec.stdin && self.script.steps.contains(&Step::Copy)
+    }
+
+    /// The end of its standard input: a process that copies it ends well.
+    pub(crate) fn input_ended(&mut self, now: Now) {
+        if self.copies_input() {
+            self.end = Some(PlannedEnd { at: now.boot, code: 0, signal: None, oom: false, message: String::new() });
+        }
+    }
+
+    /// Whether it answers at a TCP port.
+    pub(crate) fn listens(&self, port: u16) -> bool {
+        self.is_running() && self.script.steps.contains(&Step::Listen(port))
+    }
+
     /// Memory in use.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.script.memory_bytes
@@ -187,7 +204,7 @@ impl Instance {
         for step in steps {
             match step {
                 Step::Sleep(d) => at = at.plus(d),
-                Step::SleepForever => return,
+                Step::SleepForever | Step::Listen(_) => return,
                 Step::Print(text) => self.prints.push_back(PlannedPrint { at, stderr: false, text }),
                 Step::Complain(text) => self.prints.push_back(PlannedPrint { at, stderr: true, text }),
                 Step::Exit(code) => return self.end = Some(end(at, code & 0xff, None)),

@@ -54,6 +54,8 @@ fn container(image: &ImageId, argv: &[&str], log: &Path) -> ContainerSpec {
         security: Security::default(),
         tty: false,
         stdin: false,
+        stdin_once: false,
+        processes: ProcessView::Own,
         stop_signal: Signal::Sigterm,
         log: LogSpec { path: log.into(), max_bytes: 1 << 20, max_files: 3 },
         restart_token: String::new(),

@@ -358,7 +358,7 @@ fn wait(command: Pid, socket: &UnixStream, master: Option<&OwnedFd>, children: &
 }
 
 #[allow(unsafe_code)]
-fn resize(master: Option<&OwnedFd>, size: Resize) {
+pub(crate) fn resize(master: Option<&OwnedFd>, size: Resize) {
     let Some(master) = master else { return };
     let size = libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads the structure, which outlives the call.

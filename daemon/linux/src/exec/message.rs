@@ -1,4 +1,4 @@
-//! What daemon and exec helper say to each other over their socket: a length in four bytes (native order, one machine)
+//! What the daemon says to exec helpers and shims over their sockets, and they to it: a length in four bytes (native order, one machine)
 //! and JSON; descriptors travel beside the first byte.
 
 use crate::record::FailureKind;
@@ -12,22 +12,22 @@ const LONGEST: usize = 4 << 20;
 
 /// First word of the daemon, with stdin, stdout and stderr beside it unless it is for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Request {
-    pub(super) argv: Vec<String>,
-    pub(super) tty: bool,
+pub(crate) struct Request {
+    pub(crate) argv: Vec<String>,
+    pub(crate) tty: bool,
 }
 
 /// Later words of the daemon. Closing the socket ends the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Resize {
-    pub(super) width: u16,
-    pub(super) height: u16,
+pub(crate) struct Resize {
+    pub(crate) width: u16,
+    pub(crate) height: u16,
 }
 
 /// Words of the helper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Report {
+pub(crate) enum Report {
     /// The program runs; with a terminal, its master is beside it.
     Started,
     /// The program could not be run.
@@ -45,8 +45,25 @@ pub(super) enum Report {
     },
 }
 
+/// First word of the daemon to a shim, with the writing ends of pipes for the wanted outputs beside it, stdout first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AttachWord {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+/// The shim's answer. Beside it: the terminal's master, or the writing end of standard input where `input` says so.
+/// Afterwards the shim says nothing; it hangs up when the container's output has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attached {
+    pub(crate) terminal: bool,
+    /// The container has a standard input and it was asked for.
+    pub(crate) input: bool,
+}
+
 /// A message with its length in front.
-pub(super) fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(value)?;
     let length = u32::try_from(body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut bytes = length.to_ne_bytes().to_vec();
@@ -56,17 +73,17 @@ pub(super) fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 
 /// Gathers bytes into messages.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     bytes: Vec<u8>,
 }
 
 impl Decoder {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// The next complete message.
-    pub(super) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(head) = self.bytes.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_ne_bytes(*head) as usize;
         if length > LONGEST {
@@ -80,7 +97,7 @@ impl Decoder {
 }
 
 /// Writes a whole message, with descriptors beside its first byte. Blocking sockets only.
-pub(super) fn send(socket: &impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
+pub(crate) fn send(socket: &impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Result<()> {
     let raw = socket.as_fd().as_raw_fd();
     let mut sent = 0;
     while let Some(rest) = bytes.get(sent..).filter(|r| !r.is_empty()) {
@@ -97,7 +114,7 @@ pub(super) fn send(socket: &impl AsFd, bytes: &[u8], fds: &[RawFd]) -> io::Resul
 
 /// Receives some bytes and whatever descriptors came beside them; no bytes at the end.
 #[allow(unsafe_code)]
-pub(super) fn receive(socket: RawFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(crate) fn receive(socket: RawFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut buffer = vec![0; 16 * 1024];
     let mut space = nix::cmsg_space!([RawFd; 4]);
     let mut iov = [IoSliceMut::new(&mut buffer)];

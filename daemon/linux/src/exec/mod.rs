@@ -1,7 +1,7 @@
 //! Commands in running containers, the daemon's side: a helper process per command, a socket to it.
 
 pub mod helper;
-mod message;
+pub(crate) mod message;
 
 use crate::container;
 use crate::files::io_error;
@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use message::{Decoder, Report, Request, Resize};
 use nix::fcntl::OFlag;
 use reddwarf_host::{
-    ContainerName, ContainerState, Exec, ExecExit, ExecRequest, ExecSession, HostError, HostErrorKind, HostResult,
-    SandboxId, TerminalSize,
+    ContainerName, ContainerState, Exec, ExecExit, ExecRequest, HostError, HostErrorKind, HostResult, SandboxId,
+    Session, TerminalSize,
 };
 use std::fs::File;
 use std::io;
@@ -34,9 +34,9 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
 #[async_trait]
 impl Exec for LinuxHost {
-    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<ExecSession> {
+    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<Session> {
         let (wanted_id, wanted) = (id.clone(), name.clone());
-        let dir = self.blocking("exec", move |shared| running_instance(shared, &wanted_id, &wanted)).await?;
+        let dir = self.blocking("exec", move |shared| running_instance(shared, "exec", &wanted_id, &wanted)).await?;
         let subject = format!("{id}/{name}");
         let session = tokio::time::timeout(JOIN_PATIENCE, self.join(&subject, &dir, request)).await;
         session.unwrap_or_else(|_| {
@@ -47,8 +47,13 @@ impl Exec for LinuxHost {
 }
 
 /// The newest attempt, when it runs.
-fn running_instance(shared: &Shared, id: &SandboxId, name: &ContainerName) -> HostResult<ContainerDir> {
-    let fail = |kind, message: &str| Err(HostError::new(kind, "exec", format!("{id}/{name}"), message));
+pub(crate) fn running_instance(
+    shared: &Shared,
+    op: &'static str,
+    id: &SandboxId,
+    name: &ContainerName,
+) -> HostResult<ContainerDir> {
+    let fail = |kind, message: &str| Err(HostError::new(kind, op, format!("{id}/{name}"), message));
     let mut newest = None;
     for (found, attempt, dir) in container::instances(&shared.paths, id)? {
         if found == *name && dir.spec()?.is_some() {
@@ -89,20 +94,20 @@ impl Streams {
     }
 }
 
-fn output() -> io::Result<(pipe::Receiver, OwnedFd)> {
+pub(crate) fn output() -> io::Result<(pipe::Receiver, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     nonblocking(&read)?;
     Ok((pipe::Receiver::from_owned_fd(read)?, write))
 }
 
 /// Only our own end: the flag belongs to the open file, and the command's end must block.
-fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
+pub(crate) fn nonblocking(fd: &OwnedFd) -> io::Result<()> {
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
 }
 
 impl LinuxHost {
-    async fn join(&self, subject: &str, dir: &ContainerDir, request: ExecRequest) -> HostResult<ExecSession> {
+    async fn join(&self, subject: &str, dir: &ContainerDir, request: ExecRequest) -> HostResult<Session> {
         let exe = self.shared.paths.exe();
         let failed = |e| io_error("exec", &exe, e);
         let mut streams = Streams::make(&request).map_err(failed)?;
@@ -159,7 +164,7 @@ async fn hear(socket: &UnixStream, decoder: &mut Decoder) -> io::Result<(Option<
     }
 }
 
-fn session(socket: UnixStream, decoder: Decoder, streams: Streams, master: Option<OwnedFd>) -> io::Result<ExecSession> {
+fn session(socket: UnixStream, decoder: Decoder, streams: Streams, master: Option<OwnedFd>) -> io::Result<Session> {
     let (resize, sizes) = mpsc::channel(4);
     let (tell_exit, exit) = oneshot::channel();
     let task = tokio::spawn(attend(socket, decoder, sizes, tell_exit));
@@ -176,7 +181,7 @@ fn session(socket: UnixStream, decoder: Decoder, streams: Streams, master: Optio
             }
             (None, None) => return Err(io::Error::new(io::ErrorKind::InvalidData, "no terminal was sent")),
         };
-    Ok(ExecSession { stdin, stdout, stderr, resize, exit, guard })
+    Ok(Session { stdin, stdout, stderr, resize, exit, guard })
 }
 
 /// Passes sizes on and waits for the end. Being dropped hangs up, and the helper kills the command.
@@ -209,7 +214,7 @@ async fn attend(
     }
 }
 
-struct Guard(AbortHandle);
+pub(crate) struct Guard(pub(crate) AbortHandle);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -218,11 +223,11 @@ impl Drop for Guard {
 }
 
 /// A terminal's master as a stream.
-struct Master(AsyncFd<OwnedFd>);
+pub(crate) struct Master(AsyncFd<OwnedFd>);
 
 impl Master {
     #[allow(unsafe_code)]
-    fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         nonblocking(&fd)?;
         // SAFETY: an OwnedFd stays open and the same for as long as the AsyncFd owns it.
         Ok(Self(unsafe { AsyncFd::register(fd) }?))

@@ -4,7 +4,7 @@
 use super::CreatorReport;
 use crate::files::{make_dir, make_open_dir, write_json, write_kernel_file};
 use crate::inside::{Inside, open_no_follow};
-use crate::oci::{self, ReadyMount};
+use crate::oci::{self, PidNamespace, ReadyMount};
 use crate::program::{ProgramError, reset_signals};
 use crate::record::{ContainerDir, FailureKind, Launch, LaunchMount};
 use crate::rootfs;
@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{SFlag, fstat};
-use reddwarf_host::spec::HostPathKind;
+use reddwarf_host::spec::{HostPathKind, ProcessView};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -77,7 +77,8 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     })?;
     make_working_dir(&root, &launch.container.working_dir)?;
     let ready = stage_all(dir, &launch.mounts)?;
-    let config = oci::config(&launch, &root_path, &user, &ready)
+    let (processes, _held) = pid_namespace(&launch)?;
+    let config = oci::config(&launch, &root_path, &user, &ready, &processes)
         .map_err(|e| Failure::new(FailureKind::InvalidSpec, e.to_string()))?;
     let bundle = dir.bundle();
     write_json(&bundle.join("config.json"), &config).map_err(Failure::io("write config.json"))?;
@@ -85,6 +86,25 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     make_dir(&state).map_err(Failure::io("make the runtime's directory"))?;
     lift_oom_score().map_err(Failure::io("set oom_score_adj"))?;
     runtime::select(&launch.options.runtime).run(&launch.id, &bundle, &state, streams)
+}
+
+/// Which PID namespace the container gets, and the descriptor that keeps a shared one from becoming another's.
+fn pid_namespace(launch: &Launch) -> Result<(PidNamespace, Option<fs::File>), Failure> {
+    match (&launch.container.processes, launch.process_peer) {
+        (ProcessView::Own, _) => Ok((PidNamespace::New, None)),
+        (ProcessView::Host, _) => Ok((PidNamespace::Host, None)),
+        (ProcessView::Container(target), peer) => {
+            let gone = || Failure::new(FailureKind::NotFound, format!("target container {target} does not run"));
+            let peer = peer.ok_or_else(gone)?;
+            let file = fs::File::open(format!("/proc/{}/ns/pid", peer.pid)).map_err(|_| gone())?;
+            // Looked at after opening: the descriptor is the namespace of that very process.
+            if !peer.is_alive() {
+                return Err(gone());
+            }
+            let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+            Ok((PidNamespace::Join(path.into()), Some(file)))
+        }
+    }
 }
 
 /// A mount namespace whose changes never reach the host's.

@@ -2,9 +2,10 @@
 //!
 //! The daemon starts `reddwarfd __shim DIR` with the instance's lock as standard input, a report pipe as standard
 //! output and `DIR/shim.log` as standard error. The shim becomes a session leader and a subreaper in a cgroup of its
-//! own, forks the creator (which makes and starts the container and ends), then only copies output to the log and
-//! waits. It never allocates much and has no threads.
+//! own, forks the creator (which makes and starts the container and ends), then only copies output to the log (and to
+//! whoever is attached) and waits. It never allocates much and has no threads.
 
+mod attach;
 mod creator;
 pub(crate) mod log;
 mod supervise;
@@ -16,6 +17,7 @@ use crate::process::ProcessId;
 use crate::program::{self, ProgramError};
 use crate::record::{ContainerDir, ContainerExit, ContainerRunning, FailureKind, Moment, ShimReport, write_record};
 use crate::runtime::Streams;
+use attach::Attachments;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -55,6 +57,8 @@ struct BriefContainer {
     log: LogSpec,
     tty: bool,
     stdin: bool,
+    #[serde(default)]
+    stdin_once: bool,
 }
 
 #[derive(Deserialize)]
@@ -94,14 +98,19 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
     if let Err(e) = cgroups.leave_daemon(&instance.join("shims")) {
         eprintln!("staying in the daemon's cgroup: {e}");
     }
-    let BriefContainer { log, tty, stdin } = brief.container;
+    let BriefContainer { log, tty, stdin, stdin_once } = brief.container;
     let mut output = supervise::Output::new(log)?;
     let shim = ProcessId::of(std::process::id())?;
 
-    let created = create(dir, Input { tty, stdin }, lock.as_fd(), report.as_fd())?;
+    let created = create(dir, Wanted { tty, stdin, stdin_once }, lock.as_fd(), report.as_fd())?;
     let cgroup = brief.cgroup;
-    let (init, started) = match created.report {
+    let (init, started, mut attached) = match created.report {
         CreatorReport::Runs { pid } => {
+            // Before anyone hears that it runs: who then wants to attach finds the door.
+            let attached = Attachments::listen(dir, created.input).unwrap_or_else(|e| {
+                eprintln!("nobody can attach: {e}");
+                Attachments::default()
+            });
             let running = ContainerRunning {
                 init: ProcessId::of(pid).unwrap_or(ProcessId { pid, start_ticks: 0 }),
                 shim,
@@ -109,7 +118,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
             };
             record(dir.state_file(), &running)?;
             tell(report, &ShimReport::Ready);
-            (pid, running.started)
+            (pid, running.started, attached)
         }
         CreatorReport::Program(error) => {
             cgroups.kill_all(&cgroup, Duration::from_secs(5))?;
@@ -131,7 +140,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
         }
     };
     give_memory_back();
-    let end = supervise::until_exit(init, created.streams, &mut output)?;
+    let end = supervise::until_exit(init, created.streams, &mut output, &mut attached)?;
     let exit = ContainerExit {
         code: end.code,
         signal: end.signal,
@@ -148,7 +157,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
     remove_cgroup(&cgroups, &cgroup);
     record(dir.exit_file(), &exit)?;
     drop(lock);
-    Ok(())
+    supervise::until_taken(&mut attached)
 }
 
 fn record<T: Serialize>(path: PathBuf, value: &T) -> io::Result<()> {
@@ -219,22 +228,24 @@ fn give_memory_back() {
     }
 }
 
-/// What the container reads from.
+/// Which standard streams the container gets.
 #[derive(Clone, Copy)]
-struct Input {
+struct Wanted {
     tty: bool,
     stdin: bool,
+    stdin_once: bool,
 }
 
 struct Created {
     report: CreatorReport,
     streams: supervise::Streams,
+    input: attach::Input,
 }
 
 /// Forks the creator and waits for its word.
 fn create(
     dir: &ContainerDir,
-    input: Input,
+    wanted: Wanted,
     lock: std::os::fd::BorrowedFd<'_>,
     report: std::os::fd::BorrowedFd<'_>,
 ) -> io::Result<Created> {
@@ -244,13 +255,15 @@ fn create(
 
     let (told, tell) = pipe2(OFlag::O_CLOEXEC)?;
     let mut kept = supervise::Streams::default();
+    let Wanted { tty: terminal, stdin: reads, stdin_once: once } = wanted;
+    let mut input = attach::Input { fd: None, terminal, reads, once };
     let mut listener = None;
-    let streams = if input.tty {
+    let streams = if wanted.tty {
         let (socket, path) = terminal::listen(dir.path())?;
         listener = Some(socket);
         Streams::Terminal { socket: path }
     } else {
-        let (stdin, stdin_end) = if input.stdin {
+        let (stdin, stdin_end) = if wanted.stdin {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             (read, Some(write))
         } else {
@@ -258,7 +271,8 @@ fn create(
         };
         let (stdout_end, stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr_end, stderr) = pipe2(OFlag::O_CLOEXEC)?;
-        kept = supervise::Streams { stdin: stdin_end, stdout: Some(stdout_end), stderr: Some(stderr_end) };
+        input.fd = stdin_end;
+        kept = supervise::Streams { stdout: Some(stdout_end), stderr: Some(stderr_end) };
         Streams::Pipes { stdin, stdout, stderr }
     };
     let creator = match fork()? {
@@ -266,7 +280,7 @@ fn create(
             // Only the shim itself may hold these: their closing says that the shim is gone.
             close_in_child(lock);
             close_in_child(report);
-            drop((told, kept, listener));
+            drop((told, kept, input, listener));
             let said = creator::run(dir, streams);
             if let Ok(bytes) = serde_json::to_vec(&said) {
                 let _ = File::from(tell).write_all(&bytes);
@@ -278,9 +292,11 @@ fn create(
     drop((tell, streams));
     let said = hear(told, creator)?;
     if let (CreatorReport::Runs { .. }, Some(listener)) = (&said, listener) {
-        kept.stdout = Some(terminal::receive(&listener)?);
+        let master = terminal::receive(&listener)?;
+        input.fd = Some(master.try_clone()?);
+        kept.stdout = Some(master);
     }
-    Ok(Created { report: said, streams: kept })
+    Ok(Created { report: said, streams: kept, input })
 }
 
 #[allow(unsafe_code)]

@@ -2,8 +2,8 @@
 
 use nix::sched::{CloneFlags, unshare};
 use reddwarf_host::spec::{
-    ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ResolvConf, Resources,
-    SandboxNetwork, SandboxSpec, Security, Signal, UserSpec,
+    ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ProcessView, ResolvConf,
+    Resources, SandboxNetwork, SandboxSpec, Security, Signal, UserSpec,
 };
 use reddwarf_host::{
     BootTime, Brand, Clock, ContainerName, ContainerObserved, ContainerState, Exec, ExecRequest, Host, Observation,
@@ -198,6 +198,8 @@ impl World {
             security: Security::default(),
             tty: false,
             stdin: false,
+            stdin_once: false,
+            processes: ProcessView::Own,
             stop_signal: Signal::Sigterm,
             log: LogSpec {
                 path: self.dir.path().join("logs").join(sandbox.id.as_str()).join(format!("{name}.log")),
