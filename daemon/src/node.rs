@@ -5,13 +5,14 @@ use crate::supervise::States;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reddwarf_api::runtime::{
-    ExecExit, ExecOptions, Session, LogOptions, LogStream, PodName, Runtime, RuntimeError, TerminalSize,
+    AttachOptions, Connection, ExecExit, ExecOptions, LogOptions, LogOutput, LogStream, PodName, Runtime, RuntimeError,
+    Session, TerminalSize,
 };
 use reddwarf_api::types;
 use reddwarf_config::Settings;
 use reddwarf_controllers::directory::DirectoryHandle;
 use reddwarf_host::spec::ResolvConf;
-use reddwarf_host::{Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
+use reddwarf_host::{AttachRequest, Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
 use reddwarf_node::plan::{Effect, Notice};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_node::{
@@ -217,6 +218,7 @@ fn pod_key(pod: &PodName) -> PodKey {
 fn failed(error: NodeError) -> RuntimeError {
     match &error {
         NodeError::NotFound(_) => RuntimeError::NotFound(error.to_string()),
+        NodeError::BadRequest(_) => RuntimeError::BadRequest(error.to_string()),
         NodeError::Conflict(_) => RuntimeError::Conflict(error.to_string()),
         NodeError::Unavailable(_) => RuntimeError::Unavailable(error.to_string()),
         NodeError::Host(host) => {
@@ -242,6 +244,52 @@ fn image(info: &ImageInfo) -> types::Image {
     }
 }
 
+/// A connection's failure, without the words of the node around it: clients show it in a sentence of their own.
+fn refused(error: NodeError) -> RuntimeError {
+    match error {
+        NodeError::Host(host) => {
+            let text = host.message.clone();
+            match host.kind {
+                HostErrorKind::NotFound => RuntimeError::NotFound(text),
+                HostErrorKind::InvalidState => RuntimeError::Conflict(text),
+                HostErrorKind::Exhausted | HostErrorKind::Timeout => RuntimeError::Unavailable(text),
+                _ => RuntimeError::Internal(host.chain()),
+            }
+        }
+        other => failed(other),
+    }
+}
+
+/// The host's session as the API knows it.
+fn in_the_apis_words(session: reddwarf_host::Session) -> Session {
+    let (resize, mut sizes) = mpsc::channel::<TerminalSize>(4);
+    let host_sizes = session.resize;
+    tokio::spawn(async move {
+        while let Some(size) = sizes.recv().await {
+            let size = reddwarf_host::TerminalSize { width: size.width, height: size.height };
+            if host_sizes.send(size).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (send, exit) = tokio::sync::oneshot::channel();
+    let ended = session.exit;
+    tokio::spawn(async move {
+        // A lost supervisor shows as a dropped sender on our side too.
+        if let Ok(end) = ended.await {
+            let _ = send.send(ExecExit { code: end.code, message: end.message });
+        }
+    });
+    Session {
+        stdin: session.stdin,
+        stdout: session.stdout,
+        stderr: session.stderr,
+        resize,
+        exit,
+        guard: session.guard,
+    }
+}
+
 #[async_trait]
 impl Runtime for NodeRuntime {
     async fn logs(&self, pod: &PodName, options: LogOptions) -> Result<LogStream, RuntimeError> {
@@ -252,6 +300,11 @@ impl Runtime for NodeRuntime {
             timestamps: options.timestamps,
             tail_lines: options.tail_lines,
             limit_bytes: options.limit_bytes,
+            output: match options.stream {
+                LogOutput::All => logs::Output::All,
+                LogOutput::Stdout => logs::Output::Stdout,
+                LogOutput::Stderr => logs::Output::Stderr,
+            },
         };
         let mut lines = self.node()?.logs(&pod_key(pod), &options.container, wanted).await.map_err(failed)?;
         let (send, receive) = mpsc::channel::<Result<Bytes, RuntimeError>>(4);
@@ -275,32 +328,19 @@ impl Runtime for NodeRuntime {
     async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<Session, RuntimeError> {
         let request = ExecRequest { argv: options.command, tty: options.tty, stdin: options.stdin };
         let session = self.node()?.exec(&pod_key(pod), &options.container, request).await.map_err(failed)?;
-        let (resize, mut sizes) = mpsc::channel::<TerminalSize>(4);
-        let host_sizes = session.resize;
-        tokio::spawn(async move {
-            while let Some(size) = sizes.recv().await {
-                let size = reddwarf_host::TerminalSize { width: size.width, height: size.height };
-                if host_sizes.send(size).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let (send, exit) = tokio::sync::oneshot::channel();
-        let ended = session.exit;
-        tokio::spawn(async move {
-            // A lost supervisor shows as a dropped sender on our side too.
-            if let Ok(end) = ended.await {
-                let _ = send.send(ExecExit { code: end.code, message: end.message });
-            }
-        });
-        Ok(Session {
-            stdin: session.stdin,
-            stdout: session.stdout,
-            stderr: session.stderr,
-            resize,
-            exit,
-            guard: session.guard,
-        })
+        Ok(in_the_apis_words(session))
+    }
+
+    async fn attach(&self, pod: &PodName, options: AttachOptions) -> Result<Session, RuntimeError> {
+        let AttachOptions { container, stdin, stdout, stderr } = options;
+        let request = AttachRequest { stdin, stdout, stderr };
+        let session = self.node()?.attach(&pod_key(pod), &container, request).await.map_err(failed)?;
+        Ok(in_the_apis_words(session))
+    }
+
+    async fn connect(&self, pod: &PodName, port: u16) -> Result<Connection, RuntimeError> {
+        let connection = self.node()?.connect(&pod_key(pod), port).await.map_err(refused)?;
+        Ok(Box::new(connection))
     }
 
     async fn plan(&self) -> Result<types::PlanReport, RuntimeError> {

@@ -5,7 +5,7 @@
 //!  access/    who asks (principal) and what they may do (policy)
 //!  wire/      the request line, bodies to checked objects (decode, strict), errors as `Status`
 //!  verbs/     every Kubernetes verb for every kind: wire → access → Registry; list and watch
-//!  streams/   logs and exec → Runtime
+//!  streams/   logs, exec, attach, port-forward, proxy → Runtime
 //!  discovery/ /api, /apis, /version
 //!  openapi/   /openapi/v2, /openapi/v3: documents made from the tables of kinds and types
 //!  daemon/    /reddwarf/v1 (types.rs): apply → Registry, the rest → Runtime, Directory

@@ -60,6 +60,20 @@ pub struct LogOptions {
     pub tail_lines: Option<u64>,
     /// At most so many bytes.
     pub limit_bytes: Option<u64>,
+    /// Of which output.
+    pub stream: LogOutput,
+}
+
+/// Which of a container's outputs a log is read of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Both, as they came.
+    #[default]
+    All,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// A log being read: chunks of text ready to send. The sender waits when the reader is slow and stops when the
@@ -79,6 +93,27 @@ pub struct ExecOptions {
     pub stdin: bool,
 }
 
+/// What of a container's own standard streams a client wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Container; the API has checked that it exists.
+    pub container: String,
+    /// Write to its standard input.
+    pub stdin: bool,
+    /// Read its standard output.
+    pub stdout: bool,
+    /// Read its standard error.
+    pub stderr: bool,
+}
+
+/// A byte stream in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + ?Sized> Duplex for T {}
+
+/// A connection into a pod; shutting down the writing side leaves the reading side open.
+pub type Connection = Box<dyn Duplex>;
+
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TerminalSize {
@@ -88,8 +123,8 @@ pub struct TerminalSize {
     pub height: u16,
 }
 
-/// A running command; dropping it ends the command (F45). The same shape as the host's session, so that wiring only
-/// moves fields.
+/// The standard streams of a command, which ends when the session is dropped (F45), or of a container's first process,
+/// which does not. The same shape as the host's session, so that wiring only moves fields.
 pub struct Session {
     /// Standard input; dropping it is end of file. `None` when not asked for.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
@@ -101,7 +136,7 @@ pub struct Session {
     pub resize: mpsc::Sender<TerminalSize>,
     /// How it ended; a dropped sender means that its supervisor died.
     pub exit: oneshot::Receiver<ExecExit>,
-    /// Dropped with the session, it ends the command.
+    /// Dropped with the session, it ends the command, or the attachment.
     pub guard: Box<dyn Send + Sync>,
 }
 
@@ -128,6 +163,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::Conflict`] when the container does not run.
     async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<Session, RuntimeError>;
+
+    /// Join the standard streams of a running container's first process; `exit` tells, with code 0, that its output has
+    /// ended.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Conflict`] when the container does not run.
+    async fn attach(&self, pod: &PodName, options: AttachOptions) -> Result<Session, RuntimeError>;
+
+    /// Connect to a TCP port inside a pod, as a process inside would: at 127.0.0.1, then at ::1.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Conflict`] when the pod does not run or nobody listens there.
+    async fn connect(&self, pod: &PodName, port: u16) -> Result<Connection, RuntimeError>;
 
     /// What the node would do now, executing nothing.
     ///

@@ -116,6 +116,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
         security,
         tty,
         stdin,
+        stdin_once,
+        processes,
         stop_signal,
         log: _,
         restart_token,
@@ -137,6 +139,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*security != new.security, Cost::Restart, "securityContext");
     note(*tty != new.tty, Cost::Restart, "tty");
     note(*stdin != new.stdin, Cost::Restart, "stdin");
+    note(*stdin_once != new.stdin_once, Cost::Restart, "stdinOnce");
+    note(*processes != new.processes, Cost::Restart, "hostPID");
     note(*stop_signal != new.stop_signal, Cost::Restart, "lifecycle.stopSignal");
     note(*restart_token != new.restart_token, Cost::Restart, RESTART_REQUESTED);
     note(*resources != new.resources, Cost::InPlace, "resources");

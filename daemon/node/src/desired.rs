@@ -123,6 +123,7 @@ impl PodIntent {
             .init_container_statuses
             .iter()
             .chain(&status.container_statuses)
+            .chain(&status.ephemeral_container_statuses)
             .filter(|c| c.started == Some(true) || c.state.terminated.is_some() || c.last_state.terminated.is_some())
             .map(|c| {
                 let exit = c.state.terminated.as_ref().map(|t| t.exit_code);

@@ -68,6 +68,7 @@ fn field_path(role: ContainerRole, name: &ContainerName) -> String {
     match role {
         ContainerRole::Init => format!("spec.initContainers{{{name}}}"),
         ContainerRole::Main => format!("spec.containers{{{name}}}"),
+        ContainerRole::Ephemeral => format!("spec.ephemeralContainers{{{name}}}"),
     }
 }
 

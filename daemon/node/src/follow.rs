@@ -124,7 +124,9 @@ fn uses(pod: &Pod, kind: Ref, name: &str) -> bool {
         Ref::ConfigMap => v.config_map.as_ref().is_some_and(|c| c.name == name),
         Ref::Secret => v.secret.as_ref().is_some_and(|s| s.secret_name == name),
     });
-    in_volume || pod.spec.init_containers.iter().chain(&pod.spec.containers).any(|c| in_env(c, kind, name))
+    let ephemeral = pod.spec.ephemeral_containers.iter().map(|c| &c.container);
+    let mut all = pod.spec.init_containers.iter().chain(&pod.spec.containers).chain(ephemeral);
+    in_volume || all.any(|c| in_env(c, kind, name))
 }
 
 fn in_env(container: &Container, kind: Ref, name: &str) -> bool {

@@ -12,8 +12,8 @@ use crate::state::{Record, sandbox_of};
 use bytes::Bytes;
 use reddwarf_host::spec::ContainerSpec;
 use reddwarf_host::{
-    BootTime, Change, Clock, ContainerName, ContainerState, ExecRequest, Session, Host, HostError, HostObservation,
-    ImageInfo, Observation, SandboxState,
+    AttachRequest, BootTime, Change, Clock, Connection, ContainerName, ContainerState, ExecRequest, Host, HostError,
+    HostObservation, ImageInfo, Observation, SandboxId, SandboxObserved, SandboxState, Session,
 };
 use reddwarf_objects::pod::PodStatus;
 use serde::Serialize;
@@ -50,6 +50,9 @@ pub enum NodeError {
     /// No such pod, container or log.
     #[error("{0}")]
     NotFound(String),
+    /// The request makes no sense as things are; worded as the kubelet words it.
+    #[error("{0}")]
+    BadRequest(String),
     /// It is not in a state for that.
     #[error("{0}")]
     Conflict(String),
@@ -354,7 +357,7 @@ impl NodeHandle {
     /// A container's log.
     ///
     /// # Errors
-    /// `NotFound` when there is no such container or it never ran (so often).
+    /// `BadRequest` when it never ran (so often), `NotFound` when its name is none.
     pub async fn logs(
         &self,
         pod: &PodKey,
@@ -373,7 +376,7 @@ impl NodeHandle {
         Ok(logs::stream(spec.log.path, options, ended))
     }
 
-    /// The instance whose log is asked for.
+    /// The instance whose log is asked for: the last one that has or had a process, or the one before it.
     fn instance(
         &self,
         observed: &HostObservation,
@@ -382,22 +385,29 @@ impl NodeHandle {
         previous: bool,
     ) -> Result<ContainerSpec, NodeError> {
         let state = self.shared.state();
-        let intent =
-            state.desired.pods.get(pod).ok_or_else(|| NodeError::NotFound(format!("there is no pod {pod}")))?;
+        let waits = |reason: &str| {
+            let name = &pod.name;
+            let text =
+                format!("container {container:?} in pod {name:?} is waiting to start: {}", waiting_words(reason));
+            Err(NodeError::BadRequest(text))
+        };
+        // One that was made just now, and that the node has not heard of.
+        let Some(intent) = state.desired.pods.get(pod) else { return waits("ContainerCreating") };
         let sandbox = sandbox_of(observed, intent, &state.reservations);
         let name = ContainerName::new(container).map_err(|e| NodeError::NotFound(e.to_string()))?;
         let instances = sandbox.and_then(|s| s.containers.get(&name)).map_or(&[][..], Vec::as_slice);
-        let instance = instances.iter().rev().nth(usize::from(previous));
-        match instance {
+        let begun = instances.iter().filter(|i| !matches!(i.state, ContainerState::Creating));
+        let waiting = state.pods.get(pod).and_then(|p| p.outlook.waiting.get(&name));
+        let over = begun.clone().next_back().is_some_and(|i| matches!(i.state, ContainerState::Exited { .. }));
+        // While a container waits to be started again, the one that ended is the one before.
+        let back = usize::from(previous && !(over && (waiting.is_some() || begun.clone().count() < instances.len())));
+        match begun.rev().nth(back) {
             Some(instance) => Ok(instance.spec.clone()),
-            None if previous => Err(NodeError::NotFound(format!(
-                "container {container:?} of pod {pod} has no instance before its last one"
-            ))),
-            None => {
-                let waiting = state.pods.get(pod).and_then(|p| p.outlook.waiting.get(&name));
-                let reason = waiting.map(|n| format!(": {n}")).unwrap_or_default();
-                Err(NodeError::NotFound(format!("container {container:?} of pod {pod} is waiting to start{reason}")))
+            None if previous => {
+                let text = format!("previous terminated container {container:?} in pod {:?} not found", pod.name);
+                Err(NodeError::BadRequest(text))
             }
+            None => waits(waiting.map_or("ContainerCreating", |notice| notice.reason.as_str())),
         }
     }
 
@@ -406,21 +416,54 @@ impl NodeHandle {
     /// # Errors
     /// `NotFound`, `Conflict` when it does not run, `Host`.
     pub async fn exec(&self, pod: &PodKey, container: &str, request: ExecRequest) -> Result<Session, NodeError> {
-        let observed = self.shared.observer.fresh().await;
-        let name = ContainerName::new(container).map_err(|e| NodeError::NotFound(e.to_string()))?;
-        let id = {
-            let state = self.shared.state();
-            let intent =
-                state.desired.pods.get(pod).ok_or_else(|| NodeError::NotFound(format!("there is no pod {pod}")))?;
-            let sandbox = sandbox_of(&observed, intent, &state.reservations);
-            let sandbox = sandbox.filter(|s| s.state == SandboxState::Running);
-            let running = sandbox.and_then(|s| s.containers.get(&name)).and_then(|c| c.last());
-            match (sandbox, running.map(|c| &c.state)) {
-                (Some(sandbox), Some(ContainerState::Running { .. })) => sandbox.spec.id.clone(),
-                _ => return Err(NodeError::Conflict(format!("container {container:?} of pod {pod} does not run"))),
-            }
-        };
+        let (id, name) = self.running(pod, container).await?;
         Ok(self.shared.host.exec(&id, &name, request).await?)
+    }
+
+    /// Joins the standard streams of a running container's first process.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` when it does not run, `Host`.
+    pub async fn attach(&self, pod: &PodKey, container: &str, request: AttachRequest) -> Result<Session, NodeError> {
+        let (id, name) = self.running(pod, container).await?;
+        Ok(self.shared.host.attach(&id, &name, request).await?)
+    }
+
+    /// Connects to a TCP port inside a running pod.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict` when the pod does not run, `Host` when nobody listens there.
+    pub async fn connect(&self, pod: &PodKey, port: u16) -> Result<Connection, NodeError> {
+        let id = self.on_running_sandbox(pod, |sandbox| Some(sandbox.spec.id.clone())).await?;
+        let id = id.ok_or_else(|| NodeError::Conflict(format!("pod {pod} does not run")))?;
+        Ok(self.shared.host.connect(&id, port).await?)
+    }
+
+    /// Where a container runs.
+    async fn running(&self, pod: &PodKey, container: &str) -> Result<(SandboxId, ContainerName), NodeError> {
+        let name = ContainerName::new(container).map_err(|e| NodeError::NotFound(e.to_string()))?;
+        let found = self.on_running_sandbox(pod, |sandbox| {
+            let last = sandbox.containers.get(&name)?.last()?;
+            matches!(last.state, ContainerState::Running { .. }).then(|| sandbox.spec.id.clone())
+        });
+        match found.await? {
+            Some(id) => Ok((id, name)),
+            None => Err(NodeError::Conflict(format!("container {container:?} of pod {pod} does not run"))),
+        }
+    }
+
+    /// Looks at a pod's sandbox, when it runs.
+    async fn on_running_sandbox<T>(
+        &self,
+        pod: &PodKey,
+        look: impl FnOnce(&SandboxObserved) -> Option<T>,
+    ) -> Result<Option<T>, NodeError> {
+        let observed = self.shared.observer.fresh().await;
+        let state = self.shared.state();
+        let intent = state.desired.pods.get(pod);
+        let intent = intent.ok_or_else(|| NodeError::NotFound(format!("there is no pod {pod}")))?;
+        let sandbox = sandbox_of(&observed, intent, &state.reservations);
+        Ok(sandbox.filter(|s| s.state == SandboxState::Running).and_then(look))
     }
 
     /// A full pass now. With `allow_prune` sandboxes that nobody wants go, however many. Also takes back the
@@ -579,6 +622,15 @@ fn is_running(shared: &Shared, pod: &PodKey, name: &ContainerName, attempt: u32)
     let instance =
         sandbox.and_then(|s| s.containers.get(name)).and_then(|c| c.iter().find(|i| i.spec.attempt == attempt));
     instance.is_some_and(|i| !matches!(i.state, ContainerState::Exited { .. }))
+}
+
+/// A waiting container's reason as the kubelet words it in an answer about its log.
+fn waiting_words(reason: &str) -> &str {
+    match reason {
+        "ErrImagePull" => "image can't be pulled",
+        "ImagePullBackOff" => "trying and failing to pull image",
+        other => other,
+    }
 }
 
 /// The annotation's new value: all containers restart by a bare token, one by `name=token` beside what was there.

@@ -35,6 +35,30 @@ pub struct LogOptions {
     pub tail_lines: Option<u64>,
     /// At most so many bytes.
     pub limit_bytes: Option<u64>,
+    /// Of which output.
+    pub output: Output,
+}
+
+/// Which of a container's outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Both, as they came.
+    #[default]
+    All,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Output {
+    fn wants(self, stream: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Stdout => stream == "stdout",
+            Self::Stderr => stream == "stderr",
+        }
+    }
 }
 
 /// One line of a log.
@@ -81,7 +105,7 @@ struct Filter {
 impl Filter {
     /// The bytes for one entry; empty: it is left out.
     fn entry(&mut self, raw: &[u8]) -> Vec<u8> {
-        let Some(line) = parse_line(raw) else { return Vec::new() };
+        let Some(line) = parse_line(raw).filter(|l| self.options.output.wants(l.stream)) else { return Vec::new() };
         if let Some(since) = self.options.since
             && DateTime::parse_from_rfc3339(line.time).is_ok_and(|t| t.to_utc() < since)
         {
@@ -209,20 +233,18 @@ async fn go_on(
                 }
             }
         }
-        let replaced = match &current {
-            Some(reader) => is_replaced(path, &reader.file).await,
-            None => true,
-        };
-        if replaced && let Ok(file) = File::open(path).await {
-            if let Some(mut old) = current.take() {
-                // What came between the last look and the rotation.
-                while let Some(line) = old.next(true).await? {
-                    if !pass(&mut filter, &line, chunks).await {
-                        return Ok(());
+        if let Some(newer) = newer_than(path, current.as_ref()).await {
+            for file in newer {
+                if let Some(mut old) = current.take() {
+                    // What came between the last look and the rotation.
+                    while let Some(line) = old.next(true).await? {
+                        if !pass(&mut filter, &line, chunks).await {
+                            return Ok(());
+                        }
                     }
                 }
+                current = Some(Lines { file, buffer: BytesMut::new() });
             }
-            current = Some(Lines { file, buffer: BytesMut::new() });
             continue;
         }
         if last {
@@ -235,10 +257,31 @@ async fn go_on(
     }
 }
 
-/// Whether another file is at the path now, or the file became shorter than what was read.
-async fn is_replaced(path: &Path, file: &File) -> bool {
-    let (Ok(there), Ok(ours)) = (tokio::fs::metadata(path).await, file.metadata().await) else { return false };
-    there.ino() != ours.ino() || there.dev() != ours.dev()
+/// The files that have been written after the one that is being read, oldest first; `None`: it is still the last one.
+async fn newer_than(path: &Path, current: Option<&Lines>) -> Option<Vec<File>> {
+    let id = |m: &std::fs::Metadata| (m.dev(), m.ino());
+    let ours = match current {
+        Some(reader) => Some(id(&reader.file.metadata().await.ok()?)),
+        None => None,
+    };
+    let there = tokio::fs::metadata(path).await.ok()?;
+    if Some(id(&there)) == ours {
+        return None;
+    }
+    let mut newer = Vec::new();
+    // Newest first, back to ours: it may have been rotated away more than once since the last look.
+    for file in rotated(path).await.into_iter().rev() {
+        let Ok(file) = File::open(&file).await else { continue };
+        if file.metadata().await.is_ok_and(|m| Some(id(&m)) == ours) {
+            break;
+        }
+        newer.push(file);
+        if ours.is_none() {
+            break;
+        }
+    }
+    newer.reverse();
+    (!newer.is_empty()).then_some(newer)
 }
 
 /// Existing files of a log, oldest first: `x.log.2`, `x.log.1`, `x.log`.

@@ -52,6 +52,7 @@ pub fn status(input: StatusInput<'_>) -> PodStatus {
         conditions: previous.conditions.clone(),
         init_container_statuses: of(ContainerRole::Init).map(|c| container(input, c)).collect(),
         container_statuses: of(ContainerRole::Main).map(|c| container(input, c)).collect(),
+        ephemeral_container_statuses: of(ContainerRole::Ephemeral).map(|c| container(input, c)).collect(),
         qos_class: Some(intent.pod.qos_class()),
         start_time: previous.start_time.or(Some(input.now)),
         ..PodStatus::default()
@@ -101,11 +102,14 @@ fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> ContainerStatu
         .init_container_statuses
         .iter()
         .chain(&input.previous.container_statuses)
+        .chain(&input.previous.ephemeral_container_statuses)
         .find(|c| c.name == which.name.as_str());
     let ended = |instance: &ContainerObserved| terminated(input, instance).map(State::terminated);
     let last_state = before.and_then(ended).unwrap_or_default();
     let (state, last_state) = match latest {
         None if input.outlook.lost => (lost(remembered), State::default()),
+        // Its sandbox is gone, and it is not started again.
+        None if which.role == ContainerRole::Ephemeral && history.is_some() => (lost(remembered), State::default()),
         None => {
             // Not made (again) in this sandbox: what it was before its sandbox went is all there is to say.
             let last =
@@ -126,7 +130,11 @@ fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> ContainerStatu
     let completed = which.role == ContainerRole::Init && state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
     ContainerStatus {
         name: which.name.to_string(),
-        ready: if which.role == ContainerRole::Init && !which.is_sidecar() { completed } else { running },
+        ready: match which.role {
+            ContainerRole::Init if !which.is_sidecar() => completed,
+            ContainerRole::Init | ContainerRole::Main => running,
+            ContainerRole::Ephemeral => false,
+        },
         started: Some(running),
         restart_count: latest.map_or_else(|| history.map_or(0, |h| h.restarts), |l| l.spec.attempt),
         image: which.container.image.clone(),

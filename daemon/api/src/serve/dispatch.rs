@@ -247,6 +247,9 @@ fn label(request: &Request<Incoming>) -> &'static str {
     let Ok(resource) = resource else { return "other" };
     match resource.subresource.as_deref() {
         Some("exec") => "exec",
+        Some("attach") => "attach",
+        Some("portforward") => "portforward",
+        Some("proxy") => "proxy",
         Some("log") => "log",
         _ => {
             let watch = Query::parse(request.uri().query()).is_ok_and(|q| q.flag("watch"));

@@ -23,14 +23,14 @@ pub(crate) mod watch;
 
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::Call;
-use crate::streams::{exec, logs};
+use crate::streams;
 use crate::wire::answer::{respond, respond_raw, respond_value, warn};
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use reddwarf_objects::{Object, ObjectKey};
 use reddwarf_registry::{Part, Registry, Written};
 use serde_json::{Value, json};
@@ -55,10 +55,8 @@ pub(crate) async fn answer(
     if resource.subresource.is_none() && !resource.kind.allows(resource.verb(&method, false)) {
         return Err(ApiError::method_not_allowed());
     }
-    match (resource.subresource.as_deref(), &method) {
-        (Some("log"), &Method::GET) => return logs::answer(&call, &resource).await,
-        (Some("exec"), &Method::GET | &Method::POST) => return exec::answer(call, &resource, request).await,
-        _ => {}
+    if resource.subresource.as_deref().is_some_and(streams::is_stream) {
+        return streams::answer(call, &resource, request).await;
     }
     call.accept.form()?;
     let part = match resource.subresource.as_deref() {

@@ -69,6 +69,11 @@ impl ApiError {
         invalid(kind, group, "", errors)
     }
 
+    /// 422 with a cause for each field of an object, or of options that name one.
+    pub(crate) fn invalid(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {
+        invalid(kind, group, name, errors)
+    }
+
     /// The Status object.
     pub(crate) fn status(&self) -> Value {
         let mut status = json!({

@@ -95,7 +95,9 @@ impl ResourceRequest {
             }
             ["namespaces", namespace, plural, tail @ ..] => {
                 let kind = kind_of(plural)?;
-                if !kind.namespaced || tail.len() > 2 {
+                // What comes after proxy is the pod's own path.
+                let proxied = tail.get(1) == Some(&"proxy");
+                if !kind.namespaced || (tail.len() > 2 && !proxied) {
                     return Err(ApiError::unknown_resource());
                 }
                 let part = |index: usize| tail.get(index).map(|s| (*s).to_owned());

@@ -6,9 +6,9 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-async fn pod(world: &World, name: &str, spec: Value) {
+pub async fn pod(world: &World, name: &str, spec: Value) {
     let (code, body) =
         world.post("/api/v1/namespaces/default/pods", json!({"metadata": {"name": name}, "spec": spec})).await;
     assert_eq!(code, 201, "{body}");
@@ -19,7 +19,10 @@ fn plain() -> Value {
 }
 
 async fn upgrade(world: &World, query: &str, protocol: Option<&str>) -> hyper::Response<hyper::body::Incoming> {
-    let path = format!("/api/v1/namespaces/default/pods/bb/exec?{query}");
+    handshake(world, &format!("/api/v1/namespaces/default/pods/bb/exec?{query}"), protocol).await
+}
+
+pub async fn handshake(world: &World, path: &str, protocol: Option<&str>) -> hyper::Response<hyper::body::Incoming> {
     let mut headers = vec![
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
@@ -27,7 +30,7 @@ async fn upgrade(world: &World, query: &str, protocol: Option<&str>) -> hyper::R
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
     headers.extend(protocol.map(|p| ("sec-websocket-protocol", p)));
-    world.send("GET", &path, &headers, "").await
+    world.send("GET", path, &headers, "").await
 }
 
 async fn exec(world: &World, query: &str, protocol: Option<&str>) -> Socket {
@@ -41,7 +44,7 @@ async fn exec(world: &World, query: &str, protocol: Option<&str>) -> Socket {
 }
 
 /// All frames until the close; `< close 1000` ends them.
-async fn frames(socket: &mut Socket) -> Vec<String> {
+pub async fn frames(socket: &mut Socket) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
         match soon(socket.next()).await {

@@ -6,6 +6,7 @@ mod clients;
 mod daemon_routes;
 mod exec;
 mod figures;
+mod forward;
 mod golden;
 mod matrix;
 mod objects;

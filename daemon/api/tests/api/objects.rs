@@ -157,7 +157,10 @@ async fn logs_are_passed_on_with_their_options() {
     let (code, body) = world.get(&log("container=main&tailLines=-1")).await;
     assert_eq!(
         (code, body["message"].clone()),
-        (422, json!("PodLogOptions \"\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"))
+        (
+            422,
+            json!("PodLogOptions \"web\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0")
+        )
     );
     assert_eq!(world.get(&format!("{pods}/nope/log")).await.1["message"], "pods \"nope\" not found");
 }

@@ -257,6 +257,67 @@ impl Runtime for Fake {
         })
     }
 
+    /// Copies its input, and says "tick" first.
+    async fn attach(&self, _: &PodName, options: AttachOptions) -> Result<Session, RuntimeError> {
+        self.note(format!("attach {options:?}"));
+        let (mut out, stdout) = tokio::io::duplex(1024);
+        let (stdin, mut typed) = tokio::io::duplex(1024);
+        let (told, exit) = oneshot::channel();
+        let (guard, ended) = oneshot::channel();
+        self.ended.lock().unwrap().push(ended);
+        tokio::spawn(async move {
+            out.write_all(b"tick\n").await.unwrap();
+            drop(tokio::io::copy(&mut typed, &mut out).await);
+            drop(out);
+            drop(told.send(ExecExit::default()));
+        });
+        Ok(Session {
+            stdin: options.stdin.then(|| Box::new(stdin) as _),
+            stdout: Box::new(stdout),
+            stderr: None,
+            resize: mpsc::channel(1).0,
+            exit,
+            guard: Box::new(Guard(Some(guard))),
+        })
+    }
+
+    /// At 8080 an echo, at 8081 a web server that answers with the request that it got; nothing elsewhere.
+    async fn connect(&self, pod: &PodName, port: u16) -> Result<Connection, RuntimeError> {
+        self.note(format!("connect {} {port}", pod.name));
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let (mut read, mut write) = tokio::io::split(theirs);
+        match port {
+            8080 => {
+                tokio::spawn(async move {
+                    drop(tokio::io::copy(&mut read, &mut write).await);
+                    drop(write.shutdown().await);
+                });
+            }
+            8081 => {
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        head.push(read.read_u8().await.unwrap());
+                    }
+                    let text = String::from_utf8(head).unwrap();
+                    let answer = if text.contains("upgrade: echo") {
+                        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n".to_owned()
+                    } else {
+                        let moved = if text.starts_with("GET /moved ") { "location: /there\r\n" } else { "" };
+                        format!(
+                            "HTTP/1.1 200 OK\r\n{moved}connection: close\r\ncontent-length: {}\r\n\r\n{text}",
+                            text.len()
+                        )
+                    };
+                    write.write_all(answer.as_bytes()).await.unwrap();
+                    drop(tokio::io::copy(&mut read, &mut write).await);
+                });
+            }
+            _ => return Err(RuntimeError::Conflict("dial tcp4: connect: connection refused".into())),
+        }
+        Ok(Box::new(ours))
+    }
+
     async fn plan(&self) -> Result<PlanReport, RuntimeError> {
         Ok(PlanReport::default())
     }

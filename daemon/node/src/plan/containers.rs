@@ -6,7 +6,7 @@ use super::step::{Effect, Notice, Op};
 use crate::compare::{self, Cost, Difference};
 use crate::desired::PodIntent;
 use crate::translate::{self, ContainerRef, Identity};
-use reddwarf_host::spec::{ContainerRole, ContainerSpec, Signal};
+use reddwarf_host::spec::{ContainerRole, ContainerSpec, ProcessView, Signal};
 use reddwarf_host::{BootTime, ContainerObserved, ContainerState, SandboxObserved};
 use reddwarf_objects::pod::RestartPolicy;
 use std::time::Duration;
@@ -72,6 +72,7 @@ impl<'a> Item<'a> {
         match (self.which.role, self.intent.pod.spec.restart_policy) {
             (ContainerRole::Init, _) if self.which.is_sidecar() => RestartPolicy::Always,
             (ContainerRole::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
+            (ContainerRole::Ephemeral, _) => RestartPolicy::Never,
             (_, policy) => policy,
         }
     }
@@ -104,6 +105,8 @@ impl Planner<'_> {
             None => translate::container(item.intent, item.which, item.identity, self.view.facts(), running),
         };
         let differences = match (&spec, running) {
+            // It is what it was when it was added, and nothing starts it again.
+            _ if item.which.role == ContainerRole::Ephemeral => Vec::new(),
             (Ok(spec), Some(running)) => compare::container(running, spec),
             _ => Vec::new(),
         };
@@ -148,6 +151,28 @@ impl Planner<'_> {
                 Stage::Waiting
             }
         }
+    }
+
+    /// An ephemeral container: started once, beside whatever else the pod does.
+    pub(super) fn ephemeral(&mut self, item: &Item<'_>) {
+        let target = self.target(item);
+        if item.latest().is_some() {
+            self.container(item, &target);
+            return;
+        }
+        if item.intent.history.contains_key(item.which.name.as_str()) {
+            // It ran in a sandbox that is gone.
+            return;
+        }
+        if let ProcessView::Container(name) = &item.which.processes {
+            let instances = item.sandbox.and_then(|s| s.containers.get(name)).map_or(&[][..], Vec::as_slice);
+            if !instances.last().is_some_and(|c| matches!(c.state, ContainerState::Running { .. })) {
+                let message = format!("target container {name} does not run");
+                self.waiting(&item.which.name, Notice::new("ContainerCreating", message));
+                return;
+            }
+        }
+        self.first_start(item);
     }
 
     fn start(

@@ -416,7 +416,8 @@ impl Planner<'_> {
         let of_init = || items.iter().zip(targets).find_map(|(item, target)| init_changed(item, target));
         let Some(field) = of_sandbox.map(|d| d.field).or_else(of_init) else { return false };
         // Prepare before disrupting: what runs is kept until all of the new version can be made.
-        if let Some(problem) = targets.iter().find_map(Target::problem) {
+        let lasting = items.iter().zip(targets).filter(|(item, _)| item.which.role != ContainerRole::Ephemeral);
+        if let Some(problem) = lasting.map(|(_, target)| target).find_map(Target::problem) {
             self.notice(problem.clone());
             return false;
         }
@@ -468,7 +469,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Init containers one after another, then all others side by side.
+    /// Init containers one after another, then all others side by side; ephemeral ones wait for nothing.
     fn containers(
         &mut self,
         intent: &PodIntent,
@@ -478,6 +479,9 @@ impl Planner<'_> {
     ) {
         let all = translate::containers(intent);
         let items: Vec<_> = all.iter().map(|which| Item { intent, which, identity, sandbox, hold }).collect();
+        let (ephemeral, items): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| item.which.role == ContainerRole::Ephemeral);
+        ephemeral.iter().for_each(|item| self.ephemeral(item));
         let initialized = sandbox.is_some_and(|s| self.is_initialized(s));
         for (at, item) in items.iter().enumerate() {
             let once = item.which.role == ContainerRole::Init && !item.which.is_sidecar();

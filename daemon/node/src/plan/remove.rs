@@ -42,7 +42,7 @@ impl Planner<'_> {
         self.push(effect, Op::SandboxDestroy(id.clone()), reason, field)
     }
 
-    /// Stops every container: main ones first, then the sidecars that serve them. `true` when none is left.
+    /// Stops every container: main and ephemeral ones first, then the sidecars that serve them. `true` when none is left.
     pub(super) fn stop_all(
         &mut self,
         sandbox: &SandboxObserved,
@@ -51,9 +51,9 @@ impl Planner<'_> {
         reason: &str,
         field: Option<&str>,
     ) -> bool {
-        for role in [ContainerRole::Main, ContainerRole::Init] {
+        for roles in [&[ContainerRole::Main, ContainerRole::Ephemeral][..], &[ContainerRole::Init]] {
             let mut gone = true;
-            for instance in sandbox.containers.values().flatten().filter(|c| c.spec.role == role) {
+            for instance in sandbox.containers.values().flatten().filter(|c| roles.contains(&c.spec.role)) {
                 gone &= self.stop(sandbox, instance, grace, effect, reason, field);
             }
             if !gone {

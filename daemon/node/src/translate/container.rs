@@ -4,10 +4,10 @@ use super::env::{Environment, Source, environment};
 use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, rights, volumes};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
-use reddwarf_host::spec::{ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, Signal};
+use reddwarf_host::spec::{ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, ProcessView, Signal};
 use reddwarf_host::{ContainerName, ImageConfig, ImageInfo, VolumeName};
 use reddwarf_objects::BRAND_SPARSE;
-use reddwarf_objects::pod::{Container, ImagePullPolicy};
+use reddwarf_objects::pod::{Container, ImagePullPolicy, PodSpec};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,10 +18,12 @@ pub struct ContainerRef<'a> {
     pub container: &'a Container,
     /// Its name, checked.
     pub name: ContainerName,
-    /// Init container or main container; a sidecar is an init container that goes on.
+    /// Init, main or ephemeral container; a sidecar is an init container that goes on.
     pub role: ContainerRole,
     /// `spec.containers[0]`.
     pub field: String,
+    /// Whose processes it sees.
+    pub processes: ProcessView,
 }
 
 impl ContainerRef<'_> {
@@ -41,12 +43,30 @@ pub fn containers(intent: &PodIntent) -> Vec<ContainerRef<'_>> {
         .map(|(i, c)| (c, ContainerRole::Init, format!("spec.initContainers[{i}]")));
     let main =
         spec.containers.iter().enumerate().map(|(i, c)| (c, ContainerRole::Main, format!("spec.containers[{i}]")));
+    let ephemeral = spec
+        .ephemeral_containers
+        .iter()
+        .enumerate()
+        .map(|(i, c)| (&c.container, ContainerRole::Ephemeral, format!("spec.ephemeralContainers[{i}]")));
     init.chain(main)
+        .chain(ephemeral)
         .filter_map(|(container, role, field)| {
             let name = ContainerName::new(&container.name).ok()?;
-            Some(ContainerRef { container, name, role, field })
+            let processes = processes(spec, &name, role);
+            Some(ContainerRef { container, name, role, field, processes })
         })
         .collect()
+}
+
+/// The host's with hostPID, the target's for an ephemeral container that names one, else its own.
+fn processes(spec: &PodSpec, name: &ContainerName, role: ContainerRole) -> ProcessView {
+    if spec.host_pid {
+        return ProcessView::Host;
+    }
+    let mut ephemeral = spec.ephemeral_containers.iter().filter(|_| role == ContainerRole::Ephemeral);
+    let target = ephemeral.find(|c| c.container.name == name.as_str()).map(|c| c.target_container_name.as_str());
+    let target = target.filter(|t| !t.is_empty()).and_then(|t| ContainerName::new(t).ok());
+    target.map_or(ProcessView::Own, ProcessView::Container)
 }
 
 /// What a pod asks of one of its containers, as its first attempt. With `running`, what comes from the host and not
@@ -61,7 +81,7 @@ pub fn container(
     facts: Facts<'_>,
     running: Option<&ContainerSpec>,
 ) -> Result<ContainerSpec, Notice> {
-    let ContainerRef { container, name, role, field } = which;
+    let ContainerRef { container, name, role, field, processes } = which;
     let (image, config) = image(intent, container, facts, running, field)?;
     let hostname = if intent.pod.spec.hostname.is_empty() { &intent.key.name } else { &intent.pod.spec.hostname };
     let source = Source { intent, identity, facts, container, running, field };
@@ -85,6 +105,8 @@ pub fn container(
         security: rights::security(intent, container, field)?,
         tty: container.tty,
         stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        processes: processes.clone(),
         stop_signal: config.stop_signal.as_deref().map_or(Signal::Sigterm, signal),
         log: log(identity, name, 0, facts),
         restart_token: match restart_token(intent, name) {

@@ -57,6 +57,17 @@ impl Container {
     }
 }
 
+/// A container that was added to a running pod, to look inside (`kubectl debug`).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EphemeralContainer {
+    /// What it is like any other container.
+    #[serde(flatten)]
+    pub container: Container,
+    /// The container whose processes it sees; none when empty.
+    pub target_container_name: String,
+}
+
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImagePullPolicy {

@@ -1,6 +1,6 @@
 //! `PodSpec` as the node reads it.
 
-use super::{Container, Volume};
+use super::{Container, EphemeralContainer, Volume};
 use serde::{Deserialize, Serialize};
 
 /// What a pod asks for.
@@ -11,6 +11,8 @@ pub struct PodSpec {
     pub containers: Vec<Container>,
     /// Run one after another before the containers; those with restartPolicy Always keep running (sidecars).
     pub init_containers: Vec<Container>,
+    /// Added while the pod runs; never started again.
+    pub ephemeral_containers: Vec<EphemeralContainer>,
     /// What containers may mount.
     pub volumes: Vec<Volume>,
     /// What happens when a container ends.
@@ -59,6 +61,7 @@ impl Default for PodSpec {
         Self {
             containers: Vec::new(),
             init_containers: Vec::new(),
+            ephemeral_containers: Vec::new(),
             volumes: Vec::new(),
             restart_policy: RestartPolicy::Always,
             termination_grace_period_seconds: 30,

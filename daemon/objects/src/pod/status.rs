@@ -43,6 +43,9 @@ pub struct PodStatus {
     /// One for each container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub container_statuses: Vec<ContainerStatus>,
+    /// One for each ephemeral container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral_container_statuses: Vec<ContainerStatus>,
     /// Its quality of service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos_class: Option<QosClass>,

@@ -7,9 +7,7 @@ use serde_json::Value;
 const SPEC: &[(&str, &str)] = &[
     ("affinity", "the pod runs on this host"),
     ("activeDeadlineSeconds", "the pod is not ended when the deadline passes"),
-    ("ephemeralContainers", "ephemeral containers are not started"),
     ("hostIPC", "the pod keeps its own IPC namespace"),
-    ("hostPID", "the pod's processes do not see the host's"),
     ("hostnameOverride", "the hostname is made from hostname and the pod's name"),
     ("imagePullSecrets", "images are not fetched from registries: import them with `reddwarfctl image import`"),
     ("nodeSelector", "the pod runs on this host"),
@@ -44,7 +42,6 @@ const CONTAINER: &[(&str, &str)] = &[
     ("resizePolicy", "resources change by a restart"),
     ("restartPolicyRules", "the restart policy applies to every exit code"),
     ("startupProbe", "the container counts as started as soon as it runs"),
-    ("stdinOnce", "standard input stays open after the first client left"),
     ("volumeDevices", "block devices are not given to containers"),
 ];
 
@@ -76,7 +73,7 @@ pub fn not_yet_supported(pod: &Object) -> Vec<(FieldPath, String)> {
         warnings.add(path.child("schedulerName"), "the pod runs on this host without waiting for a scheduler");
     }
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
-    for field in ["initContainers", "containers"] {
+    for field in ["initContainers", "containers", "ephemeralContainers"] {
         for (at, container) in elements(spec, &path, field) {
             warnings.container(container, &at, host_network);
         }
