@@ -17,7 +17,6 @@ fn at(second: u32) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(&format!("2026-11-20T21:38:{second:02}Z")).unwrap().with_timezone(&Utc)
 }
 
-
 /// Who owns what: `manager` for appliers, and updaters alike.
 fn owners(object: &Object) -> BTreeMap<String, Vec<String>> {
     let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -263,7 +263,7 @@ fn typed(
 
 fn element_default(element: &FieldType, version: Version) -> Option<Value> {
     match element {
-        FieldType::Struct(_) if version == Version::V3 => Some(json!({})),
+        FieldType::Struct(_) | FieldType::Quantity if version == Version::V3 => Some(json!({})),
         element if version == Version::V3 => zero(element),
         _ => None,
     }
@@ -297,6 +297,9 @@ fn list_schema(kind: &Kind, version: Version) -> Value {
         items.insert("default".to_owned(), json!({}));
     }
     let mut metadata = reference(&definition_name("meta.ListMeta"), version);
+    if version == Version::V3 {
+        metadata.insert("default".to_owned(), json!({}));
+    }
     describe(&mut metadata, "Metadata of the list: its version, and where the next page begins.".to_owned());
     json!({
         "description": format!("{}List is a list of objects of kind {}.", kind.kind, kind.kind),

@@ -117,10 +117,15 @@ pub(super) fn paths(kind: &'static Kind, version: Version, definitions: &mut Def
 
 /// `CoreV1NamespacedPod` and the like, as the ids of operations have them.
 fn id(kind: &Kind) -> String {
+    let scope = if kind.namespaced { "Namespaced" } else { "" };
+    format!("{}{scope}{}", prefix(kind), kind.kind)
+}
+
+/// `CoreV1`.
+fn prefix(kind: &Kind) -> String {
     let group = if kind.group.is_empty() { "core" } else { kind.group.trim_end_matches(".k8s.io") };
     let group: String = group.split('.').map(capital).collect();
-    let scope = if kind.namespaced { "Namespaced" } else { "" };
-    format!("{group}{}{scope}{}", capital(kind.version), kind.kind)
+    format!("{group}{}", capital(kind.version))
 }
 
 fn capital(word: &str) -> String {
@@ -165,11 +170,10 @@ fn of_collection(kind: &'static Kind, definitions: &mut Definitions) -> Vec<Oper
     }
     if kind.allows("deletecollection") {
         let scope = if kind.namespaced { "Namespaced" } else { "" };
-        let short = id(kind).replacen(&format!("{scope}{}", kind.kind), "", 1);
         operations.push(Operation {
             method: "delete",
             action: "deletecollection",
-            id: format!("delete{short}Collection{scope}{}", kind.kind),
+            id: format!("delete{}Collection{scope}{}", prefix(kind), kind.kind),
             description: format!("delete collection of {}", kind.kind),
             parameters: &DELETE,
             body: Some(Body::Object(definitions.named("meta.DeleteOptions"))),
@@ -275,7 +279,11 @@ fn streams(kind: &Kind, subresource: &str, verbs: &[&str]) -> Vec<Operation> {
         action: if log { "get" } else { "connect" },
         id: match log {
             true => format!("read{}Log", id(kind)),
-            false => format!("connect{}{}{}", capital(method), id(kind), capital(subresource)),
+            false => {
+                let (id, prefix) = (id(kind), prefix(kind));
+                let rest = id.strip_prefix(&prefix).unwrap_or(&id);
+                format!("connect{prefix}{}{rest}{}", capital(method), capital(subresource))
+            }
         },
         description: match log {
             true => format!("read log of the specified {}", kind.kind),
