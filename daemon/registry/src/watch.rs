@@ -6,6 +6,8 @@ use crate::{ListQuery, ObjectList, RawObject, Registry, RegistryError};
 use bytes::Bytes;
 use reddwarf_objects::Object;
 use reddwarf_store::{Change, Revision, Watch, WatchError as StoreWatchError};
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 /// What happened to an object, as seen through the watch's selectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,10 +102,18 @@ impl RawWatch {
     /// # Errors
     /// See [`WatchError`]; a watch never skips silently.
     pub async fn next(&mut self) -> Result<RawEvent, WatchError> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// The next event, or the promise to wake when there may be one.
+    ///
+    /// # Errors
+    /// As [`RawWatch::next`].
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<RawEvent, WatchError>> {
         loop {
-            let change = self.watch.next().await.map_err(WatchError::from)?;
+            let change = ready!(self.watch.poll_next(context)).map_err(WatchError::from)?;
             if let Some(event) = see(&self.selection, change)? {
-                return Ok(event);
+                return Poll::Ready(Ok(event));
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Counts for `/metrics`.
 
+use crate::serve::dispatch::State;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What the API has done and is doing.
 #[derive(Debug, Default)]
@@ -28,6 +29,22 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream, counted until it is dropped.
+pub(crate) struct Stream(Arc<State>);
+
+impl Stream {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        state.counters.streams.fetch_add(1, Ordering::Relaxed);
+        Self(state)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

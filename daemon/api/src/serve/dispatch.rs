@@ -12,6 +12,7 @@ use crate::serve::server::{ApiDeps, ApiSettings};
 use crate::wire::accept::Accept;
 use crate::wire::answer::respond_error;
 use crate::wire::error::ApiError;
+use crate::wire::frames::FrameCache;
 use crate::wire::request::{Query, ResourceRequest, segments};
 use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) settings: ApiSettings,
     pub(crate) deps: ApiDeps,
     pub(crate) counters: ApiCounters,
+    /// Watch events written before.
+    pub(crate) frames: FrameCache,
     /// Table rows printed before.
     pub(crate) rows: RowCache,
     /// OpenAPI documents made before.
@@ -56,6 +59,7 @@ impl State {
             settings,
             deps,
             counters: ApiCounters::default(),
+            frames: FrameCache::default(),
             rows: RowCache::default(),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),

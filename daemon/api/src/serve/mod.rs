@@ -6,4 +6,5 @@ pub(crate) mod dispatch;
 pub(crate) mod health;
 pub(crate) mod server;
 pub(crate) mod socket;
+pub(crate) mod stall;
 pub(crate) mod tls;

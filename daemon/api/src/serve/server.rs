@@ -8,6 +8,7 @@ use crate::runtime::{Directory, Runtime};
 use crate::serve::body;
 use crate::serve::dispatch::{State, handle};
 use crate::serve::socket::{BindError, Socket, io_error};
+use crate::serve::stall::Stalling;
 use crate::serve::tls;
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
@@ -396,6 +397,7 @@ where
     let mut builder = http1::Builder::new();
     let limits = &state.settings.limits;
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(128 << 10);
+    let stream = Stalling::new(stream, limits.stall_timeout);
     let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     drive(&state, serving, cut, |serving| serving.graceful_shutdown()).await;
 }

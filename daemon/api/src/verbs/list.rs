@@ -124,21 +124,7 @@ impl Items {
             Shape::Whole => object.write_item(out),
             Shape::Metadata(version) | Shape::MetadataList(version) => table::write_metadata(object, version, out),
             Shape::Table(version) => {
-                out.extend_from_slice(b"{\"cells\":");
-                self.state.rows.write(self.kind, object, self.now, out)?;
-                match self.include {
-                    Include::None => {}
-                    Include::Metadata => {
-                        out.extend_from_slice(b",\"object\":");
-                        table::write_metadata(object, version, out)?;
-                    }
-                    Include::Object => {
-                        out.extend_from_slice(b",\"object\":");
-                        object.write(out)?;
-                    }
-                }
-                out.push(b'}');
-                Ok(())
+                table::write_row(&self.state.rows, self.kind, object, version, self.include, self.now, out)
             }
         }
     }
@@ -212,7 +198,7 @@ impl Version {
                 return Err(invalid(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""])));
             }
         };
-        if query.flag("sendInitialEvents") || query.get("sendInitialEvents").is_some() {
+        if query.given("sendInitialEvents") {
             let path = FieldPath::of("sendInitialEvents");
             return Err(invalid(FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")));
         }
@@ -245,7 +231,7 @@ pub(crate) fn revision(query: &Query) -> Result<Option<Revision>, ApiError> {
 }
 
 /// Waits a moment for a revision that a client has seen elsewhere.
-async fn wait_for(registry: &Registry, revision: Revision, query: &Query) -> Result<(), ApiError> {
+pub(crate) async fn wait_for(registry: &Registry, revision: Revision, query: &Query) -> Result<(), ApiError> {
     let patience = query.number("timeoutSeconds")?.map_or(PATIENCE, Duration::from_secs).min(PATIENCE);
     let there = async {
         while registry.revision() < revision {

@@ -58,7 +58,9 @@ pub(crate) async fn answer(
     if resource.subresource.as_deref().is_some_and(streams::is_stream) {
         return streams::answer(call, &resource, request).await;
     }
-    call.accept.form()?;
+    if method != Method::GET || !call.query.flag("watch") {
+        call.accept.form()?;
+    }
     let part = match resource.subresource.as_deref() {
         None => Part::Main,
         Some(name) => match Part::of_subresource(resource.kind, name) {
@@ -84,7 +86,9 @@ impl Verbs {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
         let method = request.method().clone();
         match (method.as_str(), self.resource.name.clone(), self.part) {
-            ("GET", None, _) if self.call.query.flag("watch") => watch::answer(&self.call, &self.resource),
+            ("GET", None, _) if self.call.query.flag("watch") => {
+                watch::answer(&self.call, &self.resource, request).await
+            }
             ("GET", None, _) => list::answer(&self.call, &self.resource).await,
             ("GET" | "PATCH", Some(_), Part::Finalize) => Err(ApiError::method_not_allowed()),
             ("GET", Some(name), _) => self.get(&name),

@@ -141,6 +141,19 @@ impl Accept {
         }
     }
 
+    /// The form for watches, and whether as server-sent events: only for who names them. A watch has no YAML.
+    ///
+    /// # Errors
+    /// 406.
+    pub(crate) fn watch(&self) -> Result<(Form, bool), ApiError> {
+        let Some(ranges) = &self.ranges else { return Ok((Form::PLAIN, false)) };
+        let offer = |range: &Range| match range.kind.as_str() {
+            "text/event-stream" => Some((Form::PLAIN, true)),
+            _ => self.offer(range).filter(|form| form.media == Media::Json).map(|form| (form, false)),
+        };
+        ranges.iter().find_map(offer).ok_or_else(not_acceptable)
+    }
+
     /// The form for what has no other shape: Status objects, discovery. JSON where the client takes nothing of ours, since it
     /// must be told something.
     pub(crate) fn plain(&self) -> Form {

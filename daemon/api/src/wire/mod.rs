@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod decode;
 pub(crate) mod error;
+pub(crate) mod frames;
 pub(crate) mod patch;
 pub(crate) mod render;
 pub(crate) mod request;

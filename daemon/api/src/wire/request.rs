@@ -39,6 +39,11 @@ impl Query {
         self.0.iter().find(|(k, _)| k == key).is_some_and(|(_, v)| !matches!(v.as_str(), "0" | "false" | "False"))
     }
 
+    /// Is the key there, whatever its value?
+    pub(crate) fn given(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, _)| k == key)
+    }
+
     /// A number.
     pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, ApiError> {
         self.get(key).map(str::parse).transpose().map_err(|_| {

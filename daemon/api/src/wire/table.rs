@@ -5,11 +5,14 @@
 use crate::wire::accept::MetaVersion;
 use crate::wire::error::ApiError;
 use crate::wire::request::Query;
+use crate::wire::rows::RowCache;
 use chrono::{DateTime, Utc};
 use reddwarf_objects::print;
 use reddwarf_objects::{Kind, Object};
 use reddwarf_registry::{RawObject, RegistryError};
+use reddwarf_store::Revision;
 use serde_json::{Value, json};
+use std::io::Write;
 
 /// What of the object goes with its row (`?includeObject=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,6 +89,52 @@ pub(crate) fn of_one(
         table["columnDefinitions"] = columns(kind);
     }
     table
+}
+
+/// Appends a Table of one object up to where its row begins; after the row, `]}` ends it.
+pub(crate) fn write_start(
+    kind: &Kind,
+    version: MetaVersion,
+    revision: Revision,
+    with_columns: bool,
+    out: &mut Vec<u8>,
+) {
+    let (api_version, columns) = (version.api_version(), if with_columns { columns(kind) } else { json!([]) });
+    // Into memory: no way to fail.
+    let _ = write!(
+        out,
+        "{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{{\"resourceVersion\":\"{revision}\"}},\"columnDefinitions\":{columns},\"rows\":["
+    );
+}
+
+/// Appends the row of a stored object.
+///
+/// # Errors
+/// [`RegistryError::Damaged`].
+pub(crate) fn write_row(
+    rows: &RowCache,
+    kind: &Kind,
+    object: &RawObject,
+    version: MetaVersion,
+    include: Include,
+    now: DateTime<Utc>,
+    out: &mut Vec<u8>,
+) -> Result<(), RegistryError> {
+    out.extend_from_slice(b"{\"cells\":");
+    rows.write(kind, object, now, out)?;
+    match include {
+        Include::None => {}
+        Include::Metadata => {
+            out.extend_from_slice(b",\"object\":");
+            write_metadata(object, version, out)?;
+        }
+        Include::Object => {
+            out.extend_from_slice(b",\"object\":");
+            object.write(out)?;
+        }
+    }
+    out.push(b'}');
+    Ok(())
 }
 
 /// Appends the `PartialObjectMetadata` of a stored object.
