@@ -21,6 +21,7 @@ test: setup lint unit $(if $(SUDO),e2e) test-install illumos
 ## make setup     install the distribution packages that building and testing need
 setup:
 	@./.ci/setup
+	@./.ci/kubectl
 
 ## make build     release binaries in target/release
 build: setup

@@ -143,13 +143,24 @@ impl Cgroups {
     /// Takes the calling process out of the daemon's cgroup, so that a service manager which stops or limits the
     /// daemon leaves it alone. Only where that matters: memory and pids are counted there, systemd looks there.
     pub(crate) fn leave_daemon(&self, cgroup: &Path) -> io::Result<()> {
+        self.move_to(cgroup, &["memory", "pids", "name=systemd"], 0)
+    }
+
+    /// The same for another process, where only processes are counted and a runtime puts its container nowhere.
+    pub(crate) fn take_from_daemon(&self, cgroup: &Path, pid: u32) -> io::Result<()> {
+        if self.is_unified() {
+            return Ok(());
+        }
+        self.move_to(cgroup, &["name=systemd"], pid)
+    }
+
+    fn move_to(&self, cgroup: &Path, hierarchies: &[&str], pid: u32) -> io::Result<()> {
         let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
-        let watched = ["memory", "pids", "name=systemd"];
-        let v1 = self.v1.iter().filter(|h| h.controllers.iter().any(|c| watched.contains(&c.as_str())));
+        let v1 = self.v1.iter().filter(|h| h.controllers.iter().any(|c| hierarchies.contains(&c.as_str())));
         for mount in v1.map(|h| &h.mount).chain(self.v2.as_ref()) {
             let dir = mount.join(relative);
             fs::create_dir_all(&dir)?;
-            write_kernel_file(&dir.join("cgroup.procs"), "0")?;
+            write_kernel_file(&dir.join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
     }

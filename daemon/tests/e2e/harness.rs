@@ -200,6 +200,13 @@ impl World {
         command
     }
 
+    /// A command within this world's network.
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns)).arg("--").arg(program);
+        command
+    }
+
     /// A request by a client that knows nothing of us.
     pub fn curl(&self, path: &str) -> Said {
         let url = format!("http://localhost{path}");

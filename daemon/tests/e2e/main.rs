@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
+mod clients;
 mod crash;
 mod directory;
 mod docs;
 mod harness;
 mod history;
+mod kubectl;
 mod lifecycle;
 mod pods;
 mod surface;

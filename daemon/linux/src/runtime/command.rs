@@ -1,6 +1,6 @@
 //! Containers by crun(1) or runc(8).
 
-use super::{OciRuntime, StartFailure, Streams};
+use super::{OciRuntime, Order, StartFailure, Streams};
 use crate::program::ProgramError;
 use std::fs;
 use std::io;
@@ -86,11 +86,13 @@ fn program_fault(message: &str) -> Option<i32> {
 }
 
 impl OciRuntime for Command {
-    fn run(&self, id: &str, bundle: &Path, state: &Path, streams: Streams) -> Result<u32, StartFailure> {
+    fn run(&self, order: Order<'_>) -> Result<u32, StartFailure> {
+        let Order { id, bundle, state, streams, made } = order;
         if self.flavour == Flavour::Crun {
             hide_hybrid_v2();
         }
         let pid = self.create(id, bundle, state, streams)?;
+        made(pid).map_err(|e| StartFailure::host(format!("take process {pid} from the daemon's cgroup: {e}")))?;
         let output = self.command(state).arg("start").arg(id).output().map_err(|e| self.no_program(&e))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);

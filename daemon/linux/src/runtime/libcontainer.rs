@@ -1,6 +1,6 @@
 //! Containers by the libcontainer crate (youki). Only ever called in a single-threaded process: it clones.
 
-use super::{OciRuntime, StartFailure, Streams};
+use super::{OciRuntime, Order, StartFailure, Streams};
 use crate::program::{self, ProgramError};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
@@ -20,14 +20,15 @@ use tracing::field::{Field, Visit};
 pub(crate) struct Libcontainer;
 
 impl OciRuntime for Libcontainer {
-    fn run(&self, id: &str, bundle: &Path, state: &Path, streams: Streams) -> Result<u32, StartFailure> {
-        let errors = ErrorLog::install(&bundle.join("errors"));
-        self.create(id, bundle, state, streams).map_err(|failure| with_details(failure, errors))
+    fn run(&self, order: Order<'_>) -> Result<u32, StartFailure> {
+        let errors = ErrorLog::install(&order.bundle.join("errors"));
+        self.create(order).map_err(|failure| with_details(failure, errors))
     }
 }
 
 impl Libcontainer {
-    fn create(&self, id: &str, bundle: &Path, state: &Path, streams: Streams) -> Result<u32, StartFailure> {
+    fn create(&self, order: Order<'_>) -> Result<u32, StartFailure> {
+        let Order { id, bundle, state, streams, made } = order;
         let (told, tell) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| StartFailure::host(format!("pipe: {e}")))?;
         let executor = TellingExecutor { tell: Rc::new(tell) };
@@ -45,6 +46,7 @@ impl Libcontainer {
         let Some(pid) = container.pid().and_then(|p| u32::try_from(p.as_raw()).ok()) else {
             return Err(StartFailure::host("libcontainer made no process"));
         };
+        made(pid).map_err(|e| StartFailure::host(format!("take process {pid} from the daemon's cgroup: {e}")))?;
         container.start().map_err(|e| failure(&e))?;
         match program::await_exec(told) {
             Ok(None) => Ok(pid),

@@ -39,10 +39,21 @@ impl StartFailure {
     }
 }
 
+/// What a runtime is to make.
+pub(crate) struct Order<'a> {
+    pub(crate) id: &'a str,
+    /// Holds `config.json`.
+    pub(crate) bundle: &'a Path,
+    /// A directory of the runtime's own.
+    pub(crate) state: &'a Path,
+    pub(crate) streams: Streams,
+    /// Called with the container's first process before its program runs.
+    pub(crate) made: &'a dyn Fn(u32) -> std::io::Result<()>,
+}
+
 /// Creates and starts one container; returns its first process when its program runs.
 pub(crate) trait OciRuntime {
-    /// `bundle` holds `config.json`; `state` is a directory of the runtime's own.
-    fn run(&self, id: &str, bundle: &Path, state: &Path, streams: Streams) -> Result<u32, StartFailure>;
+    fn run(&self, order: Order<'_>) -> Result<u32, StartFailure>;
 }
 
 /// The runtime that the options ask for.

@@ -2,13 +2,14 @@
 //! mount that it makes lives only as long as the container has it, so nothing of it can be left over.
 
 use super::CreatorReport;
+use crate::cgroup::Cgroups;
 use crate::files::{make_dir, make_open_dir, write_json, write_kernel_file};
 use crate::inside::{Inside, open_no_follow};
 use crate::oci::{self, PidNamespace, ReadyMount};
 use crate::program::{ProgramError, reset_signals};
 use crate::record::{ContainerDir, FailureKind, Launch, LaunchMount};
 use crate::rootfs;
-use crate::runtime::{self, StartFailure, Streams};
+use crate::runtime::{self, Order, StartFailure, Streams};
 use crate::user::{self, UserError};
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
@@ -85,7 +86,11 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     let state = dir.path().join("oci");
     make_dir(&state).map_err(Failure::io("make the runtime's directory"))?;
     lift_oom_score().map_err(Failure::io("set oom_score_adj"))?;
-    runtime::select(&launch.options.runtime).run(&launch.id, &bundle, &state, streams)
+    let cgroups = Cgroups::detect(&launch.options.cgroup_root).map_err(Failure::io("look for cgroups"))?;
+    let shims = Path::new("/").join(&launch.options.instance).join("shims");
+    let made = |pid| cgroups.take_from_daemon(&shims, pid);
+    let order = Order { id: &launch.id, bundle: &bundle, state: &state, streams, made: &made };
+    runtime::select(&launch.options.runtime).run(order)
 }
 
 /// Which PID namespace the container gets, and the descriptor that keeps a shared one from becoming another's.

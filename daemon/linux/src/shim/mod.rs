@@ -95,14 +95,17 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
     };
     let cgroups = Cgroups::detect(&brief.options.cgroup_root)?;
     let instance = Path::new("/").join(&brief.options.instance);
-    if let Err(e) = cgroups.leave_daemon(&instance.join("shims")) {
-        eprintln!("staying in the daemon's cgroup: {e}");
-    }
+    // The kernel takes its time for that (it waits for every processor): beside the creator's work, not before it.
+    let leave = || {
+        if let Err(e) = cgroups.leave_daemon(&instance.join("shims")) {
+            eprintln!("staying in the daemon's cgroup: {e}");
+        }
+    };
     let BriefContainer { log, tty, stdin, stdin_once } = brief.container;
     let mut output = supervise::Output::new(log)?;
     let shim = ProcessId::of(std::process::id())?;
 
-    let created = create(dir, Wanted { tty, stdin, stdin_once }, lock.as_fd(), report.as_fd())?;
+    let created = create(dir, Wanted { tty, stdin, stdin_once }, lock.as_fd(), report.as_fd(), leave)?;
     let cgroup = brief.cgroup;
     let (init, started, mut attached) = match created.report {
         CreatorReport::Runs { pid } => {
@@ -248,6 +251,7 @@ fn create(
     wanted: Wanted,
     lock: std::os::fd::BorrowedFd<'_>,
     report: std::os::fd::BorrowedFd<'_>,
+    meanwhile: impl FnOnce(),
 ) -> io::Result<Created> {
     let mut child_signal = SigSet::empty();
     child_signal.add(Signal::SIGCHLD);
@@ -290,6 +294,7 @@ fn create(
         ForkResult::Parent { child } => child,
     };
     drop((tell, streams));
+    meanwhile();
     let said = hear(told, creator)?;
     if let (CreatorReport::Runs { .. }, Some(listener)) = (&said, listener) {
         let master = terminal::receive(&listener)?;
