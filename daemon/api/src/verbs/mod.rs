@@ -58,7 +58,7 @@ pub(crate) async fn answer(
     if resource.subresource.as_deref().is_some_and(streams::is_stream) {
         return streams::answer(call, &resource, request).await;
     }
-    if method != Method::GET || !call.query.flag("watch") {
+    if method != hyper::Method::GET || !call.query.flag("watch") {
         call.accept.form()?;
     }
     let part = match resource.subresource.as_deref() {
