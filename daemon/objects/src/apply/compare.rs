@@ -142,13 +142,23 @@ fn values(view: View<'_>, old: Option<&Value>, new: Option<&Value>) -> Nodes {
 fn granular_maps(view: View<'_>, old_value: Option<&Value>, new_value: Option<&Value>) -> Nodes {
     let (old, new) = (old_value.and_then(Value::as_object), new_value.and_then(Value::as_object));
     if old.is_none_or(Map::is_empty) && new.is_none_or(Map::is_empty) {
-        return Nodes::leaf(old_value, new_value);
+        return match (view, old_value, new_value) {
+            (View::Untyped, ..) | (_, None, _) | (_, _, None) => Nodes::leaf(old_value, new_value),
+            // Null is as empty as a map can be.
+            _ => Nodes::default(),
+        };
     }
     let mut comparison = Comparison::default();
     let gone = old.into_iter().flat_map(Map::keys).filter(|key| new.is_none_or(|new| !new.contains_key(*key)));
     for key in new.into_iter().flat_map(Map::keys).chain(gone) {
         // A map that is null has no fields, but it is there.
         field(view, key, old.or(old_value.map(|_| none())), new.or(new_value.map(|_| none())), &mut comparison);
+    }
+    // With a map come and go the fields that always are there.
+    if let (Some(map), None) | (None, Some(map)) = (old_value.and(old), new_value.and(new)) {
+        for key in view.by_value().filter(|key| !map.contains_key(*key)) {
+            field(view, key, old, new, &mut comparison);
+        }
     }
     with_self(comparison, old_value, new_value)
 }
@@ -168,9 +178,11 @@ fn with_self(comparison: Comparison, old: Option<&Value>, new: Option<&Value>) -
 
 fn lists(elements: Elements<'_>, old_value: Option<&Value>, new_value: Option<&Value>) -> Nodes {
     let (old, new) = (slice(old_value), slice(new_value));
-    let equal = old == new && old_value.is_some() == new_value.is_some();
-    if equal || (old.is_empty() && new.is_empty()) {
-        return Nodes::leaf(old_value, new_value);
+    // Null is as empty as a list can be.
+    match (old_value, new_value) {
+        (Some(_), Some(_)) if old == new => return Nodes::default(),
+        _ if old.is_empty() && new.is_empty() => return Nodes::leaf(old_value, new_value),
+        _ => {}
     }
     let (Ok(old), Ok(new)) = (by_step(elements, old), by_step(elements, new)) else {
         // Elements that can't be told apart: the list is one value.

@@ -14,7 +14,10 @@ pub(super) fn object(view: View<'_>, map: &Map<String, Value>) -> FieldSet {
     for (key, field) in map {
         let child = view.child(key);
         let mut node = value(child.map_or(View::Untyped, |child| child.view), field);
-        let empty = field.is_null() || field.as_object().is_some_and(Map::is_empty);
+        // The reference owns no empty list; but then what was applied could go with the fields around it.
+        let empty = field.is_null()
+            || field.as_object().is_some_and(Map::is_empty)
+            || field.as_array().is_some_and(Vec::is_empty);
         // A field that the schema names is in the set through what is in it; a key of a free map is itself in it.
         node.member |= empty || !child.is_some_and(|child| child.declared);
         set.put(element::field(key), node);

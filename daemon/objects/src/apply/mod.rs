@@ -214,6 +214,9 @@ impl Application<'_> {
             let unchanged = before.filter(|before| before.fields == fields && result == live);
             let time = unchanged.map_or_else(|| Some(timestamp(self.now)), |before| before.time);
             managed.0.push(Entry { owner, time, fields });
+        } else if self.live.is_none_or(|live| managed::list(live).is_none()) {
+            // Still nobody owns anything by applying: no reason to begin.
+            managed = Managed::default();
         }
         managed.write(&mut result);
         Ok(result)

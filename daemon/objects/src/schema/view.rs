@@ -153,6 +153,19 @@ impl<'s> View<'s> {
         }
     }
 
+    /// The fields of a map that are always there, empty when nothing is in them.
+    pub fn by_value(self) -> impl Iterator<Item = &'s str> {
+        let structure = match self.resolved() {
+            Self::Struct(structure) => Some(structure),
+            _ => None,
+        };
+        let fields =
+            structure.into_iter().flat_map(|structure| structure.fields.iter().map(move |field| (structure, field)));
+        fields
+            .filter(|(structure, field)| matches!(field.kind, FieldType::Struct(_)) && by_value(structure, field.name))
+            .map(|(_, field)| field.name)
+    }
+
     /// What the elements of a list are.
     pub fn element(self) -> Self {
         match self {
