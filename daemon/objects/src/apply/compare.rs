@@ -4,7 +4,7 @@ use super::{
     element, extract,
     set::{FieldSet, Node},
 };
-use crate::schema::{Child, Elements, Shape, View, Zero};
+use crate::schema::{Child, Elements, Shape, View};
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -97,7 +97,7 @@ fn field(
     new: Option<&Map<String, Value>>,
     out: &mut Comparison,
 ) {
-    let unknown = Child { view: View::Untyped, declared: false, zero: Zero::Absent };
+    let unknown = Child { view: View::Untyped, declared: false, zero: None };
     let child = view.child(key).unwrap_or(unknown);
     let (old, new) = (side(child, key, old), side(child, key, new));
     if old.is_some() || new.is_some() {
@@ -107,12 +107,10 @@ fn field(
 
 /// The value of a field, or what its absence stands for when the map is there.
 fn side<'v>(child: Child<'_>, key: &str, map: Option<&'v Map<String, Value>>) -> Option<&'v Value> {
-    static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
     let given = map?.get(key);
     match child.zero {
-        Zero::Absent => given,
-        Zero::EmptyMap => given.filter(|value| !value.is_null()).or(Some(&EMPTY)),
-        Zero::Null => given.or(Some(&Value::Null)),
+        None => given,
+        Some(zero) => given.filter(|value| !value.is_null()).or(Some(zero)),
     }
 }
 
@@ -156,7 +154,7 @@ fn granular_maps(view: View<'_>, old_value: Option<&Value>, new_value: Option<&V
     }
     // With a map come and go the fields that always are there.
     if let (Some(map), None) | (None, Some(map)) = (old_value.and(old), new_value.and(new)) {
-        for key in view.by_value().filter(|key| !map.contains_key(*key)) {
+        for key in view.always_there().filter(|key| !map.contains_key(*key)) {
             field(view, key, old, new, &mut comparison);
         }
     }

@@ -1,7 +1,7 @@
 //! Merging an applied configuration into an object, and taking fields out of it.
 
 use super::{element, set::FieldSetRef};
-use crate::schema::{Elements, Shape, View, Zero};
+use crate::schema::{Elements, Shape, View};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -103,7 +103,7 @@ pub(super) fn remove(view: View<'_>, map: &mut Map<String, Value>, set: FieldSet
             let child = view.child(key);
             let (is_owned, owned_below) = owned.get(step).unwrap_or((false, FieldSetRef::empty()));
             remove_below(child.map_or(View::Untyped, |child| child.view), value, below, owned_below);
-            let stays = is_owned || child.is_some_and(|child| child.zero == Zero::EmptyMap);
+            let stays = is_owned || child.is_some_and(|child| child.zero.is_some_and(Value::is_object));
             if is_empty(value) && !stays {
                 map.remove(key);
             }

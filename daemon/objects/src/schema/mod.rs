@@ -10,7 +10,7 @@ pub use normalise::normalise;
 pub use table::{
     Field, FieldNumber, FieldType, ListKind, Patch, Presence, SchemaOr, Type, TypeIndex, TypeTable, types,
 };
-pub use view::{Child, Container, Elements, Scalar, Shape, View, Zero};
+pub use view::{Child, Container, Elements, Scalar, Shape, View};
 
 use crate::kind::Kind;
 

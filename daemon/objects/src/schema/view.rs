@@ -1,52 +1,10 @@
 //! A place in a schema, as the algorithms that walk objects see it: patches and server-side apply know nothing else of schemas.
 //! Where a schema says nothing ([`View::Untyped`]), the value decides: maps are granular, lists are one value.
 
-use super::{FieldType, ListKind, Patch, Type, of_kind};
+use super::{Field, FieldType, ListKind, Patch, Presence, Type, of_kind};
 use crate::kind::Kind;
-use serde_json::Value;
-
-/// Fields that hold a map with known fields by value: always there, empty when nothing is in them. (In Go: structs that are no
-/// pointers. Facts from Kubernetes 1.36's structured-merge schema, `default: {}`.) They are owned only through what is in them.
-const BY_VALUE: [&str; 30] = [
-    "backend",
-    "conditions",
-    "current",
-    "daemonEndpoints",
-    "deprecatedSource",
-    "describedObject",
-    "involvedObject",
-    "jobTemplate",
-    "kubeletEndpoint",
-    "lastState",
-    "loadBalancer",
-    "metadata",
-    "metric",
-    "nodeInfo",
-    "podAffinityTerm",
-    "podSelector",
-    "port",
-    "preference",
-    "regarding",
-    "resources",
-    "roleRef",
-    "scaleTargetRef",
-    "source",
-    "spec",
-    "state",
-    "status",
-    "strategy",
-    "target",
-    "template",
-    "updateStrategy",
-];
-/// The same names where they are by reference.
-const BY_REFERENCE: [(&str, &str); 5] = [
-    ("core.ContainerStatus", "resources"),
-    ("core.PodSpec", "resources"),
-    ("core.PodStatus", "resources"),
-    ("core.ReplicationControllerSpec", "template"),
-    ("networking.NetworkPolicyPeer", "podSelector"),
-];
+use serde_json::{Map, Value};
+use std::sync::LazyLock;
 
 /// A place in a schema.
 #[derive(Clone, Copy, Debug)]
@@ -86,19 +44,8 @@ pub struct Child<'s> {
     pub view: View<'s>,
     /// Does the schema name it (as opposed to the key of a free map)?
     pub declared: bool,
-    /// Is it always there, and what is it when it is absent?
-    pub zero: Zero,
-}
-
-/// What an absent field stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Zero {
-    /// Nothing.
-    Absent,
-    /// An empty map.
-    EmptyMap,
-    /// Null: a list or free map that must be given.
-    Null,
+    /// What it is when it is absent, if it is always there ([`Presence::Always`]).
+    pub zero: Option<&'static Value>,
 }
 
 impl<'s> View<'s> {
@@ -138,32 +85,25 @@ impl<'s> View<'s> {
         match self.resolved() {
             Self::Struct(structure) => {
                 let field = structure.field(name)?;
-                let zero = match &field.kind {
-                    FieldType::Struct(_) if by_value(structure, name) => Zero::EmptyMap,
-                    FieldType::List(..) | FieldType::Map(..) if field.required => Zero::Null,
-                    _ => Zero::Absent,
-                };
+                let zero = (field.presence == Presence::Always).then(|| zero(field));
                 Some(Child { view: View::Field(&field.kind), declared: true, zero })
             }
             Self::Field(FieldType::Map(element, _)) => {
-                Some(Child { view: View::Field(element), declared: false, zero: Zero::Absent })
+                Some(Child { view: View::Field(element), declared: false, zero: None })
             }
-            Self::Untyped => Some(Child { view: View::Untyped, declared: false, zero: Zero::Absent }),
+            Self::Untyped => Some(Child { view: View::Untyped, declared: false, zero: None }),
             Self::Field(_) => None,
         }
     }
 
     /// The fields of a map that are always there, empty when nothing is in them.
-    pub fn by_value(self) -> impl Iterator<Item = &'s str> {
+    pub fn always_there(self) -> impl Iterator<Item = &'s str> {
         let structure = match self.resolved() {
             Self::Struct(structure) => Some(structure),
             _ => None,
         };
-        let fields =
-            structure.into_iter().flat_map(|structure| structure.fields.iter().map(move |field| (structure, field)));
-        fields
-            .filter(|(structure, field)| matches!(field.kind, FieldType::Struct(_)) && by_value(structure, field.name))
-            .map(|(_, field)| field.name)
+        let fields = structure.into_iter().flat_map(|structure| &structure.fields);
+        fields.filter(|field| field.presence == Presence::Always).map(|field| field.name)
     }
 
     /// What the elements of a list are.
@@ -185,11 +125,10 @@ impl<'s> View<'s> {
     /// What the key field `key` of a list's element is when it is absent.
     pub fn key_default(self, key: &str) -> Option<Value> {
         let Self::Struct(structure) = self.resolved() else { return None };
-        match &structure.field(key)?.kind {
-            FieldType::String if key == "protocol" => Some(Value::from("TCP")),
-            FieldType::String => Some(Value::from("")),
-            FieldType::Int | FieldType::Int64 => Some(Value::from(0)),
-            _ => None,
+        let field = structure.field(key)?;
+        match field.default {
+            Some(default) => serde_json::from_str(default).ok(),
+            None => Some(zero(field).clone()).filter(|zero| !zero.is_null()),
         }
     }
 
@@ -238,8 +177,19 @@ pub enum Container {
     List,
 }
 
-fn by_value(structure: &Type, field: &str) -> bool {
-    BY_VALUE.binary_search(&field).is_ok() && !BY_REFERENCE.contains(&(structure.name, field))
+/// What a field holds when it holds nothing.
+fn zero(field: &Field) -> &'static Value {
+    static EMPTY: LazyLock<[Value; 4]> =
+        LazyLock::new(|| [Value::Object(Map::new()), Value::from(""), Value::from(0), Value::from(false)]);
+    let [map, text, number, no] = &*EMPTY;
+    match field.kind {
+        // Others are there by reference: null.
+        FieldType::Struct(_) if field.default == Some("{}") => map,
+        FieldType::String => text,
+        FieldType::Int | FieldType::Int64 | FieldType::Number => number,
+        FieldType::Bool => no,
+        _ => &Value::Null,
+    }
 }
 
 #[cfg(test)]
@@ -248,24 +198,17 @@ mod tests {
     use crate::kind::kinds;
 
     #[test]
-    fn names_are_sorted_for_searching() {
-        assert!(BY_VALUE.is_sorted());
-        for (structure, field) in BY_REFERENCE {
-            assert!(BY_VALUE.binary_search(&field).is_ok(), "{structure}.{field}");
-        }
-    }
-
-    #[test]
     fn a_deployment_is_seen_as_it_is() {
         let kind = kinds().by_gvk("apps/v1", "Deployment").unwrap();
         let spec = View::of_kind(kind).child("spec").unwrap();
-        assert_eq!(spec.zero, Zero::EmptyMap);
+        assert_eq!(spec.zero, Some(&serde_json::json!({})));
         let selector = spec.view.child("selector").unwrap();
-        assert_eq!(selector.zero, Zero::Absent);
+        assert_eq!(selector.zero, Some(&Value::Null));
+        assert_eq!(spec.view.child("paused").unwrap().zero, None);
         assert!(matches!(selector.view.shape(&serde_json::json!({})), Shape::Leaf));
         let pod = spec.view.child("template").unwrap().view.child("spec").unwrap().view;
         let containers = pod.child("containers").unwrap();
-        assert_eq!(containers.zero, Zero::Null);
+        assert_eq!(containers.zero, Some(&Value::Null));
         assert_eq!(pod.patch("containers").key, Some("name"));
         let Shape::List(elements) = containers.view.shape(&serde_json::json!([])) else { panic!("no list") };
         assert_eq!(elements.keys, Some(["name"].as_slice()));

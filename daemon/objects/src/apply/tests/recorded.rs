@@ -128,7 +128,7 @@ fn status_is_owned_through_status_only() {
         "kubelet",
         "Update",
         17,
-        json!({"f:status": {"f:conditions": {".": {}, "k:{\"type\":\"Ready\"}": {".": {}, "f:status": {}, "f:type": {}}}, "f:phase": {}}}),
+        json!({"f:status": {"f:conditions": {".": {}, "k:{\"type\":\"Ready\"}": {".": {}, "f:lastProbeTime": {}, "f:lastTransitionTime": {}, "f:status": {}, "f:type": {}}}, "f:phase": {}}}),
     );
     kubelet["subresource"] = json!("status");
     assert_eq!(list(&new), json!([list(&created)[0], kubelet]));
