@@ -52,7 +52,9 @@ fn is_label(text: &str) -> bool {
 /// A DNS-1123 label (containers, volumes, namespaces, hostnames); the problems are none when it is one.
 pub fn dns1123_label(text: &str) -> Vec<String> {
     let mut problems = too_long(text, LABEL_MAX);
-    if !is_label(text) {
+    if !is_label(text) && text.split('.').all(is_label) {
+        problems.push("must not contain dots".to_owned());
+    } else if !is_label(text) {
         problems.push(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
              alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
@@ -74,6 +76,61 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
         );
     }
     problems
+}
+
+/// A DNS-1123 subdomain whose labels may hold underscores (search paths of the resolver).
+pub fn dns1123_subdomain_with_underscore(text: &str) -> Vec<String> {
+    let mut problems = too_long(text, SUBDOMAIN_MAX);
+    let is_label = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label).as_bytes();
+        let ends =
+            rest.first().copied().is_some_and(is_alphanumeric) && rest.last().copied().is_some_and(is_alphanumeric);
+        ends && rest.iter().all(|b| is_alphanumeric(*b) || b"-_".contains(b))
+    };
+    if !text.split('.').all(is_label) {
+        problems.push(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end \
+             with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+             '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+/// A host name whose first label is `*`.
+pub fn wildcard_dns1123_subdomain(text: &str) -> Vec<String> {
+    let mut problems = too_long(text, SUBDOMAIN_MAX);
+    if !text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label)) {
+        problems.push(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case \
+             alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is \
+             '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+/// The name of an HTTP header.
+pub fn http_header_name(text: &str) -> Vec<String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Vec::new();
+    }
+    vec![
+        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is \
+         '[-A-Za-z0-9]+')"
+            .to_owned(),
+    ]
+}
+
+/// An IP address in the form in which it prints.
+pub fn canonical_ip(text: &str) -> Vec<String> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(ip) if ip.to_string() == text => Vec::new(),
+        Ok(ip) => vec![format!("must be in canonical form ({:?})", ip.to_string())],
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+    }
 }
 
 /// A DNS-1035 label (services).
@@ -101,6 +158,9 @@ fn is_qualified_part(text: &str) -> bool {
 /// A label or annotation key, a resource name: `name` or `prefix/name`.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
+    if text.len() <= LABEL_MAX && is_qualified_part(text) {
+        return problems;
+    }
     let parts: Vec<&str> = text.split('/').collect();
     let name = match parts.as_slice() {
         [name] => *name,
@@ -114,7 +174,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
         }
         _ => {
             return vec![format!(
-                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
     };
@@ -131,7 +191,10 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 
 /// A label's value; may be empty.
 pub fn label_value(text: &str) -> Vec<String> {
-    let mut problems = too_long(text, LABEL_MAX);
+    let mut problems = Vec::new();
+    if text.len() > LABEL_MAX {
+        problems.push(format!("must be no more than {LABEL_MAX} bytes"));
+    }
     if !text.is_empty() && !is_qualified_part(text) {
         problems.push(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
@@ -202,7 +265,7 @@ pub fn path_segment(text: &str) -> Vec<String> {
 }
 
 fn too_long(text: &str, max: usize) -> Vec<String> {
-    if text.len() > max { vec![format!("must be no more than {max} bytes")] } else { Vec::new() }
+    if text.len() > max { vec![format!("must be no more than {max} characters")] } else { Vec::new() }
 }
 
 #[cfg(test)]

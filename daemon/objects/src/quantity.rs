@@ -94,6 +94,12 @@ impl Quantity {
         saturate(div_up(self.nanos, NANO))
     }
 
+    /// This amount as a multiple of `other`; infinite when that is nothing.
+    pub fn ratio(&self, other: &Quantity) -> f64 {
+        // Ratios are compared and shown to people: six digits are plenty.
+        self.nanos as f64 / other.nanos as f64
+    }
+
     /// How often `divisor` fits, rounded up (the downward API's rule). A divisor of nothing counts as one.
     pub fn divided_by(&self, divisor: &Quantity) -> i64 {
         let divisor = if divisor.nanos > 0 { divisor.nanos } else { NANO };

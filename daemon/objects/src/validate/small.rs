@@ -1,195 +1,249 @@
 //! Rules of the kinds that need only a few.
 
-use super::rules::{Errors, items, label_selector, list, not_negative, one_of, port_or_name, text};
-use crate::{
-    field::{FieldError, FieldPath},
-    kind::Kind,
+use super::{
+    at::{At, Errors},
+    meta,
+    pod::{resources, scheduling},
+    rules,
 };
-use serde_json::Value;
+use crate::{field::FieldReason, kind::Kind, names};
+use serde_json::json;
 
-pub(super) fn check(kind: &Kind, value: &Value, errors: &mut Errors) {
-    let root = &FieldPath::root();
-    let path = &FieldPath::of("spec");
-    let spec = value.get("spec").unwrap_or(&Value::Null);
+pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
+    let spec = &object.child("spec");
     match (kind.group, kind.kind) {
-        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => check_rules(kind, value, errors),
-        ("rbac.authorization.k8s.io", _) => check_binding(kind, value, errors),
-        ("policy", "PodDisruptionBudget") => check_budget(spec, path, errors),
-        ("networking.k8s.io", "NetworkPolicy") => check_network_policy(spec, path, errors),
-        ("networking.k8s.io", "Ingress") => check_ingress(spec, path, errors),
-        ("discovery.k8s.io", "EndpointSlice") => check_slice(value, errors),
-        ("autoscaling", _) => check_autoscaler(spec, path, errors),
-        ("storage.k8s.io", "StorageClass") => {
-            one_of(value, root, "reclaimPolicy", &["Delete", "Retain"], errors);
-            one_of(value, root, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], errors);
-        }
-        ("scheduling.k8s.io", "PriorityClass") => {
-            one_of(value, root, "preemptionPolicy", &["Never", "PreemptLowerPriority"], errors);
-        }
-        ("coordination.k8s.io", "Lease") => {
-            if let Some(seconds) = spec.get("leaseDurationSeconds").and_then(Value::as_i64)
-                && seconds <= 0
-            {
-                errors.push(FieldError::invalid(
-                    &path.child("leaseDurationSeconds"),
-                    seconds,
-                    "must be greater than 0",
-                ));
+        ("", "Namespace") => {
+            let finalizers = spec.child("finalizers");
+            for finalizer in finalizers.items() {
+                finalizers.invalid_all(errors, finalizer.str(), names::qualified_name(finalizer.str()));
+                meta::check_standard_finalizer(&finalizer, errors);
             }
-            not_negative(spec, path, "leaseTransitions", errors);
         }
-        ("", "PersistentVolumeClaim") => check_claim(spec, path, errors),
+        ("", "Node") => check_node(object, spec, errors),
+        ("", "Event") => check_event(object, "involvedObject", errors),
+        ("events.k8s.io", "Event") => check_new_event(object, errors),
+        ("", "Binding") => check_target(&object.child("target"), errors),
+        ("policy", "PodDisruptionBudget") => check_budget(spec, errors),
+        ("coordination.k8s.io", "Lease") => check_lease(spec, errors),
+        ("scheduling.k8s.io", "PriorityClass") => check_priority(object, errors),
+        ("node.k8s.io", "RuntimeClass") => check_runtime_class(object, errors),
+        ("apiregistration.k8s.io", "APIService") => check_api_service(spec, errors),
         _ => {}
     }
 }
 
-fn check_rules(kind: &Kind, value: &Value, errors: &mut Errors) {
-    for (at, rule) in items(value, &FieldPath::root(), "rules") {
-        if list(rule, "verbs").is_empty() {
-            errors.push(FieldError::required(&at.child("verbs"), "verbs must contain at least one value"));
+fn check_node(node: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut Errors) {
+    let metadata = node.child("metadata");
+    check_taints(&spec.child("taints"), &metadata.child("taints"), errors);
+    let status = node.child("status");
+    for list in ["capacity", "allocatable"] {
+        for (name, amount) in status.child(list).entries() {
+            rules::resource_amount(name, &amount, errors);
         }
-        let urls = list(rule, "nonResourceURLs");
-        if !urls.is_empty() {
-            if kind.namespaced {
-                let message = "namespaced rules cannot apply to non-resource URLs";
-                errors.push(FieldError::invalid(&at.child("nonResourceURLs"), urls.to_vec(), message));
+    }
+    let networks = spec.child("podCIDRs");
+    for network in networks.items() {
+        rules::cidr(&network, network.str(), errors);
+    }
+    let addresses: Vec<&str> = networks.items().filter_map(|network| network.str().split('/').next()).collect();
+    if addresses.len() > 1 && (!rules::is_dual_stack(&addresses) || addresses.len() > 2) {
+        networks.invalid(errors, "may specify no more than one CIDR for each IP family");
+    }
+}
+
+/// Taints of a node; the reference shows them below metadata.
+fn check_taints(taints: &At<'_, '_>, shown: &At<'_, '_>, errors: &mut Errors) {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for (index, taint) in taints.items().enumerate() {
+        let at = shown.index(index);
+        let (key, effect, value) = (taint.text("key"), taint.text("effect"), taint.text("value"));
+        at.child("key").invalid_all(errors, key, names::qualified_name(key));
+        let problems = names::label_value(value);
+        if !problems.is_empty() {
+            at.child("value").invalid_value(errors, value, problems.join(";"));
+        }
+        const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        if effect.is_empty() {
+            at.child("effect").required(errors, "");
+        } else if !EFFECTS.contains(&effect) {
+            at.child("effect").not_supported(errors, effect, EFFECTS);
+        }
+        if seen.contains(&(key, effect)) {
+            let shown =
+                json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": taint.child("timeAdded").value});
+            at.raw(errors, FieldReason::Duplicate, shown.to_string(), "taints must be unique by key and effect pair");
+        }
+        seen.push((key, effect));
+    }
+}
+
+/// `involved` is the field that names what the event is about.
+fn check_event(event: &At<'_, '_>, involved: &'static str, errors: &mut Errors) {
+    let own = event.child("metadata").text("namespace");
+    let object = event.child(involved);
+    let namespace = object.text("namespace");
+    let matches = if namespace.is_empty() { matches!(own, "" | "default") } else { namespace == own };
+    if !matches {
+        object.child("namespace").invalid_value(errors, namespace, "does not match event.namespace");
+    }
+}
+
+fn check_new_event(event: &At<'_, '_>, errors: &mut Errors) {
+    check_event(event, "regarding", errors);
+    if !event.has("eventTime") {
+        event.child("eventTime").required(errors, "");
+    }
+    event.require_name(errors, "reportingController", names::qualified_name);
+    for (field, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
+        event.require(errors, field);
+        if event.text(field).len() > most {
+            event.child(field).invalid_value(errors, "", format!("can have at most {most} characters"));
+        }
+    }
+    if event.text("note").len() > 1024 {
+        event.child("message").invalid_value(errors, "", "can have at most 1024 characters");
+    }
+    let kind = event.text("type");
+    if !["Normal", "Warning"].contains(&kind) {
+        event.child("type").invalid_value(errors, "", format!("has invalid value: {kind}"));
+    }
+    if let Some(series) = event.given("series") {
+        if series.number("count").unwrap_or(0) < 2 {
+            series.child("count").invalid_value(errors, "", "should be at least 2");
+        }
+        if !series.has("lastObservedTime") {
+            series.child("lastObservedTime").required(errors, "");
+        }
+    }
+}
+
+fn check_target(target: &At<'_, '_>, errors: &mut Errors) {
+    let kind = target.text("kind");
+    if !kind.is_empty() && kind != "Node" {
+        target.child("kind").not_supported(errors, kind, &["Node", "<empty>"]);
+    }
+    target.require(errors, "name");
+}
+
+fn check_budget(spec: &At<'_, '_>, errors: &mut Errors) {
+    let (least, most) = (spec.child("minAvailable"), spec.child("maxUnavailable"));
+    if !least.value.is_null() && !most.value.is_null() {
+        // As the reference prints its internal type.
+        let shown = format!(
+            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
+            least.value,
+            spec.child("selector").value,
+            most.value,
+            spec.child("unhealthyPodEvictionPolicy").value
+        );
+        spec.raw(errors, FieldReason::Invalid, shown, "minAvailable and maxUnavailable cannot be both set");
+    }
+    for at in [&least, &most] {
+        rules::positive_int_or_percent(at, errors);
+        rules::at_most_100_percent(at, errors);
+    }
+    rules::label_selector(&spec.child("selector"), errors);
+    spec.one_of(errors, "unhealthyPodEvictionPolicy", &["AlwaysAllow", "IfHealthyBudget"]);
+}
+
+fn check_lease(spec: &At<'_, '_>, errors: &mut Errors) {
+    if spec.number("leaseDurationSeconds").is_some_and(|seconds| seconds <= 0) {
+        spec.child("leaseDurationSeconds").invalid(errors, "must be greater than 0");
+    }
+    spec.not_negative(errors, "leaseTransitions");
+    if let Some(strategy) = spec.given("strategy") {
+        strategy.check_text(errors, names::qualified_name);
+    }
+    if !spec.text("preferredHolder").is_empty() && spec.text("strategy").is_empty() {
+        spec.child("preferredHolder").forbidden(errors, "may only be specified when `strategy` is defined");
+    }
+}
+
+/// The two classes of the system and their values.
+const SYSTEM_CLASSES: [(&str, i64); 2] =
+    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+const PRIORITY_MAX: i64 = 1_000_000_000;
+
+fn check_priority(class: &At<'_, '_>, errors: &mut Errors) {
+    let (metadata, value) = (class.child("metadata"), class.number("value").unwrap_or(0));
+    let name = metadata.text("name");
+    if name.starts_with("system-") {
+        let known = SYSTEM_CLASSES.iter().find(|(known, _)| *known == name);
+        let problem = match known {
+            None => Some(format!("{name} is not a known system priority class")),
+            Some((_, wanted)) if *wanted != value => Some(format!("value of {name} PriorityClass must be {wanted}")),
+            Some(_) if class.flag("globalDefault") => {
+                Some(format!("globalDefault of {name} PriorityClass must be false"))
             }
-            continue;
+            Some(_) => None,
+        };
+        if let Some(problem) = problem {
+            let message = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {problem}"
+            );
+            metadata.child("name").forbidden(errors, message);
         }
-        if list(rule, "apiGroups").is_empty() {
-            errors.push(FieldError::required(
-                &at.child("apiGroups"),
-                "resource rules must supply at least one api group",
-            ));
-        }
-        if list(rule, "resources").is_empty() {
-            errors
-                .push(FieldError::required(&at.child("resources"), "resource rules must supply at least one resource"));
-        }
+    } else if value > PRIORITY_MAX {
+        let message = format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}");
+        class.child("value").forbidden(errors, message);
+    }
+    if class.has("preemptionPolicy") {
+        class.require_one_of(errors, "preemptionPolicy", &["PreemptLowerPriority", "Never"]);
     }
 }
 
-fn check_binding(kind: &Kind, value: &Value, errors: &mut Errors) {
-    let at = FieldPath::of("roleRef");
-    let role = value.get("roleRef").unwrap_or(&Value::Null);
-    one_of(role, &at, "apiGroup", &["rbac.authorization.k8s.io"], errors);
-    let kinds: &[&str] = if kind.kind == "RoleBinding" { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
-    let found = text(role, "kind");
-    if !kinds.contains(&found) {
-        errors.push(FieldError::not_supported(&at.child("kind"), found, kinds));
+fn check_runtime_class(class: &At<'_, '_>, errors: &mut Errors) {
+    let handler = class.child("handler");
+    handler.invalid_all(errors, handler.str(), names::dns1123_label(handler.str()));
+    let overhead = class.child("overhead");
+    if overhead.filled("podFixed") {
+        resources::check_overhead(&At::top("overhead", overhead.child("podFixed").value), errors);
     }
-    if text(role, "name").is_empty() {
-        errors.push(FieldError::required(&at.child("name"), ""));
-    }
-    for (at, subject) in items(value, &FieldPath::root(), "subjects") {
-        if text(subject, "name").is_empty() {
-            errors.push(FieldError::required(&at.child("name"), ""));
-        }
-        match text(subject, "kind") {
-            "ServiceAccount" if text(subject, "namespace").is_empty() => {
-                errors.push(FieldError::required(&at.child("namespace"), ""))
-            }
-            "ServiceAccount" | "User" | "Group" => {}
-            other => {
-                errors.push(FieldError::not_supported(&at.child("kind"), other, &["Group", "ServiceAccount", "User"]))
+    if let Some(scheduling) = class.given("scheduling") {
+        rules::labels(&scheduling, "nodeSelector", errors);
+        let tolerations = scheduling.child("tolerations");
+        scheduling::check_tolerations(&tolerations, errors);
+        for (index, toleration) in tolerations.items().enumerate() {
+            if tolerations.list()[..index].contains(toleration.value) {
+                toleration.duplicate(errors, toleration.value.clone());
             }
         }
     }
 }
 
-fn check_budget(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    if let (Some(_), Some(found)) = (spec.get("minAvailable"), spec.get("maxUnavailable")) {
-        let message = "minAvailable and maxUnavailable cannot be both set";
-        errors.push(FieldError::invalid(path, found.clone(), message));
-    }
-    for field in ["minAvailable", "maxUnavailable"] {
-        not_negative(spec, path, field, errors);
-    }
-    if let Some(selector) = spec.get("selector") {
-        label_selector(selector, &path.child("selector"), errors);
-    }
-}
-
-fn check_network_policy(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    if let Some(selector) = spec.get("podSelector") {
-        label_selector(selector, &path.child("podSelector"), errors);
-    }
-    for (at, kind) in items(spec, path, "policyTypes") {
-        let kind = kind.as_str().unwrap_or_default();
-        if kind != "Ingress" && kind != "Egress" {
-            errors.push(FieldError::not_supported(&at, kind, &["Egress", "Ingress"]));
+fn check_api_service(spec: &At<'_, '_>, errors: &mut Errors) {
+    spec.require_name(errors, "version", names::dns1035_label);
+    for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1000)] {
+        let number = spec.number(field).unwrap_or(0);
+        if number <= 0 || number > most {
+            let message = format!("must be positive and less than {most}");
+            spec.child(field).invalid_value(errors, number, message);
         }
     }
-    for direction in ["ingress", "egress"] {
-        for (at, rule) in items(spec, path, direction) {
-            for (at, port) in items(rule, &at, "ports") {
-                port_or_name(port, &at, "port", errors);
-                one_of(port, &at, "protocol", &["SCTP", "TCP", "UDP"], errors);
+    match spec.given("service") {
+        None => {
+            if spec.has("caBundle") {
+                spec.child("caBundle").invalid(errors, "local APIServices may not have a caBundle");
+            }
+            if spec.flag("insecureSkipTLSVerify") {
+                let message = "local APIServices may not have insecureSkipTLSVerify";
+                spec.child("insecureSkipTLSVerify").invalid(errors, message);
             }
         }
-    }
-}
-
-fn check_ingress(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    if list(spec, "rules").is_empty() && spec.get("defaultBackend").is_none() {
-        let message = "either `defaultBackend` or `rules` must be specified";
-        errors.push(FieldError::invalid(path, list(spec, "rules").to_vec(), message));
-    }
-    for (at, rule) in items(spec, path, "rules") {
-        let http = rule.get("http").unwrap_or(&Value::Null);
-        for (at, item) in items(http, &at.child("http"), "paths") {
-            if text(item, "pathType").is_empty() {
-                errors.push(FieldError::required(&at.child("pathType"), "pathType must be specified"));
+        Some(service) => {
+            service.require(errors, "namespace");
+            service.require(errors, "name");
+            if service.has("port") {
+                let port = service.number("port").unwrap_or(0);
+                if !rules::PORTS.contains(&port) {
+                    let message = "port is not valid: must be between 1 and 65535, inclusive";
+                    service.child("port").invalid_value(errors, port, message);
+                }
             }
-            one_of(item, &at, "pathType", &["Exact", "ImplementationSpecific", "Prefix"], errors);
-            let wanted = text(item, "path");
-            if matches!(text(item, "pathType"), "Exact" | "Prefix") && !wanted.starts_with('/') {
-                errors.push(FieldError::invalid(&at.child("path"), wanted, "must be an absolute path"));
+            if spec.flag("insecureSkipTLSVerify") && spec.has("caBundle") {
+                let message = "may not be true if caBundle is present";
+                spec.child("insecureSkipTLSVerify").invalid(errors, message);
             }
         }
-    }
-}
-
-fn check_slice(value: &Value, errors: &mut Errors) {
-    let root = &FieldPath::root();
-    one_of(value, root, "addressType", &["FQDN", "IPv4", "IPv6"], errors);
-    for (at, endpoint) in items(value, root, "endpoints") {
-        let addresses = list(endpoint, "addresses").len();
-        if addresses == 0 {
-            errors.push(FieldError::required(&at.child("addresses"), "must contain at least 1 address"));
-        } else if addresses > 100 {
-            errors.push(FieldError::too_many(&at.child("addresses"), addresses, 100));
-        }
-    }
-    for (at, port) in items(value, root, "ports") {
-        one_of(port, &at, "protocol", &["SCTP", "TCP", "UDP"], errors);
-    }
-}
-
-fn check_autoscaler(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    let number = |key: &str| spec.get(key).and_then(Value::as_i64);
-    let (least, most) = (number("minReplicas").unwrap_or(1), number("maxReplicas").unwrap_or_default());
-    if least < 1 {
-        errors.push(FieldError::invalid(&path.child("minReplicas"), least, "must be greater than or equal to 1"));
-    }
-    if most < 1 {
-        errors.push(FieldError::invalid(&path.child("maxReplicas"), most, "must be greater than 0"));
-    } else if most < least {
-        let message = "must be greater than or equal to `minReplicas`";
-        errors.push(FieldError::invalid(&path.child("maxReplicas"), most, message));
-    }
-}
-
-fn check_claim(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    if list(spec, "accessModes").is_empty() {
-        errors.push(FieldError::required(&path.child("accessModes"), "at least 1 access mode is required"));
-    }
-    let allowed = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-    for mode in list(spec, "accessModes").iter().filter_map(Value::as_str).filter(|mode| !allowed.contains(mode)) {
-        errors.push(FieldError::not_supported(&path.child("accessModes"), mode, &allowed));
-    }
-    if spec.pointer("/resources/requests/storage").is_none() {
-        let at = path.child("resources").map_key("storage");
-        errors.push(FieldError::required(&at, ""));
     }
 }

@@ -126,7 +126,7 @@ fn rules_of_containers() {
         ),
         (
             json!({"volumeMounts": [{"name": "data", "mountPath": "/d", "subPath": "../x"}]}),
-            "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../x\": must not contain '..'",
+            "spec.containers[0].volumeMounts.subPath: Invalid value: \"../x\": must not contain '..'",
         ),
         (
             json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1000m"}}}),
@@ -156,7 +156,7 @@ fn rules_of_pods() {
         ),
         (
             json!({"containers": one, "initContainers": [{"name": "c", "image": "i"}]}),
-            "spec.containers[0].name: Duplicate value: \"c\"",
+            "spec.initContainers[0].name: Duplicate value: \"c\"",
         ),
         (
             json!({"containers": one, "volumes": [{"name": "v"}, {"name": "v"}]}),
@@ -172,7 +172,7 @@ fn rules_of_pods() {
         ),
         (
             json!({"containers": one, "dnsPolicy": "None"}),
-            "spec.dnsConfig: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
+            "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
         ),
         (
             json!({"containers": one, "hostAliases": [{"ip": "1.2.3"}]}),
@@ -221,8 +221,9 @@ fn rules_of_other_kinds() {
 
 #[test]
 fn a_running_pods_spec_is_fixed_but_for_its_image() {
-    let old = Object::from_value(pod("p", json!({"containers": [{"name": "c", "image": "i:1"}]}))).unwrap();
+    let mut old = Object::from_value(pod("p", json!({"containers": [{"name": "c", "image": "i:1"}]}))).unwrap();
     let kind = old.known_kind().unwrap();
+    crate::default(kind, &mut old);
     let mut new = old.clone();
     new.set("/spec/containers/0/image", "i:2");
     assert_eq!(validate_update(kind, &old, &new), []);
@@ -234,7 +235,11 @@ fn a_running_pods_spec_is_fixed_but_for_its_image() {
             .to_string()
             .starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`")
     );
-    assert!(errors[0].message.ends_with("changed: spec.restartPolicy"));
+    assert!(
+        errors[0]
+            .message
+            .ends_with("\n  core.PodSpec{\n- \trestartPolicy: \"Always\",\n+ \trestartPolicy: \"Never\",\n  }\n")
+    );
     new.set("/metadata/uid", "x");
     let mut other = old.clone();
     other.set("/metadata/uid", "y");

@@ -1,67 +1,72 @@
 //! What may not change once it is written.
 
-use super::rules::{Errors, flag, list};
+use super::{
+    at::{At, Errors},
+    difference::difference,
+    meta, pod, service, storage,
+};
 use crate::{
     field::{FieldError, FieldPath},
     kind::Kind,
     object::Object,
+    quantity::Quantity,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-const IMMUTABLE: &str = "field is immutable";
+pub(super) const IMMUTABLE: &str = "field is immutable";
 
 /// The rules that an update through the API breaks: `new`'s own rules and the fields that may not change.
-/// Objects declared by files are replaced freely: for them use [`crate::validate()`].
-pub fn validate_update(kind: &Kind, old: &Object, new: &Object) -> Vec<FieldError> {
+/// Both are defaulted. Objects declared by files are replaced freely: for them use [`crate::validate()`].
+pub fn validate_update(kind: &Kind, old: &Object, new: &Object) -> Errors {
     let mut errors = Vec::new();
-    check_metadata(old, new, &mut errors);
-    errors.extend(super::validate(kind, new));
-    check_kind(kind, old, new, &mut errors);
+    let at = At::root(new.map());
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pod::update::check(old, new, &at, &mut errors),
+        ("", "Service") => service::check_update(old, new, &at, &mut errors),
+        _ => {
+            meta::check_update(old, new, &at.child("metadata"), &mut errors);
+            check_kind(kind, old, new, &at, &mut errors);
+            super::check_kind(kind, &at, &mut errors);
+        }
+    }
     errors
 }
 
-fn check_metadata(old: &Object, new: &Object, errors: &mut Errors) {
-    // A field that the new object leaves out is filled in by whoever writes it.
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        same(old, new, &format!("/metadata/{field}"), true, errors);
-    }
-    if old.deletion_timestamp().is_some() {
-        let before = old.finalizers();
-        let added: Vec<_> = new.finalizers().into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
-        if !added.is_empty() {
-            let message = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                quoted(&added)
-            );
-            errors.push(FieldError::forbidden(&FieldPath::of("metadata.finalizers"), message));
-        }
-    }
+/// The rules that an update of a pod's ephemeral containers breaks.
+pub fn validate_ephemeral_containers(old: &Object, new: &Object) -> Errors {
+    let mut errors = Vec::new();
+    pod::update::check_ephemeral(old, new, &At::root(new.map()), &mut errors);
+    errors
 }
 
-fn quoted(texts: &[&str]) -> String {
-    texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
+/// The rules that an update of a pod's resources breaks.
+pub fn validate_resize(old: &Object, new: &Object) -> Errors {
+    let mut errors = Vec::new();
+    pod::update::check_resize(old, new, &At::root(new.map()), &mut errors);
+    errors
 }
 
-/// An error when the field at `pointer` differs; when `may_lack`, not when the new object leaves it out.
-fn same(old: &Object, new: &Object, pointer: &str, may_lack: bool, errors: &mut Errors) {
+/// An error when the field at `pointer` differs.
+pub(super) fn same(old: &Object, new: &Object, pointer: &str, errors: &mut Errors) {
     let (before, after) = (old.get(pointer), new.get(pointer));
-    if before != after && !(may_lack && (after.is_none() || before.is_none())) {
+    if before != after {
         let found = after.cloned().unwrap_or(Value::Null);
         errors.push(FieldError::invalid(&FieldPath::from_pointer(pointer), found, IMMUTABLE));
     }
 }
 
-fn check_kind(kind: &Kind, old: &Object, new: &Object, errors: &mut Errors) {
-    let mut fixed = |pointers: &[&str]| pointers.iter().for_each(|pointer| same(old, new, pointer, false, errors));
+fn check_kind(kind: &Kind, old: &Object, new: &Object, at: &At<'_, '_>, errors: &mut Errors) {
+    let mut fixed = |pointers: &[&str]| pointers.iter().for_each(|pointer| same(old, new, pointer, errors));
     match (kind.group, kind.kind) {
-        ("", "Pod") => check_pod(old, new, errors),
         ("", "ConfigMap") => check_frozen(old, new, &["data", "binaryData"], errors),
         ("", "Secret") => {
             fixed(&["/type"]);
             check_frozen(old, new, &["data"], errors);
         }
-        ("", "Service") => check_service(old, new, errors),
         ("", "PersistentVolumeClaim") => check_claim(old, new, errors),
+        ("", "PersistentVolume") => check_volume(old, new, errors),
+        ("", "ResourceQuota") => check_scopes(old, at, errors),
+        ("", "Node") => check_node(old, at, errors),
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => fixed(&["/spec/selector"]),
         ("apps", "StatefulSet") => check_stateful_set(old, new, errors),
         ("apps", "ControllerRevision") => fixed(&["/data"]),
@@ -69,18 +74,27 @@ fn check_kind(kind: &Kind, old: &Object, new: &Object, errors: &mut Errors) {
         ("discovery.k8s.io", "EndpointSlice") => fixed(&["/addressType"]),
         ("node.k8s.io", "RuntimeClass") => fixed(&["/handler"]),
         ("networking.k8s.io", "IngressClass") => fixed(&["/spec/controller"]),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
-            if old.get("/roleRef") != new.get("/roleRef") =>
-        {
-            let found = new.get("/roleRef").cloned().unwrap_or(Value::Null);
-            errors.push(FieldError::invalid(&FieldPath::of("roleRef"), found, "cannot change roleRef"));
+        ("networking.k8s.io", "IPAddress") => fixed(&["/spec/parentRef"]),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => check_role_ref(old, at, errors),
+        ("scheduling.k8s.io", "PriorityClass") => {
+            forbid(old, new, "value", "may not be changed in an update.", errors);
+            same(old, new, "/preemptionPolicy", errors);
         }
-        ("scheduling.k8s.io", "PriorityClass") => forbid(old, new, "value", "may not be changed in an update.", errors),
         ("storage.k8s.io", "StorageClass") => {
             forbid(old, new, "parameters", "updates to parameters are forbidden.", errors);
             forbid(old, new, "provisioner", "updates to provisioner are forbidden.", errors);
             forbid(old, new, "reclaimPolicy", "updates to reclaimPolicy are forbidden.", errors);
-            same(old, new, "/volumeBindingMode", false, errors);
+            same(old, new, "/volumeBindingMode", errors);
+        }
+        ("storage.k8s.io", "VolumeAttributesClass") => {
+            forbid(old, new, "driverName", "updates to driverName are forbidden.", errors);
+            forbid(old, new, "parameters", "updates to parameters are forbidden.", errors);
+        }
+        ("storage.k8s.io", "CSIDriver") => fixed(&["/spec/attachRequired", "/spec/volumeLifecycleModes"]),
+        ("storage.k8s.io", "CSIStorageCapacity") => fixed(&["/nodeTopology", "/storageClassName"]),
+        ("storage.k8s.io", "VolumeAttachment") => fixed(&["/spec"]),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            fixed(&["/spec/group", "/spec/names/plural", "/spec/scope", "/spec/names/kind"]);
         }
         _ => {}
     }
@@ -93,98 +107,65 @@ fn forbid(old: &Object, new: &Object, field: &str, message: &str, errors: &mut E
 }
 
 fn check_frozen(old: &Object, new: &Object, fields: &[&str], errors: &mut Errors) {
-    if !flag(&old.value(), "immutable") {
+    let frozen = |object: &Object| object.map().get("immutable") == Some(&Value::Bool(true));
+    if !frozen(old) {
         return;
     }
     let message = "field is immutable when `immutable` is set";
-    if !flag(&new.value(), "immutable") {
+    if !frozen(new) {
         errors.push(FieldError::forbidden(&FieldPath::of("immutable"), message));
     }
     fields.iter().for_each(|field| forbid(old, new, field, message, errors));
 }
 
-/// Of a pod's spec only images, a shorter activeDeadlineSeconds, more tolerations and a negative grace may change.
-fn check_pod(old: &Object, new: &Object, errors: &mut Errors) {
-    let (Some(before), Some(after)) = (old.spec(), new.spec()) else { return };
-    for field in ["containers", "initContainers"] {
-        if list(before, field).len() != list(after, field).len() {
-            let message = "pod updates may not add or remove containers";
-            return errors.push(FieldError::forbidden(&FieldPath::of("spec").child(field), message));
+/// As the reference prints its internal type.
+fn check_role_ref(old: &Object, at: &At<'_, '_>, errors: &mut Errors) {
+    let role = at.child("roleRef");
+    if old.get("/roleRef") != Some(role.value) {
+        let text = |field| Value::from(role.text(field));
+        let shown =
+            format!("{{\"APIGroup\":{},\"Kind\":{},\"Name\":{}}}", text("apiGroup"), text("kind"), text("name"));
+        role.raw(errors, crate::FieldReason::Invalid, shown, "cannot change roleRef");
+    }
+}
+
+fn check_scopes(old: &Object, at: &At<'_, '_>, errors: &mut Errors) {
+    let spec = at.child("spec");
+    let scopes = spec.child("scopes");
+    let sorted = |list: &[Value]| {
+        let mut texts: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        texts.sort();
+        texts
+    };
+    let before = old.get("/spec/scopes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if sorted(before) != sorted(scopes.list()) {
+        scopes.invalid(errors, IMMUTABLE);
+    }
+}
+
+fn check_node(old: &Object, at: &At<'_, '_>, errors: &mut Errors) {
+    let spec = at.child("spec");
+    let networks = old.get("/spec/podCIDRs").filter(|list| list.as_array().is_some_and(|list| !list.is_empty()));
+    if networks.is_some_and(|list| list != spec.child("podCIDRs").value) {
+        let message = "node updates may not change podCIDR except from \"\" to valid";
+        spec.child("podCIDRs").forbidden(errors, message);
+    }
+    let provider = old.get_str("/spec/providerID").unwrap_or_default();
+    if !provider.is_empty() && provider != spec.text("providerID") {
+        let message = "node updates may not change providerID except from \"\" to valid";
+        spec.child("providerID").forbidden(errors, message);
+    }
+    let status = at.child("status");
+    let addresses = status.child("addresses");
+    for (index, address) in addresses.items().enumerate() {
+        if addresses.list()[..index].contains(address.value) {
+            address.duplicate(errors, address.value.clone());
         }
     }
-    let (old_deadline, new_deadline) =
-        (seconds(before, "activeDeadlineSeconds"), seconds(after, "activeDeadlineSeconds"));
-    if let Some(was) = old_deadline
-        && new_deadline.is_none_or(|is| is > was)
-    {
-        let at = FieldPath::of("spec.activeDeadlineSeconds");
-        let message = if new_deadline.is_some() {
-            "must be less than or equal to previous value"
-        } else {
-            "must not update from a positive integer to nil value"
-        };
-        errors.push(FieldError::invalid(&at, new_deadline, message));
-    }
-    let kept = list(before, "tolerations").iter().all(|toleration| list(after, "tolerations").contains(toleration));
-    if !kept {
-        let message = "existing toleration can not be modified except its tolerationSeconds";
-        errors.push(FieldError::forbidden(&FieldPath::of("spec.tolerations"), message));
-    }
-    let changed = first_changes(&without_mutable(before, before), &without_mutable(after, before));
-    if !changed.is_empty() {
-        let message = format!(
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
-             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\nchanged: {}",
-            changed.join(", ")
-        );
-        errors.push(FieldError::forbidden(&FieldPath::of("spec"), message));
-    }
 }
 
-fn seconds(spec: &Value, field: &str) -> Option<i64> {
-    spec.get(field).and_then(Value::as_i64)
-}
-
-/// `spec` without what may change, so that what is left must be equal.
-fn without_mutable(spec: &Value, old: &Value) -> Value {
-    let mut spec = spec.clone();
-    let Some(map) = spec.as_object_mut() else { return spec };
-    map.remove("activeDeadlineSeconds");
-    map.remove("tolerations");
-    if seconds(old, "terminationGracePeriodSeconds").is_some_and(|grace| grace < 0) {
-        map.remove("terminationGracePeriodSeconds");
-    }
-    // Filled in once by whoever places the pod.
-    if old.get("nodeName").and_then(Value::as_str).is_none_or(str::is_empty) {
-        map.remove("nodeName");
-    }
-    for field in ["containers", "initContainers"] {
-        for container in map.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
-            container.as_object_mut().and_then(|container| container.remove("image"));
-        }
-    }
-    spec
-}
-
-/// The names of the top-level fields that differ.
-fn first_changes(old: &Value, new: &Value) -> Vec<String> {
-    let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    let mut names: Vec<String> =
-        keys(old).into_iter().chain(keys(new)).filter(|key| old.get(key) != new.get(key)).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|name| format!("spec.{name}")).collect()
-}
-
-fn check_service(old: &Object, new: &Object, errors: &mut Errors) {
-    let address = |object: &Object| object.get_str("/spec/clusterIP").unwrap_or_default().to_owned();
-    let (before, after) = (address(old), address(new));
-    let external = |object: &Object| object.get_str("/spec/type") == Some("ExternalName");
-    if !before.is_empty() && before != after && !after.is_empty() && !external(old) && !external(new) {
-        let at = FieldPath::of("spec.clusterIPs").index(0);
-        errors.push(FieldError::invalid(&at, vec![after], "may not change once set"));
-    }
+fn spec_map(object: &Object) -> Map<String, Value> {
+    object.spec().and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 fn check_stateful_set(old: &Object, new: &Object, errors: &mut Errors) {
@@ -198,10 +179,8 @@ fn check_stateful_set(old: &Object, new: &Object, errors: &mut Errors) {
         "minReadySeconds",
     ];
     let fixed = |object: &Object| {
-        let mut map = object.spec().and_then(Value::as_object).cloned().unwrap_or_default();
-        MUTABLE.iter().for_each(|field| {
-            map.remove(*field);
-        });
+        let mut map = spec_map(object);
+        MUTABLE.iter().for_each(|field| drop(map.remove(*field)));
         map
     };
     if fixed(old) != fixed(new) {
@@ -212,32 +191,126 @@ fn check_stateful_set(old: &Object, new: &Object, errors: &mut Errors) {
 }
 
 fn check_job(old: &Object, new: &Object, errors: &mut Errors) {
-    for pointer in ["/spec/selector", "/spec/completionMode", "/spec/podFailurePolicy", "/spec/backoffLimitPerIndex"] {
-        same(old, new, pointer, false, errors);
+    let path = FieldPath::of("spec");
+    let indexed = new.get_str("/spec/completionMode") == Some("Indexed");
+    if !indexed {
+        same(old, new, "/spec/completions", errors);
+    } else if old.get("/spec/completions") != new.get("/spec/completions") {
+        let equal = |object: &Object| object.get("/spec/completions") == object.get("/spec/parallelism");
+        if !equal(old) || !equal(new) {
+            let found = new.get("/spec/completions").cloned().unwrap_or(Value::Null);
+            let message = "can only be modified in tandem with spec.parallelism";
+            errors.push(FieldError::invalid(&path.child("completions"), found, message));
+        }
     }
-    let suspended = old.get("/spec/suspend") == Some(&Value::Bool(true));
-    if !suspended {
-        same(old, new, "/spec/template", false, errors);
+    same(old, new, "/spec/selector", errors);
+    let mut template = new.get("/spec/template").cloned().unwrap_or_default();
+    // A job that has not started may still be told where and as what its pods run.
+    let waiting = old.get("/spec/suspend") == Some(&Value::Bool(true)) && old.get("/status/startTime").is_none();
+    if waiting {
+        for pointer in [
+            "/metadata/labels",
+            "/metadata/annotations",
+            "/spec/nodeSelector",
+            "/spec/tolerations",
+            "/spec/affinity",
+            "/spec/schedulingGates",
+        ] {
+            restore(old.get(&format!("/spec/template{pointer}")), &mut template, pointer);
+        }
     }
-    if old.get_str("/spec/completionMode") != Some("Indexed") {
-        same(old, new, "/spec/completions", false, errors);
+    if old.get("/spec/template") != Some(&template) {
+        errors.push(FieldError::invalid(&path.child("template"), template, IMMUTABLE));
+    }
+    for pointer in [
+        "/spec/completionMode",
+        "/spec/podFailurePolicy",
+        "/spec/backoffLimitPerIndex",
+        "/spec/managedBy",
+        "/spec/successPolicy",
+    ] {
+        same(old, new, pointer, errors);
+    }
+}
+
+/// Puts what was at `pointer` back into `new`.
+fn restore(old: Option<&Value>, new: &mut Value, pointer: &str) {
+    let Some((parent, last)) = pointer.rsplit_once('/') else { return };
+    if let Some(map) = new.pointer_mut(parent).and_then(Value::as_object_mut) {
+        match old {
+            Some(value) => drop(map.insert(last.to_owned(), value.clone())),
+            None => drop(map.remove(last)),
+        }
     }
 }
 
 fn check_claim(old: &Object, new: &Object, errors: &mut Errors) {
-    let fixed = |object: &Object| {
-        let mut map = object.spec().and_then(Value::as_object).cloned().unwrap_or_default();
-        map.remove("resources");
-        map.remove("volumeAttributesClassName");
-        // Filled in once by whoever binds the claim.
-        if old.get_str("/spec/volumeName").is_none_or(str::is_empty) {
-            map.remove("volumeName");
-        }
-        map
+    let (before, mut after) = (spec_map(old), spec_map(new));
+    let mut restore_field = |field: &str| match before.get(field) {
+        Some(value) => drop(after.insert(field.to_owned(), value.clone())),
+        None => drop(after.remove(field)),
     };
-    if fixed(old) != fixed(new) {
-        let message =
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+    // Filled in once by whoever binds the claim.
+    if old.get_str("/spec/volumeName").is_none_or(str::is_empty) {
+        restore_field("volumeName");
+    }
+    if !before.contains_key("storageClassName") {
+        restore_field("storageClassName");
+    }
+    if new.get_str("/status/phase") == Some("Bound") {
+        restore_field("volumeAttributesClassName");
+        let storage = before.get("resources").and_then(|r| r.pointer("/requests/storage"));
+        if let (Some(storage), Some(requests)) =
+            (storage, after.get_mut("resources").and_then(|r| r.get_mut("requests")).and_then(Value::as_object_mut))
+        {
+            requests.insert("storage".to_owned(), storage.clone());
+        }
+    }
+    if before != after {
+        let changes = difference("core.PersistentVolumeClaimSpec", &Value::Object(before), &Value::Object(after));
+        let message = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}"
+        );
         errors.push(FieldError::forbidden(&FieldPath::of("spec"), message));
+    }
+    let amount = |object: &Object, pointer: &str| object.get(pointer).and_then(|v| Quantity::from_value(v).ok());
+    let (was, is) = (amount(old, "/spec/resources/requests/storage"), amount(new, "/spec/resources/requests/storage"));
+    let has = amount(old, "/status/capacity/storage").unwrap_or(Quantity::from_units(0));
+    if is < was && is.is_some_and(|is| is <= has) {
+        let path = FieldPath::of("spec.resources.requests.storage");
+        errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+    }
+    if old.get("/spec/volumeMode") != new.get("/spec/volumeMode") {
+        let found = new.get("/spec/volumeMode").cloned().unwrap_or(Value::Null);
+        errors.push(FieldError::invalid(&FieldPath::of("volumeMode"), found, IMMUTABLE));
+    }
+}
+
+fn check_volume(old: &Object, new: &Object, errors: &mut Errors) {
+    let sources = |object: &Object| -> Value {
+        let spec = spec_map(object);
+        Value::Object(spec.into_iter().filter(|(field, _)| storage::is_source(field)).collect())
+    };
+    let (before, mut after) = (sources(old), sources(new));
+    const EXPAND: &str = "controllerExpandSecretRef";
+    if before.pointer("/csi").is_some_and(|csi| csi.get(EXPAND).is_none())
+        && let Some(csi) = after.get_mut("csi").and_then(Value::as_object_mut)
+    {
+        csi.remove(EXPAND);
+    }
+    if before != after {
+        let changes = difference("core.PersistentVolumeSource", &before, &after);
+        let message = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
+        errors.push(FieldError::forbidden(&FieldPath::of("spec.persistentvolumesource"), message));
+    }
+    if old.get("/spec/volumeMode") != new.get("/spec/volumeMode") {
+        let found = new.get("/spec/volumeMode").cloned().unwrap_or(Value::Null);
+        errors.push(FieldError::invalid(&FieldPath::of("volumeMode"), found, IMMUTABLE));
+    }
+    let affinity = |object: &Object| object.get("/spec/nodeAffinity").cloned();
+    if affinity(old).is_some() && affinity(old) != affinity(new) {
+        let message = format!("{IMMUTABLE}, except for updating from beta label to GA");
+        let found = affinity(new).unwrap_or(Value::Null);
+        errors.push(FieldError::invalid(&FieldPath::of("nodeAffinity"), found, message));
     }
 }

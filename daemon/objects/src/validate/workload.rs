@@ -1,177 +1,308 @@
-//! Rules of what makes pods: apps, batch, PodTemplate, ReplicationController.
+//! Rules of what makes pods and keeps them: apps, ReplicationController, PodTemplate.
 
 use super::{
+    at::{At, Errors},
     pod::check_template,
-    rules::{Errors, label_selector, not_negative, one_of, text},
+    rules, storage,
 };
-use crate::{
-    field::{FieldError, FieldPath},
-    kind::Kind,
-    selector::LabelSelector,
-};
+use crate::{field::FieldReason, kind::Kind, names, selector::LabelSelector};
 use serde_json::{Value, json};
 
-pub(super) fn check(kind: &Kind, value: &Value, errors: &mut Errors) {
-    let path = &FieldPath::of("spec");
-    let spec = value.get("spec").unwrap_or(&Value::Null);
+pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
+    let spec = &object.child("spec");
     match kind.kind {
-        "PodTemplate" => {
-            check_template(value.get("template").unwrap_or(&Value::Null), &FieldPath::of("template"), errors)
+        "PodTemplate" => check_template(&object.child("template"), &[], errors),
+        "ReplicationController" => check_replication_controller(spec, errors),
+        "Deployment" => check_deployment(spec, errors),
+        "ReplicaSet" => check_replica_set(spec, errors),
+        "DaemonSet" => check_daemon_set(spec, errors),
+        "StatefulSet" => check_stateful_set(spec, errors),
+        "ControllerRevision" => {
+            if !object.has("data") {
+                object.child("data").required(errors, "data is mandatory");
+            }
+            object.not_negative(errors, "revision");
         }
-        "CronJob" => check_cron_job(spec, path, errors),
-        "Job" => check_job(spec, path, errors),
-        "ControllerRevision" => not_negative(value, &FieldPath::root(), "revision", errors),
-        _ => check_replicated(kind, spec, path, errors),
+        _ => {}
     }
 }
 
-fn check_replicated(kind: &Kind, spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
-        not_negative(spec, path, field, errors);
+/// The template's labels fall under the selector.
+pub(super) fn check_match(selector: &Value, template: &At<'_, '_>, errors: &mut Errors) {
+    let Ok(parsed) = LabelSelector::from_value(selector) else { return };
+    let metadata = template.child("metadata");
+    let labels = metadata.child("labels");
+    if !parsed.matches_labels(|key| labels.value.get(key).and_then(Value::as_str)) {
+        labels.invalid(errors, "`selector` does not match template `labels`");
     }
-    check_selector(kind, spec, path, errors);
-    let Some(template) = spec.get("template").filter(|template| !template.is_null()) else {
-        errors.push(FieldError::required(&path.child("template"), ""));
-        return;
-    };
-    let at = path.child("template");
-    check_template(template, &at, errors);
-    let policy = template.pointer("/spec/restartPolicy").and_then(Value::as_str).unwrap_or("Always");
+}
+
+/// What every kind but jobs asks of its template's pods.
+fn check_always(template: &At<'_, '_>, kind: &str, errors: &mut Errors) {
+    let spec = template.child("spec");
+    let policy = spec.text("restartPolicy");
     if policy != "Always" {
-        errors.push(FieldError::not_supported(&at.child("spec").child("restartPolicy"), policy, &["Always"]));
+        spec.child("restartPolicy").not_supported(errors, policy, &["Always"]);
     }
-    let (field, allowed) = match kind.kind {
-        "Deployment" => ("strategy", ["Recreate", "RollingUpdate"]),
-        _ => ("updateStrategy", ["OnDelete", "RollingUpdate"]),
-    };
-    if let Some(strategy) = spec.get(field) {
-        one_of(strategy, &path.child(field), "type", &allowed, errors);
-    }
-    one_of(spec, path, "podManagementPolicy", &["OrderedReady", "Parallel"], errors);
-}
-
-fn check_selector(kind: &Kind, spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    let at = path.child("selector");
-    let labels = spec.pointer("/template/metadata/labels").cloned().unwrap_or_else(|| json!({}));
-    let selector = match spec.get("selector") {
-        None | Some(Value::Null) => return errors.push(FieldError::required(&at, "")),
-        // A ReplicationController's selector is a plain map.
-        Some(map) if kind.group.is_empty() => json!({"matchLabels": map}),
-        Some(selector) => selector.clone(),
-    };
-    label_selector(&selector, &at, errors);
-    let Ok(parsed) = LabelSelector::from_value(&selector) else { return };
-    if parsed.is_empty() {
-        let message = format!("empty selector is invalid for {}", kind.singular);
-        errors.push(FieldError::invalid(&at, selector, message));
-    } else if !parsed.matches_labels(|key| labels.get(key).and_then(Value::as_str)) {
-        let at = path.child("template").child("metadata").child("labels");
-        errors.push(FieldError::invalid(&at, labels, "`selector` does not match template `labels`"));
+    if spec.has("activeDeadlineSeconds") {
+        let message = format!("activeDeadlineSeconds in {kind} is not Supported");
+        spec.child("activeDeadlineSeconds").forbidden(errors, message);
     }
 }
 
-fn check_job(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    for field in [
-        "parallelism",
-        "completions",
-        "backoffLimit",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-    ] {
-        not_negative(spec, path, field, errors);
+/// A selector that must be there and select something; is it usable?
+fn check_selector(spec: &At<'_, '_>, named: &str, errors: &mut Errors) -> bool {
+    let selector = spec.child("selector");
+    if selector.value.is_null() {
+        selector.required(errors, "");
+        return false;
     }
-    one_of(spec, path, "completionMode", &["Indexed", "NonIndexed"], errors);
-    one_of(spec, path, "podReplacementPolicy", &["Failed", "TerminatingOrFailed"], errors);
-    if text(spec, "completionMode") == "Indexed" && spec.get("completions").is_none() {
-        let message = "when completion mode is Indexed";
-        errors.push(FieldError::required(&path.child("completions"), message));
+    rules::label_selector(&selector, errors);
+    if rules::is_empty_selector(selector.value) {
+        selector.invalid(errors, format!("empty selector is invalid for {named}"));
+        return false;
     }
-    let Some(template) = spec.get("template").filter(|template| !template.is_null()) else {
-        errors.push(FieldError::required(&path.child("template"), ""));
+    if LabelSelector::from_value(selector.value).is_err() {
+        selector.invalid(errors, "invalid label selector");
+        return false;
+    }
+    true
+}
+
+fn check_replication_controller(spec: &At<'_, '_>, errors: &mut Errors) {
+    spec.not_negative(errors, "minReadySeconds");
+    let selector = spec.child("selector");
+    if !spec.filled("selector") {
+        selector.required(errors, "");
+    }
+    spec.not_negative(errors, "replicas");
+    let template = spec.child("template");
+    if template.value.is_null() {
+        template.required(errors, "");
         return;
+    }
+    if spec.filled("selector") {
+        check_match(&json!({"matchLabels": selector.value}), &template, errors);
+    }
+    check_template(&template, &[], errors);
+    check_always(&template, "ReplicationController", errors);
+}
+
+fn check_deployment(spec: &At<'_, '_>, errors: &mut Errors) {
+    spec.not_negative(errors, "replicas");
+    let template = spec.child("template");
+    let usable = check_selector(spec, "deployment", errors);
+    if usable {
+        check_match(spec.child("selector").value, &template, errors);
+    }
+    check_template(&template, &[], errors);
+    check_always(&template, "ReplicaSet", errors);
+    check_deployment_strategy(&spec.child("strategy"), errors);
+    spec.not_negative(errors, "minReadySeconds");
+    spec.not_negative(errors, "revisionHistoryLimit");
+    spec.not_negative(errors, "progressDeadlineSeconds");
+    let ready = spec.number("minReadySeconds").unwrap_or(0);
+    if spec.number("progressDeadlineSeconds").is_some_and(|deadline| deadline <= ready) {
+        spec.child("progressDeadlineSeconds").invalid(errors, "must be greater than minReadySeconds");
+    }
+}
+
+fn check_deployment_strategy(strategy: &At<'_, '_>, errors: &mut Errors) {
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.text("type") {
+        "Recreate" if !rolling.value.is_null() => {
+            rolling.forbidden(errors, "may not be specified when strategy `type` is 'Recreate'");
+        }
+        "Recreate" => {}
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.child("maxUnavailable"), rolling.child("maxSurge"));
+            rules::positive_int_or_percent(&unavailable, errors);
+            rules::positive_int_or_percent(&surge, errors);
+            if rules::int_or_percent(unavailable.value) == 0 && rules::int_or_percent(surge.value) == 0 {
+                unavailable.invalid(errors, "may not be 0 when `maxSurge` is 0");
+            }
+            rules::at_most_100_percent(&unavailable, errors);
+        }
+        other => strategy.child("type").not_supported(errors, other, &["Recreate", "RollingUpdate"]),
+    }
+}
+
+fn check_replica_set(spec: &At<'_, '_>, errors: &mut Errors) {
+    spec.not_negative(errors, "replicas");
+    spec.not_negative(errors, "minReadySeconds");
+    let template = spec.child("template");
+    // The reference says deployment here too.
+    if check_selector(spec, "deployment", errors) {
+        check_match(spec.child("selector").value, &template, errors);
+    }
+    check_template(&template, &[], errors);
+    check_always(&template, "ReplicaSet", errors);
+}
+
+fn check_daemon_set(spec: &At<'_, '_>, errors: &mut Errors) {
+    let (selector, template) = (spec.child("selector"), spec.child("template"));
+    rules::label_selector(&selector, errors);
+    if selector.value.is_null() {
+        let metadata = template.child("metadata");
+        metadata.child("labels").invalid(errors, "`selector` does not match template `labels`");
+    } else {
+        check_match(selector.value, &template, errors);
+        if rules::is_empty_selector(selector.value) {
+            selector.invalid(errors, "empty selector is invalid for daemonset");
+        }
+    }
+    check_template(&template, &[], errors);
+    check_always(&template, "DaemonSet", errors);
+    spec.not_negative(errors, "minReadySeconds");
+    check_daemon_set_strategy(&spec.child("updateStrategy"), errors);
+    spec.not_negative(errors, "revisionHistoryLimit");
+}
+
+fn check_daemon_set_strategy(strategy: &At<'_, '_>, errors: &mut Errors) {
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.text("type") {
+        "OnDelete" => {}
+        "RollingUpdate" if rolling.value.is_null() => rolling.required(errors, ""),
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.child("maxUnavailable"), rolling.child("maxSurge"));
+            rules::positive_int_or_percent(&unavailable, errors);
+            rules::positive_int_or_percent(&surge, errors);
+            match (rules::int_or_percent(unavailable.value) > 0, rules::int_or_percent(surge.value) > 0) {
+                (true, true) => surge.invalid(errors, "may not be set when maxUnavailable is non-zero"),
+                (false, false) => unavailable.required(errors, "cannot be 0 when maxSurge is 0"),
+                _ => {}
+            }
+            rules::at_most_100_percent(&unavailable, errors);
+            rules::at_most_100_percent(&surge, errors);
+        }
+        other => strategy.not_supported(errors, other, &["RollingUpdate", "OnDelete"]),
+    }
+}
+
+fn check_stateful_set(spec: &At<'_, '_>, errors: &mut Errors) {
+    let policy = spec.child("podManagementPolicy");
+    match policy.str() {
+        "" => policy.required(errors, ""),
+        "OrderedReady" | "Parallel" => {}
+        _ => policy.invalid(errors, "must be 'OrderedReady' or 'Parallel'"),
+    }
+    check_stateful_set_strategy(&spec.child("updateStrategy"), errors);
+    let retention = spec.child("persistentVolumeClaimRetentionPolicy");
+    for field in ["whenDeleted", "whenScaled"] {
+        retention.one_of(errors, field, &["Retain", "Delete"]);
+    }
+    spec.not_negative(errors, "replicas");
+    spec.not_negative(errors, "minReadySeconds");
+    spec.child("ordinals").not_negative(errors, "start");
+    let template = spec.child("template");
+    if check_selector(spec, "statefulset", errors) {
+        check_match(spec.child("selector").value, &template, errors);
+    }
+    let claims = spec.child("volumeClaimTemplates");
+    let names: Vec<&str> = claims.items().map(|claim| claim.child("metadata").text("name")).collect();
+    check_template(&template, &names, errors);
+    check_always(&template, "StatefulSet", errors);
+    for claim in claims.items() {
+        storage::check_claim(&claim.child("spec"), errors);
+    }
+    spec.optional_name(errors, "serviceName", names::dns1123_label);
+    spec.not_negative(errors, "revisionHistoryLimit");
+}
+
+fn check_stateful_set_strategy(strategy: &At<'_, '_>, errors: &mut Errors) {
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.text("type") {
+        "" => strategy.required(errors, ""),
+        "OnDelete" => {
+            if !rolling.value.is_null() {
+                rolling.invalid(errors, "only allowed for updateStrategy 'RollingUpdate'");
+            }
+        }
+        "RollingUpdate" => {
+            rolling.not_negative(errors, "partition");
+            if let Some(unavailable) = rolling.given("maxUnavailable") {
+                rules::positive_int_or_percent(&unavailable, errors);
+                if rules::int_or_percent(unavailable.value) == 0 {
+                    unavailable.invalid(errors, "cannot be 0");
+                }
+                rules::at_most_100_percent(&unavailable, errors);
+            }
+        }
+        other => {
+            // As the reference prints its internal type.
+            let rolling = rolling.value;
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", json!(other));
+            strategy.raw(errors, FieldReason::Invalid, shown, "must be 'RollingUpdate' or 'OnDelete'");
+        }
+    }
+}
+
+/// Counters of a status are not negative and not more than all.
+pub(super) fn check_status(kind: &Kind, status: &At<'_, '_>, errors: &mut Errors) {
+    let (counters, bounded): (&[&'static str], &[&'static str]) = match kind.kind {
+        "Deployment" => (
+            &[
+                "observedGeneration",
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "unavailableReplicas",
+                "terminatingReplicas",
+                "collisionCount",
+            ],
+            &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        ),
+        "ReplicaSet" | "ReplicationController" => (
+            &[
+                "replicas",
+                "fullyLabeledReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "terminatingReplicas",
+            ],
+            &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        ),
+        "StatefulSet" => (
+            &[
+                "replicas",
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "collisionCount",
+            ],
+            &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        ),
+        "DaemonSet" => (
+            &[
+                "currentNumberScheduled",
+                "numberMisscheduled",
+                "desiredNumberScheduled",
+                "numberReady",
+                "observedGeneration",
+                "updatedNumberScheduled",
+                "numberAvailable",
+                "numberUnavailable",
+                "collisionCount",
+            ],
+            &[],
+        ),
+        _ => return,
     };
-    let at = path.child("template");
-    check_template(template, &at, errors);
-    let policy = template.pointer("/spec/restartPolicy").and_then(Value::as_str).unwrap_or("Always");
-    if policy == "Always" {
-        let at = at.child("spec").child("restartPolicy");
-        errors.push(FieldError::not_supported(&at, policy, &["OnFailure", "Never"]));
+    counters.iter().for_each(|field| status.not_negative(errors, field));
+    let number = |field: &str| status.number(field).unwrap_or(0);
+    for field in bounded.iter().filter(|field| number(field) > number("replicas")) {
+        status.child(field).invalid_value(errors, number(field), "cannot be greater than status.replicas");
     }
-}
-
-fn check_cron_job(spec: &Value, path: &FieldPath, errors: &mut Errors) {
-    let schedule = text(spec, "schedule");
-    let at = path.child("schedule");
-    if schedule.is_empty() {
-        errors.push(FieldError::required(&at, ""));
-    } else if let Err(problem) = check_schedule(schedule) {
-        errors.push(FieldError::invalid(&at, schedule, problem));
-    }
-    one_of(spec, path, "concurrencyPolicy", &["Allow", "Forbid", "Replace"], errors);
-    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        not_negative(spec, path, field, errors);
-    }
-    let job = spec.pointer("/jobTemplate/spec").unwrap_or(&Value::Null);
-    check_job(job, &path.child("jobTemplate").child("spec"), errors);
-}
-
-/// A cron schedule: a macro, or five fields of lists of ranges with steps.
-fn check_schedule(schedule: &str) -> Result<(), String> {
-    if schedule.contains("TZ") {
-        return Err("cannot use TZ or CRON_TZ in schedule, use timeZone field instead".to_owned());
-    }
-    if schedule.starts_with('@') {
-        let known = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-        let every = schedule.strip_prefix("@every ").is_some_and(|rest| !rest.is_empty());
-        return if known.contains(&schedule) || every {
-            Ok(())
+    if !bounded.is_empty() && number("availableReplicas") > number("readyReplicas") {
+        let message = if kind.kind == "StatefulSet" {
+            "cannot be greater than status.readyReplicas"
         } else {
-            Err(format!("unrecognized descriptor: {schedule}"))
+            "cannot be greater than readyReplicas"
         };
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != 5 {
-        return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
-    }
-    const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let ranges: [(u32, u32, &[&str]); 5] = [(0, 59, &[]), (0, 23, &[]), (1, 31, &[]), (1, 12, MONTHS), (0, 7, DAYS)];
-    for (field, (low, high, words)) in fields.iter().zip(ranges) {
-        for part in field.split(',') {
-            check_cron_part(part, low, high, words)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_cron_part(part: &str, low: u32, high: u32, words: &[&str]) -> Result<(), String> {
-    let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-    if let Some(step) = step
-        && !step.parse::<u32>().is_ok_and(|step| step > 0)
-    {
-        return Err(format!("step of range should be a positive number: {part}"));
-    }
-    if range == "*" || range == "?" {
-        return Ok(());
-    }
-    let number = |text: &str| -> Result<u32, String> {
-        let word = words.iter().position(|word| word.eq_ignore_ascii_case(text)).and_then(|p| u32::try_from(p).ok());
-        let value = match word {
-            Some(position) => position + low,
-            None => text.parse().map_err(|_| format!("failed to parse int from {text}"))?,
-        };
-        match value {
-            value if value < low => Err(format!("beginning of range ({value}) below minimum ({low}): {part}")),
-            value if value > high => Err(format!("end of range ({value}) above maximum ({high}): {part}")),
-            value => Ok(value),
-        }
-    };
-    match range.split_once('-') {
-        Some((start, end)) if number(start)? > number(end)? => {
-            Err(format!("beginning of range ({start}) beyond end of range ({end}): {part}"))
-        }
-        Some(_) => Ok(()),
-        None => number(range).map(|_| ()),
+        status.child("availableReplicas").invalid_value(errors, number("availableReplicas"), message);
     }
 }
