@@ -8,7 +8,10 @@ use crate::{Author, RegistryError};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::default::{prepare_create, prepare_update};
-use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate, validate_update};
+use reddwarf_objects::validate::{
+    validate_ephemeral_containers, validate_replacement, validate_resize, validate_status, validate_update,
+};
+use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -168,13 +171,15 @@ pub(crate) fn update(
     Ok(new)
 }
 
-/// The rules that an update breaks. A part of its own is checked for what it may change when it is taken, and a status is the
-/// word of whoever observes.
+/// The rules that an update breaks. What the daemon observes is not doubted.
 fn rules(writer: &Writer<'_>, kind: &Kind, old: &Object, new: &Object) -> Vec<FieldError> {
     match writer.part {
+        Part::Status if writer.author.is_api() => validate_status(kind, old, new),
         Part::Status | Part::Approval | Part::Finalize => Vec::new(),
+        Part::EphemeralContainers => validate_ephemeral_containers(old, new),
+        Part::Resize => validate_resize(old, new),
         Part::Main if !may_change_anything(writer.author, kind) => validate_update(kind, old, new),
-        _ => validate(kind, new),
+        Part::Main | Part::Scale => validate_replacement(kind, new),
     }
 }
 

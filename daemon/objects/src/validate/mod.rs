@@ -39,6 +39,15 @@ use at::{At, Errors};
 
 /// All rules that a new `object`, defaulted, breaks. Empty when it may be stored. Structure is checked by [`crate::schema::check`].
 pub fn validate(kind: &Kind, object: &Object) -> Vec<FieldError> {
+    let mut errors = validate_replacement(kind, object);
+    if kind.is_core("Pod") {
+        pod::check_create(&At::root(object.map()), &mut errors);
+    }
+    errors
+}
+
+/// The rules that a changed object breaks, whatever it was before: for writers that may change every field.
+pub fn validate_replacement(kind: &Kind, object: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let at = At::root(object.map());
     meta::check(kind, object, &at.child("metadata"), &mut errors);
@@ -49,7 +58,7 @@ pub fn validate(kind: &Kind, object: &Object) -> Vec<FieldError> {
 /// The rules of the kind itself, for new and changed objects alike.
 fn check_kind(kind: &Kind, at: &At<'_, '_>, errors: &mut Errors) {
     match (kind.group, kind.kind) {
-        ("", "Pod") => pod::check_create(at, errors),
+        ("", "Pod") => pod::check_metadata_and_spec(at, errors),
         ("", "ConfigMap") => config::check_config_map(at, errors),
         ("", "Secret") => config::check_secret(at, errors),
         ("", "Service") => service::check(at, errors),

@@ -46,9 +46,8 @@ pub(super) struct Scope<'a> {
 const IMAGE_VOLUMES_ANNOTATION_PREFIXES: [&str; 2] =
     ["container.seccomp.security.alpha.kubernetes.io/", "container.apparmor.security.beta.kubernetes.io/"];
 
-/// A new pod, without its metadata's general rules.
+/// What only new pods must not have.
 pub(super) fn check_create(pod: &At<'_, '_>, errors: &mut Errors) {
-    check_metadata_and_spec(pod, errors);
     let spec = pod.child("spec");
     if spec.filled("ephemeralContainers") {
         spec.child("ephemeralContainers").forbidden(errors, "cannot be set on create");
