@@ -31,7 +31,7 @@ fn example(kind: &Kind) -> Value {
             json!({"spec": {"selector": {"a": "b"}, "template": template(json!({"a": "b"}), "Always")}})
         }
         "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
-        "ControllerRevision" => json!({"revision": 1}),
+        "ControllerRevision" => json!({"revision": 1, "data": {"a": 1}}),
         "DaemonSet" | "Deployment" | "ReplicaSet" => json!({"spec": selected}),
         "StatefulSet" => {
             let mut spec = selected;
