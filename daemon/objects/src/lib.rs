@@ -21,6 +21,7 @@
 //! | show to people | [`print`](mod@print) |
 
 pub mod apply;
+pub mod convert;
 pub mod default;
 pub mod diff;
 pub mod field;
