@@ -266,7 +266,7 @@ fn known_fields(kind: &Kind) -> &'static [&'static str] {
             "status.podIPs",
             "status.nominatedNodeName",
         ],
-        ("" | "events.k8s.io", "Event") => &[
+        ("", "Event") => &[
             "involvedObject.kind",
             "involvedObject.namespace",
             "involvedObject.name",
@@ -274,6 +274,12 @@ fn known_fields(kind: &Kind) -> &'static [&'static str] {
             "involvedObject.apiVersion",
             "involvedObject.resourceVersion",
             "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        ("events.k8s.io", "Event") => &[
             "regarding.kind",
             "regarding.namespace",
             "regarding.name",
@@ -282,9 +288,7 @@ fn known_fields(kind: &Kind) -> &'static [&'static str] {
             "regarding.resourceVersion",
             "regarding.fieldPath",
             "reason",
-            "reportingComponent",
             "reportingController",
-            "source",
             "type",
         ],
         ("", "Node") => &["spec.unschedulable"],

@@ -13,6 +13,7 @@ use crate::stored::{decode, encode};
 use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
 use reddwarf_objects::apply::{self, FieldManager};
+use reddwarf_objects::convert;
 use reddwarf_objects::diff::{Change, diff};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, ObjectKey, SOURCE_ANNOTATION};
 use reddwarf_store::{
@@ -120,6 +121,8 @@ impl Registry {
         set: Vec<Declared>,
         options: ApplyOptions,
     ) -> Result<AppliedSet, RegistryError> {
+        let stored = |declared: Declared| Declared { object: convert::to_stored(declared.object), ..declared };
+        let set: Vec<Declared> = set.into_iter().map(stored).collect();
         for _ in 0..ATTEMPTS {
             let mut work = Work::new(self, author, &options);
             work.declare(&set)?;

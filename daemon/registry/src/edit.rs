@@ -5,6 +5,7 @@ use crate::part::Part;
 use crate::{RegistryError, scale};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::apply::{self, ApplyError, FieldManager};
+use reddwarf_objects::convert;
 use reddwarf_objects::patch::{self, PatchError};
 use reddwarf_objects::{Kind, Object};
 use serde_json::Value;
@@ -16,6 +17,17 @@ pub enum Edit {
     Replace(Object),
     /// A patch; carried out again on whatever is there when another writer was faster.
     Patch(Patch),
+}
+
+impl Edit {
+    /// With the objects in it in the version in which they are stored.
+    pub(crate) fn to_stored(&self) -> Self {
+        match self {
+            Self::Replace(object) => Self::Replace(convert::to_stored(object.clone())),
+            Self::Patch(Patch::Apply(config)) => Self::Patch(Patch::Apply(convert::to_stored(config.clone()))),
+            Self::Patch(patch) => Self::Patch(patch.clone()),
+        }
+    }
 }
 
 /// A patch in one of the four ways that Kubernetes knows.
@@ -61,6 +73,8 @@ impl Gate for Open {}
 /// Who makes an edit, and how.
 pub(crate) struct Editor<'a> {
     pub(crate) kind: &'a Kind,
+    /// The version in which patches are written.
+    pub(crate) version: &'a Kind,
     pub(crate) part: Part,
     pub(crate) manager: &'a str,
     pub(crate) force: bool,
@@ -80,19 +94,22 @@ impl Editor<'_> {
             let result = self.applied(config, Some(live))?;
             return gate.decode(self.kind, patch, result.into_value());
         }
-        let mut document = self.part.view(self.kind, live)?;
+        let mut document = match self.part {
+            Part::Scale => self.part.view(self.kind, live)?,
+            _ => convert::to_version(self.version, live.clone()).into_value(),
+        };
         match patch {
             Patch::Json(operations) => patch::json(&mut document, operations)?,
             Patch::Merge(patch) => patch::merge_patch(&mut document, patch),
             Patch::Strategic(_) if self.part == Part::Scale => {
                 return Err(RegistryError::BadRequest("a Scale takes JSON and merge patches".to_owned()));
             }
-            Patch::Strategic(patch) => patch::strategic(self.kind, &mut document, patch)?,
+            Patch::Strategic(patch) => patch::strategic(self.version, &mut document, patch)?,
             Patch::Apply(_) => {}
         }
         match self.part {
             Part::Scale => scale::wanted(self.kind, &document),
-            _ => gate.decode(self.kind, patch, document),
+            _ => gate.decode(self.version, patch, document).map(convert::to_stored),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Where objects lie in the store: `k8s/{org}/{project}/{group or core}/{plural}/{namespace or -}/{name}`, with the
-//! default tenant `-`/`-` (requirement B12).
+//! default tenant `-`/`-` (requirement B12). A kind that is served in several groups or versions lies where its stored version
+//! does.
 
 use crate::RegistryError;
+use reddwarf_objects::convert::{stored_group, stored_kind};
 use reddwarf_objects::{Kind, ObjectKey, kinds};
 use reddwarf_store::Key;
 
@@ -12,7 +14,10 @@ pub const APPLIED_PREFIX: &str = "applied/-/-/";
 
 /// Prefix of all objects of a kind, or of those in one namespace.
 pub fn kind_prefix(kind: &Kind, namespace: Option<&str>) -> String {
-    let group = if kind.group.is_empty() { "core" } else { kind.group };
+    let group = match stored_group(kind.group, kind.plural) {
+        "" => "core",
+        group => group,
+    };
     match namespace {
         Some(namespace) => format!("{OBJECT_PREFIX}{group}/{}/{namespace}/", kind.plural),
         None => format!("{OBJECT_PREFIX}{group}/{}/", kind.plural),
@@ -36,7 +41,10 @@ pub fn applied_key(key: &ObjectKey) -> Result<Key, RegistryError> {
 }
 
 fn joined(prefix: &str, key: &ObjectKey) -> Result<Key, RegistryError> {
-    let group = if key.group.is_empty() { "core" } else { &key.group };
+    let group = match stored_group(&key.group, &key.resource) {
+        "" => "core",
+        group => group,
+    };
     let mut segments: Vec<&str> = prefix.trim_end_matches('/').split('/').collect();
     segments.extend([group, &key.resource, key.namespace.as_deref().unwrap_or("-"), &key.name]);
     Key::from_segments(&segments).map_err(|e| RegistryError::BadRequest(format!("{key} is no usable name: {e}")))
@@ -58,12 +66,13 @@ pub fn object_key(key: &Key) -> Option<ObjectKey> {
     })
 }
 
-/// The kind of a key.
+/// The kind of a key, in the version in which its objects are stored.
 ///
 /// # Errors
 /// [`RegistryError::BadRequest`] for a resource that we do not know.
 pub fn kind_of(key: &ObjectKey) -> Result<&'static Kind, RegistryError> {
     kinds()
         .by_group_resource(&key.group, &key.resource)
+        .map(stored_kind)
         .ok_or_else(|| RegistryError::BadRequest(format!("unknown resource {}", key.group_resource())))
 }

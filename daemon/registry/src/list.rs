@@ -212,7 +212,7 @@ impl Registry {
                 let key = entry.key.clone();
                 if selection.wants(key.as_str(), &entry.value)? {
                     given += 1;
-                    visit(entry.into())?;
+                    visit(RawObject::from(entry).in_version(query.kind)?)?;
                     if given == want && (page.more || left > 0) {
                         let counts = bytes.is_none();
                         let remaining = counts.then(|| self.remaining(query, &prefix, revision, given)).flatten();

@@ -3,8 +3,8 @@
 
 use crate::RegistryError;
 use bytes::Bytes;
-use reddwarf_objects::Object;
 use reddwarf_objects::partial::Partial;
+use reddwarf_objects::{Kind, Object, convert};
 use reddwarf_store::{Entry, Key, Revision};
 use serde::Serialize;
 use serde_json::Value;
@@ -74,6 +74,18 @@ impl RawObject {
         }
         print(&value, out);
         Ok(())
+    }
+
+    /// The same object in another version of its kind.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn in_version(self, kind: &Kind) -> Result<Self, RegistryError> {
+        if convert::is_stored(kind) {
+            return Ok(self);
+        }
+        let bytes = encode(&convert::to_version(kind, self.object()?));
+        Ok(Self { bytes, ..self })
     }
 
     /// The parsed object.

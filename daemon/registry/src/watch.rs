@@ -4,7 +4,7 @@ use crate::counters::Counting;
 use crate::select::Selection;
 use crate::{ListQuery, ObjectList, RawObject, Registry, RegistryError};
 use bytes::Bytes;
-use reddwarf_objects::Object;
+use reddwarf_objects::{Kind, Object};
 use reddwarf_store::{Change, Revision, Watch, WatchError as StoreWatchError};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -92,6 +92,8 @@ impl ObjectWatch {
 /// The same stream without parsing, unless selectors must look into the objects.
 #[derive(Debug)]
 pub struct RawWatch {
+    /// The version in which objects are delivered.
+    kind: &'static Kind,
     selection: Selection,
     watch: Watch,
 }
@@ -112,8 +114,9 @@ impl RawWatch {
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<RawEvent, WatchError>> {
         loop {
             let change = ready!(self.watch.poll_next(context)).map_err(WatchError::from)?;
-            if let Some(event) = see(&self.selection, change)? {
-                return Poll::Ready(Ok(event));
+            if let Some(RawEvent { kind, object }) = see(&self.selection, change)? {
+                let object = object.in_version(self.kind).map_err(|e| WatchError::Failed(e.to_string()))?;
+                return Poll::Ready(Ok(RawEvent { kind, object }));
             }
         }
     }
@@ -169,7 +172,7 @@ impl Registry {
     pub fn watch_raw(&self, query: &ListQuery, after: Revision) -> Result<RawWatch, WatchError> {
         Counting::add(&self.inner.counting.watches);
         let watch = self.inner.store.watch(&query.prefix(), after)?;
-        Ok(RawWatch { selection: Selection::of(query), watch })
+        Ok(RawWatch { kind: query.kind, selection: Selection::of(query), watch })
     }
 
     /// The objects there are and a watch that goes on from them without gap.

@@ -11,6 +11,7 @@ use crate::part::Part;
 use crate::stored::{decode, encode};
 use crate::{Author, RawObject, Registry, RegistryError, scale};
 use bytes::Bytes;
+use reddwarf_objects::convert;
 use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, names, pod};
 use reddwarf_store::{CommitError, Committed, Entry, Key, Revision, Transaction};
 use serde_json::Value;
@@ -31,6 +32,8 @@ pub struct WriteOptions {
     pub manager: Option<String>,
     /// Server-side apply takes over fields that others own.
     pub force: bool,
+    /// The version in which a patch is written; the stored one when absent.
+    pub version: Option<&'static Kind>,
 }
 
 impl WriteOptions {
@@ -90,6 +93,7 @@ impl Registry {
         options: &WriteOptions,
         gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
+        let object = convert::to_stored(object);
         if !object.name().is_empty() {
             return self.create_named(author, object, options, gate).await;
         }
@@ -211,11 +215,13 @@ impl Registry {
         gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
         let kind = kind_of(key)?;
+        let version = options.version.unwrap_or(kind);
+        let edit = edit.to_stored();
         let manager = options.manager(author);
         let (force, dry_run) = (options.force, options.dry_run);
         let writer = Writer { author, part, manager: &manager, dry_run, now: self.now() };
         for _ in 0..ATTEMPTS {
-            let editor = Editor { kind, part, manager: &manager, force, dry_run, now: self.now() };
+            let editor = Editor { kind, version, part, manager: &manager, force, dry_run, now: self.now() };
             let Some(found) = self.read(key)? else {
                 return self.write_absent(&writer, &editor, key, edit, gate).await;
             };

@@ -36,7 +36,7 @@ pub(super) fn write(query: &Query, headers: &HeaderMap, of: &str) -> Result<Writ
         return Err(ApiError::invalid_options(of, "meta.k8s.io", &errors));
     }
     let manager = query.get("fieldManager").map_or_else(|| manager_of(headers), str::to_owned);
-    Ok(WriteOptions { dry_run, manager: Some(manager), force: false })
+    Ok(WriteOptions { dry_run, manager: Some(manager), ..WriteOptions::default() })
 }
 
 /// `?force`, and that an apply names its manager.

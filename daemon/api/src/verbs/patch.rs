@@ -17,6 +17,7 @@ impl Verbs {
         let limits = &self.call.state.settings.manifest_limits;
         let mut patch = decode(self.resource.kind, self.part, &headers, &bytes, limits)?;
         options.force = options::force(&self.call.query, &patch)?;
+        options.version = Some(self.resource.kind);
         if let Patch::Apply(object) = &mut patch {
             self.place(object)?;
             Self::name(object, name)?;

@@ -1,4 +1,4 @@
-//! Answers in the form that the client asked for. Every verb answers through here.
+//! Answers in the form and version that the client asked for. Every verb answers through here.
 //!
 //! | what | with |
 //! |---|---|
@@ -20,7 +20,7 @@ use flate2::write::GzEncoder;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY};
 use hyper::{Response, StatusCode};
 use reddwarf_config::emit_yaml;
-use reddwarf_objects::{Kind, Object};
+use reddwarf_objects::{Kind, Object, convert};
 use reddwarf_registry::RawObject;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -32,6 +32,9 @@ const MAX_WARNINGS: usize = 20;
 
 /// One object of `kind`.
 pub(crate) fn respond(call: &Call, kind: &Kind, code: StatusCode, object: &Object) -> Response<Body> {
+    if !convert::is_stored(kind) && object.api_version() != kind.api_version() {
+        return respond(call, kind, code, &convert::to_version(kind, object.clone()));
+    }
     let shaped = call.accept.form().and_then(|form| Ok((form, shape_one(call, kind, form, object)?)));
     match shaped {
         Ok((form, value)) => write(&call.accept, form, code, &value),
@@ -42,7 +45,7 @@ pub(crate) fn respond(call: &Call, kind: &Kind, code: StatusCode, object: &Objec
 /// One object of `kind` as it is stored.
 pub(crate) fn respond_raw(call: &Call, kind: &Kind, code: StatusCode, object: &RawObject) -> Response<Body> {
     let plain = call.accept.form().is_ok_and(|form| form == Form::PLAIN);
-    if plain {
+    if plain && convert::is_stored(kind) {
         let mut text = Vec::with_capacity(object.stored_len() + 48);
         return match object.write(&mut text) {
             Ok(()) => whole(&call.accept, Media::Json, code, text.into()),
@@ -57,6 +60,13 @@ pub(crate) fn respond_raw(call: &Call, kind: &Kind, code: StatusCode, object: &R
 
 /// A list of `kind` that is in memory.
 pub(crate) fn respond_list(call: &Call, kind: &Kind, revision: u64, objects: &[Object]) -> Response<Body> {
+    let converted: Vec<Object>;
+    let objects = if convert::is_stored(kind) {
+        objects
+    } else {
+        converted = objects.iter().map(|object| convert::to_version(kind, object.clone())).collect();
+        &converted
+    };
     let shaped = call.accept.form().and_then(|form| Ok((form, shape_list(call, kind, form, revision, objects)?)));
     match shaped {
         Ok((form, value)) => write(&call.accept, form, StatusCode::OK, &value),

@@ -17,12 +17,11 @@ use crate::object::Object;
 
 /// The version of a kind in which its objects are stored: itself for most.
 pub fn stored_kind(kind: &'static Kind) -> &'static Kind {
-    let stored = match (kind.group, kind.version, kind.kind) {
-        ("events.k8s.io", "v1", "Event") => kinds().by_gvk("v1", "Event"),
-        ("autoscaling", "v1", "HorizontalPodAutoscaler") => kinds().by_gvk("autoscaling/v2", "HorizontalPodAutoscaler"),
-        _ => None,
-    };
-    stored.unwrap_or(kind)
+    if is_stored(kind) {
+        return kind;
+    }
+    let api_version = if kind.kind == "Event" { "v1" } else { "autoscaling/v2" };
+    kinds().by_gvk(api_version, kind.kind).unwrap_or(kind)
 }
 
 /// The group under which a resource of a group is stored.
@@ -34,8 +33,11 @@ pub fn stored_group<'a>(group: &'a str, plural: &str) -> &'a str {
 }
 
 /// Is this the version in which the kind's objects are stored?
-pub fn is_stored(kind: &'static Kind) -> bool {
-    std::ptr::eq(stored_kind(kind), kind)
+pub fn is_stored(kind: &Kind) -> bool {
+    !matches!(
+        (kind.group, kind.version, kind.kind),
+        ("events.k8s.io", "v1", "Event") | ("autoscaling", "v1", "HorizontalPodAutoscaler")
+    )
 }
 
 /// An object in the version in which it is stored. Objects of other kinds stay as they are.
