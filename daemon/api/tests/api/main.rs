@@ -12,6 +12,7 @@ mod matrix;
 mod objects;
 mod openapi;
 mod protobuf;
+mod versions;
 mod watches;
 mod world;
 mod writes;
