@@ -7,7 +7,7 @@ use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
 use crate::supervise::Components;
 use crate::{host, logging, service, signals};
-use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, TlsSettings};
+use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, TlsSettings};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
@@ -120,6 +120,7 @@ impl Daemon {
             .map_err(|e| failed("the registry can't be opened", e))?;
         let access = Access::open(access_settings(settings), &settings.state_dir, registry.clone())
             .map_err(|e| failed("keys and tokens can't be used", e))?;
+        access.bootstrap().await.map_err(|e| failed("the roles that are there from the start can't be made", e))?;
         let (access, started) = (Arc::new(access), clock.wall());
         Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started })
     }
@@ -339,7 +340,12 @@ fn access_settings(settings: &Settings) -> AccessSettings {
         addresses: settings.service_cidr.hosts().take(1).collect(),
         cluster_domain: settings.cluster_domain.clone(),
     };
-    AccessSettings { tls, kubeconfig: Some(settings.kubeconfig.clone()) }
+    let audit = settings.audit_log.clone().map(|path| AuditSettings {
+        path,
+        bytes: settings.audit_log_bytes,
+        files: settings.audit_log_files,
+    });
+    AccessSettings { tls, kubeconfig: Some(settings.kubeconfig.clone()), audit }
 }
 
 fn api_settings(settings: &Settings) -> ApiSettings {

@@ -25,6 +25,7 @@ pub mod types;
 mod verbs;
 mod wire;
 
+pub use access::audit::AuditSettings;
 pub use access::certificates::CertificateError;
 pub use access::certificates::keyring::TlsSettings;
 pub use access::files::FileError;

@@ -8,6 +8,7 @@
 //! | TLS with nothing | `system:anonymous`, for health and version only |
 
 use crate::access::certificates::client::ClientCertificate;
+use crate::access::impersonate;
 use crate::access::principal::Principal;
 use crate::access::state::Access;
 use crate::wire::error::ApiError;
@@ -33,18 +34,24 @@ pub(crate) enum Origin {
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated {
     principal: Principal,
+    /// Who acts as that principal, when it is another.
+    impersonator: Option<String>,
 }
 
 impl Authenticated {
     pub(crate) fn principal(&self) -> &Principal {
         &self.principal
     }
+
+    pub(crate) fn impersonator(&self) -> Option<&str> {
+        self.impersonator.as_deref()
+    }
 }
 
 /// The first step of every request.
 ///
 /// # Errors
-/// 401; what the origin was refused with.
+/// 401; 403 for who may not act as somebody else; what the origin was refused with.
 pub(crate) fn authenticate(
     access: &Access,
     origin: &Origin,
@@ -60,9 +67,8 @@ pub(crate) fn authenticate(
     };
     if headers.contains_key(AUTHORIZATION) {
         let token = bearer(headers).ok_or_else(|| refused("the Authorization header holds no bearer token"))?;
-        let principal = access.tokens.principal(token, access.now());
-        let principal = principal.ok_or_else(|| refused("the bearer token is unknown, expired or revoked"))?;
-        return Ok(Authenticated { principal });
+        let (principal, _) = access.token_principal(token, &[]).map_err(|why| refused(&why))?;
+        return impersonated(access, principal, headers);
     }
     let principal = match origin {
         Origin::Refused(error) => return Err(error.clone()),
@@ -75,7 +81,15 @@ pub(crate) fn authenticate(
         Origin::Tls { certificate: None, .. } if is_public(segments) => Principal::anonymous(),
         Origin::Tls { certificate: None, .. } => return Err(refused("it brought neither token nor certificate")),
     };
-    Ok(Authenticated { principal })
+    impersonated(access, principal, headers)
+}
+
+/// The principal as whom the request acts.
+fn impersonated(access: &Access, principal: Principal, headers: &HeaderMap) -> Result<Authenticated, ApiError> {
+    match impersonate::wanted(&access.authoriser, &principal, headers)? {
+        None => Ok(Authenticated { principal, impersonator: None }),
+        Some(other) => Ok(Authenticated { principal: other, impersonator: Some(principal.name) }),
+    }
 }
 
 /// Health and version tell nothing that a stranger may not know.

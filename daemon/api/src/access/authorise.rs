@@ -22,6 +22,12 @@ pub(crate) trait Authoriser: Send + Sync + 'static {
     fn decide(&self, who: &Principal, what: &Attributes) -> Decision;
 }
 
+impl<A: Authoriser> Authoriser for Arc<A> {
+    fn decide(&self, who: &Principal, what: &Attributes) -> Decision {
+        (**self).decide(who, what)
+    }
+}
+
 /// The roles of the socket's peers and of `system:masters`, and what everybody may do.
 #[derive(Debug)]
 pub(crate) struct Roles;

@@ -12,19 +12,24 @@
 //! | who is who: users, groups, roles | [`principal`] |
 //! | who is it | [`authenticate`]; by [`certificates`], by [`tokens`] |
 //! | what a request is about: verb, resource, path | [`attributes`] |
-//! | may they | [`authorise`] |
+//! | whom they act as | [`impersonate`] |
+//! | may they | [`authorise`], by roles and bindings [`rbac`] |
+//! | what they ask about that | [`reviews`] |
+//! | what is kept of it | [`audit`] |
 //! | what may be written | [`admit`]; into pods: [`policy`] |
-
-#![allow(dead_code, reason = "audit and RBAC use the rest")]
 
 pub(crate) mod admit;
 pub(crate) mod attributes;
+pub(crate) mod audit;
 pub(crate) mod authenticate;
 pub(crate) mod authorise;
 pub(crate) mod certificates;
 pub(crate) mod files;
+pub(crate) mod impersonate;
 pub(crate) mod kubeconfig;
 pub(crate) mod policy;
 pub(crate) mod principal;
+pub(crate) mod rbac;
+pub(crate) mod reviews;
 pub(crate) mod state;
 pub(crate) mod tokens;

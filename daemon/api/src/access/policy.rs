@@ -41,7 +41,7 @@ pub(in crate::access) fn check_write(
 }
 
 /// Refuses an operator a way into a pod that it could not have made.
-pub(crate) fn check_enter(principal: &Principal, kind: &Kind, pod: &Object) -> Result<(), ApiError> {
+pub(in crate::access) fn check_enter(principal: &Principal, kind: &Kind, pod: &Object) -> Result<(), ApiError> {
     let reasons = violations(kind, pod);
     if principal.role == Role::Admin || reasons.is_empty() {
         return Ok(());

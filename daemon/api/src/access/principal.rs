@@ -52,6 +52,11 @@ impl Principal {
         if !groups.iter().any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED) {
             groups.push(AUTHENTICATED.to_owned());
         }
+        Self::as_given(name, groups)
+    }
+
+    /// A user in just these groups.
+    pub(crate) fn as_given(name: impl Into<String>, groups: Vec<String>) -> Self {
         let role = role_of(&groups);
         Self { name: name.into(), uid: String::new(), groups, extra: BTreeMap::new(), role, pid: None }
     }

@@ -1,12 +1,15 @@
 //! What access keeps while the API runs: certificates, tokens, the authoriser.
 
+use crate::access::audit::{Audit, AuditSettings};
 use crate::access::authorise::{Chain, Roles};
 use crate::access::certificates::CertificateError;
 use crate::access::certificates::keyring::{Keyring, Refreshed, TlsSettings};
 use crate::access::kubeconfig;
+use crate::access::principal::Principal;
+use crate::access::rbac::{Rbac, bootstrap};
 use crate::access::tokens::TokenStore;
 use chrono::{DateTime, Utc};
-use reddwarf_registry::Registry;
+use reddwarf_registry::{Registry, RegistryError};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,8 @@ pub struct AccessSettings {
     pub tls: TlsSettings,
     /// Where the admin's kubeconfig is written; `admin.kubeconfig` in the state directory when absent.
     pub kubeconfig: Option<PathBuf>,
+    /// The audit log; none when absent.
+    pub audit: Option<AuditSettings>,
 }
 
 /// Certificates, tokens and rules: what access knows. It outlives the [`crate::Api`], which is made anew when settings change.
@@ -27,6 +32,8 @@ pub struct Access {
     state_dir: PathBuf,
     pub(crate) tokens: TokenStore,
     pub(crate) authoriser: Chain,
+    pub(crate) rbac: Arc<Rbac>,
+    pub(crate) audit: Option<Audit>,
     /// There is one once the API listens on TCP.
     remote: RwLock<Option<Arc<Remote>>>,
     registry: Registry,
@@ -53,14 +60,42 @@ impl Access {
     /// # Errors
     /// When a file can't be read or written.
     pub fn open(settings: AccessSettings, state_dir: &Path, registry: Registry) -> Result<Self, CertificateError> {
+        let rbac = Arc::new(Rbac::new(registry.clone()));
+        let audit = settings.audit.as_ref().map(Audit::open).transpose()?;
         Ok(Self {
             settings,
+            audit,
             state_dir: state_dir.to_owned(),
             tokens: TokenStore::open(state_dir)?,
-            authoriser: Chain::new(vec![Box::new(Roles)]),
+            authoriser: Chain::new(vec![Box::new(Roles), Box::new(rbac.clone())]),
+            rbac,
             remote: RwLock::new(None),
             registry,
         })
+    }
+
+    /// Makes the roles that are there from the start, as far as they are missing.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub async fn bootstrap(&self) -> Result<(), RegistryError> {
+        bootstrap::make(&self.registry).await
+    }
+
+    /// Who a bearer token is of, and for which of the audiences; without any, it must be for us.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub(crate) fn token_principal(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<(Principal, Vec<String>), String> {
+        match self.tokens.principal(token, self.now()) {
+            // These tokens have no audience: they are for us.
+            Some(who) => Ok((who, audiences.to_vec())),
+            None => Err("invalid bearer token".to_owned()),
+        }
     }
 
     /// The API listens on TCP: makes certificates and the admin's kubeconfig. Certificates that were in force before

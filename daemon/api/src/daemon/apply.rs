@@ -29,7 +29,7 @@ pub(crate) async fn answer(call: &Call, files: FileSet) -> Result<Response<Body>
     }
     for one in &declared {
         let old = call.state.deps.registry.find(&one.key)?;
-        call.admit(one.kind, old.as_ref(), &one.object())?;
+        call.admit_declared(one.kind, old.as_ref(), &one.object())?;
     }
     let set = declared.iter().map(|one| Declared { object: one.object(), source: None }).collect();
     let message = format!("apply of {} objects", declared.len());

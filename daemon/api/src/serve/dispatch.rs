@@ -1,6 +1,7 @@
 //! One request from arrival to answer: limits, span, panic and time-out around the route that handles it.
 
 use crate::access::attributes::{Attributes, Target};
+use crate::access::audit::{Done, Trace};
 use crate::access::authenticate::{Origin, authenticate};
 use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
@@ -17,7 +18,7 @@ use crate::wire::request::{Query, ResourceRequest, segments};
 use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::header::{CACHE_CONTROL, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,7 +96,6 @@ pub(crate) struct Call {
     pub(crate) accept: Arc<Accept>,
     /// Cuts the connection, for streams whose reader takes nothing.
     pub(crate) cut: CancellationToken,
-    #[allow(dead_code, reason = "its being there is what it is for")]
     authorised: Arc<Authorised>,
     share: Arc<Share>,
 }
@@ -105,6 +105,11 @@ impl Call {
         let Asked { query, accept } = asked;
         let principal = authorised.principal().clone();
         Self { state, principal, query, accept, cut, authorised: Arc::new(authorised), share }
+    }
+
+    /// The verb that was authorised.
+    pub(crate) fn verb(&self) -> &str {
+        &self.authorised.attributes().verb
     }
 
     /// Room for one more stream of this principal, held as long as the stream.
@@ -121,40 +126,75 @@ impl Call {
     }
 }
 
-/// Answers one request: authenticate, authorise, then the route.
+/// Answers one request: authenticate, authorise, then the route; then the audit log. What writes is brought to its end,
+/// and into that log, even when its client goes away.
 pub(crate) async fn handle(
     state: Arc<State>,
-    origin: &Origin,
+    origin: Arc<Origin>,
     cut: CancellationToken,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let started = Instant::now();
-    let id = uuid::Uuid::new_v4();
-    let writes = request.method() != Method::GET;
+    if request.method() == Method::GET {
+        return answer(state, origin, cut, request).await;
+    }
+    let answered = tokio::spawn(answer(state, origin, cut, request)).await;
+    answered.unwrap_or_else(|e| respond_error(&Accept::default(), &ApiError::internal(e)))
+}
+
+async fn answer(
+    state: Arc<State>,
+    origin: Arc<Origin>,
+    cut: CancellationToken,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (started, received) = (Instant::now(), state.deps.access.now());
+    let id = uuid::Uuid::new_v4().to_string();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let user_agent = request.headers().get(USER_AGENT).cloned();
     let label = label(&request);
-    let span =
-        tracing::info_span!("request", %id, user = Empty, pid = Empty, verb = label, path = request.uri().path());
-    let query = Query::parse(request.uri().query());
+    let span = tracing::info_span!("request", id, user = Empty, pid = Empty, verb = label, path = uri.path());
+    let query = Query::parse(uri.query());
     let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
     let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone() });
-    let running = let_in(&state, origin, cut, request, asked).instrument(span.clone());
+    let mut trace = Trace::default();
+    let running = let_in(&state, &origin, cut, request, asked, &mut trace).instrument(span.clone());
     let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
     let code = response.status().as_u16();
     state.counters.request(label, code);
+    let written = response.extensions_mut().remove::<WrittenName>();
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+    if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("audit-id", id);
+    }
+    if let Some(audit) = &state.deps.access.audit {
+        let done = Done {
+            id: &id,
+            trace: &trace,
+            origin: &origin,
+            method: method.as_str(),
+            uri: uri.path_and_query().map_or(uri.path(), |p| p.as_str()),
+            user_agent: user_agent.as_ref().and_then(|agent| agent.to_str().ok()).unwrap_or_default(),
+            received,
+            now: state.deps.access.now(),
+            code,
+            name: written.as_ref().map(|name| name.0.as_str()),
+        };
+        audit.note(done).await;
     }
     let _entered = span.enter();
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match code {
         500.. => tracing::warn!(status = code, latency_ms, "answered"),
-        _ if writes => tracing::info!(status = code, latency_ms, "answered"),
+        _ if method != Method::GET => tracing::info!(status = code, latency_ms, "answered"),
         _ => tracing::debug!(status = code, latency_ms, "answered"),
     }
     response
 }
+
+/// In an answer's extensions: the name of the object that was written, for the audit log.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenName(pub(crate) String);
 
 /// What a request says about its answer.
 struct Asked {
@@ -169,6 +209,7 @@ async fn let_in(
     cut: CancellationToken,
     request: Request<Incoming>,
     asked: Result<Asked, ApiError>,
+    trace: &mut Trace,
 ) -> Result<Response<Body>, ApiError> {
     let segments = segments(request.uri().path());
     let who = authenticate(&state.deps.access, origin, request.headers(), segments.as_deref().unwrap_or_default())?;
@@ -177,15 +218,20 @@ async fn let_in(
     if let Some(pid) = who.principal().pid {
         span.record("pid", pid);
     }
+    trace.principal = Some(who.principal().clone());
+    trace.impersonator = who.impersonator().map(str::to_owned);
     let asked = asked?;
     let segments = segments?;
     let what = Attributes::of(request.method(), &segments, &asked.query)?;
+    trace.attributes = Some(what.clone());
     let limits = &state.settings.limits;
     let limit = match &what.target {
         Target::Path(path) if path.starts_with("/reddwarf/") => limits.long_timeout,
         _ => limits.request_timeout,
     };
     let authorised = authorise(&state.deps.access.authoriser, who, what)?;
+    authorised.reason().clone_into(&mut trace.reason);
+    trace.allowed = true;
     let share = state.share(authorised.principal());
     let call = Call::new(state.clone(), authorised, asked, cut, share);
     run(call, segments, request, limit).await

@@ -386,7 +386,7 @@ where
         service_fn(move |request: Request<Incoming>| {
             let (state, cut, origin) = (state.clone(), cut.clone(), origin.clone());
             async move {
-                let mut response = handle(state, &origin, cut, request).await;
+                let mut response = handle(state, origin.clone(), cut, request).await;
                 if matches!(*origin, Origin::Refused(_)) {
                     response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                 }
@@ -413,7 +413,7 @@ where
         service_fn(move |request: Request<Incoming>| {
             let (state, origin, cut) = (state.clone(), origin.clone(), CancellationToken::new());
             async move {
-                let response = handle(state, &origin, cut.clone(), request).await;
+                let response = handle(state, origin, cut.clone(), request).await;
                 Ok::<_, Infallible>(response.map(|whole| body::broken_by(whole, cut)))
             }
         })

@@ -4,7 +4,6 @@ use super::channels::{STDERR, STDOUT, Subprotocol};
 use super::target::{container, pod};
 use super::upgrade::{self, Upgrade, spdy_answer, websocket_answer};
 use super::{remote, websocket};
-use crate::access::policy::check_enter;
 use crate::runtime::{AttachOptions, ExecOptions, PodName, RuntimeError, Session};
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
@@ -101,7 +100,7 @@ pub(super) async fn attach(
 /// The pod, unless it is one that this principal could not have made.
 fn enter(call: &Call, resource: &ResourceRequest) -> Result<(Object, PodName), ApiError> {
     let (object, name) = pod(call, resource)?;
-    check_enter(&call.principal, resource.kind, &object)?;
+    call.admit_entry(resource.kind, &object)?;
     Ok((object, name))
 }
 

@@ -9,7 +9,6 @@ use super::target::pod;
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Socket, Upgrade, spdy_answer, websocket_answer};
 use super::websocket;
-use crate::access::policy::check_enter;
 use crate::runtime::{Connection, PodName, Runtime};
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
@@ -72,7 +71,7 @@ pub(super) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let (object, pod) = pod(&call, resource)?;
-    check_enter(&call.principal, resource.kind, &object)?;
+    call.admit_entry(resource.kind, &object)?;
     let (form, response) = match Upgrade::of(request.headers())? {
         Upgrade::Spdy { offered } => (Form::Spdy, spdy_answer(upgrade::choose(&offered, &[OVER_SPDY])?)),
         Upgrade::WebSocket { accept, offered } if offered.iter().any(|o| o == TUNNELLED) => {

@@ -3,7 +3,6 @@
 //! The name may say more: `web:8080`, `http:web:8080`. A service's request goes to one of its ready pods.
 
 use super::target;
-use crate::access::policy::check_enter;
 use crate::runtime::{Connection, PodName, RuntimeError};
 use crate::serve::body::{Body, full};
 use crate::serve::dispatch::Call;
@@ -83,7 +82,7 @@ pub(super) async fn answer(
         let port = pod_port(&pod, place.port)?;
         (pod, name, port)
     };
-    check_enter(&call.principal, pod_kind()?, &pod)?;
+    call.admit_entry(pod_kind()?, &pod)?;
     if place.https {
         let text = "https to pods is not spoken by this version: use http, or port-forward";
         return Err(ApiError::new(501, "NotImplemented", text));

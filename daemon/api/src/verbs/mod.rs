@@ -21,8 +21,9 @@ mod pods;
 mod update;
 pub(crate) mod watch;
 
+use crate::access::reviews;
 use crate::serve::body::{Body, read};
-use crate::serve::dispatch::Call;
+use crate::serve::dispatch::{Call, WrittenName};
 use crate::streams;
 use crate::wire::answer::{respond, respond_raw, respond_value, warn};
 use crate::wire::error::{ApiError, key_of};
@@ -48,6 +49,9 @@ pub(crate) async fn answer(
     if resource.kind.is_core("Binding") {
         call.accept.form()?;
         return Verbs::new(call, resource, Part::Main).bind(request).await;
+    }
+    if reviews::is_review(resource.kind) {
+        return reviews::answer(&call, &resource, request).await;
     }
     if resource.kind.is_virtual {
         return computed::answer(&call, &resource, &method);
@@ -134,6 +138,7 @@ impl Verbs {
             },
         };
         warn(&mut response, &warnings);
+        response.extensions_mut().insert(WrittenName(written.object.name().to_owned()));
         Ok(response)
     }
 

@@ -54,7 +54,7 @@ impl Query {
 }
 
 /// Percent-decodes; in queries a plus is a space.
-fn decode(text: &str, plus: bool) -> Result<String, ApiError> {
+pub(crate) fn decode(text: &str, plus: bool) -> Result<String, ApiError> {
     let bad = || ApiError::bad_request(format!("the URL has a bad escape in {text:?}"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -13,6 +13,7 @@ mod objects;
 mod openapi;
 mod protobuf;
 mod versions;
+mod rights;
 mod watches;
 mod world;
 mod writes;

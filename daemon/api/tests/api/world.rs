@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub struct World {
     pub registry: Registry,
+    pub access: Arc<Access>,
     pub fake: Arc<Fake>,
     pub socket: PathBuf,
     pub state: PathBuf,
@@ -69,13 +70,18 @@ impl World {
         change_access(&mut access);
         let access = Access::open(access, dir.path(), registry.clone()).unwrap();
         let access = Arc::new(access);
-        let deps = ApiDeps { registry: registry.clone(), runtime: fake.clone(), directory: fake.clone(), access };
+        let deps = ApiDeps {
+            registry: registry.clone(),
+            runtime: fake.clone(),
+            directory: fake.clone(),
+            access: access.clone(),
+        };
         let socket = settings.socket.clone();
         let api = Api::bind(settings, deps).await.unwrap();
         let tcp = api.tcp_address();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(api.serve(stop.clone()));
-        Self { registry, fake, socket, state: dir.path().to_owned(), tcp, stop, serving, _dir: dir }
+        Self { registry, access, fake, socket, state: dir.path().to_owned(), tcp, stop, serving, _dir: dir }
     }
 
     pub async fn connect(&self) -> SendRequest<Full<Bytes>> {

@@ -45,7 +45,6 @@ pub(crate) struct Current {
     names: Names,
     /// Of the user's files.
     stamps: Vec<Option<Stamp>>,
-    authority: CertificateDer<'static>,
 }
 
 /// Tells two contents of a file apart without reading it.
@@ -123,11 +122,6 @@ impl Keyring {
         let client = super::client::ClientCertificate::new(vec![certificate.clone()]);
         fresh && client.principal(&current.clients, now).is_ok()
     }
-
-    /// The certificate of our own authority, in PEM.
-    pub(crate) fn authority(&self) -> String {
-        pem::certificates([self.current().authority.as_ref()])
-    }
 }
 
 fn load(
@@ -191,7 +185,6 @@ fn load(
         renew,
         names,
         stamps,
-        authority: authority.certificate().clone(),
     })
 }
 
