@@ -101,9 +101,8 @@ impl Editor<'_> {
         match patch {
             Patch::Json(operations) => patch::json(&mut document, operations)?,
             Patch::Merge(patch) => patch::merge_patch(&mut document, patch),
-            Patch::Strategic(_) if self.part == Part::Scale => {
-                return Err(RegistryError::BadRequest("a Scale takes JSON and merge patches".to_owned()));
-            }
+            // A Scale has no lists: both kinds of merge are one.
+            Patch::Strategic(patch) if self.part == Part::Scale => patch::merge_patch(&mut document, patch),
             Patch::Strategic(patch) => patch::strategic(self.version, &mut document, patch)?,
             Patch::Apply(_) => {}
         }
