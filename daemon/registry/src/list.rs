@@ -5,7 +5,8 @@ use crate::key::{kind_prefix, store_key};
 use crate::select::Selection;
 use crate::stored::decode;
 use crate::{RawObject, Registry, RegistryError};
-use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, Engine};
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
 use reddwarf_objects::{Kind, Object, ObjectKey};
@@ -279,7 +280,7 @@ impl fmt::Display for Continue {
         let (start, left) = (self.start.clone(), self.remaining);
         let token = Token { v: TOKEN_VERSION.to_owned(), rv, start, left };
         let json = serde_json::to_vec(&token).map_err(|_| fmt::Error)?;
-        f.write_str(&URL_SAFE_NO_PAD.encode(json))
+        f.write_str(&LENIENT.encode(json))
     }
 }
 
@@ -287,7 +288,7 @@ impl FromStr for Continue {
     type Err = RegistryError;
 
     fn from_str(text: &str) -> Result<Self, RegistryError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| match e {
+        let bytes = LENIENT.decode(text.trim_end_matches('=')).map_err(|e| match e {
             DecodeError::InvalidByte(at, _) => bad_token(format!("illegal base64 data at input byte {at}")),
             other => bad_token(other),
         })?;
@@ -315,4 +316,12 @@ fn bad_token(why: impl fmt::Display) -> RegistryError {
 const PAGE: usize = 500;
 /// And bytes of them, as a list of large objects would be too much otherwise.
 const PAGE_BYTES: usize = 1 << 20;
+/// As lenient with what clients send as the reference.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";

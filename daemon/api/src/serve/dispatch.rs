@@ -14,7 +14,7 @@ use crate::wire::accept::Accept;
 use crate::wire::answer::respond_error;
 use crate::wire::error::ApiError;
 use crate::wire::frames::FrameCache;
-use crate::wire::request::{Query, ResourceRequest, segments};
+use crate::wire::request::{Query, ResourceRequest, legacy_watch, segments};
 use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
 use hyper::body::Incoming;
@@ -151,8 +151,8 @@ async fn answer(
     let id = uuid::Uuid::new_v4().to_string();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let user_agent = request.headers().get(USER_AGENT).cloned();
-    let label = label(&request);
-    let span = tracing::info_span!("request", id, user = Empty, pid = Empty, verb = label, path = uri.path());
+    let (verb, resource) = label(&request);
+    let span = tracing::info_span!("request", id, user = Empty, pid = Empty, verb, path = uri.path());
     let query = Query::parse(uri.query());
     let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
     let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone() });
@@ -160,7 +160,7 @@ async fn answer(
     let running = let_in(&state, &origin, cut, request, asked, &mut trace).instrument(span.clone());
     let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
     let code = response.status().as_u16();
-    state.counters.request(label, code);
+    state.counters.request(verb, resource, code, started.elapsed());
     let written = response.extensions_mut().remove::<WrittenName>();
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
@@ -220,8 +220,11 @@ async fn let_in(
     }
     trace.principal = Some(who.principal().clone());
     trace.impersonator = who.impersonator().map(str::to_owned);
-    let asked = asked?;
-    let segments = segments?;
+    let mut asked = asked?;
+    let mut segments = segments?;
+    if let Some((path, query)) = legacy_watch(&segments, &asked.query) {
+        (segments, asked.query) = (path, Arc::new(query));
+    }
     let what = Attributes::of(request.method(), &segments, &asked.query)?;
     trace.attributes = Some(what.clone());
     let limits = &state.settings.limits;
@@ -285,17 +288,17 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// The verb for the log and the counters: one of few, whatever clients send.
-fn label(request: &Request<Incoming>) -> &'static str {
-    let Ok(parts) = segments(request.uri().path()) else { return "other" };
+/// The verb and the resource for the log and the counters: of few, whatever clients send.
+fn label(request: &Request<Incoming>) -> (&'static str, &'static str) {
+    let Ok(parts) = segments(request.uri().path()) else { return ("other", "") };
     let resource = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["api", version, _, ..] => ResourceRequest::parse("", version, &parts[2..]),
         ["apis", group, version, _, ..] => ResourceRequest::parse(group, version, &parts[3..]),
-        ["reddwarf", ..] => return "daemon",
-        _ => return "meta",
+        ["reddwarf", ..] => return ("daemon", ""),
+        _ => return ("meta", ""),
     };
-    let Ok(resource) = resource else { return "other" };
-    match resource.subresource.as_deref() {
+    let Ok(resource) = resource else { return ("other", "") };
+    let verb = match resource.subresource.as_deref() {
         Some("exec") => "exec",
         Some("attach") => "attach",
         Some("portforward") => "portforward",
@@ -305,7 +308,8 @@ fn label(request: &Request<Incoming>) -> &'static str {
             let watch = Query::parse(request.uri().query()).is_ok_and(|q| q.flag("watch"));
             resource.verb(request.method(), watch)
         }
-    }
+    };
+    (verb, resource.kind.plural)
 }
 
 async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {

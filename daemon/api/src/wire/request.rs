@@ -53,6 +53,33 @@ impl Query {
     }
 }
 
+/// `/api/v1/watch/...` and `/apis/G/V/watch/...` as clients from before 1.11 ask: the same as without `watch`, with
+/// `?watch=true`, an object being watched as its collection with a selector. `None` for other paths.
+pub(crate) fn legacy_watch(segments: &[String], query: &Query) -> Option<(Vec<String>, Query)> {
+    let at = match segments.first().map(String::as_str)? {
+        "api" => 2,
+        "apis" => 3,
+        _ => return None,
+    };
+    if segments.get(at)? != "watch" || segments.len() == at + 1 {
+        return None;
+    }
+    let mut path = segments.to_vec();
+    path.remove(at);
+    let mut query = query.clone();
+    query.0.retain(|(key, _)| key != "watch");
+    query.0.push(("watch".to_owned(), "true".to_owned()));
+    let rest = path.len() - at;
+    let in_namespace = path.get(at).is_some_and(|first| first == "namespaces") && rest > 2;
+    if rest == if in_namespace { 4 } else { 2 } {
+        let name = path.pop()?;
+        let given = query.get("fieldSelector").map(|given| format!("{given},")).unwrap_or_default();
+        query.0.retain(|(key, _)| key != "fieldSelector");
+        query.0.push(("fieldSelector".to_owned(), format!("{given}metadata.name={name}")));
+    }
+    Some((path, query))
+}
+
 /// Percent-decodes; in queries a plus is a space.
 pub(crate) fn decode(text: &str, plus: bool) -> Result<String, ApiError> {
     let bad = || ApiError::bad_request(format!("the URL has a bad escape in {text:?}"));
@@ -232,6 +259,25 @@ mod tests {
         assert!(Query::parse(Some("watch=0")).is_ok_and(|q| !q.flag("watch")));
         assert!(Query::parse(Some("a=%f")).is_err());
         assert!(Query::parse(Some("limit=x")).unwrap().number::<u64>("limit").is_err());
+    }
+
+    #[test]
+    fn watches_of_old_are_watches() {
+        for (old, new, selector) in [
+            ("/api/v1/watch/pods", "/api/v1/pods", None),
+            ("/api/v1/watch/namespaces", "/api/v1/namespaces", None),
+            ("/api/v1/watch/namespaces/a", "/api/v1/namespaces", Some("metadata.name=a")),
+            ("/api/v1/watch/namespaces/a/pods", "/api/v1/namespaces/a/pods", None),
+            ("/api/v1/watch/namespaces/a/pods/b", "/api/v1/namespaces/a/pods", Some("metadata.name=b")),
+            ("/apis/apps/v1/watch/deployments", "/apis/apps/v1/deployments", None),
+        ] {
+            let (path, query) = legacy_watch(&segments(old).unwrap(), &Query::default()).unwrap();
+            assert_eq!((path, query.flag("watch")), (segments(new).unwrap(), true), "{old}");
+            assert_eq!(query.get("fieldSelector"), selector, "{old}");
+        }
+        for other in ["/api/v1/pods", "/api/v1/watch", "/apis", "/api", "/version"] {
+            assert_eq!(legacy_watch(&segments(other).unwrap(), &Query::default()), None, "{other}");
+        }
     }
 
     proptest::proptest! {

@@ -113,7 +113,7 @@ async fn metrics_are_prometheus_text() {
         "reddwarf_generation 3",
         "reddwarf_manifests_invalid 2",
         "reddwarf_pods{phase=\"Running\"} 0",
-        "reddwarf_api_requests_total{verb=\"list\",code=\"200\"} 1",
+        "reddwarf_api_requests_total{verb=\"list\",resource=\"pods\",code=\"200\"} 1",
         "reddwarf_fake 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");

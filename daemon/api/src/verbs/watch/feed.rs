@@ -1,7 +1,7 @@
 //! One watch as a source of frames.
 
 use crate::serve::body::Body;
-use crate::serve::counters::Stream;
+use crate::serve::counters::Watching;
 use crate::serve::dispatch::{Call, State};
 use crate::wire::error::{ApiError, too_large_version};
 use crate::wire::frames::EventForm;
@@ -55,7 +55,7 @@ pub(super) struct Feed {
     /// A table's columns were told.
     told: bool,
     ended: bool,
-    _counted: Stream,
+    _counted: Watching,
     _place: OwnedSemaphorePermit,
 }
 
@@ -96,7 +96,7 @@ impl Feed {
             stop: Box::pin(call.state.stop.clone().cancelled_owned()),
             told: false,
             ended: false,
-            _counted: Stream::new(call.state.clone()),
+            _counted: Watching::new(call.state.clone(), query.kind.plural),
             _place: place,
             state: call.state.clone(),
         })
