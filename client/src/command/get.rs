@@ -28,12 +28,28 @@ pub(crate) struct Arguments {
     /// Go on and print what changes
     #[arg(short, long)]
     watch: bool,
+    /// With -o json and yaml: also who owns which field, which is left out else
+    #[arg(long)]
+    show_managed_fields: bool,
     /// Print no header
     #[arg(long)]
     no_headers: bool,
     /// Objects that do not exist are no error
     #[arg(long)]
     ignore_not_found: bool,
+}
+
+impl Arguments {
+    /// An object as it is printed: without its managedFields, as kubectl shows it.
+    fn shown(&self, output: &Output, mut object: Value) -> Value {
+        if !self.show_managed_fields
+            && matches!(output, Output::Json | Output::Yaml)
+            && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        {
+            metadata.remove("managedFields");
+        }
+        object
+    }
 }
 
 /// Objects of one kind as they were asked for.
@@ -71,7 +87,8 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
             }
         }
         Some(output) => {
-            let mut items: Vec<Value> = found.into_iter().flat_map(|group| group.items).collect();
+            let items = found.into_iter().flat_map(|group| group.items);
+            let mut items: Vec<Value> = items.map(|item| arguments.shown(output, item)).collect();
             match (one, items.pop()) {
                 (true, Some(item)) => context.print_value(output, &item)?,
                 (true, None) => {}
@@ -260,7 +277,7 @@ fn show_changes(
             if *output == Output::Yaml {
                 context.print("---\n")?;
             }
-            context.print_value(output, item)
+            context.print_value(output, &arguments.shown(output, item.clone()))
         }),
     }
 }

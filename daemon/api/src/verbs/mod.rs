@@ -33,7 +33,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 use reddwarf_objects::{Object, ObjectKey};
-use reddwarf_registry::{Part, Registry, Written};
+use reddwarf_registry::{Part, Registry, RegistryError, Written};
 use serde_json::{Value, json};
 
 /// Answers a request about objects.
@@ -140,6 +140,17 @@ impl Verbs {
         warn(&mut response, &warnings);
         response.extensions_mut().insert(WrittenName(written.object.name().to_owned()));
         Ok(response)
+    }
+
+    /// A refused write. Clients repeat conflicts of a Scale for minutes without a word (kubectl does), and a file does not give
+    /// way: the code is the same, the reason one that is shown at once.
+    fn refused(&self, error: RegistryError) -> ApiError {
+        let owned = matches!(error, RegistryError::FileOwned { .. });
+        let mut error = ApiError::from(error);
+        if owned && self.part == Part::Scale {
+            error.reason = "Forbidden";
+        }
+        error
     }
 
     /// A Status that says that all went well.

@@ -24,7 +24,8 @@ impl Verbs {
         let mut gate = ClientGate::new(&self.call);
         let (author, key) = (self.call.admit_change(), self.key(name));
         let edit = Edit::Replace(object);
-        let written = self.registry().write(&author, &key, self.part, edit, &options, &mut gate).await?;
+        let written = self.registry().write(&author, &key, self.part, edit, &options, &mut gate).await;
+        let written = written.map_err(|e| self.refused(e))?;
         self.answered(written, warnings)
     }
 }
