@@ -97,8 +97,7 @@ fn name(kind: &Kind) -> &'static str {
 async fn every_kind_takes_every_verb_that_it_lists() {
     let world = World::new().await;
     let mut wrong = Vec::new();
-    let stored = |kind: &&Kind| !kind.is_virtual && kinds().by_group_resource(kind.group, kind.plural) == Some(*kind);
-    for kind in kinds().iter().filter(stored) {
+    for kind in kinds().iter().filter(|kind| !kind.is_virtual) {
         if let Err(why) = walk(&world, kind).await {
             wrong.push(format!("{} {}: {why}", kind.api_version(), kind.kind));
         }
