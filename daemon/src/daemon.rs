@@ -293,7 +293,7 @@ impl Daemon {
                 Some(host::open(settings, Arc::clone(&self.clock)).map_err(|e| failed("the host can't be driven", e))?)
             }
         };
-        let plane = Arc::new(RegistryPlane::new(self.registry.clone(), Arc::clone(&self.clock)));
+        let plane = Arc::new(RegistryPlane::new(self.registry.clone(), Arc::clone(&self.clock)).with_scheduler());
         let (control, sources) = (Arc::clone(&plane), directory.clone());
         tokio::spawn(async move {
             // Until the files were applied once, a sandbox without a pod may only be waiting for its file.

@@ -13,6 +13,7 @@ pub mod collect;
 pub mod directory;
 pub mod guard;
 pub mod runtime;
+pub mod schedule;
 pub mod watch;
 pub mod workload;
 
@@ -22,12 +23,24 @@ use std::sync::Arc;
 
 /// All controllers that run on the engine.
 pub fn all() -> Vec<Arc<dyn Controller>> {
-    let mut all: Vec<Arc<dyn Controller>> = vec![Arc::new(collect::Collector::default())];
-    let replica_sets =
-        [workload::replicaset::ReplicaSets::new(), workload::replicaset::ReplicaSets::replication_controllers()];
-    all.extend(replica_sets.into_iter().flatten().map(|c| Arc::new(c) as Arc<dyn Controller>));
-    all.extend(workload::deployment::Deployments::new().map(|c| Arc::new(c) as Arc<dyn Controller>));
-    all
+    use workload::{
+        daemonset::DaemonSets, deployment::Deployments, replicaset::ReplicaSets, statefulset::StatefulSets,
+    };
+    let all = [
+        boxed(Some(collect::Collector::default())),
+        boxed(ReplicaSets::new()),
+        boxed(ReplicaSets::replication_controllers()),
+        boxed(Deployments::new()),
+        boxed(StatefulSets::new()),
+        boxed(DaemonSets::new()),
+        boxed(schedule::Scheduler::new()),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// A controller; none when a kind that it needs is not in the table.
+fn boxed<C: Controller>(controller: Option<C>) -> Option<Arc<dyn Controller>> {
+    controller.map(|c| Arc::new(c) as Arc<dyn Controller>)
 }
 
 /// Runs all controllers until the future is dropped.

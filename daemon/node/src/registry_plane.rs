@@ -42,6 +42,7 @@ pub struct RegistryPlane {
     /// Wakes the follower once the sources were read.
     completed: Arc<Notify>,
     heard: Arc<Mutex<Option<BootTime>>>,
+    placed_only: bool,
 }
 
 /// A holder as the store has it.
@@ -64,7 +65,20 @@ impl RegistryPlane {
             complete: Arc::new(AtomicBool::new(false)),
             completed: Arc::new(Notify::new()),
             heard: Arc::new(Mutex::new(None)),
+            placed_only: false,
         }
+    }
+
+    /// A scheduler places pods: the node takes none that has no node yet.
+    #[must_use]
+    pub fn with_scheduler(mut self) -> Self {
+        self.placed_only = true;
+        self
+    }
+
+    /// Is an object any of the node's business?
+    fn concerns(&self, object: &Object) -> bool {
+        !self.placed_only || object.kind() != "Pod" || object.get_str("/spec/nodeName").is_some_and(|n| !n.is_empty())
     }
 
     /// All sources of pods (the manifest directory above all) were read and are in the registry.
@@ -309,7 +323,7 @@ impl RegistryPlane {
         for name in ["ConfigMap", "Secret", "Pod"] {
             let kind = kind("v1", name).map_err(|e| e.to_string())?;
             let (list, watch) = self.registry.list_and_watch(&ListQuery::all(kind)).map_err(|e| e.to_string())?;
-            all.extend(list.items);
+            all.extend(list.items.into_iter().filter(|o| self.concerns(o)));
             watches.push(watch);
         }
         if changes.send(ObjectChange::All(all)).await.is_err() {
@@ -326,7 +340,11 @@ impl RegistryPlane {
                 change = next(pods) => change?,
                 () = self.completed.notified() => return Ok(()),
             };
-            if changes.send(change).await.is_err() {
+            let concerns = match &change {
+                ObjectChange::Put(object) => self.concerns(object),
+                ObjectChange::All(_) | ObjectChange::Gone(_) => true,
+            };
+            if concerns && changes.send(change).await.is_err() {
                 return Ok(());
             }
         }

@@ -28,4 +28,4 @@ pub use engine::{Engine, EngineError};
 pub use id::Id;
 pub use queue::Queue;
 pub use slim::{Detail, NodeSlim, Owner, PodSlim, Slim};
-pub use view::{Change, View};
+pub use view::{Change, Usage, View};

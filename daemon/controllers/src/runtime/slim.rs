@@ -185,10 +185,12 @@ fn always(id: &Id) -> bool {
     }
 }
 
+type Labels = Arc<[(Box<str>, Box<str>)]>;
+
 /// Equal sets of labels, owners, finalizers and node names are kept once.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    labels: HashSet<Arc<[(Box<str>, Box<str>)]>>,
+    labels: HashSet<Labels>,
     owners: HashSet<Arc<[Owner]>>,
     finalizers: HashSet<Arc<[Box<str>]>>,
     names: HashSet<Arc<str>>,

@@ -3,6 +3,7 @@
 use super::id::Id;
 use super::slim::{Pool, Slim};
 use reddwarf_objects::Kind;
+use reddwarf_objects::pod::Phase;
 use reddwarf_registry::Followed;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -24,6 +25,32 @@ impl Change {
     }
 }
 
+/// What the pods of a node that have not ended ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// How many.
+    pub pods: i64,
+    /// CPU, thousandths.
+    pub cpu_millis: i64,
+    /// Memory, bytes.
+    pub memory: i64,
+}
+
+impl Usage {
+    /// What one pod adds; `None` when it takes nothing of a node.
+    fn of(slim: &Slim) -> Option<(&Arc<str>, Self)> {
+        let pod = slim.pod().filter(|p| !p.node.is_empty() && !matches!(p.phase, Phase::Succeeded | Phase::Failed))?;
+        Some((&pod.node, Self { pods: 1, cpu_millis: pod.cpu_millis, memory: pod.memory }))
+    }
+
+    /// Adds (or, with `sign` -1, takes away) another.
+    pub fn add(&mut self, other: Self, sign: i64) {
+        self.pods = self.pods.saturating_add(sign.saturating_mul(other.pods));
+        self.cpu_millis = self.cpu_millis.saturating_add(sign.saturating_mul(other.cpu_millis));
+        self.memory = self.memory.saturating_add(sign.saturating_mul(other.memory));
+    }
+}
+
 /// All projections.
 #[derive(Debug, Default)]
 pub struct View {
@@ -32,6 +59,8 @@ pub struct View {
     owned: HashMap<Box<str>, BTreeSet<Id>>,
     /// Without a controller.
     loose: BTreeSet<Id>,
+    /// By node.
+    usage: HashMap<Arc<str>, Usage>,
     pool: Pool,
     revision: u64,
 }
@@ -85,6 +114,20 @@ impl View {
             .filter_map(|id| self.objects.get(id))
     }
 
+    /// What the pods of a node ask for.
+    pub fn usage(&self, node: &str) -> Usage {
+        self.usage.get(node).copied().unwrap_or_default()
+    }
+
+    fn account(&mut self, slim: &Slim, sign: i64) {
+        let Some((node, usage)) = Usage::of(slim) else { return };
+        let total = self.usage.entry(node.clone()).or_default();
+        total.add(usage, sign);
+        if total.pods <= 0 {
+            self.usage.remove(node);
+        }
+    }
+
     /// Up to where the registry's changes are in.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -128,6 +171,7 @@ impl View {
         let before = self.objects.remove(id);
         if let Some(before) = &before {
             self.loose.remove(id);
+            self.account(before, -1);
             for owner in before.owners.iter() {
                 if let Some(ids) = self.owned.get_mut(&owner.uid) {
                     ids.remove(id);
@@ -139,6 +183,7 @@ impl View {
         }
         if let Some(after) = &after {
             let id = &after.id;
+            self.account(after, 1);
             for owner in after.owners.iter() {
                 self.owned.entry(owner.uid.clone()).or_default().insert(id.clone());
             }

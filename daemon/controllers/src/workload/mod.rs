@@ -14,13 +14,16 @@
 //! hashes of pod templates), `revision.rs` (ControllerRevisions), `fields.rs` (reading objects).
 
 mod claim;
+pub mod daemonset;
 pub mod deployment;
 mod fields;
 mod pods;
 pub mod replicaset;
+mod revision;
+pub mod statefulset;
 mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub(crate) use claim::reference;
 

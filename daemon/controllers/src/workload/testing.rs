@@ -37,3 +37,10 @@ pub(crate) fn slim(group: &str, kind: &str, name: &str, detail: Detail) -> Arc<S
         detail,
     })
 }
+
+/// The same, changed.
+pub(crate) fn with(slim: &Arc<Slim>, change: impl FnOnce(&mut Slim)) -> Arc<Slim> {
+    let mut changed = (**slim).clone();
+    change(&mut changed);
+    Arc::new(changed)
+}

@@ -4,4 +4,5 @@
 mod deployments;
 mod ownership;
 mod random;
+mod sets;
 mod world;

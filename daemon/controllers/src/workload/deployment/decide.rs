@@ -26,10 +26,10 @@ pub fn decide(deployment: &Deployment, sets: Vec<Set>, now: DateTime<Utc>) -> De
     let new = take_new(deployment, &mut old);
     let mut plan = Plan { deployment, events: Events::about(&deployment.object), actions: Vec::new() };
     let mut what = (if new.is_some() { NewSet::Found } else { NewSet::None }, String::new());
-    if !deployment.claimant.leaving {
-        if let Some(name) = plan.run(&old, new.as_ref()) {
-            what = (NewSet::Made, name);
-        }
+    if !deployment.claimant.leaving
+        && let Some(name) = plan.run(&old, new.as_ref())
+    {
+        what = (NewSet::Made, name);
     }
     if let Some(set) = &new {
         what.1 = set.id.name.to_string();
