@@ -363,7 +363,7 @@ fn api_settings(settings: &Settings) -> ApiSettings {
 async fn controllers(registry: Registry, stop: CancellationToken) -> Result<(), String> {
     tokio::select! {
         () = stop.cancelled() => Ok(()),
-        () = reddwarf_controllers::run(registry) => Err("it ended by itself".into()),
+        () = reddwarf_controllers::run(registry, reddwarf_controllers::Options::default()) => Err("it ended by itself".into()),
     }
 }
 

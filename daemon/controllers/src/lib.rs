@@ -4,14 +4,23 @@
 //! |---|---|---|
 //! | [`directory`] | the manifest directories (by [`watch`] and a periodic look), the registry | one registry transaction and one generation for every change |
 //! | [`collect`] | everything that has owners | deletes what all owners have left, orphans, waits (garbage collection) |
-//! | [`workload`] | Deployments, ReplicaSets, … and their pods | ReplicaSets, pods, their statuses |
+//! | [`workload`] | Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs and their pods | what each makes, and statuses |
+//! | [`schedule`] | pods without a node, nodes | where pods run, or why nowhere |
+//! | [`namespace`] | namespaces that are being deleted | deletes what is in them, conditions |
+//! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
+//! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
+//! | [`quota`] | ResourceQuotas and what they count | `status.used` |
 //!
 //! All but the directory run on [`runtime`]: one loop, one shared view of slim projections, one queue. Each decides in a pure
 //! function of values and has its own tests. [`guard`] is the pure brake on mass deletion that `directory` applies.
 
+pub mod account;
 pub mod collect;
 pub mod directory;
+pub mod disruption;
 pub mod guard;
+pub mod namespace;
+pub mod quota;
 pub mod runtime;
 pub mod schedule;
 pub mod watch;
@@ -21,10 +30,18 @@ use reddwarf_registry::Registry;
 use runtime::{Controller, Engine};
 use std::sync::Arc;
 
+/// What controllers are to know of the daemon.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Certificate of the authority behind the API's certificate, PEM: given to every namespace as ConfigMap `kube-root-ca.crt`.
+    pub root_ca: Option<String>,
+}
+
 /// All controllers that run on the engine.
-pub fn all() -> Vec<Arc<dyn Controller>> {
+pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
     use workload::{
-        daemonset::DaemonSets, deployment::Deployments, replicaset::ReplicaSets, statefulset::StatefulSets,
+        cronjob::CronJobs, daemonset::DaemonSets, deployment::Deployments, job::Jobs, replicaset::ReplicaSets,
+        statefulset::StatefulSets,
     };
     let all = [
         boxed(Some(collect::Collector::default())),
@@ -33,7 +50,13 @@ pub fn all() -> Vec<Arc<dyn Controller>> {
         boxed(Deployments::new()),
         boxed(StatefulSets::new()),
         boxed(DaemonSets::new()),
+        boxed(Jobs::new()),
+        boxed(CronJobs::new()),
         boxed(schedule::Scheduler::new()),
+        boxed(namespace::Namespaces::new()),
+        boxed(account::Accounts::new(options.root_ca.clone())),
+        boxed(disruption::Budgets::new()),
+        boxed(quota::Quotas::new()),
     ];
     all.into_iter().flatten().collect()
 }
@@ -44,6 +67,6 @@ fn boxed<C: Controller>(controller: Option<C>) -> Option<Arc<dyn Controller>> {
 }
 
 /// Runs all controllers until the future is dropped.
-pub async fn run(registry: Registry) {
-    Engine::new(registry, all()).run().await;
+pub async fn run(registry: Registry, options: Options) {
+    Engine::new(registry, all(&options)).run().await;
 }

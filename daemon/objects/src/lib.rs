@@ -20,6 +20,7 @@
 //! | server-side apply, who owns which field | [`apply`] |
 //! | show to people | [`print`](mod@print) |
 
+pub mod admission;
 pub mod apply;
 pub mod convert;
 pub mod default;

@@ -2,8 +2,8 @@
 
 use super::id::Id;
 use super::slim::{Pool, Slim};
-use reddwarf_objects::Kind;
 use reddwarf_objects::pod::Phase;
+use reddwarf_objects::{Kind, kinds};
 use reddwarf_registry::Followed;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -158,12 +158,28 @@ impl View {
             },
         };
         if after.is_none() && !self.objects.contains_key(&id) {
-            // Nothing was kept of it; whoever named it as owner has to know that it went.
-            let previous = followed.previous.as_ref().filter(|_| followed.json.is_none())?;
-            let last = Slim::read(&mut self.pool, id, followed.revision.get(), previous, true).ok()??;
-            return Some(Change { before: Some(Arc::new(last)), after: None });
+            return self.unkept(id, followed);
         }
         self.put(&id, after)
+    }
+
+    /// A change of an object of which nothing is kept: whoever named it as owner has to know that it went, and where a quota
+    /// counts it, that it came.
+    fn unkept(&mut self, id: Id, followed: &Followed) -> Option<Change> {
+        let revision = followed.revision.get();
+        let gone = followed.json.is_none();
+        if !gone && !self.has_quota(&id.namespace) {
+            return None;
+        }
+        let json = if gone { followed.previous.as_ref()? } else { followed.json.as_ref()? };
+        let slim = Arc::new(Slim::read(&mut self.pool, id, revision, json, true).ok()??);
+        Some(if gone { Change { before: Some(slim), after: None } } else { Change { before: None, after: Some(slim) } })
+    }
+
+    /// Does a namespace have a ResourceQuota?
+    pub fn has_quota(&self, namespace: &str) -> bool {
+        let kind = kinds().by_gvk("v1", "ResourceQuota");
+        !namespace.is_empty() && kind.is_some_and(|kind| self.list(kind, Some(namespace)).next().is_some())
     }
 
     /// Replaces one projection.
@@ -204,7 +220,6 @@ fn may_be_adopted(id: &Id) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reddwarf_objects::kinds;
     use reddwarf_store::Revision;
     use serde_json::{Value, json};
 

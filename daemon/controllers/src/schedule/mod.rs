@@ -71,13 +71,16 @@ pub fn schedule(constraints: &Constraints, wants: Usage, nodes: &[Candidate]) ->
     ))
 }
 
+/// By a pod's uid: its node and what it takes there.
+type Assumed = HashMap<Arc<str>, (Arc<str>, Usage)>;
+
 /// The loop.
 #[derive(Debug)]
 pub struct Scheduler {
     pods: &'static Kind,
     nodes: &'static Kind,
     /// Placed by us, not yet seen so in the view: pod's uid to its node and what it takes.
-    assumed: Mutex<HashMap<Arc<str>, (Arc<str>, Usage)>>,
+    assumed: Mutex<Assumed>,
 }
 
 impl Scheduler {
@@ -87,7 +90,7 @@ impl Scheduler {
         Some(Self { pods, nodes, assumed: Mutex::default() })
     }
 
-    fn assumed(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Arc<str>, Usage)>> {
+    fn assumed(&self) -> MutexGuard<'_, Assumed> {
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

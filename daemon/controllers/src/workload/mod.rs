@@ -14,9 +14,11 @@
 //! hashes of pod templates), `revision.rs` (ControllerRevisions), `fields.rs` (reading objects).
 
 mod claim;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 mod fields;
+pub mod job;
 mod pods;
 pub mod replicaset;
 mod revision;
@@ -26,6 +28,7 @@ mod template;
 pub(crate) mod testing;
 
 pub(crate) use claim::reference;
+pub(crate) use fields::{Wanted, conditions as conditions_of, scaled, set_condition};
 
 use crate::runtime::{Change, Id, View};
 use reddwarf_objects::Kind;

@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod deployments;
+mod jobs;
+mod namespaces;
 mod ownership;
 mod random;
 mod sets;

@@ -51,7 +51,8 @@ impl World {
                 "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "100"}}});
             registry.create(&system, object(node), WriteOptions::default()).await.unwrap();
         }
-        let mut engine = Engine::new(registry.clone(), reddwarf_controllers::all());
+        let mut engine =
+            Engine::new(registry.clone(), reddwarf_controllers::all(&reddwarf_controllers::Options::default()));
         engine.list(Duration::ZERO).unwrap();
         let rng = fastrand::Rng::with_seed(seed);
         Self { registry, engine, clock, start, rng, check: None, _dir: dir }

@@ -131,11 +131,9 @@ fn roll(input: &Input<'_>, pairs: &[Pair<'_>], min_ready: i64, decision: &mut De
     for pair in pairs.iter().filter(|p| p.node.may_stay) {
         match (pair.old, pair.new) {
             (Some(old), Some(_)) if available(pair.new) => decision.delete.push(old.clone()),
-            (Some(old), None) if pair.node.should_run && !pair.going => {
-                if !available(Some(old)) || room > 0 {
-                    room -= i64::from(available(Some(old)));
-                    decision.create.push(pair.node.name.clone());
-                }
+            (Some(old), None) if pair.node.should_run && !pair.going && (room > 0 || !available(Some(old))) => {
+                room -= i64::from(available(Some(old)));
+                decision.create.push(pair.node.name.clone());
             }
             _ => {}
         }
