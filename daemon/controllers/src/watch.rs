@@ -155,6 +155,7 @@ fn is_noise(event: &notify::Event, layers: &[PathBuf]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests play the user who writes files")]
 mod tests {
     use super::*;
     use std::time::Duration;

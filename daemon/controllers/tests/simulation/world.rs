@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// Steps in which everything must have come to rest.
 const PATIENCE: usize = 20_000;
 
+/// Looks at the world after every step.
+pub type Check = Box<dyn Fn(&World)>;
+
 pub struct World {
     pub registry: Registry,
     pub engine: Engine,
@@ -23,7 +26,7 @@ pub struct World {
     start: DateTime<Utc>,
     rng: fastrand::Rng,
     /// Called after every step.
-    pub check: Option<Box<dyn Fn(&World)>>,
+    pub check: Option<Check>,
     _dir: TempDir,
 }
 
@@ -124,11 +127,10 @@ impl World {
     pub async fn step(&mut self) -> bool {
         let now = self.elapsed();
         let choose = self.rng.usize(..1 << 16);
-        let moved = if self.rng.bool() {
-            self.engine.step(now, choose).await.unwrap().is_some() || self.kubelet().await
-        } else {
-            self.kubelet().await || self.engine.step(now, choose).await.unwrap().is_some()
-        };
+        let kubelet_first = self.rng.bool();
+        let moved = (kubelet_first && self.kubelet().await)
+            || self.engine.step(now, choose).await.unwrap().is_some()
+            || self.kubelet().await;
         if let Some(check) = &self.check {
             check(self);
         }

@@ -78,16 +78,16 @@ pub(crate) fn decide(cron: &Object, owner: &Claimant, runs: &[Run], now: DateTim
     sweep(cron, runs, &mut decision);
     let mut active: Vec<Value> = runs.iter().filter(|r| r.ended.is_none() && r.scheduled).map(reference).collect();
     let mut last = cron.get_str("/status/lastScheduleTime").map(str::to_owned);
-    if !owner.leaving && !is_true(cron, "/spec/suspend") {
-        if let Some(moment) = due(cron, now, &mut decision) {
-            if let Some(job) = start(cron, owner, runs, moment, now, &mut decision) {
-                if cron.get_str("/spec/concurrencyPolicy") == Some("Replace") {
-                    active.clear();
-                }
-                last = Some(timestamp(moment));
-                decision.create = Some(Box::new(job));
-            }
+    let runs_on = !owner.leaving && !is_true(cron, "/spec/suspend");
+    if runs_on
+        && let Some(moment) = due(cron, now, &mut decision)
+        && let Some(job) = start(cron, owner, runs, moment, now, &mut decision)
+    {
+        if cron.get_str("/spec/concurrencyPolicy") == Some("Replace") {
+            active.clear();
         }
+        last = Some(timestamp(moment));
+        decision.create = Some(Box::new(job));
     }
     let before = cron.get_str("/status/lastSuccessfulTime").map(str::to_owned);
     let success =
