@@ -5,6 +5,7 @@
 mod column;
 mod core;
 mod duration;
+mod machinery;
 mod network;
 mod pod;
 mod rest;
@@ -29,10 +30,15 @@ pub fn row(kind: &Kind, object: &Object, now: DateTime<Utc>) -> Vec<Value> {
         return pod::row(object, now);
     }
     let special: fn(&Cells<'_>, &str) -> Option<Value> = match kind.group {
+        "" if kind.kind == "ComponentStatus" => machinery::cell,
         "" => core::cell,
         "apps" | "batch" | "autoscaling" | "policy" => workload::cell,
         "networking.k8s.io" | "discovery.k8s.io" => network::cell,
         "events.k8s.io" => core::cell,
+        "admissionregistration.k8s.io"
+        | "apiregistration.k8s.io"
+        | "certificates.k8s.io"
+        | "flowcontrol.apiserver.k8s.io" => machinery::cell,
         _ => rest::cell,
     };
     let cells = Cells { kind, object, now };

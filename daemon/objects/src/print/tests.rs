@@ -118,6 +118,55 @@ fn other_kinds() {
 }
 
 #[test]
+fn kinds_of_the_api_itself() {
+    for (value, expected) in [
+        (
+            json!({"apiVersion": "v1", "kind": "ComponentStatus", "metadata": {"name": "store"},
+                "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]}),
+            "store|Healthy|ok|",
+        ),
+        (
+            json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.apps"}, "spec": {"version": "v1"},
+                "status": {"conditions": [{"type": "Available", "status": "True", "reason": "Local"}]}}),
+            "v1.apps|Local|True|9s",
+        ),
+        (
+            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "w"}, "webhooks": [{}, {}]}),
+            "w|2|9s",
+        ),
+        (
+            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"},
+                "spec": {"validations": [{}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}}),
+            "p|1|v1/ConfigMap|9s",
+        ),
+        (
+            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "b"},
+                "spec": {"policyName": "p"}}),
+            "b|p|<unset>|9s",
+        ),
+        (
+            json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "c"},
+                "spec": {"signerName": "example.com/s", "username": "alice", "expirationSeconds": 3600},
+                "status": {"conditions": [{"type": "Approved"}], "certificate": "eA=="}}),
+            "c|9s|example.com/s|alice|60m|Approved,Issued",
+        ),
+        (
+            json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "f"},
+                "spec": {"priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 1},
+                "status": {"conditions": [{"type": "Dangling", "status": "False"}]}}),
+            "f|exempt|1|<none>|9s|False",
+        ),
+        (
+            json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": {"name": "l"},
+                "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 5, "limitResponse": {"type": "Queue", "queuing": {"queues": 64, "handSize": 6, "queueLengthLimit": 50}}}}}),
+            "l|Limited|5|64|6|50|9s",
+        ),
+    ] {
+        assert_eq!(line(value), expected);
+    }
+}
+
+#[test]
 fn every_kind_prints_even_nonsense() {
     for kind in crate::kinds().iter() {
         for part in [json!(null), json!(3), json!({"metrics": [{"type": "ü"}], "ports": 4}), json!([[]])] {
