@@ -66,3 +66,28 @@ fn every_recorded_kind_is_served() {
         assert!(served.contains(path), "{path} is missing");
     }
 }
+
+/// The table of docs/kubernetes-api.md.
+fn documented() -> String {
+    let mut text = String::from(
+        "| apiVersion | kind | resource | short | scope | verbs | subresources |\n|---|---|---|---|---|---|---|\n",
+    );
+    for kind in kinds().iter() {
+        let verbs = match (kind.is_virtual, kind.verbs.len()) {
+            (_, 8) => "all".to_owned(),
+            (false, 7) => "all but deletecollection".to_owned(),
+            _ => kind.verbs.join(", "),
+        };
+        let scope = if kind.namespaced { "namespace" } else { "cluster" };
+        let (short, subresources) = (kind.short_names.join(", "), kind.subresources.join(", "));
+        let (version, name, plural) = (kind.api_version(), kind.kind, kind.plural);
+        text.push_str(&format!("| {version} | {name} | {plural} | {short} | {scope} | {verbs} | {subresources} |\n"));
+    }
+    text
+}
+
+#[test]
+fn the_documentation_lists_what_is_served() {
+    let document = include_str!("../../../../docs/kubernetes-api.md");
+    assert!(document.contains(&documented()), "docs/kubernetes-api.md must hold this table:\n{}", documented());
+}
