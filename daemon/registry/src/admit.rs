@@ -101,7 +101,6 @@ fn prepare_new(
     }
     object.set_uid(uid);
     default(kind, object);
-    prepare_create(kind, object);
     Ok(())
 }
 
@@ -111,6 +110,8 @@ fn finish_new(
     mut object: Object,
     gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
+    // What the server adds is nobody's: it comes after the owners are noted.
+    prepare_create(kind, &mut object);
     gate.admit(kind, None, &object)?;
     let errors = validate(kind, &object);
     if !errors.is_empty() {

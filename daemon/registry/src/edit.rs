@@ -100,7 +100,7 @@ impl Editor<'_> {
         };
         match patch {
             Patch::Json(operations) => patch::json(&mut document, operations)?,
-            Patch::Merge(patch) => patch::merge_patch(&mut document, patch),
+            Patch::Merge(patch) => patch::merge(&mut document, patch)?,
             // A Scale has no lists: both kinds of merge are one.
             Patch::Strategic(patch) if self.part == Part::Scale => patch::merge_patch(&mut document, patch),
             Patch::Strategic(patch) => patch::strategic(self.version, &mut document, patch)?,

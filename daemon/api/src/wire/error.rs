@@ -217,7 +217,8 @@ fn patch(e: PatchError) -> ApiError {
             ApiError::new(422, "Invalid", PatchError::REJECTED).with_details(json!({}))
         }
         PatchError::TooLarge(message) => ApiError::new(413, "RequestEntityTooLarge", message),
-        PatchError::Unmergeable(message) => ApiError::internal(message),
+        // The reference gives no reason here.
+        PatchError::Unmergeable(message) => ApiError::new(500, "", message),
     }
 }
 

@@ -20,10 +20,10 @@ pub(crate) fn decode(
     limits: &Limits,
 ) -> Result<Patch, ApiError> {
     match content_type(headers).as_str() {
-        // That it is a list of operations is the patch's own to say.
+        // That it is a list of operations, or a map, is the patch's own to say.
         "application/json-patch+json" => Ok(Patch::Json(read(bytes, "error decoding patch: ")?)),
-        "application/merge-patch+json" => Ok(Patch::Merge(map(read(bytes, "")?)?)),
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(map(read(bytes, "")?)?)),
+        "application/merge-patch+json" => Ok(Patch::Merge(read(bytes, "error decoding patch: ")?)),
+        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(read(bytes, "")?)),
         "application/apply-patch+yaml" => applied(kind, part, bytes, limits),
         _ => Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with_details(json!({}))),
     }
@@ -34,20 +34,6 @@ fn read(bytes: &[u8], what: &str) -> Result<Value, ApiError> {
         let why = crate::wire::syntax::error(bytes).unwrap_or_else(|| "the text is no JSON".to_owned());
         ApiError::bad_request(format!("{what}{why}"))
     })
-}
-
-fn map(patch: Value) -> Result<Value, ApiError> {
-    let found = match &patch {
-        Value::Object(_) => return Ok(patch),
-        Value::Null => "null",
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-    };
-    Err(ApiError::bad_request(format!(
-        "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
-    )))
 }
 
 /// What is applied: YAML, and so JSON too. It names its kind.

@@ -22,10 +22,10 @@ pub fn json(doc: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let operations = match patch {
         Value::Array(operations) => operations.as_slice(),
         Value::Null => &[],
-        other => return Err(not_a("Go value of type []handlers.jsonPatchOp", other)),
+        other => return Err(decoding(not_a("Go value of type []handlers.jsonPatchOp", other))),
     };
     // Malformed operations are found before any is carried out.
-    let operations = operations.iter().map(Operation::parse).collect::<Result<Vec<_>, _>>()?;
+    let operations = operations.iter().map(Operation::parse).collect::<Result<Vec<_>, _>>().map_err(decoding)?;
     if operations.len() > MAX_OPERATIONS {
         let found = operations.len();
         let text = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {found}");
@@ -228,6 +228,14 @@ fn rejected(why: String) -> PatchError {
     PatchError::Rejected(why)
 }
 
+/// The same, as JSON and merge patches have it.
+pub(super) fn decoding(error: PatchError) -> PatchError {
+    match error {
+        PatchError::Malformed(why) => PatchError::Malformed(format!("error decoding patch: {why}")),
+        other => other,
+    }
+}
+
 /// The reference's words for a patch of the wrong JSON type.
 pub(super) fn not_a(wanted: &str, found: &Value) -> PatchError {
     let found = match found {
@@ -238,7 +246,7 @@ pub(super) fn not_a(wanted: &str, found: &Value) -> PatchError {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    PatchError::Malformed(format!("error decoding patch: json: cannot unmarshal {found} into {wanted}"))
+    PatchError::Malformed(format!("json: cannot unmarshal {found} into {wanted}"))
 }
 
 #[cfg(test)]

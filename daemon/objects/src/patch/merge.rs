@@ -1,6 +1,9 @@
 //! Merge patch (RFC 7396).
 
-use super::{PatchError, json::not_a};
+use super::{
+    PatchError,
+    json::{decoding, not_a},
+};
 use serde_json::Value;
 
 /// Applies a merge patch that a client sent.
@@ -14,7 +17,7 @@ pub fn merge(doc: &mut Value, patch: &Value) -> Result<(), PatchError> {
             Ok(())
         }
         Value::Null => Err(PatchError::Malformed("Invalid JSON Patch".to_owned())),
-        other => Err(not_a("Go value of type map[string]interface {}", other)),
+        other => Err(decoding(not_a("Go value of type map[string]interface {}", other))),
     }
 }
 

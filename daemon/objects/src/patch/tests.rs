@@ -205,7 +205,7 @@ fn mistakes_are_told_in_the_references_words() {
         (json!({"spec": {"$deleteFromPrimitiveList": []}}), "invalid patch format of primitive list"),
         (json!({"spec": {"$retainKeys": "x"}}), "invalid patch format of retainKeys"),
         (json!({"spec": {"$retainKeys": ["a"], "b": 1}}), "invalid patch format of retainKeys"),
-        (json!([]), "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        (json!([]), "json: cannot unmarshal array into Go value of type map[string]interface {}"),
     ] {
         assert_eq!(why(patch), PatchError::Malformed(text.to_owned()));
     }
