@@ -146,7 +146,7 @@ pub(crate) fn update(
 ) -> Result<Object, RegistryError> {
     check_identity(kind, old, &new)?;
     check_claim(writer.author, kind, Some(old), &new)?;
-    let mut new = writer.part.take(kind, old, new)?;
+    let mut new = writer.part.take(kind, old, new);
     place(kind, &mut new);
     set_source(&mut new, update.source.or(source_of(old)));
     default(kind, &mut new);

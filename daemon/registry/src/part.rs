@@ -2,9 +2,8 @@
 
 use crate::RegistryError;
 use crate::admit::SERVER_METADATA;
-use crate::ownership::invalid;
 use crate::scale;
-use reddwarf_objects::{FieldError, FieldPath, Kind, Object};
+use reddwarf_objects::{Kind, Object};
 use serde_json::{Map, Value};
 
 /// Which part of an object a write concerns.
@@ -65,10 +64,8 @@ impl Part {
 
     /// What is stored when a client writes `new` (an object of the kind) to this part of `old`: the rest is `old`'s.
     /// managedFields stay as the client sent them.
-    ///
-    /// # Errors
-    /// [`RegistryError::Invalid`] when `new` changes what this part does not hold.
-    pub(crate) fn take(self, kind: &Kind, old: &Object, mut new: Object) -> Result<Object, RegistryError> {
+    pub(crate) fn take(self, kind: &Kind, old: &Object, mut new: Object) -> Object {
+        let owners = new.get("/metadata/managedFields").cloned();
         match self {
             Self::Main => keep_others(kind, old, &mut new),
             Self::Status => {
@@ -80,36 +77,20 @@ impl Part {
                 copy(old, &mut result, "/metadata/ownerReferences");
                 new = result;
             }
-            Self::Approval => {
-                let mut result = old.clone();
-                copy(&new, &mut result, "/status/conditions");
-                new = result;
-            }
-            Self::Scale => {
-                let replicas = new.get(scale::REPLICAS).cloned();
-                let mut result = old.clone();
-                if let Some(replicas) = replicas {
-                    result.set(scale::REPLICAS, replicas);
-                }
-                new = result;
-            }
-            Self::Finalize => {
-                let mut result = old.clone();
-                copy(&new, &mut result, "/spec/finalizers");
-                new = result;
-            }
-            Self::EphemeralContainers => {
-                let mut result = old.clone();
-                copy(&new, &mut result, "/spec/ephemeralContainers");
-                check_ephemeral(kind, old, &result)?;
-                new = result;
-            }
-            Self::Resize => new = resized(kind, old, &new)?,
+            Self::Approval => new = with(old, &new, "/status/conditions"),
+            Self::Scale => new = with(old, &new, scale::REPLICAS),
+            Self::Finalize => new = with(old, &new, "/spec/finalizers"),
+            Self::EphemeralContainers => new = with(old, &new, "/spec/ephemeralContainers"),
+            Self::Resize => new = resized(old, &new),
         }
         for field in SERVER_METADATA.iter().filter(|field| **field != "managedFields") {
             copy(old, &mut new, &format!("/metadata/{field}"));
         }
-        Ok(new)
+        match owners {
+            Some(owners) => new.set("/metadata/managedFields", owners),
+            None => drop(new.remove("/metadata/managedFields")),
+        }
+        new
     }
 }
 
@@ -123,6 +104,13 @@ fn keep_others(kind: &Kind, old: &Object, new: &mut Object) {
         ("", "Pod") => copy(old, new, "/spec/ephemeralContainers"),
         _ => {}
     }
+}
+
+/// `old` with one field of `new`.
+fn with(old: &Object, new: &Object, pointer: &str) -> Object {
+    let mut result = old.clone();
+    copy(new, &mut result, pointer);
+    result
 }
 
 /// Gives `to` the value that `from` has at a pointer, or none.
@@ -144,75 +132,23 @@ fn list<'a>(object: &'a Object, pointer: &str) -> &'a [Value] {
     object.get(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn named<'a>(list: &'a [Value], name: &Value) -> Option<&'a Value> {
-    list.iter().find(|item| item.get("name") == Some(name))
-}
-
-/// Ephemeral containers are only added.
-fn check_ephemeral(kind: &Kind, old: &Object, new: &Object) -> Result<(), RegistryError> {
-    let (before, after) = (list(old, "/spec/ephemeralContainers"), list(new, "/spec/ephemeralContainers"));
-    let path = FieldPath::of("spec.ephemeralContainers");
-    let mut errors = Vec::new();
-    for container in before {
-        let name = container.get("name").unwrap_or(&Value::Null);
-        let text = name.as_str().unwrap_or_default();
-        match named(after, name) {
-            None => {
-                let message = format!("existing ephemeral containers {text:?} may not be removed\n");
-                errors.push(FieldError::forbidden(&path, message));
-            }
-            // Clients leave out what defaults filled in.
-            Some(is) if !holds(container, is) => {
-                let message = format!("existing ephemeral containers {text:?} may not be changed\n");
-                errors.push(FieldError::forbidden(&path, message));
-            }
-            Some(_) => {}
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(invalid(kind, new, errors)) }
-}
-
-/// Does `whole` have everything that `part` says?
-fn holds(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => part.iter().all(|(field, value)| {
-            whole
-                .get(field)
-                .map_or(value.is_null() || value.as_object().is_some_and(Map::is_empty), |w| holds(w, value))
-        }),
-        (whole, part) => whole == part,
-    }
-}
-
 const RESIZABLE: [&str; 2] = ["resources", "resizePolicy"];
 
-/// `old` with the resources of `new`'s containers.
-fn resized(kind: &Kind, old: &Object, new: &Object) -> Result<Object, RegistryError> {
+/// `old` with the resources of `new`'s containers of the same names; what else `new` says is not heard, as in the reference.
+fn resized(old: &Object, new: &Object) -> Object {
     let mut result = old.clone();
-    let mut foreign = false;
-    for field in ["containers", "initContainers"] {
-        let pointer = format!("/spec/{field}");
-        let given = list(new, &pointer);
-        let mut containers = list(old, &pointer).to_vec();
-        foreign |= given.len() != containers.len();
+    for pointer in ["/spec/containers", "/spec/initContainers"] {
+        let given = list(new, pointer);
+        let mut containers = list(old, pointer).to_vec();
         for container in containers.iter_mut().filter_map(Value::as_object_mut) {
-            let name = container.get("name").cloned().unwrap_or_default();
-            let Some(Value::Object(wanted)) = named(given, &name) else {
-                foreign = true;
-                continue;
-            };
-            for resizable in RESIZABLE {
-                put(container, resizable, wanted.get(resizable).cloned());
+            let name = container.get("name");
+            if let Some(wanted) = given.iter().find(|wanted| wanted.get("name") == name) {
+                RESIZABLE.iter().for_each(|field| put(container, field, wanted.get(*field).cloned()));
             }
-            foreign |= !wanted.iter().all(|(field, value)| container.get(field).is_none_or(|is| holds(is, value)));
         }
         if !containers.is_empty() {
-            result.set(&pointer, containers);
+            result.set(pointer, containers);
         }
     }
-    if foreign {
-        let message = "only cpu and memory resources are mutable";
-        return Err(invalid(kind, new, vec![FieldError::forbidden(&FieldPath::of("spec"), message)]));
-    }
-    Ok(result)
+    result
 }
