@@ -153,6 +153,7 @@ mod tests {
             "token create alice --group devs --group ops --expires 30d --kubeconfig",
             "token list",
             "token revoke abc",
+            "token rotate-keys",
             "reload",
             "reconcile --allow-prune",
             "shutdown --stop-pods",

@@ -38,6 +38,8 @@ enum Verb {
     /// List tokens, without their secrets
     #[command(visible_alias = "ls")]
     List,
+    /// Sign ServiceAccounts' tokens with a new key from now on; older ones stay valid until they expire
+    RotateKeys,
     /// Take a token away, at once
     Revoke {
         /// Its id, as `list` shows it
@@ -69,6 +71,12 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
             let list: TokenList = context.daemon.get("/reddwarf/v1/tokens").await?;
             if !context.structured(&list)? {
                 context.print(&render(context, &list))?;
+            }
+        }
+        Verb::RotateKeys => {
+            let done: Done = context.daemon.post_empty("/reddwarf/v1/service-account-keys/rotate").await?;
+            if !context.structured(&done)? {
+                context.say(&done.message)?;
             }
         }
         Verb::Revoke { id } => {

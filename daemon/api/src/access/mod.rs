@@ -10,7 +10,7 @@
 //! | to know | look in |
 //! |---|---|
 //! | who is who: users, groups, roles | [`principal`] |
-//! | who is it | [`authenticate`]; by [`certificates`], by [`tokens`] |
+//! | who is it | [`authenticate`]; by [`certificates`], by [`tokens`], as a ServiceAccount: [`service_account`] |
 //! | what a request is about: verb, resource, path | [`attributes`] |
 //! | whom they act as | [`impersonate`] |
 //! | may they | [`authorise`], by roles and bindings [`rbac`] |
@@ -31,5 +31,6 @@ pub(crate) mod policy;
 pub(crate) mod principal;
 pub(crate) mod rbac;
 pub(crate) mod reviews;
+pub(crate) mod service_account;
 pub(crate) mod state;
 pub(crate) mod tokens;

@@ -7,8 +7,9 @@ use crate::access::certificates::keyring::{Keyring, Refreshed, TlsSettings};
 use crate::access::kubeconfig;
 use crate::access::principal::Principal;
 use crate::access::rbac::{Rbac, bootstrap};
+use crate::access::service_account::{ServiceAccountTokens, Wanted, request};
 use crate::access::tokens::TokenStore;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_registry::{Registry, RegistryError};
 use std::fmt;
 use std::net::SocketAddr;
@@ -26,11 +27,52 @@ pub struct AccessSettings {
     pub audit: Option<AuditSettings>,
 }
 
+/// A token that a pod's projected volume asks for (`serviceAccountToken` source).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodTokenRequest {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Its uid.
+    pub pod_uid: String,
+    /// For whom the token is; the API when absent.
+    pub audience: Option<String>,
+    /// Its life in seconds.
+    pub expiration_seconds: i64,
+}
+
+/// A token for a pod.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PodToken {
+    /// The token: a secret.
+    pub token: String,
+    /// When it was made.
+    pub issued: DateTime<Utc>,
+    /// When it ends.
+    pub expires: DateTime<Utc>,
+}
+
+impl PodToken {
+    /// When to ask for the next one, as the kubelet does: after four fifths of its life, but at least once a day.
+    pub fn renew_at(&self) -> DateTime<Utc> {
+        let life = self.expires - self.issued;
+        self.issued + (life * 4 / 5).min(TimeDelta::hours(24))
+    }
+}
+
+impl fmt::Debug for PodToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PodToken").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
 /// Certificates, tokens and rules: what access knows. It outlives the [`crate::Api`], which is made anew when settings change.
 pub struct Access {
     settings: AccessSettings,
     state_dir: PathBuf,
     pub(crate) tokens: TokenStore,
+    pub(crate) service_accounts: ServiceAccountTokens,
     pub(crate) authoriser: Chain,
     pub(crate) rbac: Arc<Rbac>,
     pub(crate) audit: Option<Audit>,
@@ -61,12 +103,19 @@ impl Access {
     /// When a file can't be read or written.
     pub fn open(settings: AccessSettings, state_dir: &Path, registry: Registry) -> Result<Self, CertificateError> {
         let rbac = Arc::new(Rbac::new(registry.clone()));
+        let domain = match settings.tls.cluster_domain.as_str() {
+            "" => "cluster.local",
+            domain => domain,
+        };
+        let issuer = format!("https://kubernetes.default.svc.{domain}");
+        let keys = state_dir.join("pki/service-account");
         let audit = settings.audit.as_ref().map(Audit::open).transpose()?;
         Ok(Self {
             settings,
             audit,
             state_dir: state_dir.to_owned(),
             tokens: TokenStore::open(state_dir)?,
+            service_accounts: ServiceAccountTokens::open(&keys, issuer, registry.clone())?,
             authoriser: Chain::new(vec![Box::new(Roles), Box::new(rbac.clone())]),
             rbac,
             remote: RwLock::new(None),
@@ -91,11 +140,48 @@ impl Access {
         token: &str,
         audiences: &[String],
     ) -> Result<(Principal, Vec<String>), String> {
+        // Three parts of base64 whose first is a JSON object.
+        if token.starts_with("eyJ") {
+            return self.service_accounts.verify(token, audiences);
+        }
         match self.tokens.principal(token, self.now()) {
             // These tokens have no audience: they are for us.
             Some(who) => Ok((who, audiences.to_vec())),
             None => Err("invalid bearer token".to_owned()),
         }
+    }
+
+    /// A token for a pod's projected volume, bound to the pod: void when that is gone. The node mounts it, and asks for
+    /// another one at [`PodToken::renew_at`].
+    ///
+    /// # Errors
+    /// When there is no such pod or ServiceAccount, or the token can't be signed. The text is for people.
+    pub fn pod_token(&self, wanted: &PodTokenRequest) -> Result<PodToken, String> {
+        let tokens = &self.service_accounts;
+        let found = |resource: &str, name: &str| {
+            let found = tokens.find(resource, Some(&wanted.namespace), name).map_err(|e| e.to_string())?;
+            found.ok_or_else(|| format!("{resource} \"{name}\" not found"))
+        };
+        let pod = found("pods", &wanted.pod)?;
+        if pod.uid() != Some(&wanted.pod_uid) {
+            return Err(format!("pods \"{}\" was deleted and made anew", wanted.pod));
+        }
+        let account = pod.get_str("/spec/serviceAccountName").filter(|name| !name.is_empty()).unwrap_or("default");
+        let account = found("serviceaccounts", account)?;
+        let issued = self.now();
+        let (token, expires) = tokens.issue(Wanted {
+            namespace: &wanted.namespace,
+            account: request::named(&account),
+            audiences: wanted.audience.iter().cloned().collect(),
+            seconds: wanted.expiration_seconds,
+            bound: request::of_pod(tokens, &pod).map_err(|e| e.message)?,
+        })?;
+        Ok(PodToken { token, issued, expires })
+    }
+
+    /// The URL of the API on TCP.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.remote().map(|remote| remote.url.clone())
     }
 
     /// The API listens on TCP: makes certificates and the admin's kubeconfig. Certificates that were in force before
@@ -152,6 +238,7 @@ impl Access {
     /// # Errors
     /// Why the new is not in force.
     pub(crate) fn refresh(&self, always: bool) -> Result<(), CertificateError> {
+        self.service_accounts.rotate(false)?;
         let Some(remote) = self.remote() else { return Ok(()) };
         if matches!(remote.keyring.refresh(self.now(), always)?, Refreshed::Changed) {
             tracing::info!("new certificates are in force");

@@ -59,6 +59,19 @@ pub(super) async fn tokens(call: &Call, method: &str, request: Request<Incoming>
     }
 }
 
+/// `POST service-account-keys/rotate`.
+///
+/// # Errors
+/// 403 for who is no admin.
+pub(super) async fn rotate(call: &Call) -> Result<Response<Body>, ApiError> {
+    call.principal.require_admin("make a new key")?;
+    let access = call.state.deps.access.clone();
+    let done = tokio::task::spawn_blocking(move || access.service_accounts.rotate(true)).await;
+    done.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    let message = "a new key signs ServiceAccounts' tokens; those that older keys signed stay valid until they expire";
+    ok(&Done { message: message.to_owned() })
+}
+
 /// Names that the daemon gives itself are not given away.
 fn checked(wanted: TokenRequest) -> Result<NewToken, ApiError> {
     let bad = |text: String| ApiError::new(422, "Invalid", text);

@@ -72,6 +72,7 @@ pub(crate) async fn answer(
             ok(&runtime.restore(&wanted.path).await?)
         }
         ("GET", ["kubeconfig"]) => access::kubeconfig(call),
+        ("POST", ["service-account-keys", "rotate"]) => access::rotate(call).await,
         (_, ["tokens"]) => access::tokens(call, method.as_str(), request).await,
         (_, ["images"]) => images(call, method.as_str(), request).await,
         (_, ["generations", rest @ ..]) => generations(call, method.as_str(), rest).await,

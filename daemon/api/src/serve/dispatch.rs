@@ -5,6 +5,7 @@ use crate::access::audit::{Done, Trace};
 use crate::access::authenticate::{Origin, authenticate};
 use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
+use crate::access::service_account;
 use crate::openapi::{self, Documents};
 use crate::serve::body::Body;
 use crate::serve::counters::ApiCounters;
@@ -337,6 +338,14 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Re
         ["openapi", rest @ ..] => {
             get_only(&request)?;
             openapi::answer(&call, rest, request.headers()).await
+        }
+        ["openid", "v1", "jwks"] => {
+            get_only(&request)?;
+            Ok(service_account::request::key_set(&call))
+        }
+        [".well-known", "openid-configuration"] => {
+            get_only(&request)?;
+            Ok(service_account::request::configuration(&call))
         }
         ["version"] => {
             get_only(&request)?;

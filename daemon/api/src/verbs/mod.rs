@@ -21,7 +21,7 @@ mod pods;
 mod update;
 pub(crate) mod watch;
 
-use crate::access::reviews;
+use crate::access::{reviews, service_account};
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::{Call, WrittenName};
 use crate::streams;
@@ -49,6 +49,9 @@ pub(crate) async fn answer(
     if resource.kind.is_core("Binding") {
         call.accept.form()?;
         return Verbs::new(call, resource, Part::Main).bind(request).await;
+    }
+    if resource.kind.is_core("ServiceAccount") && resource.subresource.as_deref() == Some("token") {
+        return service_account::request::answer(&call, &resource, request).await;
     }
     if reviews::is_review(resource.kind) {
         return reviews::answer(&call, &resource, request).await;

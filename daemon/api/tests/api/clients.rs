@@ -239,5 +239,5 @@ async fn requests_in_flight_finish_at_shutdown() {
 async fn u12_nothing_listens_on_the_network_without_being_asked() {
     let world = World::new().await;
     assert_eq!(world.tcp, None);
-    assert!(!world.state.join("pki").exists() && !world.state.join("admin.kubeconfig").exists());
+    assert!(!world.state.join("pki/ca.key").exists() && !world.state.join("admin.kubeconfig").exists());
 }

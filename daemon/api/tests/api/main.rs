@@ -15,6 +15,7 @@ mod openapi;
 mod protobuf;
 mod reading;
 mod rights;
+mod service_accounts;
 mod versions;
 mod watches;
 mod world;
