@@ -11,7 +11,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::{Kind, Object, ObjectKey};
 use reddwarf_store::CommitError;
 use serde_json::Value;
+use tokio::task::{JoinError, JoinSet};
 
+/// Objects of a collection that are deleted at a time.
+const AT_ONCE: usize = 64;
 /// Seconds of grace for a pod that does not say (`terminationGracePeriodSeconds`).
 const DEFAULT_GRACE: i64 = 30;
 
@@ -282,12 +285,42 @@ impl Registry {
         for object in &list.items {
             check_delete(author, query.kind, object).map_err(|e| self.with_line(e))?;
         }
-        let mut deleted = Vec::with_capacity(list.items.len());
-        for object in &list.items {
-            match self.delete(author, &object.key(query.kind), options).await {
-                Ok(done) => deleted.push(done),
-                Err(RegistryError::NotFound(_)) => {}
-                Err(e) => return Err(e),
+        let keys = list.items.iter().map(|object| object.key(query.kind)).collect();
+        self.delete_each(author, keys, options).await
+    }
+
+    /// Deletes objects, many at a time so that one disk write serves many. What is gone already is no error; the first error ends
+    /// it. Namespaces among them are only marked.
+    pub(crate) async fn delete_each(
+        &self,
+        author: &Author,
+        mut keys: Vec<ObjectKey>,
+        options: &DeleteOptions,
+    ) -> Result<Vec<Deleted>, RegistryError> {
+        let mut deleted = Vec::with_capacity(keys.len());
+        while !keys.is_empty() {
+            let rest = keys.split_off(keys.len().min(AT_ONCE));
+            let mut running = JoinSet::new();
+            for (index, key) in std::mem::replace(&mut keys, rest).into_iter().enumerate() {
+                let (registry, author, options) = (self.clone(), author.clone(), options.clone());
+                running.spawn(async move { (index, registry.delete_one(&author, &key, &options).await) });
+            }
+            let mut done = Vec::with_capacity(AT_ONCE);
+            while let Some(one) = running.join_next().await {
+                match one.map_err(JoinError::try_into_panic) {
+                    Ok(one) => done.push(one),
+                    Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                    // Cancelled with the runtime: nobody waits for the answer any more.
+                    Err(Err(_)) => {}
+                }
+            }
+            done.sort_by_key(|(index, _)| *index);
+            for (_, one) in done {
+                match one {
+                    Ok(one) => deleted.push(one),
+                    Err(RegistryError::NotFound(_)) => {}
+                    Err(e) => return Err(e),
+                }
             }
         }
         Ok(deleted)

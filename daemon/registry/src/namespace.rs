@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_store::{CommitError, Expect, Key, ListOptions, Revision, Transaction};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Namespaces that are always there.
 pub(crate) const BUILT_IN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -100,12 +101,8 @@ impl Registry {
 
     /// Everything in a namespace.
     pub(crate) fn contents(&self, namespace: &str) -> Result<Vec<(ObjectKey, Object)>, RegistryError> {
-        let mut prefixes: Vec<String> =
-            kinds().iter().filter(|k| k.namespaced).map(|k| kind_prefix(k, Some(namespace))).collect();
-        prefixes.sort();
-        prefixes.dedup();
         let mut found = Vec::new();
-        for prefix in prefixes {
+        for prefix in prefixes(namespace) {
             for entry in self.page(&prefix, &ListOptions::default())?.entries {
                 if let Some(key) = object_key(&entry.key) {
                     found.push((key, decode(&entry)?));
@@ -113,6 +110,16 @@ impl Registry {
             }
         }
         Ok(found)
+    }
+
+    /// Is anything in a namespace?
+    fn is_occupied(&self, namespace: &str) -> Result<bool, RegistryError> {
+        for prefix in prefixes(namespace) {
+            if !self.page(&prefix, &ListOptions { limit: Some(1), ..ListOptions::default() })?.entries.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Objects in a namespace that files declare: as long as there are any, an API client may not delete it.
@@ -123,14 +130,9 @@ impl Registry {
 
     /// Deletes what is in a namespace that is being deleted, and the namespace once nothing is left.
     pub(crate) async fn empty_namespace(&self, namespace: &str) -> Result<(), RegistryError> {
-        for (key, object) in self.contents(namespace)? {
-            if object.deletion_timestamp().is_none() {
-                match self.delete_one(&US, &key, &DeleteOptions::default()).await {
-                    Ok(_) | Err(RegistryError::NotFound(_)) => {}
-                    Err(e) => return Err(e),
-                }
-            }
-        }
+        let contents = self.contents(namespace)?.into_iter();
+        let left = contents.filter(|(_, object)| object.deletion_timestamp().is_none()).map(|(key, _)| key).collect();
+        self.delete_each(&US, left, &DeleteOptions::default()).await?;
         self.close_namespace(namespace).await
     }
 
@@ -140,7 +142,7 @@ impl Registry {
         let Some(entry) = self.entry(&store_key(&key)?)? else { return Ok(()) };
         let object = decode(&entry)?;
         let closing = object.deletion_timestamp().is_some() && object.finalizers().is_empty() && !held(&object);
-        if !closing || !self.contents(namespace)?.is_empty() {
+        if !closing || self.is_occupied(namespace)? {
             return Ok(());
         }
         match self.commit(self.removal(&US, &key, entry.modified)?).await {
@@ -184,6 +186,15 @@ impl Registry {
             }
         }
     }
+}
+
+/// Prefixes of the keys of everything in a namespace.
+fn prefixes(namespace: &str) -> BTreeSet<String> {
+    kinds()
+        .iter()
+        .filter(|kind| kind.namespaced && !kind.is_virtual)
+        .map(|kind| kind_prefix(kind, Some(namespace)))
+        .collect()
 }
 
 /// Does anybody but us have something to do in a namespace before it goes?
