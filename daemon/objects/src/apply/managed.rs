@@ -4,6 +4,7 @@ use super::{FieldManager, set::FieldSet};
 use crate::object::{Object, timestamp};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 
 /// As many managers of updates as an object keeps; the oldest others are one.
 const MAX_UPDATERS: usize = 10;
@@ -177,35 +178,38 @@ impl Managed {
         let Some(mut surplus) = updaters.checked_sub(MAX_UPDATERS).filter(|surplus| *surplus > 0) else { return };
         self.sort();
         let mut kept: Vec<Entry> = Vec::with_capacity(self.0.len());
-        // For each apiVersion, where its oldest updater is.
-        let mut oldest: Vec<(String, usize)> = Vec::new();
+        // Where the oldest updater of an apiVersion is, and the one that already stands for several.
+        let (mut oldest, mut ancient) = (HashMap::<String, usize>::new(), HashMap::<String, usize>::new());
         for entry in self.0.drain(..) {
-            let is_update = entry.owner.operation == Operation::Update;
-            match oldest.iter().find(|(version, _)| *version == entry.owner.api_version) {
-                Some((_, place)) if is_update && surplus > 0 => {
-                    if let Some(bucket) = kept.get_mut(*place) {
-                        bucket.owner.manager = ANCIENT.to_owned();
-                        bucket.owner.subresource.clear();
-                        bucket.time = entry.time;
-                        bucket.fields.add(entry.fields);
-                        surplus -= 1;
-                    }
+            if entry.owner.operation == Operation::Apply {
+                kept.push(entry);
+                continue;
+            }
+            let version = entry.owner.api_version.clone();
+            let is_ancient = entry.owner.manager == ANCIENT && entry.owner.subresource.is_empty();
+            let into = match ancient.get(&version) {
+                Some(place) if is_ancient || surplus > 0 => Some(*place),
+                _ => oldest.get(&version).copied().filter(|_| surplus > 0),
+            };
+            match into.and_then(|place| Some((place, kept.get_mut(place)?))) {
+                Some((place, bucket)) => {
+                    bucket.owner.manager = ANCIENT.to_owned();
+                    bucket.owner.subresource.clear();
+                    bucket.time = entry.time;
+                    bucket.fields.add(entry.fields);
+                    ancient.insert(version, place);
+                    surplus = surplus.saturating_sub(1);
                 }
-                _ => {
-                    if is_update {
-                        oldest.push((entry.owner.api_version.clone(), kept.len()));
+                None => {
+                    if is_ancient {
+                        ancient.insert(version.clone(), kept.len());
                     }
+                    oldest.entry(version).or_insert(kept.len());
                     kept.push(entry);
                 }
             }
         }
-        self.0.clear();
-        for entry in kept {
-            match self.0.iter_mut().find(|other| other.owner.is(&entry.owner)) {
-                Some(same) => same.fields.add(entry.fields),
-                None => self.0.push(entry),
-            }
-        }
+        self.0 = kept;
     }
 
     /// In the order in which they are stored: applied before updated, then the oldest first.

@@ -97,7 +97,7 @@ pub enum ApplyError {
 ///
 /// `new.metadata.managedFields` is read as the client sent it: `[]` or `[{}]` resets it, a list that makes sense is taken over,
 /// anything else (and every list sent to a subresource) is ignored in favour of `old`'s. So don't strip or restore it before.
-/// Fields that the subresource can't change (status of the main resource, everything but status of `/status`) are not owned.
+/// Fields that the subresource can't change (status of the main resource, everything but status and metadata of `/status`) are not owned.
 pub fn track(kind: &Kind, old: Option<&Object>, new: &mut Object, manager: &FieldManager<'_>, now: DateTime<Utc>) {
     let sent = managed::take_list(new);
     let stored = old.and_then(managed::list);
@@ -304,38 +304,40 @@ fn without_nulls(map: &Map<String, Value>) -> Map<String, Value> {
 /// gets `old`'s managedFields, so that a write that changes nothing is seen as one.
 pub fn keep_times(old: &Object, new: &mut Object) {
     let (Some(before), Some(after)) = (managed::list(old), managed::list(new)) else { return };
-    if before == after || !same_but_for_times(before, after) {
-        return;
+    if same_but_for_the_list(old, new) && before != after && same_but_for_times(before, after) {
+        let before = before.clone();
+        managed::put(new, Some(before));
     }
-    let before = before.clone();
-    let kept = managed::take_list(new);
-    let same = same_but_for_the_list(old, new);
-    managed::put(new, if same { Some(before) } else { kept });
 }
 
 fn same_but_for_times(a: &Value, b: &Value) -> bool {
-    let (Value::Array(a), Value::Array(b)) = (a, b) else { return false };
-    let timeless = |entry: &Value| {
-        let mut entry = entry.clone();
-        if let Value::Object(map) = &mut entry {
-            map.remove("time");
-        }
-        entry
-    };
     // Times decide the order too.
-    let b: Vec<Value> = b.iter().map(timeless).collect();
-    a.len() == b.len() && a.iter().all(|entry| b.contains(&timeless(entry)))
+    let timeless = |list: &Value| {
+        let entries = list.as_array()?.iter().map(|entry| match entry {
+            Value::Object(map) => {
+                map.iter().filter(|(field, _)| *field != "time").map(|(f, v)| format!("{f}:{v}")).collect()
+            }
+            other => other.to_string(),
+        });
+        let mut entries: Vec<String> = entries.collect();
+        entries.sort_unstable();
+        Some(entries)
+    };
+    let lengths = (a.as_array().map(Vec::len), b.as_array().map(Vec::len));
+    lengths.0 == lengths.1 && timeless(a) == timeless(b)
 }
 
-/// Compares objects of which the second has no list.
+/// Compares all but managedFields and resourceVersion.
 fn same_but_for_the_list(old: &Object, new: &Object) -> bool {
-    let fields = |a: &Map<String, Value>, b: &Map<String, Value>, skip: &[&str]| {
-        let kept = |map: &'_ Map<String, Value>| map.keys().filter(|key| !skip.contains(&key.as_str())).count();
+    fn same(a: &Map<String, Value>, b: &Map<String, Value>, skip: &[&str]) -> bool {
+        let kept = |map: &Map<String, Value>| map.keys().filter(|key| !skip.contains(&key.as_str())).count();
         let equal = |(key, value): (&String, &Value)| skip.contains(&key.as_str()) || b.get(key) == Some(value);
         kept(a) == kept(b) && a.iter().all(equal)
-    };
-    let metadata =
-        |object: &Object| object.map().get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
-    fields(old.map(), new.map(), &["metadata"])
-        && fields(&metadata(old), &metadata(new), &["managedFields", "resourceVersion"])
+    }
+    match (old.map().get("metadata"), new.map().get("metadata")) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            same(old.map(), new.map(), &["metadata"]) && same(a, b, &["managedFields", "resourceVersion"])
+        }
+        _ => false,
+    }
 }

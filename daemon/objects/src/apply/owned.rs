@@ -28,14 +28,14 @@ pub(super) enum Reach {
     Whole,
     /// Everything but status: the object of a kind whose status is written apart.
     NoStatus,
-    /// Nothing but status.
-    OnlyStatus,
+    /// Nothing but status and metadata.
+    Status,
 }
 
 impl Reach {
     pub(super) fn of(kind: &Kind, subresource: Option<&str>) -> Self {
         match subresource {
-            Some("status") => Self::OnlyStatus,
+            Some("status" | "approval") => Self::Status,
             _ if kind.has_status() => Self::NoStatus,
             _ => Self::Whole,
         }
@@ -47,7 +47,7 @@ impl Reach {
             || match self {
                 Self::Whole => false,
                 Self::NoStatus => field == "status",
-                Self::OnlyStatus => field != "status",
+                Self::Status => !matches!(field, "status" | "metadata"),
             }
     }
 
@@ -66,14 +66,12 @@ impl Reach {
     /// What differs between two states of an object, of what is within reach and not the server's.
     pub(super) fn compare(self, view: View<'_>, old: &Map<String, Value>, new: &Map<String, Value>) -> Comparison {
         let mut comparison = compare::maps(view, old, new, |field| field == "metadata" || self.excludes(field));
-        if !self.excludes("metadata") {
-            let metadata_view = view.child("metadata").map_or(View::Untyped, |child| child.view);
-            let none = Map::new();
-            let old = old.get("metadata").and_then(Value::as_object).unwrap_or(&none);
-            let new = new.get("metadata").and_then(Value::as_object).unwrap_or(&none);
-            let inner = compare::maps(metadata_view, old, new, |field| SERVER_METADATA.contains(&field));
-            comparison.put_field("metadata", inner);
-        }
+        let metadata_view = view.child("metadata").map_or(View::Untyped, |child| child.view);
+        let none = Map::new();
+        let old = old.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+        let new = new.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+        let inner = compare::maps(metadata_view, old, new, |field| SERVER_METADATA.contains(&field));
+        comparison.put_field("metadata", inner);
         comparison
     }
 }
