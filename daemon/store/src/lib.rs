@@ -20,6 +20,7 @@
 mod apply;
 mod backend;
 mod backup;
+mod counts;
 mod entry;
 mod error;
 mod file;

@@ -1,5 +1,6 @@
 //! What the handles, the watchers and the writer thread have in common.
 
+use crate::counts::Counts;
 use crate::file::{self, Lock};
 use crate::open::{self, Level, OpenFile, Ready};
 use crate::read;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     recent: Mutex<Recent>,
     closed: AtomicBool,
     pub(crate) waiters: Waiters,
+    pub(crate) counts: Counts,
     pub(crate) counters: Counters,
 }
 
@@ -80,6 +82,7 @@ impl Shared {
             recent: Mutex::new(Recent::new(revision, options.recent_bytes)),
             closed: AtomicBool::new(false),
             waiters: Waiters::new(revision),
+            counts: Counts::new(revision),
             counters,
             path,
             options,
@@ -186,6 +189,7 @@ impl Shared {
         if revision > self.revision() {
             // A commit that was reported as failed did land: watchers read it from history.
             self.recent().reset(revision);
+            self.counts.forget(revision);
             let wakers = self.waiters.tell_all(revision);
             self.publish_revision(revision);
             wakers.into_iter().for_each(Waker::wake);
@@ -200,6 +204,7 @@ impl Shared {
             let mut recent = self.recent();
             commits.iter().cloned().for_each(|c| recent.push(c));
         }
+        self.counts.tell(revision, &commits);
         let wakers = self.waiters.tell(&commits);
         self.compacted.fetch_max(compacted.0, Ordering::AcqRel);
         self.publish_revision(revision);

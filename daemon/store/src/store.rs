@@ -121,7 +121,12 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub fn count(&self, prefix: &str) -> Result<u64, StoreError> {
-        self.read(|txn| read::count(txn, prefix))
+        if let Some(known) = self.inner.shared.counts.get(prefix) {
+            return Ok(known);
+        }
+        let (count, at) = self.read(|txn| Ok((read::count(txn, prefix)?, read::bounds(txn)?.0)))?;
+        self.inner.shared.counts.learn(prefix, at, count);
+        Ok(count)
     }
 
     /// The newest revision.

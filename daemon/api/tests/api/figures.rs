@@ -121,3 +121,97 @@ async fn figures_of_lists() {
     }
     println!("resident after: {} KiB, peak {} KiB", status_kib("VmRSS"), status_kib("VmHWM"));
 }
+
+/// Opens a watch and reads the head of its answer.
+async fn open(world: &World, path: &str) -> tokio::net::UnixStream {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::UnixStream::connect(&world.socket).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn figures_of_watches() {
+    let world = filled(100).await;
+    let now = world.registry.revision();
+    let path = format!("/api/v1/pods?watch=1&resourceVersion={now}&allowWatchBookmarks=true");
+    // The first ones make what all share.
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        idle.push(open(&world, &path).await);
+    }
+    let before = status_kib("VmRSS");
+    for _ in 0..1000 {
+        idle.push(open(&world, &path).await);
+    }
+    println!("an idle watcher: {:.1} KiB, the client's end included", (status_kib("VmRSS") - before) as f64 / 1000.0);
+    let writes = |world: &World| {
+        let (registry, kind) = (world.registry.clone(), "configmaps");
+        async move {
+            let author = reddwarf_registry::Author::System("test");
+            let started = (cpu(UsageWho::RUSAGE_SELF), Instant::now());
+            for n in 0..200 {
+                let value = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"namespace": "default", "generateName": "x"}, "data": {"n": n.to_string()}});
+                let mut value = value;
+                value["metadata"]["name"] = format!("x{}-{n}", fastrand::u32(..)).into();
+                let object = reddwarf_objects::Object::from_value(value).unwrap();
+                registry.create(&author, object, Default::default()).await.unwrap();
+            }
+            println!(
+                "200 writes of {kind}: {:?} CPU, {:?}",
+                cpu(UsageWho::RUSAGE_SELF) - started.0,
+                started.1.elapsed()
+            );
+        }
+    };
+    println!("with 1050 idle watchers of pods:");
+    writes(&world).await;
+    drop(idle);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    println!("with none:");
+    writes(&world).await;
+    deliveries(&world).await;
+}
+
+/// Ten watchers of pods while pods are patched: how long after its write an event is read.
+async fn deliveries(world: &World) {
+    let now = world.registry.revision();
+    let path = format!("/api/v1/pods?watch=1&resourceVersion={now}");
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..10 {
+        let mut lines = Lines::of(world.send("GET", &path, &[], "").await);
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while let Some(event) = lines.next().await {
+                let text = event["object"]["metadata"]["annotations"]["n"].as_str().unwrap().to_owned();
+                let _ = sender.send((text.parse::<usize>().unwrap(), Instant::now()));
+            }
+        });
+    }
+    let started = cpu(UsageWho::RUSAGE_SELF);
+    let mut written = Vec::new();
+    for n in 0..1000 {
+        let patch = json!({"metadata": {"annotations": {"n": n.to_string()}}}).to_string();
+        let at = format!("/api/v1/namespaces/default/pods/pod-{:05}", n % 100);
+        assert_eq!(world.ask("PATCH", &at, &patch).await.0, 200);
+        written.push(Instant::now());
+    }
+    let mut delays = Vec::new();
+    while delays.len() < 10_000 {
+        let (n, at) = soon(receiver.recv()).await.unwrap();
+        // Read before the writer had its answer: no delay at all.
+        delays.push(at.saturating_duration_since(written[n]));
+    }
+    delays.sort();
+    let (p50, p99) = (delays[5_000], delays[9_900]);
+    println!(
+        "1000 patches, 10 watchers: all 10000 events, p50 {p50:?}, p99 {p99:?}, {:?} CPU, clients included",
+        cpu(UsageWho::RUSAGE_SELF) - started
+    );
+}

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 /// All that a row is made of.
-pub(super) const READS: [&str; 8] = [
+pub(super) const READS: [&str; 33] = [
     "/metadata/creationTimestamp",
     "/metadata/deletionTimestamp",
     "/spec/containers/name",
@@ -14,7 +14,32 @@ pub(super) const READS: [&str; 8] = [
     "/spec/initContainers/restartPolicy",
     "/spec/nodeName",
     "/spec/readinessGates",
-    "/status",
+    "/status/phase",
+    "/status/reason",
+    "/status/podIP",
+    "/status/podIPs/ip",
+    "/status/nominatedNodeName",
+    "/status/conditions/type",
+    "/status/conditions/status",
+    "/status/conditions/reason",
+    "/status/containerStatuses/ready",
+    "/status/containerStatuses/restartCount",
+    "/status/containerStatuses/state/waiting/reason",
+    "/status/containerStatuses/state/running",
+    "/status/containerStatuses/state/terminated/reason",
+    "/status/containerStatuses/state/terminated/signal",
+    "/status/containerStatuses/state/terminated/exitCode",
+    "/status/containerStatuses/lastState/terminated/finishedAt",
+    "/status/initContainerStatuses/name",
+    "/status/initContainerStatuses/ready",
+    "/status/initContainerStatuses/started",
+    "/status/initContainerStatuses/restartCount",
+    "/status/initContainerStatuses/state/waiting/reason",
+    "/status/initContainerStatuses/state/running",
+    "/status/initContainerStatuses/state/terminated/reason",
+    "/status/initContainerStatuses/state/terminated/signal",
+    "/status/initContainerStatuses/state/terminated/exitCode",
+    "/status/initContainerStatuses/lastState/terminated/finishedAt",
 ];
 
 pub(super) fn row(pod: &Object, now: DateTime<Utc>) -> Vec<Value> {
