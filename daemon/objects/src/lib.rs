@@ -18,6 +18,9 @@
 //! | read a pod to run it, write its status | [`pod`] |
 //! | compare and merge | [`diff`], [`patch`], [`selector`] |
 //! | server-side apply, who owns which field | [`apply`] |
+//! | read Kubernetes' protobuf | [`protobuf`] |
+//! | kinds in two versions | [`convert`] |
+//! | describe all of it to clients | [`openapi`] |
 //! | show to people | [`print`](mod@print) |
 
 pub mod admission;

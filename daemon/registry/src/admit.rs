@@ -11,8 +11,9 @@ use reddwarf_objects::default::{prepare_create, prepare_update};
 use reddwarf_objects::validate::{
     validate_ephemeral_containers, validate_replacement, validate_resize, validate_status, validate_update,
 };
-use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, default, validate};
+use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, convert, default, validate};
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Metadata that only we write.
@@ -31,6 +32,8 @@ pub(crate) const SERVER_METADATA: [&str; 8] = [
 pub(crate) struct Writer<'a> {
     pub(crate) author: &'a Author,
     pub(crate) part: Part,
+    /// The version that the writer speaks, when it is not the stored one: its rules count.
+    pub(crate) version: Option<&'static Kind>,
     /// The owner of the written fields in managedFields.
     pub(crate) manager: &'a str,
     pub(crate) dry_run: bool,
@@ -38,6 +41,14 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// An object in the version that the writer speaks, and that version.
+    fn shown<'o>(&self, kind: &'o Kind, object: &'o Object) -> (&'o Kind, Cow<'o, Object>) {
+        match self.version.filter(|version| !convert::is_stored(version)) {
+            Some(version) => (version, Cow::Owned(convert::to_version(version, object.clone()))),
+            None => (kind, Cow::Borrowed(object)),
+        }
+    }
+
     fn track(&self, kind: &Kind, old: Option<&Object>, new: &mut Object) {
         let manager = FieldManager { name: self.manager, subresource: self.part.subresource() };
         apply::track(kind, old, new, &manager, self.now);
@@ -113,9 +124,10 @@ fn finish_new(
     // What the server adds is nobody's: it comes after the owners are noted.
     prepare_create(kind, &mut object);
     gate.admit(kind, None, &object)?;
-    let errors = validate(kind, &object);
+    let (version, shown) = writer.shown(kind, &object);
+    let errors = validate(version, &shown);
     if !errors.is_empty() {
-        return Err(invalid(kind, &object, errors));
+        return Err(invalid(version, &object, errors));
     }
     object.set_creation_timestamp(writer.now);
     if kind.has_generation {
@@ -179,7 +191,10 @@ fn rules(writer: &Writer<'_>, kind: &Kind, old: &Object, new: &Object) -> Vec<Fi
         Part::Status | Part::Approval | Part::Finalize => Vec::new(),
         Part::EphemeralContainers => validate_ephemeral_containers(old, new),
         Part::Resize => validate_resize(old, new),
-        Part::Main if !may_change_anything(writer.author, kind) => validate_update(kind, old, new),
+        Part::Main if !may_change_anything(writer.author, kind) => {
+            let (version, new) = writer.shown(kind, new);
+            validate_update(version, &writer.shown(kind, old).1, &new)
+        }
         Part::Main | Part::Scale => validate_replacement(kind, new),
     }
 }

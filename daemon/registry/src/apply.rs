@@ -274,7 +274,7 @@ impl<'a> Work<'a> {
     fn writer<'s>(&'s self, source: Option<&'s str>) -> Writer<'s> {
         let manager = source.unwrap_or("reddwarfctl");
         let (author, dry_run, now) = (self.author, false, self.registry.now());
-        Writer { author, part: Part::Main, manager, dry_run, now }
+        Writer { author, part: Part::Main, version: None, manager, dry_run, now }
     }
 
     fn create(

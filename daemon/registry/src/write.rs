@@ -32,7 +32,7 @@ pub struct WriteOptions {
     pub manager: Option<String>,
     /// Server-side apply takes over fields that others own.
     pub force: bool,
-    /// The version in which a patch is written; the stored one when absent.
+    /// The version that the writer speaks; when absent, that of the object it sends, or the stored one.
     pub version: Option<&'static Kind>,
 }
 
@@ -93,6 +93,7 @@ impl Registry {
         options: &WriteOptions,
         gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
+        let options = &WriteOptions { version: object.known_kind(), ..options.clone() };
         let object = convert::to_stored(object);
         if !object.name().is_empty() {
             return self.create_named(author, object, options, gate).await;
@@ -117,7 +118,8 @@ impl Registry {
     ) -> Result<Written, RegistryError> {
         let kind = known(&object)?;
         let manager = options.manager(author);
-        let writer = Writer { author, part: Part::Main, manager: &manager, dry_run: options.dry_run, now: self.now() };
+        let (version, dry_run) = (options.version, options.dry_run);
+        let writer = Writer { author, part: Part::Main, version, manager: &manager, dry_run, now: self.now() };
         let new = admit::create(&writer, kind, object, None, &Uuid::new_v4().to_string(), gate)?;
         self.store_new(author, kind, new, options.dry_run).await
     }
@@ -215,11 +217,15 @@ impl Registry {
         gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
         let kind = kind_of(key)?;
-        let version = options.version.unwrap_or(kind);
+        let replaced = match &edit {
+            Edit::Replace(object) => object.known_kind(),
+            Edit::Patch(_) => None,
+        };
+        let version = options.version.or(replaced).unwrap_or(kind);
         let edit = edit.to_stored();
         let manager = options.manager(author);
         let (force, dry_run) = (options.force, options.dry_run);
-        let writer = Writer { author, part, manager: &manager, dry_run, now: self.now() };
+        let writer = Writer { author, part, version: Some(version), manager: &manager, dry_run, now: self.now() };
         for _ in 0..ATTEMPTS {
             let editor = Editor { kind, version, part, manager: &manager, force, dry_run, now: self.now() };
             let Some(found) = self.read(key)? else {
@@ -317,7 +323,7 @@ impl Registry {
     {
         let kind = kind_of(key)?;
         let manager = author.manager();
-        let writer = Writer { author, part, manager: &manager, dry_run: false, now: self.now() };
+        let writer = Writer { author, part, version: None, manager: &manager, dry_run: false, now: self.now() };
         for _ in 0..ATTEMPTS {
             let found = self.read(key)?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
             let mut wanted = found.object.clone();

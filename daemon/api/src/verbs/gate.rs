@@ -11,13 +11,20 @@ use std::fmt::Write;
 
 pub(super) struct ClientGate<'a> {
     call: &'a Call,
+    /// Fields that the patch's text holds twice.
+    problems: Vec<String>,
     /// Of the patch that was carried out last.
     pub(super) warnings: Vec<String>,
 }
 
 impl<'a> ClientGate<'a> {
     pub(super) fn new(call: &'a Call) -> Self {
-        Self { call, warnings: Vec::new() }
+        Self::of_patch(call, Vec::new())
+    }
+
+    /// For a patch in whose text these problems were found.
+    pub(super) fn of_patch(call: &'a Call, problems: Vec<String>) -> Self {
+        Self { call, problems, warnings: Vec::new() }
     }
 }
 
@@ -29,7 +36,7 @@ impl Gate for ClientGate<'_> {
             Patch::Strategic(patch) => go(patch),
             Patch::Apply(_) => String::new(),
         };
-        match decode_object(kind, document, self.call.query.get("fieldValidation")) {
+        match decode_object(kind, document, self.problems.clone(), self.call.query.get("fieldValidation")) {
             Ok(Decoded { object, warnings }) => {
                 self.warnings = warnings;
                 Ok(object)

@@ -15,14 +15,14 @@ impl Verbs {
         let mut options = options::write(&self.call.query, request.headers(), "PatchOptions")?;
         let (headers, bytes) = self.body(request).await?;
         let limits = &self.call.state.settings.manifest_limits;
-        let mut patch = decode(self.resource.kind, self.part, &headers, &bytes, limits)?;
+        let (mut patch, problems) = decode(self.resource.kind, self.part, &headers, &bytes, limits)?;
         options.force = options::force(&self.call.query, &patch)?;
         options.version = Some(self.resource.kind);
         if let Patch::Apply(object) = &mut patch {
             self.place(object)?;
             Self::name(object, name)?;
         }
-        let mut gate = ClientGate::new(&self.call);
+        let mut gate = ClientGate::of_patch(&self.call, problems);
         let (author, key) = (self.call.admit_change(), self.key(name));
         let edit = Edit::Patch(patch);
         let written = self.registry().write(&author, &key, self.part, edit, &options, &mut gate).await;

@@ -83,12 +83,20 @@ fn from_protobuf(kind: &Kind, bytes: &[u8]) -> Result<Read, ApiError> {
     Ok(Read { value: Value::Object(fields), problems })
 }
 
-/// Checks that a value is an object of `kind`; apiVersion and kind may be left out. Unknown fields as [`decode_body`].
+/// Checks that a value is an object of `kind`; apiVersion and kind may be left out. Unknown fields as [`decode_body`], after the
+/// problems that were found already.
 ///
 /// # Errors
 /// 400.
-pub(crate) fn decode_object(kind: &Kind, value: Value, strictness: Option<&str>) -> Result<Decoded, ApiError> {
-    checked(kind, strict::from_value(schema::of_kind(kind), value), strictness)
+pub(crate) fn decode_object(
+    kind: &Kind,
+    value: Value,
+    found: Vec<String>,
+    strictness: Option<&str>,
+) -> Result<Decoded, ApiError> {
+    let mut read = strict::from_value(schema::of_kind(kind), value);
+    read.problems.splice(0..0, found);
+    checked(kind, read, strictness)
 }
 
 fn checked(kind: &Kind, read: Read, strictness: Option<&str>) -> Result<Decoded, ApiError> {

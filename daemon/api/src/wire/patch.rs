@@ -2,11 +2,15 @@
 
 use crate::wire::error::ApiError;
 use crate::wire::request::content_type;
+use crate::wire::strict::{self, Read};
 use hyper::header::HeaderMap;
 use reddwarf_config::{Limits, parse_file};
 use reddwarf_objects::{Kind, Object};
 use reddwarf_registry::{Part, Patch};
 use serde_json::{Value, json};
+
+/// A patch, and which fields its text holds twice: `duplicate field "data.a"`.
+pub(crate) type Decoded = (Patch, Vec<String>);
 
 /// The patch in a body, of the kind that its media type names.
 ///
@@ -18,29 +22,33 @@ pub(crate) fn decode(
     headers: &HeaderMap,
     bytes: &[u8],
     limits: &Limits,
-) -> Result<Patch, ApiError> {
+) -> Result<Decoded, ApiError> {
+    let of = |patch: fn(Value) -> Patch, what: &str| {
+        let read = read(bytes, what)?;
+        Ok((patch(read.value), read.problems))
+    };
     match content_type(headers).as_str() {
         // That it is a list of operations, or a map, is the patch's own to say.
-        "application/json-patch+json" => Ok(Patch::Json(read(bytes, "error decoding patch: ")?)),
-        "application/merge-patch+json" => Ok(Patch::Merge(read(bytes, "error decoding patch: ")?)),
-        "application/strategic-merge-patch+json" => Ok(Patch::Strategic(read(bytes, "")?)),
+        "application/json-patch+json" => of(Patch::Json, "error decoding patch: "),
+        "application/merge-patch+json" => of(Patch::Merge, "error decoding patch: "),
+        "application/strategic-merge-patch+json" => of(Patch::Strategic, ""),
         "application/apply-patch+yaml" => applied(kind, part, bytes, limits),
         _ => Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with_details(json!({}))),
     }
 }
 
-fn read(bytes: &[u8], what: &str) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(|_| {
+fn read(bytes: &[u8], what: &str) -> Result<Read, ApiError> {
+    strict::from_json(None, bytes).map_err(|_| {
         let why = crate::wire::syntax::error(bytes).unwrap_or_else(|| "the text is no JSON".to_owned());
         ApiError::bad_request(format!("{what}{why}"))
     })
 }
 
 /// What is applied: YAML, and so JSON too. It names its kind.
-fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Patch, ApiError> {
-    let value = match serde_json::from_slice(bytes) {
-        Ok(value) => value,
-        Err(_) => yaml(bytes, limits)?,
+fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Decoded, ApiError> {
+    let Read { value, problems } = match strict::from_json(None, bytes) {
+        Ok(read) => read,
+        Err(_) => Read { value: yaml(bytes, limits)?, problems: Vec::new() },
     };
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (version, name) = (text("apiVersion"), text("kind"));
@@ -57,7 +65,7 @@ fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Pat
         )));
     }
     let object = Object::from_value(value).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
-    Ok(Patch::Apply(object))
+    Ok((Patch::Apply(object), problems))
 }
 
 fn yaml(bytes: &[u8], limits: &Limits) -> Result<Value, ApiError> {

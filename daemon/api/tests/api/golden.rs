@@ -97,3 +97,19 @@ async fn discovery_lists_what_is_served() {
     let (code, version) = world.get("/version").await;
     assert_eq!((code, version["major"].clone(), version["minor"].clone()), (200, json!("1"), json!("36")));
 }
+
+#[tokio::test]
+async fn what_a_patch_says_twice_is_named() {
+    let world = World::new().await;
+    let at = "/api/v1/namespaces/default/configmaps";
+    world.post(at, json!({"metadata": {"name": "twice"}})).await;
+    let (path, patch) = (format!("{at}/twice"), r#"{"data":{"a":"1","a":"2"},"bogus":1}"#);
+    let (code, headers, _) = world.ask("PATCH", &path, patch).await;
+    let warnings: Vec<&str> = headers.get_all("warning").iter().map(|w| w.to_str().unwrap()).collect();
+    assert_eq!(code, 200);
+    assert_eq!(warnings, [r#"299 - "duplicate field \"data.a\"""#, r#"299 - "unknown field \"bogus\"""#]);
+    let (code, _, answer) = world.ask("PATCH", &format!("{path}?fieldValidation=Strict"), patch).await;
+    assert_eq!(code, 422);
+    let wanted = r#"strict decoding error: duplicate field "data.a", unknown field "bogus""#;
+    assert!(answer["message"].as_str().unwrap().contains(wanted), "{answer}");
+}

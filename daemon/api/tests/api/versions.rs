@@ -53,6 +53,32 @@ async fn an_event_is_seen_in_both_groups() {
 }
 
 #[tokio::test]
+async fn each_version_has_its_rules() {
+    let world = World::new().await;
+    let mut bare = event();
+    bare.as_object_mut().unwrap().remove("eventTime");
+    let (code, answer) = world.post(EVENTS, bare).await;
+    assert_eq!(code, 422, "{answer}");
+    assert!(
+        answer["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Event.events.k8s.io \"web.1\" is invalid: eventTime: Required value"),
+        "{answer}"
+    );
+    // What core/v1 asks is less.
+    let old = json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}});
+    let (code, answer) = world.post(CORE, old).await;
+    assert_eq!((code, answer["apiVersion"].clone()), (201, json!("v1")), "{answer}");
+    let (_, same) = world.get(&format!("{EVENTS}/e")).await;
+    assert_eq!(
+        (same["regarding"].clone(), same["deprecatedSource"].clone()),
+        (json!({"namespace": "default"}), json!({})),
+        "{same}"
+    );
+}
+
+#[tokio::test]
 async fn an_old_autoscaler_is_a_new_one() {
     let world = World::new().await;
     let (v1, v2) = (
