@@ -164,7 +164,8 @@ impl Daemon {
             components.spawn("node", task);
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
         }
-        components.spawn("controllers", controllers(self.registry.clone(), stop.clone()));
+        let options = reddwarf_controllers::Options { root_ca: self.access.root_ca() };
+        components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
         if let Some(interval) = service::watchdog_interval() {
@@ -360,10 +361,14 @@ fn api_settings(settings: &Settings) -> ApiSettings {
 }
 
 /// Deployments, garbage collection and the other loops from objects to objects.
-async fn controllers(registry: Registry, stop: CancellationToken) -> Result<(), String> {
+async fn controllers(
+    registry: Registry,
+    options: reddwarf_controllers::Options,
+    stop: CancellationToken,
+) -> Result<(), String> {
     tokio::select! {
         () = stop.cancelled() => Ok(()),
-        () = reddwarf_controllers::run(registry, reddwarf_controllers::Options::default()) => Err("it ended by itself".into()),
+        () = reddwarf_controllers::run(registry, options) => Err("it ended by itself".into()),
     }
 }
 

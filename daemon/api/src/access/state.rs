@@ -225,6 +225,11 @@ impl Access {
         Some((remote.path.clone(), text))
     }
 
+    /// The authority behind the certificate that clients on TCP see, PEM; `None` while the API does not listen there.
+    pub fn root_ca(&self) -> Option<String> {
+        Some(self.remote()?.keyring.current().trust.clone())
+    }
+
     /// A kubeconfig for who has a token.
     pub(crate) fn token_kubeconfig(&self, user: &str, token: &str) -> Option<String> {
         let remote = self.remote()?;

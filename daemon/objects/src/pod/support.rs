@@ -5,12 +5,10 @@ use serde_json::Value;
 
 /// Fields below spec. A value that asks for nothing (absent, empty, false, the default) gives no warning.
 const SPEC: &[(&str, &str)] = &[
-    ("affinity", "the pod runs on this host"),
     ("activeDeadlineSeconds", "the pod is not ended when the deadline passes"),
     ("hostIPC", "the pod keeps its own IPC namespace"),
     ("hostnameOverride", "the hostname is made from hostname and the pod's name"),
     ("imagePullSecrets", "images are not fetched from registries: import them with `reddwarfctl image import`"),
-    ("nodeSelector", "the pod runs on this host"),
     ("overhead", "overhead is not added to the pod's limits"),
     ("priority", "pods do not preempt one another"),
     ("priorityClassName", "pods do not preempt one another"),
@@ -18,10 +16,15 @@ const SPEC: &[(&str, &str)] = &[
     ("resourceClaims", "devices are not claimed"),
     ("resources", "limits are taken from the containers only"),
     ("runtimeClassName", "choose the zone's brand with the annotation reddwarf.io/zone-brand"),
-    ("schedulingGates", "the pod starts without waiting for them"),
     ("schedulingGroup", "the pod starts without waiting for its group"),
     ("shareProcessNamespace", "containers do not see one another's processes"),
     ("topologySpreadConstraints", "the pod runs on this host"),
+];
+
+/// Fields below spec.affinity; required node affinity is looked at.
+const AFFINITY: &[(&str, &str)] = &[
+    ("podAffinity", "pods are placed without regard to others"),
+    ("podAntiAffinity", "pods are placed without regard to others"),
 ];
 
 /// Fields below spec.securityContext.
@@ -67,10 +70,8 @@ pub fn not_yet_supported(pod: &Object) -> Vec<(FieldPath, String)> {
     if let Some(context) = spec.get("securityContext") {
         warnings.table(POD_SECURITY, context, &path.child("securityContext"));
     }
-    if let Some(scheduler) = spec.get("schedulerName").and_then(Value::as_str)
-        && !matches!(scheduler, "" | "default-scheduler")
-    {
-        warnings.add(path.child("schedulerName"), "the pod runs on this host without waiting for a scheduler");
+    if let Some(affinity) = spec.get("affinity") {
+        warnings.table(AFFINITY, affinity, &path.child("affinity"));
     }
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     for field in ["initContainers", "containers", "ephemeralContainers"] {
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_ignored_is_said() {
         let mut pod = Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
-            "hostPID": false, "affinity": {}, "nodeSelector": {"a": "b"},
+            "hostPID": false, "affinity": {"podAffinity": {"x": 1}}, "nodeSelector": {"a": "b"},
             "containers": [{"name": "c", "image": "i", "livenessProbe": {"tcpSocket": {"port": 80}}, "ports": [{"containerPort": 80, "hostPort": 8080}]}],
             "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "x"}}, {"name": "e"}]}}))
         .unwrap();
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "spec.nodeSelector has no effect in this version: the pod runs on this host",
+                "spec.affinity.podAffinity has no effect in this version: pods are placed without regard to others",
                 "spec.containers[0].livenessProbe has no effect in this version: the container is restarted only when its process ends",
                 "spec.containers[0].ports[0].hostPort has no effect in this version: the host's port does not lead to the pod: use the pod's address or hostNetwork",
                 "spec.volumes[0].persistentVolumeClaim has no effect in this version: volumes of this kind can't be mounted: containers that mount it are not started",
