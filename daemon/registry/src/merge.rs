@@ -42,6 +42,13 @@ fn assigned(kind: &Kind) -> &'static [&'static str] {
         ("", "Node") => &["/spec/podCIDR", "/spec/podCIDRs", "/spec/providerID"],
         ("", "PersistentVolumeClaim") => &["/spec/volumeName"],
         ("", "PersistentVolume") => &["/spec/claimRef"],
+        ("batch", "Job") => &[
+            "/spec/selector",
+            "/spec/template/metadata/labels/controller-uid",
+            "/spec/template/metadata/labels/job-name",
+            "/spec/template/metadata/labels/batch.kubernetes.io~1controller-uid",
+            "/spec/template/metadata/labels/batch.kubernetes.io~1job-name",
+        ],
         _ => &[],
     }
 }

@@ -15,3 +15,4 @@ mod kubectl;
 mod lifecycle;
 mod pods;
 mod surface;
+mod workloads;

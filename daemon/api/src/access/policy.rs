@@ -66,6 +66,8 @@ pub(crate) fn violations(kind: &Kind, object: &Object) -> Vec<String> {
         ("", "Pod") => "/spec",
         ("", "PodTemplate") => "/template/spec",
         ("batch", "CronJob") => "/spec/jobTemplate/spec/template/spec",
+        // Pods of a StatefulSet or DaemonSet are made from it.
+        ("apps", "ControllerRevision") => "/data/spec/template/spec",
         ("", "PersistentVolume") => {
             let on_host = ["/spec/hostPath", "/spec/local"].into_iter().filter(|p| object.get(p).is_some());
             return on_host.map(|p| format!("volume of the host ({})", p.trim_start_matches("/spec/"))).collect();
@@ -134,6 +136,15 @@ mod tests {
     use super::*;
     use reddwarf_objects::kinds;
     use serde_json::json;
+
+    #[test]
+    fn revisions_are_templates_too() {
+        let revision = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"},
+            "data": {"spec": {"template": {"spec": {"hostNetwork": true, "containers": []}}}}});
+        let revision = Object::from_value(revision).unwrap();
+        let kind = kinds().by_gvk("apps/v1", "ControllerRevision").unwrap();
+        assert_eq!(violations(kind, &revision).len(), 1);
+    }
 
     fn pod(spec: Value) -> Object {
         Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})).unwrap()

@@ -148,6 +148,11 @@ impl Slim {
         self.deleted.is_none() && self.pod().is_some_and(|p| !matches!(p.phase, Phase::Succeeded | Phase::Failed))
     }
 
+    /// Waits for this daemon's scheduler (pods only).
+    pub fn waits_for_a_node(&self) -> bool {
+        self.deleted.is_none() && self.pod().is_some_and(|p| p.to_schedule)
+    }
+
     /// Ready (pods only).
     pub fn is_ready(&self) -> bool {
         self.pod().is_some_and(|p| p.ready_since.is_some())

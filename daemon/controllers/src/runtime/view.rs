@@ -59,6 +59,8 @@ pub struct View {
     owned: HashMap<Box<str>, BTreeSet<Id>>,
     /// Without a controller.
     loose: BTreeSet<Id>,
+    /// Pods that wait for the scheduler.
+    unplaced: BTreeSet<Id>,
     /// By node.
     usage: HashMap<Arc<str>, Usage>,
     pool: Pool,
@@ -112,6 +114,11 @@ impl View {
                 id.kind.plural == kind.plural && id.kind.group == kind.group && &*id.namespace == namespace
             })
             .filter_map(|id| self.objects.get(id))
+    }
+
+    /// Pods that wait for the scheduler.
+    pub fn unplaced(&self) -> impl Iterator<Item = &Id> {
+        self.unplaced.iter()
     }
 
     /// What the pods of a node ask for.
@@ -187,6 +194,7 @@ impl View {
         let before = self.objects.remove(id);
         if let Some(before) = &before {
             self.loose.remove(id);
+            self.unplaced.remove(id);
             self.account(before, -1);
             for owner in before.owners.iter() {
                 if let Some(ids) = self.owned.get_mut(&owner.uid) {
@@ -200,6 +208,9 @@ impl View {
         if let Some(after) = &after {
             let id = &after.id;
             self.account(after, 1);
+            if after.waits_for_a_node() {
+                self.unplaced.insert(id.clone());
+            }
             for owner in after.owners.iter() {
                 self.owned.entry(owner.uid.clone()).or_default().insert(id.clone());
             }

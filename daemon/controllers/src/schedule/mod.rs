@@ -77,7 +77,6 @@ type Assumed = HashMap<Arc<str>, (Arc<str>, Usage)>;
 /// The loop.
 #[derive(Debug)]
 pub struct Scheduler {
-    pods: &'static Kind,
     nodes: &'static Kind,
     /// Placed by us, not yet seen so in the view: pod's uid to its node and what it takes.
     assumed: Mutex<Assumed>,
@@ -86,8 +85,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// `None` only if the table of kinds lacks one that it needs.
     pub fn new() -> Option<Self> {
-        let (pods, nodes) = (kinds().by_gvk("v1", "Pod")?, kinds().by_gvk("v1", "Node")?);
-        Some(Self { pods, nodes, assumed: Mutex::default() })
+        Some(Self { nodes: kinds().by_gvk("v1", "Node")?, assumed: Mutex::default() })
     }
 
     fn assumed(&self) -> MutexGuard<'_, Assumed> {
@@ -174,12 +172,11 @@ impl Controller for Scheduler {
     fn triggers(&self, view: &View, change: &Change, add: &mut dyn FnMut(Id)) {
         let Some(slim) = change.object() else { return };
         if slim.id.is_pod() {
-            let waits = |s: &Arc<Slim>| s.deleted.is_none() && s.pod().is_some_and(|p| p.to_schedule);
-            let settled = change.after.as_ref().is_none_or(|a| !waits(a));
+            let settled = change.after.as_ref().is_none_or(|a| !a.waits_for_a_node());
             if settled {
                 self.assumed().remove(&slim.uid);
             }
-            if !settled && change.before.as_ref().is_none_or(|b| !waits(b)) {
+            if !settled && change.before.as_ref().is_none_or(|b| !b.waits_for_a_node()) {
                 add(slim.id.clone());
             }
             // A pod that ends or goes leaves room.
@@ -198,16 +195,18 @@ impl Controller for Scheduler {
         {
             return;
         }
-        let waiting =
-            view.list(self.pods, None).filter(|p| p.deleted.is_none() && p.pod().is_some_and(|p| p.to_schedule));
-        waiting.for_each(|p| add(p.id.clone()));
+        view.unplaced().for_each(|id| add(id.clone()));
     }
 
     async fn sync(&self, context: &Context, id: &Id) -> Result<Again, Failure> {
         let slim = context.view().get(id).cloned();
-        let Some(slim) = slim.filter(|s| s.deleted.is_none() && s.pod().is_some_and(|p| p.to_schedule)) else {
+        let Some(slim) = slim.filter(|s| s.waits_for_a_node()) else {
             return Ok(Again::NEVER);
         };
+        // Nowhere yet (`reddwarfd serve`, or the node has not said what it is): its coming brings all of them back here.
+        if context.view().list(self.nodes, None).next().is_none() {
+            return Ok(Again::NEVER);
+        }
         let Some(pod) = context.find(id)?.filter(|p| p.uid() == Some(&slim.uid)) else { return Ok(Again::NEVER) };
         let wants =
             slim.pod().map_or(Usage::default(), |p| Usage { pods: 1, cpu_millis: p.cpu_millis, memory: p.memory });
