@@ -9,20 +9,26 @@ use std::path::Path;
 /// A type's description, and those of its properties.
 type Described = (String, BTreeMap<String, String>);
 
-/// The text of `descriptions.z`: a line for each type of the table, and one, indented, for each of its fields. Line breaks are
-/// written `\n`.
+/// The text of `descriptions.z`: a line for each type of the table, and one, indented, for each of its fields; first what all kinds
+/// have, as if of a type `*`. Line breaks are written `\n`.
 pub(crate) fn descriptions(sources: &Path) -> String {
     let mut found = BTreeMap::new();
     walk(sources, &mut found);
-    let mut text = String::new();
+    let line = |text: &str| text.replace('\n', "\\n");
+    // Every kind has these two, with one text.
+    let of_kinds = found.get(&definition_name("core.Pod")).map(|(_, fields)| fields.clone()).unwrap_or_default();
+    let mut text = String::from("*\t\n");
+    for field in ["apiVersion", "kind"] {
+        text.push_str(&format!(" {field}\t{}\n", line(of_kinds.get(field).map_or("", String::as_str))));
+    }
     for structure in types().iter() {
         let (own, fields) = found.get(&definition_name(structure.name)).cloned().unwrap_or_default();
-        text.push_str(&format!("{}\t{}\n", structure.name, own.replace('\n', "\\n")));
+        text.push_str(&format!("{}\t{}\n", structure.name, line(&own)));
         for field in
             structure.fields.iter().filter(|f| !(matches!(f.name, "apiVersion" | "kind") && structure.is_kind()))
         {
             let description = fields.get(field.name).cloned().unwrap_or_default();
-            text.push_str(&format!(" {}\t{}\n", field.name, description.replace('\n', "\\n")));
+            text.push_str(&format!(" {}\t{}\n", field.name, line(&description)));
         }
     }
     text

@@ -7,11 +7,8 @@ use std::io::Read;
 
 const COMPRESSED: &[u8] = include_bytes!("../../schema/descriptions.z");
 
-/// Every kind has these two.
-const API_VERSION: &str = "The version of the API in which this object is written, for example `apps/v1`. More info: \
-    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
-const KIND: &str = "The kind of this object, in CamelCase, for example `Deployment`. It can't be changed. More info: \
-    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+/// What every kind has is described once, as if of this type.
+const EVERY_KIND: &str = "*";
 
 /// All descriptions, about half a megabyte.
 pub(super) struct Descriptions {
@@ -54,15 +51,11 @@ impl Descriptions {
 
     /// What a field of a type is.
     pub(super) fn of_field(&self, structure: &Type, field: &str) -> String {
-        match field {
-            "apiVersion" if structure.is_kind() => API_VERSION.to_owned(),
-            "kind" if structure.is_kind() => KIND.to_owned(),
-            _ => self
-                .section(structure.name)
-                .find(|(name, _)| name.strip_prefix(' ') == Some(field))
-                .map(|(_, text)| plain(text))
-                .unwrap_or_default(),
-        }
+        let every_kind = matches!(field, "apiVersion" | "kind") && structure.is_kind();
+        self.section(if every_kind { EVERY_KIND } else { structure.name })
+            .find(|(name, _)| name.strip_prefix(' ') == Some(field))
+            .map(|(_, text)| plain(text))
+            .unwrap_or_default()
     }
 }
 
