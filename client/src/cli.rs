@@ -64,6 +64,10 @@ pub(crate) enum Command {
     Logs(logs::Arguments),
     /// Run a program in a container; exits with its code
     Exec(exec::Arguments),
+    /// Join the streams of the program that a container runs
+    Attach(attach::Arguments),
+    /// Make local ports lead into a pod
+    PortForward(port_forward::Arguments),
     /// Show what happened lately
     Events(events::Arguments),
     /// Tell why an object is as it is, from the line of its file to the last error
@@ -139,6 +143,8 @@ mod tests {
             "logs web -f --tail 10 --since 5m -p --timestamps -c main",
             "exec -it web -c main -- sh -c ls",
             "exec web -- cat -n /etc/hosts",
+            "attach -it web -c main",
+            "port-forward web 8080:80 :443 --address ::1",
             "events --for pod/web",
             "why pod/web",
             "restart web -c main",

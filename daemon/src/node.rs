@@ -280,14 +280,7 @@ fn in_the_apis_words(session: reddwarf_host::Session) -> Session {
             let _ = send.send(ExecExit { code: end.code, message: end.message });
         }
     });
-    Session {
-        stdin: session.stdin,
-        stdout: session.stdout,
-        stderr: session.stderr,
-        resize,
-        exit,
-        guard: session.guard,
-    }
+    Session { stdin: session.stdin, stdout: session.stdout, stderr: session.stderr, resize, exit, guard: session.guard }
 }
 
 #[async_trait]

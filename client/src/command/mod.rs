@@ -1,6 +1,7 @@
 //! The verbs, a file each: its arguments and what it does.
 
 pub(crate) mod apply;
+pub(crate) mod attach;
 pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod delete;
@@ -16,11 +17,13 @@ pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod plan;
+pub(crate) mod port_forward;
 pub(crate) mod reconcile;
 pub(crate) mod reload;
 pub(crate) mod restart;
 pub(crate) mod restore;
 pub(crate) mod rollback;
+mod session;
 pub(crate) mod shutdown;
 pub(crate) mod status;
 pub(crate) mod token;
@@ -46,6 +49,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Err
         Command::Delete(a) => delete::run(context, &a).await,
         Command::Logs(a) => logs::run(context, &a).await,
         Command::Exec(a) => exec::run(context, &a).await,
+        Command::Attach(a) => attach::run(context, &a).await,
+        Command::PortForward(a) => port_forward::run(context, &a).await,
         Command::Events(a) => events::run(context, &a).await,
         Command::Why(a) => why::run(context, &a).await,
         Command::Restart(a) => restart::run(context, &a).await,

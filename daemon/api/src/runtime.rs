@@ -140,6 +140,23 @@ pub struct Session {
     pub guard: Box<dyn Send + Sync>,
 }
 
+impl Session {
+    /// Of a command that never ran.
+    pub(crate) fn ended(exit: ExecExit) -> Self {
+        let (told, ended) = oneshot::channel();
+        // The receiver is right here.
+        let _ = told.send(exit);
+        Self {
+            stdin: None,
+            stdout: Box::new(tokio::io::empty()),
+            stderr: None,
+            resize: mpsc::channel(1).0,
+            exit: ended,
+            guard: Box::new(()),
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecExit {

@@ -14,5 +14,6 @@ mod history;
 mod kubectl;
 mod lifecycle;
 mod pods;
+mod streams;
 mod surface;
 mod workloads;

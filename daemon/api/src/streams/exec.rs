@@ -4,7 +4,7 @@ use super::channels::{STDERR, STDOUT, Subprotocol};
 use super::target::{container, pod};
 use super::upgrade::{self, Upgrade, spdy_answer, websocket_answer};
 use super::{remote, websocket};
-use crate::runtime::{AttachOptions, ExecOptions, PodName, RuntimeError, Session};
+use crate::runtime::{AttachOptions, ExecExit, ExecOptions, PodName, RuntimeError, Session};
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
 use crate::wire::error::ApiError;
@@ -71,7 +71,14 @@ pub(super) async fn exec(
     tracing::info!(pod = %format!("{}/{}", name.namespace, name.name), container, "exec");
     let options = ExecOptions { container, command, tty: wanted.tty, stdin: wanted.stdin };
     let runtime = call.state.deps.runtime.clone();
-    connect(call, request, wanted, async move { runtime.exec(&name, options).await }).await
+    let start = async move {
+        match runtime.exec(&name, options).await {
+            // What is wrong with the command itself is told on the error channel, as the reference does it.
+            Err(RuntimeError::BadRequest(message)) => Ok(Session::ended(ExecExit { code: 127, message })),
+            other => other,
+        }
+    };
+    connect(call, request, wanted, start).await
 }
 
 /// Joins a container's own streams.
