@@ -1,19 +1,22 @@
 //! The one write path: files, API clients, controllers and the node all write objects through here and nowhere else.
 //!
 //! ```text
-//!  create / update / patch ─┐                      ┌─ Expect: revision of the object, namespace still there
-//!  update_status            ├─ admit ─→ no-op? ─→ Store::commit (one transaction) ─ conflict ─→ read again, retry
-//!  delete / finish_delete   │  default, validate,  └─ same bytes: no version, no watch event
-//!  apply_set (a whole set) ─┘  ownership, uid, generation
+//!  create ────────────────────┐
+//!  write: PUT or one of four  ├─ edit ─→ take its part ─→ admit ─→ no-op? ─→ Store::commit ─ conflict ─→ read again
+//!  patches, to a part         │  (patch)  (status, scale)  default, owners of    └─ same: no version, no watch event
+//!  modify (the daemon's own)  │                            fields, gate, file's,
+//!  delete, evict, bind        │                            rules, generation
+//!  apply_set (a whole set)  ──┘
 //!  get / list / watch ────────→ Store reads; resourceVersion is put in on the way out and never stored
 //! ```
 //!
 //! | to know | look in |
 //! |---|---|
 //! | where an object lies in the store | `key.rs` |
-//! | who may write what (files own their objects) | `ownership.rs` |
-//! | what a write does to metadata: uid, times, generation | `admit.rs` |
-//! | single writes and their retries | `write.rs`; deleting, finalizers, grace: `delete.rs`; namespaces: `namespace.rs` |
+//! | who may write what (files own their objects), on which line they say so | `ownership.rs`, `line.rs` |
+//! | what a write does to metadata: uid, times, generation, owners of fields | `admit.rs` |
+//! | single writes and their retries | `write.rs`; what an edit does: `edit.rs`; which part it concerns: `part.rs`, `scale.rs` |
+//! | deleting, finalizers, grace, propagation | `delete.rs`; namespaces: `namespace.rs`; pods: `evict.rs`, `bind.rs` |
 //! | many objects in one transaction, pruning | `apply.rs`, three-way merge in `merge.rs` |
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
 //! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs`; everything at once: `follow.rs` |
