@@ -11,6 +11,7 @@ mod directory;
 mod docs;
 mod harness;
 mod history;
+mod kube_rs;
 mod kubectl;
 mod lifecycle;
 mod pods;

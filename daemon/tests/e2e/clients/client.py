@@ -120,12 +120,12 @@ until("the deployment is available", lambda: apps.read_namespaced_deployment_sta
 dynamo = dynamic.DynamicClient(client.ApiClient())
 maps = dynamo.resources.get(api_version="v1", kind="ConfigMap")
 applied = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ssa", "namespace": "py"}, "data": {"a": "1"}}
-first = maps.server_side_apply(body=applied, name="ssa", namespace="py", field_manager="one")
-again = maps.server_side_apply(body=applied, name="ssa", namespace="py", field_manager="one")
+first = maps.server_side_apply(body=json.dumps(applied), name="ssa", namespace="py", field_manager="one")
+again = maps.server_side_apply(body=json.dumps(applied), name="ssa", namespace="py", field_manager="one")
 check("apply without change", first.metadata.resourceVersion == again.metadata.resourceVersion)
 applied["data"]["a"] = "2"
 try:
-    maps.server_side_apply(body=applied, name="ssa", namespace="py", field_manager="two")
+    maps.server_side_apply(body=json.dumps(applied), name="ssa", namespace="py", field_manager="two")
     check("apply conflict", False)
 except dynamic.exceptions.ConflictError as e:
     check("apply conflict", 'conflict with "one"' in json.loads(e.body)["message"])
