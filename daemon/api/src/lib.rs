@@ -3,10 +3,11 @@
 //! ```text
 //!  serve/     socket, server: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
 //!  access/    who asks (principal) and what they may do (policy)
-//!  wire/      the request line, bodies to checked objects (decode, strict), errors as `Status`
+//!  wire/      the request line and Accept; bodies to checked objects (decode, strict); answers in every form (answer, table,
+//!             rows, render, frames); errors as `Status`
 //!  verbs/     every Kubernetes verb for every kind: wire → access → Registry; list and watch
 //!  streams/   logs, exec, attach, port-forward, proxy → Runtime
-//!  discovery/ /api, /apis, /version
+//!  discovery/ /api, /apis (classic and aggregated), /version, /
 //!  openapi/   /openapi/v2, /openapi/v3: documents made from the tables of kinds and types
 //!  daemon/    /reddwarf/v1 (types.rs): apply → Registry, the rest → Runtime, Directory
 //! ```

@@ -126,3 +126,70 @@ async fn f41_a_watcher_that_never_reads_is_cut_and_harms_nobody() {
     drop(soon(idle.read_to_end(&mut rest)).await);
     assert!(rest.len() < 4_000_000, "not all of it: {}", rest.len());
 }
+
+#[tokio::test]
+async fn server_sent_events_only_for_who_names_them_and_resumed_by_their_id() {
+    use http_body_util::BodyExt;
+    let world = World::new().await;
+    let (_, made) = world.post(MAPS, map("a", "1")).await;
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let path = format!("{MAPS}?watch=1");
+    let mut first = world.send("GET", &path, &[("accept", "text/event-stream")], "").await;
+    assert_eq!(first.headers()["content-type"], "text/event-stream");
+    let frame = soon(first.frame()).await.unwrap().unwrap().into_data().unwrap();
+    let text = std::str::from_utf8(&frame).unwrap();
+    let data = text.strip_prefix(&format!("id: {version}\ndata: ")).unwrap().strip_suffix("\n\n").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(data).unwrap(), json!({"type": "ADDED", "object": made}));
+    world.post(MAPS, map("b", "1")).await;
+    let headers = [("accept", "text/event-stream"), ("last-event-id", version.as_str())];
+    let mut resumed = world.send("GET", &path, &headers, "").await;
+    let frame = soon(resumed.frame()).await.unwrap().unwrap().into_data().unwrap();
+    let text = std::str::from_utf8(&frame).unwrap();
+    assert!(text.contains(r#"data: {"type":"ADDED""#) && text.contains(r#""name":"b""#), "{text}");
+    let plain = world.send("GET", &path, &[("accept", "*/*")], "").await;
+    assert_eq!(plain.headers()["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn over_websocket_every_event_is_a_message() {
+    use futures_util::StreamExt;
+    use tokio_tungstenite::tungstenite::Message;
+    let world = World::new().await;
+    world.post(MAPS, map("a", "1")).await;
+    world.post(MAPS, map("b", "1")).await;
+    let stream = tokio::net::UnixStream::connect(&world.socket).await.unwrap();
+    let url = format!("ws://localhost{MAPS}?watch=1&timeoutSeconds=2");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let mut seen = Vec::new();
+    world.post(MAPS, map("c", "1")).await;
+    while seen.len() < 3 {
+        if let Message::Text(text) = soon(socket.next()).await.unwrap().unwrap() {
+            seen.push(short(&serde_json::from_str(&text).unwrap()));
+        }
+    }
+    assert_eq!(seen, ["ADDED a", "ADDED b", "ADDED c"]);
+    let end = soon(socket.next()).await.unwrap().unwrap();
+    assert!(matches!(end, Message::Close(Some(ref frame)) if u16::from(frame.code) == 1000), "{end:?}");
+}
+
+#[tokio::test]
+async fn selectors_turn_changes_into_comings_and_goings_also_on_paths_of_old() {
+    let world = World::new().await;
+    let labelled = |value: &str| json!({"metadata": {"labels": {"app": value}}}).to_string();
+    world.post(MAPS, map("a", "1")).await;
+    let old = "/api/v1/watch/namespaces/default/configmaps?labelSelector=app%3Dweb";
+    let mut chosen = Lines::of(world.send("GET", old, &[], "").await);
+    let one = "/api/v1/watch/namespaces/default/configmaps/a";
+    let mut single = Lines::of(world.send("GET", one, &[], "").await);
+    assert_eq!(short(&soon(single.next()).await.unwrap()), "ADDED a");
+    world.post(MAPS, map("other", "1")).await;
+    for value in ["web", "db"] {
+        world.ask("PATCH", &format!("{MAPS}/a"), &labelled(value)).await;
+    }
+    assert_eq!(short(&soon(chosen.next()).await.unwrap()), "ADDED a");
+    let gone = soon(chosen.next()).await.unwrap();
+    assert_eq!((short(&gone), gone["object"]["metadata"]["labels"]["app"].clone()), ("DELETED a".into(), json!("web")));
+    assert_eq!(gone["object"]["metadata"]["resourceVersion"], world.registry.revision().to_string());
+    assert_eq!(short(&soon(single.next()).await.unwrap()), "MODIFIED a");
+    assert_eq!(short(&soon(single.next()).await.unwrap()), "MODIFIED a");
+}
