@@ -87,3 +87,42 @@ async fn options_of_a_deletion_are_read() {
     let patch = finish(world.send("PATCH", &format!("{at}/cm"), &headers, options).await).await;
     assert_eq!(patch.0, 415);
 }
+
+/// A field that holds bytes, in a message of less than 128 bytes.
+fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    [&[tag << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+}
+
+/// A body: the envelope of a message.
+fn envelope(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    let type_meta = [field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat();
+    [b"k8s\0".to_vec(), field(1, &type_meta), field(2, message)].concat()
+}
+
+#[tokio::test]
+async fn subresources_take_protobuf() {
+    let world = World::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    create(&world, deployments, body!("deployment")).await;
+    // Scale { metadata { name: "web" }, spec { replicas: 7 } }
+    let scale = envelope("autoscaling/v1", "Scale", &[field(1, &field(1, b"web")), field(2, &[0x08, 7])].concat());
+    let headers = [("content-type", PROTOBUF)];
+    let (code, _, answer) =
+        finish(world.send("PUT", &format!("{deployments}/web/scale"), &headers, &scale).await).await;
+    assert_eq!((code, answer["spec"]["replicas"].clone()), (200, json!(7)), "{answer}");
+
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(world.post(pods, pod).await.0, 201);
+    // Binding { metadata { name: "p" }, target { kind: "Node", name: "n" } }
+    let target = [field(1, b"Node"), field(3, b"n")].concat();
+    let binding = envelope("v1", "Binding", &[field(1, &field(1, b"p")), field(2, &target)].concat());
+    let (code, answer) = create(&world, &format!("{pods}/p/binding"), &binding).await;
+    assert_eq!(code, 201, "{answer}");
+    assert_eq!(world.get(&format!("{pods}/p")).await.1["spec"]["nodeName"], "n");
+    // Eviction { metadata { name: "p" }, deleteOptions { gracePeriodSeconds: 0 } }
+    let eviction = envelope("policy/v1", "Eviction", &[field(1, &field(1, b"p")), field(2, &[0x08, 0])].concat());
+    let (code, answer) = create(&world, &format!("{pods}/p/eviction"), &eviction).await;
+    assert_eq!((code, answer["status"].clone()), (201, json!("Success")), "{answer}");
+    assert_eq!(world.get(&format!("{pods}/p")).await.0, 404);
+}
