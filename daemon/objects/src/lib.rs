@@ -15,6 +15,7 @@
 //! | say what is wrong with it | [`field`] (texts as kube-apiserver's) |
 //! | know kinds and fields | [`kind`], [`schema`] |
 //! | fill in and check | [`default`](mod@default), [`validate`](mod@validate), [`names`], [`quantity`] |
+//! | what the namespace and the classes around a new object do to it | [`admission`] |
 //! | read a pod to run it, write its status | [`pod`] |
 //! | compare and merge | [`diff`], [`patch`], [`selector`] |
 //! | server-side apply, who owns which field | [`apply`] |

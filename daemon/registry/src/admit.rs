@@ -1,11 +1,13 @@
 //! What a write does to an object before it is stored: defaults, validation, ownership, metadata. Pure: time, uid and
 //! the stored object come as arguments.
 
-use crate::edit::{Gate, Open};
+use crate::around::refused;
+use crate::edit::Gate;
 use crate::ownership::{check_claim, check_update, invalid, source_of};
 use crate::part::Part;
 use crate::{Author, RegistryError};
 use chrono::{DateTime, Utc};
+use reddwarf_objects::admission::{self, Surroundings};
 use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::default::{prepare_create, prepare_update};
 use reddwarf_objects::validate::{
@@ -15,6 +17,7 @@ use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, c
 use serde_json::json;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// Metadata that only we write.
 pub(crate) const SERVER_METADATA: [&str; 8] = [
@@ -55,18 +58,18 @@ impl Writer<'_> {
     }
 }
 
-/// A new object, ready to be stored. `object` has its final name. `source` is the declaring file.
+/// A new object, ready to be stored. `object` has its final name.
 pub(crate) fn create(
     writer: &Writer<'_>,
     kind: &Kind,
     mut object: Object,
-    source: Option<&str>,
-    uid: &str,
+    uid: Uuid,
+    around: &Surroundings,
     gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
-    prepare_new(writer, kind, &mut object, source, uid)?;
+    prepare_new(writer, kind, &mut object, None, uid)?;
     writer.track(kind, None, &mut object);
-    finish_new(writer, kind, object, gate)
+    admitted(writer, kind, object, uid, around, gate)
 }
 
 /// The same for the outcome of a server-side apply, which knows its owners.
@@ -74,23 +77,24 @@ pub(crate) fn create_applied(
     writer: &Writer<'_>,
     kind: &Kind,
     mut object: Object,
-    uid: &str,
+    uid: Uuid,
+    around: &Surroundings,
     gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
     prepare_new(writer, kind, &mut object, None, uid)?;
-    finish_new(writer, kind, object, gate)
+    admitted(writer, kind, object, uid, around, gate)
 }
 
-/// The same for what a file declares.
+/// The same for what a file declares. `source` is the file. It is not admitted.
 pub(crate) fn create_declared(
     writer: &Writer<'_>,
     kind: &Kind,
     mut object: Object,
     source: Option<&str>,
-    uid: &str,
+    uid: Uuid,
 ) -> Result<Object, RegistryError> {
     prepare_new(writer, kind, &mut object, source, uid)?;
-    finish_new(writer, kind, object, &mut Open)
+    finish_new(writer, kind, object)
 }
 
 /// Defaults and metadata of a new object.
@@ -99,7 +103,7 @@ fn prepare_new(
     kind: &Kind,
     object: &mut Object,
     source: Option<&str>,
-    uid: &str,
+    uid: Uuid,
 ) -> Result<(), RegistryError> {
     check_claim(writer.author, kind, None, object)?;
     for field in SERVER_METADATA.iter().filter(|field| **field != "managedFields") {
@@ -110,20 +114,30 @@ fn prepare_new(
     if kind.has_status() && !matches!(writer.author, Author::System(_)) {
         object.set_status(None);
     }
-    object.set_uid(uid);
+    object.set_uid(&uid.to_string());
     default(kind, object);
     Ok(())
 }
 
-fn finish_new(
+fn admitted(
     writer: &Writer<'_>,
     kind: &Kind,
     mut object: Object,
+    uid: Uuid,
+    around: &Surroundings,
     gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
+    admission::admit(kind, &mut object, around, uid.as_u64_pair().1).map_err(|r| refused(kind, &object, r))?;
+    gate.admit(kind, None, &object)?;
+    let object = finish_new(writer, kind, object)?;
+    admission::check(kind, &object, around).map_err(|r| refused(kind, &object, r))?;
+    Ok(object)
+}
+
+/// What follows from a new object, and its rules.
+fn finish_new(writer: &Writer<'_>, kind: &Kind, mut object: Object) -> Result<Object, RegistryError> {
     // What the server adds is nobody's: it comes after the owners are noted.
     prepare_create(kind, &mut object);
-    gate.admit(kind, None, &object)?;
     let (version, shown) = writer.shown(kind, &object);
     let errors = validate(version, &shown);
     if !errors.is_empty() {
@@ -162,13 +176,13 @@ pub(crate) fn update(
     place(kind, &mut new);
     set_source(&mut new, update.source.or(source_of(old)));
     default(kind, &mut new);
-    if writer.part == Part::Main {
-        prepare_update(kind, old, &mut new);
-    }
     if !update.applied {
         writer.track(kind, Some(old), &mut new);
     }
     gate.admit(kind, Some(old), &new)?;
+    if writer.part == Part::Main {
+        prepare_update(kind, old, &mut new);
+    }
     if !writer.dry_run {
         check_update(writer.author, kind, old, &new, update.declared)?;
     }

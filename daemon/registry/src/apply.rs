@@ -9,9 +9,10 @@ use crate::merge::{three_way, wholly};
 use crate::namespace::{BUILT_IN, Home, closing, namespace_key};
 use crate::ownership::{invalid, source_of};
 use crate::part::Part;
-use crate::stored::{decode, encode};
+use crate::stored::{decode, decode_bytes, encode};
 use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
+use reddwarf_objects::admission::{Surroundings, service_account_of};
 use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::convert;
 use reddwarf_objects::diff::{Change, diff};
@@ -277,6 +278,27 @@ impl<'a> Work<'a> {
         Writer { author, part: Part::Main, version: None, manager, dry_run, now }
     }
 
+    /// What is around a new object, with the account that the same declarations make.
+    fn around(&self, kind: &Kind, object: &Object) -> Result<Surroundings, RegistryError> {
+        let mut around = self.registry.around(self.author, kind, object)?;
+        if around.service_account.is_none() && kind.is_core("Pod") {
+            let key = ObjectKey {
+                group: String::new(),
+                resource: "serviceaccounts".to_owned(),
+                namespace: object.namespace().map(str::to_owned),
+                name: service_account_of(object).to_owned(),
+            };
+            let at = store_key(&key)?;
+            let made = self.transaction.writes.iter().find_map(|(key, write)| match write {
+                Write::Put(bytes) if *key == at => Some(bytes),
+                _ => None,
+            });
+            around.service_account =
+                made.map(|bytes| decode_bytes(at.as_str(), bytes, self.registry.revision())).transpose()?;
+        }
+        Ok(around)
+    }
+
     fn create(
         &mut self,
         kind: &'static Kind,
@@ -285,15 +307,18 @@ impl<'a> Work<'a> {
         declared: &Declared,
     ) -> Result<Outcome, RegistryError> {
         let source = declared.source.as_deref();
-        let uid = Uuid::new_v4().to_string();
+        let uid = Uuid::new_v4();
         let mut object = declared.object.clone();
         let writer = self.writer(source);
         let new = match source {
             Some(_) => {
                 own_declared(&writer, kind, None, &declared.object, &mut object);
-                admit::create_declared(&writer, kind, object, source, &uid)?
+                admit::create_declared(&writer, kind, object, source, uid)?
             }
-            None => admit::create(&writer, kind, object, source, &uid, &mut Open)?,
+            None => {
+                let around = self.around(kind, &object)?;
+                admit::create(&writer, kind, object, uid, &around, &mut Open)?
+            }
         };
         let home = match &key.namespace {
             None => Home::Cluster,

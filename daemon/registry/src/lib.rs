@@ -24,6 +24,7 @@
 
 mod admit;
 mod apply;
+mod around;
 mod author;
 mod bind;
 mod counters;

@@ -120,7 +120,8 @@ impl Registry {
         let manager = options.manager(author);
         let (version, dry_run) = (options.version, options.dry_run);
         let writer = Writer { author, part: Part::Main, version, manager: &manager, dry_run, now: self.now() };
-        let new = admit::create(&writer, kind, object, None, &Uuid::new_v4().to_string(), gate)?;
+        let around = self.around(author, kind, &object)?;
+        let new = admit::create(&writer, kind, object, Uuid::new_v4(), &around, gate)?;
         self.store_new(author, kind, new, options.dry_run).await
     }
 
@@ -137,14 +138,15 @@ impl Registry {
         let bytes = encode(&new);
         for _ in 0..ATTEMPTS {
             let home = self.home(&key)?.open(&key)?;
+            let create = transaction(author, &format!("create {key}")).create(at.clone(), bytes.clone());
+            let create = self.charge(kind, &new, create)?;
             if dry_run {
                 return match self.entry(&at)? {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
                     None => Ok(Written { created: true, ..written(kind, new, None, None) }),
                 };
             }
-            let transaction = transaction(author, &format!("create {key}")).create(at.clone(), bytes.clone());
-            match self.commit(home.hold(transaction)).await {
+            match self.commit(home.hold(create)).await {
                 Ok(done) => return Ok(Written { created: true, ..written(kind, new, Some(done), Some((at, bytes))) }),
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
                     return Err(RegistryError::AlreadyExists(key));
@@ -275,11 +277,12 @@ impl Registry {
             }
             Edit::Patch(_) => return Err(not_found()),
         };
-        let uid = Uuid::new_v4().to_string();
+        let uid = Uuid::new_v4();
+        let around = self.around(writer.author, kind, &object)?;
         let new = if applied {
-            admit::create_applied(writer, kind, object, &uid, gate)?
+            admit::create_applied(writer, kind, object, uid, &around, gate)?
         } else {
-            admit::create(writer, kind, object, None, &uid, gate)?
+            admit::create(writer, kind, object, uid, &around, gate)?
         };
         self.store_new(writer.author, kind, new, writer.dry_run).await
     }

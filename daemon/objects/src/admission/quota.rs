@@ -1,220 +1,176 @@
-//! What an object takes of a ResourceQuota (Kubernetes: "Resource Quotas"). Pure.
+//! Quotas: a new object that would exceed one is refused, else it is charged to all that cover it.
 
-use crate::{Kind, Object, Quantity};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use super::Refusal;
+pub use super::usage::{Amounts, add, amounts, usage};
 
-/// Amounts by resource name, as in `spec.hard`.
-pub type Amounts = BTreeMap<String, Quantity>;
+use crate::{kind::Kind, object::Object, pod::Pod, pod::QosClass, quantity::Quantity};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
-/// Reads a list of resources such as `spec.hard`; what is no quantity is left out.
-pub fn amounts(list: Option<&Value>) -> Amounts {
-    let all = list.and_then(Value::as_object).into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), Quantity::from_value(value).ok()?))).collect()
+/// What a new object costs one quota.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Charge {
+    /// Which of the quotas.
+    pub index: usize,
+    /// Its status with the object counted.
+    pub status: Value,
 }
 
-/// Adds one list to another.
-pub fn add(total: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        let sum = total.get(name).copied().unwrap_or_else(|| Quantity::from_units(0)) + *amount;
-        total.insert(name.clone(), sum);
+/// Charges a new object to the quotas of its namespace. What is used already is what the quotas' status says, or else what
+/// `there`, all objects of the kind in the namespace, use.
+///
+/// # Errors
+/// [`Refusal`] when it exceeds one, or lacks what one must be told.
+pub fn charge(
+    kind: &Kind,
+    object: &Object,
+    quotas: &[Object],
+    there: Option<&[Object]>,
+) -> Result<Vec<Charge>, Refusal> {
+    if quotas.is_empty() {
+        return Ok(Vec::new());
     }
-}
-
-/// Everything that an object takes, under every name that a quota may use for it. Nothing for pods that have ended.
-pub fn usage(kind: &Kind, object: &Object) -> Amounts {
-    let one = Quantity::from_units(1);
-    let mut used = Amounts::new();
-    if kind.is_core("Pod") && is_over(object) {
-        used.insert("count/pods".to_owned(), one);
-        return used;
-    }
-    used.insert(format!("count/{}", kind.group_resource()), one);
-    let plain = [
-        "configmaps",
-        "pods",
-        "persistentvolumeclaims",
-        "replicationcontrollers",
-        "resourcequotas",
-        "secrets",
-        "services",
-    ];
-    if kind.group.is_empty() && plain.contains(&kind.plural) {
-        used.insert(kind.plural.to_owned(), one);
-    }
-    match (kind.group, kind.kind) {
-        ("", "Pod") => add(&mut used, &pod(object)),
-        ("", "Service") => add(&mut used, &service(object)),
-        ("", "PersistentVolumeClaim") => add(&mut used, &claim(object)),
-        _ => {}
-    }
-    used
-}
-
-/// Does a quota count this object? Scopes only ever narrow pods down.
-pub fn counts(quota: &Object, kind: &Kind, object: &Object) -> bool {
-    let scopes = quota.get("/spec/scopes").and_then(Value::as_array).into_iter().flatten();
-    let plain = scopes.filter_map(Value::as_str).map(|scope| (scope, "Exists", Vec::new()));
-    let selector = quota.get("/spec/scopeSelector/matchExpressions").and_then(Value::as_array);
-    let expressions = selector.into_iter().flatten().map(|e| {
-        let text = |field: &str| e.get(field).and_then(Value::as_str).unwrap_or_default();
-        let values = e.get("values").and_then(Value::as_array).into_iter().flatten();
-        (text("scopeName"), text("operator"), values.filter_map(Value::as_str).collect::<Vec<_>>())
-    });
-    plain
-        .chain(expressions)
-        .all(|(scope, operator, values)| kind.is_core("Pod") && in_scope(object, scope, operator, &values))
-}
-
-fn in_scope(pod: &Object, scope: &str, operator: &str, values: &[&str]) -> bool {
-    let limited = pod.get("/spec/activeDeadlineSeconds").and_then(Value::as_i64).is_some();
-    let best_effort =
-        || crate::pod::Pod::from_object(pod).is_ok_and(|p| p.qos_class() == crate::pod::QosClass::BestEffort);
-    match scope {
-        "Terminating" => limited,
-        "NotTerminating" => !limited,
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        "PriorityClass" => {
-            let class = pod.get_str("/spec/priorityClassName").filter(|c| !c.is_empty());
-            match operator {
-                "In" => class.is_some_and(|c| values.contains(&c)),
-                "NotIn" => class.is_some_and(|c| !values.contains(&c)),
-                "DoesNotExist" => class.is_none(),
-                _ => class.is_some(),
+    let cost = usage(kind, object);
+    let mut charges = Vec::new();
+    for (index, quota) in quotas.iter().enumerate().filter(|(_, quota)| counts(quota, kind, object)) {
+        let hard = amounts(quota.get("/spec/hard"));
+        let asked: Amounts =
+            cost.iter().filter(|(name, _)| hard.contains_key(*name)).map(|(n, a)| (n.clone(), *a)).collect();
+        if kind.is_core("Pod") {
+            check_told(quota, &hard, object)?;
+        }
+        if asked.is_empty() {
+            continue;
+        }
+        let before = used(quota, kind, &asked, there)
+            .ok_or_else(|| Refusal(format!("status unknown for quota: {}", quota.name())))?;
+        let mut used = before.clone();
+        let mut exceeded = BTreeSet::new();
+        for (name, amount) in &asked {
+            let sum = used.entry(name.clone()).or_insert(Quantity::from_units(0));
+            *sum = *sum + *amount;
+            if hard.get(name).is_some_and(|most| *sum > *most) && !amount.is_zero() {
+                exceeded.insert(name.as_str());
             }
         }
+        if !exceeded.is_empty() {
+            let zero = Quantity::from_units(0);
+            let show = |of: &Amounts| {
+                let texts = exceeded.iter().map(|name| format!("{name}={}", of.get(*name).unwrap_or(&zero)));
+                texts.collect::<Vec<_>>().join(",")
+            };
+            return Err(Refusal(format!(
+                "exceeded quota: {}, requested: {}, used: {}, limited: {}",
+                quota.name(),
+                show(&asked),
+                show(&before),
+                show(&hard)
+            )));
+        }
+        let used: Map<String, Value> =
+            used.into_iter().map(|(name, amount)| (name, amount.to_string().into())).collect();
+        if asked.values().any(|amount| !amount.is_zero()) {
+            let hard = quota.get("/spec/hard").cloned().unwrap_or_default();
+            charges.push(Charge { index, status: json!({"hard": hard, "used": used}) });
+        }
+    }
+    Ok(charges)
+}
+
+/// What is used of a quota. None when nobody has counted what is asked for.
+fn used(quota: &Object, kind: &Kind, asked: &Amounts, there: Option<&[Object]>) -> Option<Amounts> {
+    let mut used = amounts(quota.get("/status/used"));
+    let Some(there) = there else { return asked.keys().all(|name| used.contains_key(name)).then_some(used) };
+    used.extend(asked.keys().map(|name| (name.clone(), Quantity::from_units(0))));
+    for object in there.iter().filter(|object| counts(quota, kind, object)) {
+        for (name, amount) in usage(kind, object) {
+            if let (true, Some(sum)) = (asked.contains_key(&name), used.get_mut(&name)) {
+                *sum = *sum + amount;
+            }
+        }
+    }
+    Some(used)
+}
+
+/// A quota over a compute resource must be told by every container how much it takes.
+fn check_told(quota: &Object, hard: &Amounts, pod: &Object) -> Result<(), Refusal> {
+    let mut missing = Vec::new();
+    for name in hard.keys() {
+        let (list, resource) = match name.split_once('.') {
+            None if matches!(name.as_str(), "cpu" | "memory") => ("requests", name.as_str()),
+            Some((list @ ("requests" | "limits"), resource @ ("cpu" | "memory"))) => (list, resource),
+            _ => continue,
+        };
+        if pod.get(&format!("/spec/resources/{list}/{resource}")).is_some() {
+            continue;
+        }
+        let silent: BTreeSet<&str> = ["containers", "initContainers"]
+            .into_iter()
+            .filter_map(|field| pod.get(&format!("/spec/{field}"))?.as_array())
+            .flatten()
+            .filter(|container| container.pointer(&format!("/resources/{list}/{resource}")).is_none())
+            .filter_map(|container| container.get("name")?.as_str())
+            .collect();
+        if !silent.is_empty() {
+            missing.push(format!("{name} for: {}", silent.into_iter().collect::<Vec<_>>().join(",")));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal(format!("failed quota: {}: must specify {}", quota.name(), missing.join("; "))))
+}
+
+/// Does a quota count an object: do all its scopes hold?
+pub fn counts(quota: &Object, kind: &Kind, object: &Object) -> bool {
+    let scopes = quota.get("/spec/scopes").and_then(Value::as_array).into_iter().flatten();
+    let scopes = scopes.filter_map(Value::as_str).map(|scope| (scope, "Exists", Vec::new()));
+    let selected = quota.get("/spec/scopeSelector/matchExpressions").and_then(Value::as_array).into_iter().flatten();
+    let selected = selected.map(|expression| {
+        let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or_default();
+        let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+        (text("scopeName"), text("operator"), values.filter_map(Value::as_str).collect())
+    });
+    scopes.chain(selected).all(|(scope, operator, values)| holds(scope, operator, &values, kind, object))
+}
+
+fn holds(scope: &str, operator: &str, values: &[&str], kind: &Kind, object: &Object) -> bool {
+    let one_of = |found: Option<&str>| match operator {
+        "In" => found.is_some_and(|found| values.contains(&found)),
+        "NotIn" => found.is_none_or(|found| !values.contains(&found)),
+        "DoesNotExist" => found.is_none(),
+        _ => found.is_some(),
+    };
+    if scope == "VolumeAttributesClass" {
+        return kind.is_core("PersistentVolumeClaim") && one_of(object.get_str("/spec/volumeAttributesClassName"));
+    }
+    if !kind.is_core("Pod") {
+        return false;
+    }
+    let ends = object.get("/spec/activeDeadlineSeconds").is_some();
+    let best_effort = Pod::from_object(object).is_ok_and(|pod| pod.qos_class() == QosClass::BestEffort);
+    match scope {
+        "Terminating" => ends,
+        "NotTerminating" => !ends,
+        "BestEffort" => best_effort,
+        "NotBestEffort" => !best_effort,
+        "PriorityClass" => one_of(object.get_str("/spec/priorityClassName").filter(|name| !name.is_empty())),
+        "CrossNamespacePodAffinity" => crosses_namespaces(object),
         _ => false,
     }
 }
 
-fn is_over(pod: &Object) -> bool {
-    matches!(pod.get_str("/status/phase"), Some("Succeeded" | "Failed"))
-}
-
-/// All containers and sidecars together, or the largest init container when that is more.
-fn pod(object: &Object) -> Amounts {
-    let mut used = Amounts::new();
-    for (field, prefix) in [("requests", "requests."), ("limits", "limits.")] {
-        let of = |container: &Value| amounts(container.pointer(&format!("/resources/{field}")));
-        let list = |name: &str| object.get(&format!("/spec/{name}")).and_then(Value::as_array).into_iter().flatten();
-        let is_sidecar = |c: &&Value| c.get("restartPolicy").and_then(Value::as_str) == Some("Always");
-        let mut together = Amounts::new();
-        list("containers").chain(list("initContainers").filter(is_sidecar)).for_each(|c| add(&mut together, &of(c)));
-        for container in list("initContainers").filter(|c| !is_sidecar(c)) {
-            for (name, amount) in of(container) {
-                let most = together.get(&name).copied().map_or(amount, |t| t.max(amount));
-                together.insert(name, most);
-            }
-        }
-        for (name, amount) in together {
-            if field == "requests" && matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                used.insert(name.clone(), amount);
-            }
-            used.insert(format!("{prefix}{name}"), amount);
-        }
-    }
-    used
-}
-
-fn service(object: &Object) -> Amounts {
-    let ports = object.get("/spec/ports").and_then(Value::as_array).map_or(0, Vec::len);
-    let ports = Quantity::from_units(i64::try_from(ports).unwrap_or(i64::MAX));
-    let one = Quantity::from_units(1);
-    let mut used = Amounts::new();
-    match object.get_str("/spec/type") {
-        Some("NodePort") => drop(used.insert("services.nodeports".to_owned(), ports)),
-        Some("LoadBalancer") => {
-            used.insert("services.loadbalancers".to_owned(), one);
-            if object.get("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)) {
-                used.insert("services.nodeports".to_owned(), ports);
-            }
-        }
-        _ => {}
-    }
-    used
-}
-
-fn claim(object: &Object) -> Amounts {
-    let mut used = Amounts::new();
-    let storage = amounts(object.get("/spec/resources/requests")).remove("storage");
-    let class = object.get_str("/spec/storageClassName").filter(|c| !c.is_empty());
-    if let Some(storage) = storage {
-        used.insert("requests.storage".to_owned(), storage);
-        if let Some(class) = class {
-            used.insert(format!("{class}.storageclass.storage.k8s.io/requests.storage"), storage);
-        }
-    }
-    if let Some(class) = class {
-        used.insert(format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"), Quantity::from_units(1));
-    }
-    used
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds;
-    use serde_json::json;
-
-    fn used(value: Value) -> BTreeMap<String, String> {
-        let object = Object::from_value(value).unwrap();
-        usage(object.known_kind().unwrap(), &object).into_iter().map(|(k, v)| (k, v.to_string())).collect()
-    }
-
-    #[test]
-    fn what_a_pod_takes() {
-        let container =
-            |cpu: &str| json!({"name": "c", "resources": {"requests": {"cpu": cpu}, "limits": {"memory": "1Gi"}}});
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
-            "containers": [container("100m"), container("200m")], "initContainers": [container("1")]}});
-        let all = used(pod.clone());
-        let of = |name: &str| all.get(name).map(String::as_str);
-        assert_eq!(
-            (of("cpu"), of("requests.cpu"), of("limits.memory"), of("memory")),
-            (Some("1"), Some("1"), Some("2Gi"), None)
-        );
-        assert_eq!((of("pods"), of("count/pods")), (Some("1"), Some("1")));
-        let mut ended = pod;
-        ended["status"] = json!({"phase": "Succeeded"});
-        assert_eq!(used(ended), [("count/pods".to_owned(), "1".to_owned())].into());
-    }
-
-    #[test]
-    fn what_others_take() {
-        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"},
-            "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "5Gi"}}}});
-        let claim = used(claim);
-        assert_eq!(claim["requests.storage"], "5Gi");
-        assert_eq!(claim["fast.storageclass.storage.k8s.io/persistentvolumeclaims"], "1");
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{}, {}]}});
-        assert_eq!(used(service)["services.nodeports"], "2");
-        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}});
-        assert_eq!(used(job), [("count/jobs.batch".to_owned(), "1".to_owned())].into());
-    }
-
-    #[test]
-    fn scopes_narrow_down() {
-        let pod = Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-            "spec": {"priorityClassName": "high", "containers": [{"name": "c"}]}}))
-        .unwrap();
-        let kind = kinds().by_gvk("v1", "Pod").unwrap();
-        for (spec, expected) in [
-            (json!({}), true),
-            (json!({"scopes": ["BestEffort"]}), true),
-            (json!({"scopes": ["BestEffort", "Terminating"]}), false),
-            (json!({"scopes": ["NotTerminating"]}), true),
-            (
-                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]}}),
-                true,
-            ),
-            (
-                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "NotIn", "values": ["high"]}]}}),
-                false,
-            ),
-        ] {
-            let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": spec});
-            assert_eq!(counts(&Object::from_value(quota).unwrap(), kind, &pod), expected, "{spec}");
-        }
-    }
+fn crosses_namespaces(pod: &Object) -> bool {
+    let crosses = |term: &Value| {
+        term.get("namespaces").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+            || term.get("namespaceSelector").is_some()
+    };
+    ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
+        let terms = |field: &str| {
+            let pointer = format!("/spec/affinity/{kind}/{field}DuringSchedulingIgnoredDuringExecution");
+            pod.get(&pointer).and_then(Value::as_array).cloned().unwrap_or_default()
+        };
+        terms("required").iter().any(crosses)
+            || terms("preferred").iter().any(|term| term.get("podAffinityTerm").is_some_and(crosses))
+    })
 }

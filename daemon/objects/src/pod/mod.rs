@@ -12,7 +12,7 @@ mod volume;
 pub use container::*;
 pub use spec::*;
 pub use status::*;
-pub use support::not_yet_supported;
+pub use support::{can_mount, not_yet_supported};
 pub use volume::*;
 
 use crate::object::{Object, ObjectError};

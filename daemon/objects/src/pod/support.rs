@@ -57,8 +57,13 @@ const SECURITY: &[(&str, &str)] = &[
     ("windowsOptions", "this host does not run Windows containers"),
 ];
 
-/// Volume sources that can be mounted; all others can't.
+/// Volume sources that can be mounted; all others can't. With `projected` among them admission gives pods their account's token.
 const VOLUMES: &[&str] = &["name", "emptyDir", "configMap", "secret", "hostPath"];
+
+/// Can a volume of this source be mounted?
+pub fn can_mount(source: &str) -> bool {
+    VOLUMES.contains(&source)
+}
 
 /// The fields of a pod that are accepted but have no effect in this version, each with a sentence for people. They are shown as
 /// warnings wherever the pod is shown: nothing is silently ignored. Empty for objects that are no pods.

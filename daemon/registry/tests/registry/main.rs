@@ -1,6 +1,7 @@
 //! The registry over a real store: what its users would notice.
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod admission;
 mod deletes;
 mod events;
 mod lists;

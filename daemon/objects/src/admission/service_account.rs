@@ -1,0 +1,89 @@
+//! A pod's account: its name, its token in the pod, its pull secrets.
+
+use super::{DEFAULT_SERVICE_ACCOUNT, Refusal};
+use crate::{names, object::Object, pod::can_mount};
+use serde_json::{Value, json};
+
+/// Where containers look for the token.
+pub(super) const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VOLUME_PREFIX: &str = "kube-api-access-";
+/// A little over an hour: a token is renewed when it has been used for one.
+const TOKEN_SECONDS: i64 = 3607;
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+pub(super) fn admit(pod: &mut Object, account: Option<&Object>, entropy: u64) -> Result<(), Refusal> {
+    if pod.annotation(MIRROR).is_some() {
+        return Ok(());
+    }
+    let name = super::service_account_of(pod).to_owned();
+    pod.set("/spec/serviceAccountName", name.as_str());
+    pod.set("/spec/serviceAccount", name.as_str());
+    let Some(account) = account else {
+        // The default account of a new namespace is made in a moment: a pod need not wait for it.
+        if name == DEFAULT_SERVICE_ACCOUNT {
+            return Ok(());
+        }
+        let namespace = pod.namespace().unwrap_or("default");
+        let text = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        return Err(Refusal(text));
+    };
+    if mounts_token(pod, account) && can_mount("projected") {
+        mount_token(pod, entropy);
+    }
+    if let Some(secrets) = account.map().get("imagePullSecrets").filter(|list| is_filled(list))
+        && !pod.get("/spec/imagePullSecrets").is_some_and(is_filled)
+    {
+        pod.set("/spec/imagePullSecrets", secrets.clone());
+    }
+    Ok(())
+}
+
+fn is_filled(value: &Value) -> bool {
+    value.as_array().is_some_and(|list| !list.is_empty())
+}
+
+/// The pod says whether it wants the token, else its account does, else it does.
+pub(super) fn mounts_token(pod: &Object, account: &Object) -> bool {
+    let asked = |value: Option<&Value>| value.and_then(Value::as_bool);
+    asked(pod.get("/spec/automountServiceAccountToken"))
+        .or_else(|| asked(account.map().get("automountServiceAccountToken")))
+        .unwrap_or(true)
+}
+
+pub(super) fn mount_token(pod: &mut Object, entropy: u64) {
+    let volumes = pod.get("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
+    let own = volumes.iter().filter_map(|volume| volume.get("name")?.as_str());
+    let there = own.into_iter().find(|name| name.starts_with(VOLUME_PREFIX)).map(str::to_owned);
+    let name = there.clone().unwrap_or_else(|| names::generate_name(VOLUME_PREFIX, entropy));
+    let mut used = false;
+    for list in ["initContainers", "containers"] {
+        let Some(Value::Array(mut containers)) = pod.get(&format!("/spec/{list}")).cloned() else { continue };
+        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
+            let mounts = container.entry("volumeMounts").or_insert_with(|| json!([]));
+            let Some(mounts) = mounts.as_array_mut() else { continue };
+            if !mounts.iter().any(|mount| mount.get("mountPath").is_some_and(|path| path == TOKEN_PATH)) {
+                mounts.push(json!({"name": name, "readOnly": true, "mountPath": TOKEN_PATH}));
+                used = true;
+            }
+            if mounts.is_empty() {
+                container.remove("volumeMounts");
+            }
+        }
+        pod.set(&format!("/spec/{list}"), containers);
+    }
+    if used && there.is_none() {
+        let mut volumes = volumes;
+        volumes.push(token_volume(&name));
+        pod.set("/spec/volumes", volumes);
+    }
+}
+
+/// The token, the authority to check the server with, and the namespace.
+fn token_volume(name: &str) -> Value {
+    json!({"name": name, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [
+            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}})
+}

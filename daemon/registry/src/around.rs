@@ -1,0 +1,94 @@
+//! The objects that decide over a new one: what admission asks of the store.
+
+use crate::key::store_key;
+use crate::stored::encode;
+use crate::{Author, ListQuery, Registry, RegistryError};
+use reddwarf_objects::admission::{self, Surroundings};
+use reddwarf_objects::{Kind, Object, ObjectKey, kinds};
+use reddwarf_store::{Revision, Transaction};
+
+impl Registry {
+    /// What is around a new object. Empty for what a file declares: that is what the file says.
+    pub(crate) fn around(&self, author: &Author, kind: &Kind, object: &Object) -> Result<Surroundings, RegistryError> {
+        let mut around = Surroundings::default();
+        if matches!(author, Author::File(_)) {
+            return Ok(around);
+        }
+        let namespace = object.namespace().unwrap_or("default");
+        match (kind.group, kind.kind) {
+            ("", "Pod") => {
+                let account = admission::service_account_of(object);
+                around.service_account = self.find(&key("", "serviceaccounts", Some(namespace), account))?;
+                around.limit_ranges = self.all("", "limitranges", Some(namespace))?;
+                around.priority_classes = self.all("scheduling.k8s.io", "priorityclasses", None)?;
+                if let Some(class) = object.get_str("/spec/runtimeClassName").filter(|name| !name.is_empty()) {
+                    around.runtime_class = self.find(&key("node.k8s.io", "runtimeclasses", None, class))?;
+                }
+            }
+            ("", "PersistentVolumeClaim") => {
+                around.limit_ranges = self.all("", "limitranges", Some(namespace))?;
+                around.storage_classes = self.all("storage.k8s.io", "storageclasses", None)?;
+            }
+            ("networking.k8s.io", "Ingress") => {
+                around.ingress_classes = self.all("networking.k8s.io", "ingressclasses", None)?;
+            }
+            _ => {}
+        }
+        Ok(around)
+    }
+
+    /// Charges a new object to the quotas of its namespace, in the transaction that stores it: a quota that changes in between
+    /// makes that conflict.
+    pub(crate) fn charge(
+        &self,
+        kind: &'static Kind,
+        object: &Object,
+        mut transaction: Transaction,
+    ) -> Result<Transaction, RegistryError> {
+        let Some(namespace) = object.namespace().filter(|_| kind.namespaced) else { return Ok(transaction) };
+        let quotas = self.all("", "resourcequotas", Some(namespace))?;
+        if quotas.is_empty() {
+            return Ok(transaction);
+        }
+        let charges = match admission::charge(kind, object, &quotas, None) {
+            Ok(charges) => charges,
+            // What the quotas remember may be gone by now: count what is there.
+            Err(_) => {
+                let there = self.list(&ListQuery::all(kind).in_namespace(namespace))?.items;
+                admission::charge(kind, object, &quotas, Some(&there))
+                    .map_err(|refusal| refused(kind, object, refusal))?
+            }
+        };
+        for charge in charges {
+            let Some(quota) = quotas.get(charge.index) else { continue };
+            let Some(revision) = quota.resource_version() else { continue };
+            let Some(kind) = kinds().by_group_resource("", "resourcequotas") else { continue };
+            let mut charged = quota.clone();
+            charged.set_resource_version(None);
+            charged.set_status(Some(charge.status));
+            transaction = transaction.replace(store_key(&quota.key(kind))?, Revision(revision), encode(&charged));
+        }
+        Ok(transaction)
+    }
+
+    fn all(&self, group: &str, resource: &str, namespace: Option<&str>) -> Result<Vec<Object>, RegistryError> {
+        let Some(kind) = kinds().by_group_resource(group, resource) else { return Ok(Vec::new()) };
+        let query = ListQuery::all(kind);
+        let query = namespace.map_or(query.clone(), |namespace| query.in_namespace(namespace));
+        Ok(self.list(&query)?.items)
+    }
+}
+
+/// The refusal of an object.
+pub(crate) fn refused(kind: &Kind, object: &Object, refusal: admission::Refusal) -> RegistryError {
+    RegistryError::Forbidden { key: object.key(kind), message: refusal.0 }
+}
+
+fn key(group: &str, resource: &str, namespace: Option<&str>, name: &str) -> ObjectKey {
+    ObjectKey {
+        group: group.to_owned(),
+        resource: resource.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    }
+}
