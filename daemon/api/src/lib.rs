@@ -1,7 +1,7 @@
 //! The HTTP API of reddwarfd: Kubernetes routes and the daemon's own, over a Unix socket and TCP.
 //!
 //! ```text
-//!  serve/     socket, server: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
+//!  serve/     socket, server, tls: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
 //!  access/    who asks (principal) and what they may do (policy)
 //!  wire/      the request line and Accept; bodies to checked objects (decode, strict); answers in every form (answer, table,
 //!             rows, render, frames); errors as `Status`
