@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
+mod access;
 mod clients;
 mod crash;
 mod directory;
