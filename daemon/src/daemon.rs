@@ -49,6 +49,7 @@ enum Next {
 /// [`Failed`] when it can't start, or when a component failed.
 pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed> {
     host::keep_memory_small();
+    host::allow_many_files();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

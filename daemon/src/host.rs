@@ -73,6 +73,24 @@ pub(crate) fn keep_memory_small() {
     reddwarf_linux::memory::keep_small();
 }
 
+/// Descriptors that connections, logs and watches need; systemd's unit gives as many.
+#[cfg(target_os = "linux")]
+const DESCRIPTORS: u64 = 65_536;
+
+/// Raises the soft limit of open files, so that clients can't use up all of them. What is not granted is done without.
+pub(crate) fn allow_many_files() {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard.min(DESCRIPTORS)
+            && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard)
+        {
+            tracing::warn!(%error, soft, "the limit of open files can't be raised");
+        }
+    }
+}
+
 /// Hands free memory back to the system.
 pub(crate) fn give_memory_back() {
     #[cfg(target_os = "linux")]

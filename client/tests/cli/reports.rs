@@ -114,6 +114,36 @@ fn generations_diff_and_rollback() {
 }
 
 #[test]
+fn tokens_and_kubeconfigs_are_printed_to_be_used() {
+    let server = Server::new();
+    let token = json!({"id": "i1", "user": "alice", "groups": ["devs", "ops"], "expires": null, "created": null});
+    let mut made = token.clone();
+    made["token"] = json!("reddwarf.i1.secret");
+    made["kubeconfig"] = json!("apiVersion: v1\n");
+    server.on("POST /reddwarf/v1/tokens", 200, made);
+    let create = ["token", "create", "alice", "--group", "devs", "--group", "ops", "--expires", "2h"];
+    assert_eq!(server.ctl(&create).out, "reddwarf.i1.secret\n");
+    let wanted = json!({"user": "alice", "groups": ["devs", "ops"], "description": "", "expirationSeconds": 7200});
+    assert_eq!(server.body("POST /reddwarf/v1/tokens"), wanted);
+    assert_eq!(server.ctl(&["token", "create", "alice", "--kubeconfig"]).out, "apiVersion: v1\n");
+    server.on("GET /reddwarf/v1/tokens", 200, json!({"items": [token]}));
+    let list = server.ctl(&["token", "list"]).out;
+    assert!(list.contains("alice   devs,ops") && list.contains("never"), "{list}");
+    server.on("DELETE /reddwarf/v1/tokens?id=i1", 200, json!({"message": "token i1 is revoked"}));
+    assert_eq!(server.ctl(&["token", "revoke", "i1"]).out, "token i1 is revoked\n");
+    server.on(
+        "GET /reddwarf/v1/kubeconfig",
+        200,
+        json!({"path": "/state/admin.kubeconfig", "kubeconfig": "kind: Config\n"}),
+    );
+    assert_eq!(server.ctl(&["kubeconfig"]).out, "kind: Config\n");
+    assert_eq!(server.ctl(&["kubeconfig", "--path"]).out, "/state/admin.kubeconfig\n");
+    let off = json!({"code": 409, "reason": "Conflict", "message": "the API does not listen on TCP"});
+    server.on("GET /reddwarf/v1/kubeconfig", 409, off);
+    assert_eq!(server.ctl(&["kubeconfig"]).code, 5);
+}
+
+#[test]
 fn images_backup_and_the_rest_send_absolute_paths() {
     let server = Server::new();
     server.on(
