@@ -5,11 +5,12 @@ use crate::wire::request::content_type;
 use crate::wire::strict::{self, Read};
 use hyper::header::HeaderMap;
 use reddwarf_config::{Limits, parse_file};
+use reddwarf_objects::patch::unknown_fields;
 use reddwarf_objects::{Kind, Object};
 use reddwarf_registry::{Part, Patch};
 use serde_json::{Value, json};
 
-/// A patch, and which fields its text holds twice: `duplicate field "data.a"`.
+/// A patch, and which fields its text holds twice or in vain: `duplicate field "data.a"`.
 pub(crate) type Decoded = (Patch, Vec<String>);
 
 /// The patch in a body, of the kind that its media type names.
@@ -29,7 +30,12 @@ pub(crate) fn decode(
     };
     match content_type(headers).as_str() {
         // That it is a list of operations, or a map, is the patch's own to say.
-        "application/json-patch+json" => of(Patch::Json, "error decoding patch: "),
+        "application/json-patch+json" => {
+            let Read { value, mut problems } = read(bytes, "error decoding patch: ")?;
+            problems.extend(unknown_fields(&value));
+            let problems = problems.into_iter().map(|problem| format!("json patch {problem}")).collect();
+            Ok((Patch::Json(value), problems))
+        }
         "application/merge-patch+json" => of(Patch::Merge, "error decoding patch: "),
         "application/strategic-merge-patch+json" => of(Patch::Strategic, ""),
         "application/apply-patch+yaml" => applied(kind, part, bytes, limits),

@@ -35,6 +35,17 @@ pub fn json(doc: &mut Value, patch: &Value) -> Result<(), PatchError> {
     operations.iter().try_for_each(|operation| operation.carry_out(doc, &mut copied))
 }
 
+/// The fields that no operation has: `unknown field "[0].valeu"`.
+pub fn unknown_fields(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    let fields =
+        operations.flat_map(|(index, op)| op.as_object().into_iter().flatten().map(move |(name, _)| (index, name)));
+    fields
+        .filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"))
+        .map(|(index, name)| format!("unknown field \"[{index}].{name}\""))
+        .collect()
+}
+
 /// One operation, as it was sent.
 #[derive(Default)]
 struct Operation<'a> {
@@ -334,6 +345,13 @@ mod tests {
             let result = patched(json!({"a": 1, "list": [1, 2]}), patch.clone());
             assert!(matches!(result, Err(PatchError::Rejected(_))), "{patch} {result:?}");
         }
+    }
+
+    #[test]
+    fn unknown_fields_are_named() {
+        let patch =
+            json!([{"op": "add", "path": "/a", "value": {"x": 1}}, {"op": "remove", "path": "/a", "valeu": 1}, 3]);
+        assert_eq!(unknown_fields(&patch), ["unknown field \"[1].valeu\""]);
     }
 
     #[test]

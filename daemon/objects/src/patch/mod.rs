@@ -18,7 +18,7 @@ mod order;
 mod strategic;
 
 pub(crate) use go::{go_text, go_type};
-pub use json::json;
+pub use json::{json, unknown_fields};
 pub use merge::{merge, merge_patch};
 pub use strategic::strategic;
 
