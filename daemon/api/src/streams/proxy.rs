@@ -2,8 +2,8 @@
 //!
 //! The name may say more: `web:8080`, `http:web:8080`. A service's request goes to one of its ready pods.
 
-use super::target;
-use crate::runtime::{Connection, PodName, RuntimeError};
+use super::{proxy_tls, target};
+use crate::runtime::{Connection, PodName};
 use crate::serve::body::{Body, full};
 use crate::serve::dispatch::Call;
 use crate::wire::error::{ApiError, key_of};
@@ -83,23 +83,23 @@ pub(super) async fn answer(
         (pod, name, port)
     };
     call.admit_entry(pod_kind()?, &pod)?;
-    if place.https {
-        let text = "https to pods is not spoken by this version: use http, or port-forward";
-        return Err(ApiError::new(501, "NotImplemented", text));
-    }
     let (prefix, path) = split(request.uri().path());
     let (prefix, path) = (prefix.to_owned(), path.to_owned());
     if path.is_empty() && matches!(*request.method(), Method::GET | Method::HEAD) {
         return redirect(request.uri());
     }
-    let to_reach =
-        |e: RuntimeError| ApiError::new(503, "ServiceUnavailable", format!("error trying to reach service: {e}"));
     let stream = call.stream_place()?;
-    let connection = call.state.deps.runtime.connect(&name, port).await.map_err(to_reach)?;
+    let connection = call.state.deps.runtime.connect(&name, port).await.map_err(unreachable)?;
     let host = pod.get("/status/podIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()).unwrap_or("localhost");
+    let connection =
+        if place.https { proxy_tls::secured(connection, host).await.map_err(unreachable)? } else { connection };
     let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let response = exchange(&call, connection, request, &path, &host, stream).await?;
     Ok(with_own_location(response, &prefix))
+}
+
+fn unreachable(error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(503, "ServiceUnavailable", format!("error trying to reach service: {error}"))
 }
 
 /// The path up to `/proxy` and what comes after it, both as the client wrote them.
@@ -128,9 +128,7 @@ async fn exchange(
     host: &str,
     stream: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<Response<Body>, ApiError> {
-    let broken =
-        |e: hyper::Error| ApiError::new(503, "ServiceUnavailable", format!("error trying to reach service: {e}"));
-    let (mut sender, talking) = http1::handshake(TokioIo::new(connection)).await.map_err(broken)?;
+    let (mut sender, talking) = http1::handshake(TokioIo::new(connection)).await.map_err(unreachable)?;
     let stop = call.state.stop.clone();
     tokio::spawn(async move {
         let _stream = stream;
@@ -143,7 +141,7 @@ async fn exchange(
     });
     let upgrades = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let outward = onward(request, path, host)?;
-    let mut response = sender.send_request(outward).await.map_err(broken)?;
+    let mut response = sender.send_request(outward).await.map_err(unreachable)?;
     if let Some(client) = upgrades.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
         let pod = hyper::upgrade::on(&mut response);
         let stop = call.state.stop.clone();
