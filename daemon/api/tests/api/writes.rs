@@ -54,6 +54,26 @@ async fn three_patches_change_the_same_object() {
 }
 
 #[tokio::test]
+async fn patches_that_are_wrong_say_so_as_the_reference_does() {
+    let world = World::new().await;
+    world.post(DEPLOYMENTS, deployment("web")).await;
+    let one = format!("{DEPLOYMENTS}/web");
+    let (code, status) = patch(&world, MERGE, &one, json!([])).await;
+    let text = "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}";
+    assert_eq!((code, status["message"].as_str()), (400, Some(text)));
+    let nameless = json!({"spec": {"template": {"spec": {"containers": [{"image": "y"}]}}}});
+    let (code, status) = patch(&world, STRATEGIC, &one, nameless).await;
+    let text = "map: map[image:y] does not contain declared merge key: name";
+    assert_eq!((code, status["message"].as_str(), status.get("reason")), (500, Some(text), None));
+    let strict = format!("{one}?fieldValidation=Strict");
+    let (code, status) =
+        patch(&world, JSON, &strict, json!([{"op": "test", "path": "/spec/replicas", "value": 2, "valeu": 1}])).await;
+    let text = status["message"].as_str().unwrap_or_default();
+    assert!(text.ends_with("strict decoding error: json patch unknown field \"[0].valeu\""), "{code} {text}");
+    assert_eq!((code, status["reason"].as_str()), (422, Some("Invalid")));
+}
+
+#[tokio::test]
 async fn a_patch_that_names_a_version_is_held_to_it() {
     let world = World::new().await;
     let (_, made) = world.post(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "1"}})).await;
