@@ -60,11 +60,17 @@ pub(crate) struct Documents {
     /// Since when this daemon serves what it serves, as an HTTP date.
     since: String,
     kept: Mutex<VecDeque<(Document, Bytes)>>,
+    /// Held while a document is made: one at a time, however many ask.
+    making: Mutex<()>,
 }
 
 impl Documents {
     pub(crate) fn new(now: DateTime<Utc>) -> Self {
-        Self { since: now.format("%a, %d %b %Y %H:%M:%S GMT").to_string(), kept: Mutex::default() }
+        Self {
+            since: now.format("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+            kept: Mutex::default(),
+            making: Mutex::default(),
+        }
     }
 
     pub(crate) fn since(&self) -> &str {
@@ -73,9 +79,12 @@ impl Documents {
 
     /// A document, compressed or not. Takes some tens of milliseconds when it has to be made.
     pub(crate) fn get(&self, document: &Document, gzip: bool) -> Bytes {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().find(|(d, _)| d == document).map(|(_, bytes)| bytes.clone());
-        drop(kept);
+        let mut found = self.find(document);
+        let making = found.is_none().then(|| self.making.lock().unwrap_or_else(PoisonError::into_inner));
+        if making.is_some() {
+            // Perhaps somebody else has made it meanwhile.
+            found = self.find(document);
+        }
         match found {
             Some(compressed) if gzip => compressed,
             Some(compressed) => {
@@ -91,6 +100,11 @@ impl Documents {
                 if gzip { compressed } else { plain.into() }
             }
         }
+    }
+
+    fn find(&self, document: &Document) -> Option<Bytes> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(d, _)| d == document).map(|(_, bytes)| bytes.clone())
     }
 
     fn keep(&self, document: Document, compressed: Bytes) {
