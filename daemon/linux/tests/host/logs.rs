@@ -1,8 +1,9 @@
 //! Logs: exact, rotated, and with a terminal.
 
 use crate::support::{as_root, code};
-use reddwarf_host::Sandboxes;
+use reddwarf_host::{Attach, AttachRequest, Sandboxes};
 use std::path::PathBuf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
 fn a_talkative_container_keeps_its_log_within_bounds() {
@@ -48,6 +49,35 @@ fn output_through_a_terminal_is_logged() {
         assert_eq!(code(&observed), 5, "{observed:?}");
         let log = world.log(&container);
         assert_eq!(log, ["stdout F /dev/pts/0", "stdout F in", "stdout F err"]);
+        world.destroy(&sandbox).await;
+    });
+}
+
+#[test]
+fn f45_a_client_that_takes_nothing_is_let_go_and_costs_others_nothing() {
+    as_root(|world| async move {
+        let sandbox = world.sandbox();
+        let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+        // Far more than a pipe holds, once somebody is attached.
+        let script = "read go; seq -f 'line-%.0f, and something behind it' 20000";
+        let mut container = world.shell(&sandbox, "app", script);
+        container.stdin = true;
+        container.log.max_bytes = 10 << 20;
+        let _ = world.host.container_start(&sandbox.id, &container).await.unwrap();
+        let all = AttachRequest { stdin: true, stdout: true, stderr: true };
+        let mut stuck = world.host.attach(&sandbox.id, &container.name, all).await.unwrap();
+        let mut reader = world.host.attach(&sandbox.id, &container.name, all).await.unwrap();
+        stuck.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
+        let mut text = String::new();
+        reader.stdout.read_to_string(&mut text).await.unwrap();
+        let expected: String = (1..=20_000).map(|n| format!("line-{n}, and something behind it\n")).collect();
+        assert!(text == expected, "{} of {} bytes came", text.len(), expected.len());
+        assert_eq!(code(&world.until_exit(&sandbox.id, &container.name).await), 0);
+        assert_eq!(world.log(&container).len(), 20_000);
+        // What was given to the other one before is still there, and then nothing.
+        let mut part = String::new();
+        stuck.stdout.read_to_string(&mut part).await.unwrap();
+        assert!(!part.is_empty() && part.len() < text.len() && text.starts_with(&part), "{} bytes", part.len());
         world.destroy(&sandbox).await;
     });
 }
