@@ -1,5 +1,6 @@
 //! Connections and requests: from accept to the route that answers, with limits around everything.
 
+pub(crate) mod alone;
 pub(crate) mod body;
 pub(crate) mod counters;
 pub(crate) mod dispatch;

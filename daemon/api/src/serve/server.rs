@@ -5,6 +5,7 @@ use crate::access::certificates::CertificateError;
 use crate::access::principal::{Peer, Role, identify};
 use crate::access::state::Access;
 use crate::runtime::{Directory, Runtime};
+use crate::serve::alone::{Handover, Lent, carry};
 use crate::serve::body;
 use crate::serve::dispatch::{State, handle};
 use crate::serve::socket::{BindError, Socket, io_error};
@@ -381,12 +382,17 @@ where
 {
     let cut = CancellationToken::new();
     let origin = Arc::new(origin);
+    let (handover, handed_over) = Handover::new();
     let service = {
         let (state, cut) = (state.clone(), cut.clone());
         service_fn(move |request: Request<Incoming>| {
-            let (state, cut, origin) = (state.clone(), cut.clone(), origin.clone());
+            let (state, cut, origin, handover) = (state.clone(), cut.clone(), origin.clone(), handover.clone());
             async move {
+                let alone = Handover::is_for(&request);
                 let mut response = handle(state, origin.clone(), cut, request).await;
+                if alone {
+                    response = handover.pass(response).await;
+                }
                 if matches!(*origin, Origin::Refused(_)) {
                     response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
                 }
@@ -398,8 +404,17 @@ where
     let limits = &state.settings.limits;
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(128 << 10);
     let stream = Stalling::new(stream, limits.stall_timeout);
-    let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    drive(&state, serving, cut, |serving| serving.graceful_shutdown()).await;
+    let lent = Lent::new(stream);
+    let serving = builder.serve_connection(TokioIo::new(lent.clone()), service).with_upgrades();
+    let mut driving = Box::pin(drive(&state, serving, cut, |serving| serving.graceful_shutdown()));
+    let response = tokio::select! {
+        () = driving.as_mut() => return,
+        Ok(response) = handed_over => response,
+    };
+    drop(driving);
+    if let Some(stream) = lent.take() {
+        carry(&state, stream, response).await;
+    }
 }
 
 /// HTTP/2: many requests share the connection, so a client that takes nothing of one answer loses that one only.

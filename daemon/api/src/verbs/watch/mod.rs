@@ -12,6 +12,7 @@
 mod feed;
 mod socket;
 
+use crate::serve::alone::Alone;
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
 use crate::verbs::list::{query, revision, wait_for};
@@ -81,6 +82,7 @@ pub(crate) async fn answer(
     }
     let mut response = Response::new(feed.into_body());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(style.content_type()));
+    response.extensions_mut().insert(Alone);
     Ok(response)
 }
 
