@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  serve/     socket, server, tls: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
-//!  access/    who asks (principal) and what they may do (policy)
+//!  access/    authenticate → authorise → admit: certificates, tokens, roles and bindings, reviews, the audit log
 //!  wire/      the request line and Accept; bodies to checked objects (decode, strict); answers in every form (answer, table,
 //!             rows, render, frames); errors as `Status`
 //!  verbs/     every Kubernetes verb for every kind: wire → access → Registry; list and watch

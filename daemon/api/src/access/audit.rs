@@ -138,20 +138,17 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Opens the log, making its directory.
+    /// Opens the log, making its directory. One that can't be written now is tried again with each line.
     ///
     /// # Errors
-    /// [`FileError`].
+    /// When its writer can't be started.
     pub(crate) fn open(settings: &AuditSettings) -> Result<Self, FileError> {
         let failed = |op| {
             let path = settings.path.clone();
             move |source| FileError { op, path, source }
         };
-        if let Some(directory) = settings.path.parent().filter(|d| !d.exists()) {
-            DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(failed("make the directory of"))?;
-        }
         let mut log = Log { settings: settings.clone(), file: None, failing: false };
-        log.open().map_err(failed("open"))?;
+        log.write("");
         let (lines, mut waiting) = mpsc::channel::<String>(WAITING);
         let write = move || {
             while let Some(first) = waiting.blocking_recv() {
@@ -203,6 +200,9 @@ struct Log {
 
 impl Log {
     fn open(&mut self) -> io::Result<()> {
+        if let Some(directory) = self.settings.path.parent().filter(|d| !d.exists()) {
+            DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+        }
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -301,6 +301,8 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         log.write("lost\n");
+        let settings = AuditSettings { path: path.clone(), bytes: 100, files: 1 };
+        assert!(Audit::open(&settings).is_ok(), "a log that can't be written keeps no daemon from starting");
         std::fs::remove_dir(&path).unwrap();
         log.write("again\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "again\n");
