@@ -5,6 +5,7 @@ mod access;
 mod clients;
 mod daemon_routes;
 mod exec;
+#[cfg(target_os = "linux")]
 mod figures;
 mod formats;
 mod forward;
