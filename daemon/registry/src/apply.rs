@@ -355,7 +355,9 @@ impl<'a> Work<'a> {
             Some(_) => wholly(kind, old, last, &wanted),
             None => three_way(old, last, &wanted),
         };
-        if source.is_some() {
+        // Declared as before and already so: the owners are as they were.
+        let known = record.as_ref().is_some_and(|r| r.source == declared.source && r.object == wanted);
+        if source.is_some() && !(known && merged == *old) {
             own_declared(&writer, kind, Some(old), &wanted, &mut merged);
         }
         let update = Update { source, declared: last, applied: source.is_some() };

@@ -74,6 +74,11 @@ fn printable(c: char) -> bool {
 /// 400, 415, 422.
 pub(super) fn delete(query: &Query, headers: &HeaderMap, body: &[u8]) -> Result<DeleteOptions, ApiError> {
     let options = if body.is_empty() { of_query(query)? } else { decode_options(headers, body)? };
+    // Who sends the object itself may mean something else.
+    let kind = options.get("kind").and_then(Value::as_str).unwrap_or_default();
+    if !matches!(kind, "" | "DeleteOptions") {
+        return Err(ApiError::bad_request(format!("a delete takes DeleteOptions in its body, not {kind:?}")));
+    }
     checked(&options, query)
 }
 

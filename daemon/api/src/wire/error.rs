@@ -185,7 +185,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::Binding { name, .. } => {
                 Self::new(409, "Conflict", message).with_details(json!({"name": name, "kind": "pods/binding"}))
             }
-            RegistryError::Unsupported(_) => Self::internal(message),
+            RegistryError::Unsupported(_) => Self::new(500, "", message),
             RegistryError::Patch(e) => patch(e),
             RegistryError::Apply(e) => apply(e),
             RegistryError::Refused(e) => match e.downcast::<Self>() {

@@ -62,11 +62,16 @@ fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Dec
         Part::Scale => ("autoscaling/v1".to_owned(), "Scale"),
         _ => (kind.api_version(), kind.kind),
     };
-    if (version.as_str(), name.as_str()) != (wanted.0.as_str(), wanted.1) {
-        let (group, version) = version.split_once('/').unwrap_or(("", version.as_str()));
-        let (wanted_group, wanted_version) = wanted.0.split_once('/').unwrap_or(("", wanted.0.as_str()));
+    if version != wanted.0 {
         return Err(ApiError::bad_request(format!(
-            "invalid object type: {group}/{version}, Kind={name}; expected {wanted_group}/{wanted_version}, Kind={}",
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
+            wanted.0
+        )));
+    }
+    if name != wanted.1 {
+        let (group, version) = version.split_once('/').unwrap_or(("", version.as_str()));
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {group}/{version}, Kind={name}; expected {group}/{version}, Kind={}",
             wanted.1
         )));
     }

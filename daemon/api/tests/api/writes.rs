@@ -317,6 +317,17 @@ async fn deletes_say_what_becomes_of_the_rest() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_options_deletes_nothing() {
+    let world = World::new().await;
+    let (_, made) = world.post(MAPS, json!({"metadata": {"name": "a"}})).await;
+    let one = format!("{MAPS}/a");
+    for body in [made.clone(), json!([1]), json!({"gracePeriodSeconds": "x"})] {
+        assert_eq!(ask(&world, "DELETE", &one, body).await.0, 400);
+    }
+    assert_eq!(world.get(&one).await, (200, made));
+}
+
+#[tokio::test]
 async fn the_seeds_finalize_ends_a_marked_pod() {
     let world = World::new().await;
     let mut web = pod("web");
