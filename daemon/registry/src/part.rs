@@ -75,6 +75,10 @@ impl Part {
                 put(result.map_mut(), "status", status);
                 put(result.map_mut(), "metadata", metadata);
                 copy(old, &mut result, "/metadata/ownerReferences");
+                // Given once and for all when a pod is made; clients that leave it out mean no harm.
+                if kind.is_core("Pod") && result.get_str("/status/qosClass").is_none_or(str::is_empty) {
+                    copy(old, &mut result, "/status/qosClass");
+                }
                 new = result;
             }
             Self::Approval => new = with(old, &new, "/status/conditions"),
