@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Pods made or deleted in one look, as in the reference.
 pub(crate) const BURST: usize = 500;
 
+/// Events about pods made or deleted in one look: more about one object are not kept anyway.
+const SAID: usize = 25;
+
 /// A pod after a template, managed by the claimant, its name still to be generated.
 ///
 /// # Errors
@@ -62,11 +65,14 @@ pub(crate) fn first_to_go(one: &Slim, other: &Slim) -> Ordering {
 
 /// Deletes pods, all at once, and says so.
 pub(crate) fn deletions<'a>(events: &Events, pods: impl Iterator<Item = &'a Arc<Slim>>) -> Vec<Action> {
-    pods.flat_map(|pod| {
-        let delete = Action::Delete { id: pod.id.clone(), uid: pod.uid.clone() };
-        [delete, events.normal("SuccessfulDelete", format!("Deleted pod: {}", pod.id.name))]
-    })
-    .collect()
+    let mut actions = Vec::new();
+    for (count, pod) in pods.enumerate() {
+        actions.push(Action::Delete { id: pod.id.clone(), uid: pod.uid.clone() });
+        if count < SAID {
+            actions.push(events.normal("SuccessfulDelete", format!("Deleted pod: {}", pod.id.name)));
+        }
+    }
+    actions
 }
 
 /// Makes pods in batches of 1, 2, 4, …: when pods can't be made at all (a quota, a bad template) one failure is enough.
@@ -89,17 +95,17 @@ pub(crate) async fn create_slowly(
         }
         let results = futures_util::future::join_all(these.into_iter().map(|pod| create(context, author, pod))).await;
         let mut refused = None;
+        let mut said = Vec::new();
         for result in results {
             match result {
-                Ok(name) => {
-                    let said = events.normal("SuccessfulCreate", format!("Created pod: {name}"));
-                    context.act(author, vec![said]).await?;
-                }
+                Ok(name) => said.push(events.normal("SuccessfulCreate", format!("Created pod: {name}"))),
                 Err(RegistryError::Store(e)) => return Err(RegistryError::Store(e).into()),
                 // The namespace goes, and with it what would have made pods.
                 Err(error) => refused = Some(error.to_string()),
             }
         }
+        said.truncate(SAID);
+        context.act_together(author, said).await?;
         if let Some(why) = refused {
             context.act(author, vec![events.warning("FailedCreate", format!("Error creating: {why}"))]).await?;
             return Ok(Some(why));
