@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod deployments;
+mod engine;
 mod jobs;
 mod namespaces;
 mod ownership;
