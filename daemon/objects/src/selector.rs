@@ -49,16 +49,22 @@ impl LabelSelector {
         let tokens = tokens(text);
         let mut at = 0;
         let mut requirements = Vec::new();
-        while at < tokens.len() {
+        while let Some(first) = tokens.get(at) {
+            if !is_word(first) && *first != "!" {
+                return Err(SelectorError(format!("found '{first}', expected: !, identifier, or 'end of string'")));
+            }
             requirements.push(
                 requirement(&tokens, &mut at)
                     .map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?,
             );
             match tokens.get(at) {
                 None => break,
-                Some(&",") if at + 1 < tokens.len() => at += 1,
                 Some(&",") => {
-                    return Err(SelectorError("found '', expected: identifier after ','".to_owned()));
+                    let next = tokens.get(at + 1).copied().unwrap_or_default();
+                    if !is_word(next) && next != "!" {
+                        return Err(SelectorError(format!("found '{next}', expected: identifier after ','")));
+                    }
+                    at += 1;
                 }
                 Some(other) => return Err(SelectorError(format!("found '{other}', expected: ',' or 'end of string'"))),
             }
@@ -162,8 +168,10 @@ fn requirement(tokens: &[&str], at: &mut usize) -> Result<LabelRequirement, Stri
     if !is_word(key) {
         return Err(format!("found '{key}', expected: identifier"));
     }
-    if let Some(problem) = names::qualified_name(key).first() {
-        return Err(format!("key: Invalid value: {key:?}: {problem}"));
+    // The reference has no path to name here.
+    let problems = names::qualified_name(key);
+    if !problems.is_empty() {
+        return Err(format!("<nil>: Invalid value: {key:?}: {}", problems.join("; ")));
     }
     let of = |condition| Ok(LabelRequirement { key: key.to_owned(), condition });
     if absent {
@@ -175,25 +183,42 @@ fn requirement(tokens: &[&str], at: &mut usize) -> Result<LabelRequirement, Stri
     let operator = tokens.get(*at).copied().unwrap_or_default();
     *at += 1;
     match operator {
-        "=" | "==" => of(LabelCondition::In(vec![single_value(tokens, at)?])),
-        "!=" => of(LabelCondition::NotIn(vec![single_value(tokens, at)?])),
-        "in" => of(LabelCondition::In(value_set(tokens, at)?)),
-        "notin" => of(LabelCondition::NotIn(value_set(tokens, at)?)),
+        "=" | "==" => of(LabelCondition::In(checked(key, vec![single_value(tokens, at)?])?)),
+        "!=" => of(LabelCondition::NotIn(checked(key, vec![single_value(tokens, at)?])?)),
+        "in" => of(LabelCondition::In(checked(key, value_set(tokens, at)?)?)),
+        "notin" => of(LabelCondition::NotIn(checked(key, value_set(tokens, at)?)?)),
         "<" | ">" => {
             let value = single_value(tokens, at)?;
             let number = value.parse().map_err(|_| {
-                "values[0][0]: Invalid value: for 'Gt', 'Lt' operators, the value must be an integer".to_owned()
+                format!("values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer")
             })?;
+            checked(key, vec![value])?;
             of(if operator == ">" { LabelCondition::Above(number) } else { LabelCondition::Below(number) })
         }
         other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
     }
 }
 
-fn checked(value: &str) -> Result<String, String> {
-    match names::label_value(value).first() {
-        Some(problem) => Err(format!("values[0][0]: Invalid value: {value:?}: {problem}")),
-        None => Ok(value.to_owned()),
+/// The values if each of them may be a label's, in the order in which the reference numbers them.
+fn checked(key: &str, mut values: Vec<String>) -> Result<Vec<String>, String> {
+    values.sort_unstable();
+    values.dedup();
+    if values.is_empty() {
+        return Err("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".to_owned());
+    }
+    let errors: Vec<String> = values
+        .iter()
+        .enumerate()
+        .map(|(index, value)| (index, value, names::label_value(value)))
+        .filter(|(_, _, problems)| !problems.is_empty())
+        .map(|(index, value, problems)| {
+            format!("values[{index}][{key}]: Invalid value: {value:?}: {}", problems.join("; "))
+        })
+        .collect();
+    match errors.as_slice() {
+        [] => Ok(values),
+        [only] => Err(only.clone()),
+        _ => Err(format!("[{}]", errors.join(", "))),
     }
 }
 
@@ -203,34 +228,57 @@ fn single_value(tokens: &[&str], at: &mut usize) -> Result<String, String> {
         None | Some(",") => Ok(String::new()),
         Some(token) if is_word(token) => {
             *at += 1;
-            checked(token)
+            Ok(token.to_owned())
         }
         Some(other) => Err(format!("found '{other}', expected: identifier")),
     }
 }
 
-/// `(a, b)`.
+/// `(a, b)`. A place without a word is an empty value.
 fn value_set(tokens: &[&str], at: &mut usize) -> Result<Vec<String>, String> {
-    let mut next = || {
-        let token = tokens.get(*at).copied().unwrap_or_default();
-        *at += 1;
-        token
-    };
-    match next() {
-        "(" => {}
-        other => return Err(format!("found '{other}' expected: '('")),
+    let peek = |at: usize| tokens.get(at).copied().unwrap_or_default();
+    let open = peek(*at);
+    *at += 1;
+    match (open, peek(*at)) {
+        ("(", ")") => {
+            *at += 1;
+            return Ok(Vec::new());
+        }
+        ("(", next) if next != "," && !is_word(next) => {
+            return Err(format!("found '{next}', expected: ',', ')' or identifier"));
+        }
+        ("(", _) => {}
+        (other, _) => return Err(format!("found '{other}' expected: '('")),
     }
     let mut values = Vec::new();
-    let mut pending = String::new();
     loop {
-        match next() {
-            ")" => {
-                values.push(pending);
-                return Ok(values);
+        let (token, next) = (peek(*at), peek(*at + 1));
+        *at += 1;
+        match token {
+            "," => {
+                if values.is_empty() {
+                    values.push(String::new());
+                }
+                if matches!(next, ")" | ",") {
+                    values.push(String::new());
+                    *at += 1;
+                }
+                if next == ")" {
+                    return Ok(values);
+                }
             }
-            "," => values.push(std::mem::take(&mut pending)),
-            token if is_word(token) && pending.is_empty() => pending = checked(token)?,
-            other => return Err(format!("found '{other}', expected: ',' or ')'")),
+            word if is_word(word) => {
+                values.push(word.to_owned());
+                match next {
+                    "," => {}
+                    ")" => {
+                        *at += 1;
+                        return Ok(values);
+                    }
+                    other => return Err(format!("found '{other}', expected: ',' or ')'")),
+                }
+            }
+            other => return Err(format!("found '{other}', expected: ',', or identifier")),
         }
     }
 }
@@ -298,6 +346,7 @@ fn known_fields(kind: &Kind) -> &'static [&'static str] {
         ("", "Service") => &["spec.clusterIP", "spec.type"],
         ("batch", "Job") => &["status.successful"],
         ("apps", "ReplicaSet") => &["status.replicas"],
+        ("certificates.k8s.io", "CertificateSigningRequest") => &["spec.signerName"],
         _ => &[],
     }
 }
@@ -309,7 +358,10 @@ impl FieldSelector {
     /// [`SelectorError`] with the reference's text, also for a field that can't be selected by.
     pub fn parse(kind: &Kind, text: &str) -> Result<Self, SelectorError> {
         let mut requirements = Vec::new();
-        for term in split_terms(text).into_iter().filter(|term| !term.is_empty()) {
+        let mut wanted = Vec::new();
+        let mut terms = split_terms(text);
+        terms.sort_unstable();
+        for term in terms.into_iter().filter(|term| !term.is_empty()) {
             let cant = || SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"));
             let position = term.find('=').ok_or_else(cant)?;
             let (field, equal) = match term[..position].strip_suffix('!') {
@@ -317,12 +369,12 @@ impl FieldSelector {
                 None => (&term[..position], true),
             };
             let value = term[position + 1..].strip_prefix('=').unwrap_or(&term[position + 1..]);
+            let value = unescape(value).map_err(|e| SelectorError(format!("invalid field selector: {e}")))?;
+            wanted.push((field, value, equal));
+        }
+        for (field, value, equal) in wanted {
             check_field(kind, field)?;
-            requirements.push(FieldRequirement {
-                field: field.to_owned(),
-                value: unescape(value).ok_or_else(cant)?,
-                equal,
-            });
+            requirements.push(FieldRequirement { field: field.to_owned(), value, equal });
         }
         Ok(Self(requirements))
     }
@@ -386,17 +438,24 @@ fn split_terms(text: &str) -> Vec<&str> {
 }
 
 /// `\\`, `\,` and `\=` stand for the character itself; nothing else may be escaped.
-fn unescape(value: &str) -> Option<String> {
+fn unescape(value: &str) -> Result<String, String> {
     let mut out = String::with_capacity(value.len());
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => out.push(chars.next().filter(|c| "\\,=".contains(*c))?),
-            ',' | '=' => return None,
+            '\\' => match chars.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => out.push(escaped),
+                other => {
+                    let other = other.map(String::from).unwrap_or_default();
+                    return Err(format!("invalid escape sequence: \\{other}"));
+                }
+            },
+            // The reference prints the character's number.
+            ',' | '=' => return Err(format!("unescaped character in value: {}", u32::from(c))),
             c => out.push(c),
         }
     }
-    Some(out)
+    Ok(out)
 }
 
 fn field_equals(object: &Object, field: &str, wanted: &str) -> bool {
@@ -482,6 +541,8 @@ mod tests {
             ("app!=web", false),
             ("tier!=db", true),
             ("app in (db, web)", true),
+            ("tier in (,db)", false),
+            ("app notin (,)", true),
             ("app notin (db,web)", false),
             ("!app", false),
             ("!tier", true),
@@ -495,7 +556,29 @@ mod tests {
     #[test]
     fn label_errors_are_the_references() {
         for (selector, error) in [
-            ("=x", "unable to parse requirement: found '=', expected: identifier"),
+            ("=x", "found '=', expected: !, identifier, or 'end of string'"),
+            ("!=x", "found '!=', expected: !, identifier, or 'end of string'"),
+            ("!,a", "unable to parse requirement: found ',', expected: identifier"),
+            ("a,,b", "found ',', expected: identifier after ','"),
+            (
+                "a in ()",
+                "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
+            ),
+            ("a in (=)", "unable to parse requirement: found '=', expected: ',', ')' or identifier"),
+            ("a in (b c)", "unable to parse requirement: found 'c', expected: ',' or ')'"),
+            ("a in (b,", "unable to parse requirement: found '', expected: ',', or identifier"),
+            (
+                "a>b",
+                "unable to parse requirement: values[0]: Invalid value: \"b\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+            (
+                "a_=b",
+                "unable to parse requirement: <nil>: Invalid value: \"a_\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ),
+            (
+                "a in (z,_)",
+                "unable to parse requirement: values[0][a]: Invalid value: \"_\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            ),
             ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
             ("a in b", "unable to parse requirement: found 'b' expected: '('"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
@@ -523,7 +606,14 @@ mod tests {
             FieldSelector::parse(config_map, "data.a=b").unwrap_err().0,
             "\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         );
-        assert_eq!(FieldSelector::parse(kind, "x").unwrap_err().0, "invalid selector: 'x'; can't understand 'x'");
+        for (selector, error) in [
+            ("x", "invalid selector: 'x'; can't understand 'x'"),
+            ("status.phase=a\\b", "invalid field selector: invalid escape sequence: \\b"),
+            ("status.phase=a\\", "invalid field selector: invalid escape sequence: \\"),
+            ("status.phase=a=b", "invalid field selector: unescaped character in value: 61"),
+        ] {
+            assert_eq!(FieldSelector::parse(kind, selector).unwrap_err().0, error);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::stored::{decode, encode};
 use crate::{Author, RawObject, Registry, RegistryError, scale};
 use bytes::Bytes;
 use reddwarf_objects::convert;
-use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, names, pod};
+use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object, ObjectKey, names, pod, validate};
 use reddwarf_store::{CommitError, Committed, Entry, Key, Revision, Transaction};
 use serde_json::Value;
 use uuid::Uuid;
@@ -534,10 +534,11 @@ fn unchanged(object: Object) -> Written {
     Written { object, stored: None, changed: false, created: false, deleted: false, warnings: Vec::new() }
 }
 
-/// Fields that are accepted and have no effect in this version: never in silence.
+/// What the reference warns of, and fields that are accepted and have no effect in this version: never in silence.
 pub(crate) fn warnings(kind: &Kind, object: &Object) -> Vec<String> {
-    if !kind.is_core("Pod") {
-        return Vec::new();
+    let mut warnings = validate::warnings(kind, object);
+    if kind.is_core("Pod") {
+        warnings.extend(pod::not_yet_supported(object).into_iter().map(|(path, text)| format!("{path}: {text}")));
     }
-    pod::not_yet_supported(object).into_iter().map(|(path, text)| format!("{path}: {text}")).collect()
+    warnings
 }

@@ -29,10 +29,12 @@ mod small;
 mod status;
 mod storage;
 mod update;
+mod warnings;
 mod workload;
 
 pub use status::validate_status;
 pub use update::{validate_ephemeral_containers, validate_resize, validate_update};
+pub use warnings::warnings;
 
 use crate::{field::FieldError, field::FieldReason, kind::Kind, object::Object};
 use at::{At, Errors};
