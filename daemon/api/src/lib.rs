@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  serve/     socket, server, tls: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
-//!  access/    authenticate → authorise → admit: certificates, tokens, roles and bindings, reviews, the audit log
 //!             alone: a watch takes its HTTP/1.1 connection from hyper; stall: who takes nothing is cut
+//!  access/    authenticate → authorise → admit: certificates, tokens, roles and bindings, reviews, the audit log
 //!  wire/      the request line and Accept; bodies to checked objects (decode, strict); answers in every form (answer, table,
 //!             rows, render, frames); errors as `Status`
 //!  verbs/     every Kubernetes verb for every kind: wire → access → Registry; list and watch
