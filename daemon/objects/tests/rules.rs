@@ -165,6 +165,7 @@ fn typical_pod() -> Value {
 /// `cargo test --release -p reddwarf-objects --test rules -- --ignored --nocapture`: what a typical pod costs.
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "a measurement runs in real time")]
 fn what_a_typical_pod_costs() {
     let object = Object::from_value(typical_pod()).unwrap();
     let kind = object.known_kind().unwrap();
