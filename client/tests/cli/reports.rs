@@ -139,6 +139,7 @@ fn tokens_and_kubeconfigs_are_printed_to_be_used() {
     assert_eq!(server.ctl(&["kubeconfig"]).out, "kind: Config\n");
     assert_eq!(server.ctl(&["kubeconfig", "--path"]).out, "/state/admin.kubeconfig\n");
     let off = json!({"code": 409, "reason": "Conflict", "message": "the API does not listen on TCP"});
+    let server = Server::new();
     server.on("GET /reddwarf/v1/kubeconfig", 409, off);
     assert_eq!(server.ctl(&["kubeconfig"]).code, 5);
 }

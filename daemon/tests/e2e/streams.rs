@@ -129,7 +129,9 @@ fn commands_run_and_files_are_copied_byte_for_byte() {
     assert_eq!(failed.err, "e\ncommand terminated with exit code 7\n");
     let missing = k(&world, "exec web -- nosuch").exits(1);
     assert!(missing.err.contains("exec nosuch: no such file"), "{missing:?}");
-    let (code, screen) = on_terminal(&world, "exec -it web -- sh -c 'stty size; tty; exit 3'", &[]);
+    // The size comes on a channel of its own, and may be later than the program.
+    let sized = r#"until stty size | grep -v "^0 0"; do sleep 0.05; done"#;
+    let (code, screen) = on_terminal(&world, &format!("exec -it web -- sh -c '{sized}; tty; exit 3'"), &[]);
     assert_eq!(code, 3);
     assert!(screen.contains("33 111") && screen.contains("/dev/pts/0"), "{screen}");
 

@@ -110,7 +110,7 @@ check("port-forward", answer.endswith(b"hello\n"))
 body = {"spec": {"replicas": 2}}
 deployment = {
     "metadata": {"name": "d"},
-    "spec": {"replicas": 0, "selector": {"matchLabels": {"a": "d"}}, "template": {"metadata": {"labels": {"a": "d"}}, "spec": {
+    "spec": {"replicas": 0, "selector": {"matchLabels": {"a": "d"}}, "template": {"metadata": {"labels": {"a": "d"}}, "spec": {"terminationGracePeriodSeconds": 1,
         "containers": [{"name": "c", "image": "docker.io/library/busybox:latest", "imagePullPolicy": "Never", "command": ["sleep", "1000"]}]}}},
 }
 apps.create_namespaced_deployment("py", deployment)
