@@ -12,6 +12,7 @@ mod directory;
 mod docs;
 mod harness;
 mod history;
+#[cfg(target_os = "linux")]
 mod kube_rs;
 mod kubectl;
 mod lifecycle;
