@@ -5,6 +5,7 @@ use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Output, Style};
+use crate::wire::Done;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -118,6 +119,11 @@ impl Context {
             serde_json::to_value(report).map_err(|e| Error::broken("the report can't be written as JSON", e))?;
         self.print_value(output, &value)?;
         Ok(true)
+    }
+
+    /// Prints what the daemon did: its sentence, or all of it in a machine's format.
+    pub(crate) fn done(&self, done: &Done) -> Result<(), Error> {
+        if self.structured(done)? { Ok(()) } else { self.say(&done.message) }
     }
 
     /// Prints a value in a machine's format.

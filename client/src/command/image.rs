@@ -56,9 +56,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
         Verb::Rm { name } => {
             let path = with_query("/reddwarf/v1/images", &[("name", name)]);
             let done: Done = context.daemon.delete(&path, &serde_json::json!({})).await?;
-            if !context.structured(&done)? {
-                context.say(&done.message)?;
-            }
+            context.done(&done)?;
         }
     }
     Ok(Exit::Ok)

@@ -16,8 +16,6 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Error> {
     let allow = if arguments.allow_prune { "true" } else { "" };
     let done: Done = context.daemon.post_empty(&with_query("/reddwarf/v1/reconcile", &[("allowPrune", allow)])).await?;
-    if !context.structured(&done)? {
-        context.say(&done.message)?;
-    }
+    context.done(&done)?;
     Ok(Exit::Ok)
 }

@@ -20,8 +20,6 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
     let pod = target::pod(&arguments.pod)?;
     let path = format!("/reddwarf/v1/restart/{}/{}", encode(context.namespace()), encode(&pod));
     let done: Done = context.daemon.post_empty(&with_query(&path, &[("container", &arguments.container)])).await?;
-    if !context.structured(&done)? {
-        context.say(&done.message)?;
-    }
+    context.done(&done)?;
     Ok(Exit::Ok)
 }

@@ -16,8 +16,6 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit, Error> {
     let request = RestoreRequest { path: files::absolute(&arguments.file)? };
     let done: Done = context.daemon.post("/reddwarf/v1/restore", &request).await?;
-    if !context.structured(&done)? {
-        context.say(&done.message)?;
-    }
+    context.done(&done)?;
     Ok(Exit::Ok)
 }

@@ -75,16 +75,12 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
         }
         Verb::RotateKeys => {
             let done: Done = context.daemon.post_empty("/reddwarf/v1/service-account-keys/rotate").await?;
-            if !context.structured(&done)? {
-                context.say(&done.message)?;
-            }
+            context.done(&done)?;
         }
         Verb::Revoke { id } => {
             let path = with_query("/reddwarf/v1/tokens", &[("id", id)]);
             let done: Done = context.daemon.delete(&path, &serde_json::json!({})).await?;
-            if !context.structured(&done)? {
-                context.say(&done.message)?;
-            }
+            context.done(&done)?;
         }
     }
     Ok(Exit::Ok)

@@ -157,29 +157,13 @@ fn of_collection(kind: &'static Kind, definitions: &mut Definitions) -> Vec<Oper
     }
     if kind.allows("create") {
         let object = definitions.kind(kind);
-        operations.push(Operation {
-            method: "post",
-            action: "post",
-            id: format!("create{}", id(kind)),
-            description: format!("create a {}", kind.kind),
-            parameters: &WRITE,
-            body: Some(Body::Object(object.clone())),
-            answer: Answer::Object(object),
-            codes: CREATED,
-        });
+        operations.push(post(format!("create{}", id(kind)), format!("create a {}", kind.kind), object));
     }
     if kind.allows("deletecollection") {
         let scope = if kind.namespaced { "Namespaced" } else { "" };
-        operations.push(Operation {
-            method: "delete",
-            action: "deletecollection",
-            id: format!("delete{}Collection{scope}{}", prefix(kind), kind.kind),
-            description: format!("delete collection of {}", kind.kind),
-            parameters: &DELETE,
-            body: Some(Body::Object(definitions.named("meta.DeleteOptions"))),
-            answer: Answer::Object(definitions.named("meta.Status")),
-            codes: OK,
-        });
+        let id = format!("delete{}Collection{scope}{}", prefix(kind), kind.kind);
+        let description = format!("delete collection of {}", kind.kind);
+        operations.push(Operation { codes: OK, ..delete("deletecollection", id, description, definitions) });
     }
     operations
 }
@@ -188,18 +172,42 @@ fn of_one(kind: &'static Kind, definitions: &mut Definitions) -> Vec<Operation> 
     let object = definitions.kind(kind);
     let mut operations = on_object(kind, &object, "", &kind.verbs, definitions);
     if kind.allows("delete") {
-        operations.push(Operation {
-            method: "delete",
-            action: "delete",
-            id: format!("delete{}", id(kind)),
-            description: format!("delete a {}", kind.kind),
-            parameters: &DELETE,
-            body: Some(Body::Object(definitions.named("meta.DeleteOptions"))),
-            answer: Answer::Object(definitions.named("meta.Status")),
-            codes: DELETED,
-        });
+        operations.push(delete(
+            "delete",
+            format!("delete{}", id(kind)),
+            format!("delete a {}", kind.kind),
+            definitions,
+        ));
     }
     operations
+}
+
+/// Making an object, or a part of one.
+fn post(id: String, description: String, object: String) -> Operation {
+    Operation {
+        method: "post",
+        action: "post",
+        id,
+        description,
+        parameters: &WRITE,
+        body: Some(Body::Object(object.clone())),
+        answer: Answer::Object(object),
+        codes: CREATED,
+    }
+}
+
+/// Removing one object, or many.
+fn delete(action: &'static str, id: String, description: String, definitions: &mut Definitions) -> Operation {
+    Operation {
+        method: "delete",
+        action,
+        id,
+        description,
+        parameters: &DELETE,
+        body: Some(Body::Object(definitions.named("meta.DeleteOptions"))),
+        answer: Answer::Object(definitions.named("meta.Status")),
+        codes: DELETED,
+    }
 }
 
 /// Reading and changing an object or a part of it.
@@ -256,16 +264,8 @@ fn of_subresource(
     }
     let mut operations = on_object(kind, &object, &suffix, verbs, definitions);
     if verbs == ["create"] {
-        operations.push(Operation {
-            method: "post",
-            action: "post",
-            id: format!("create{}{suffix}", id(kind)),
-            description: format!("create {subresource} of a {}", kind.kind),
-            parameters: &WRITE,
-            body: Some(Body::Object(object.clone())),
-            answer: Answer::Object(object),
-            codes: CREATED,
-        });
+        let description = format!("create {subresource} of a {}", kind.kind);
+        operations.push(post(format!("create{}{suffix}", id(kind)), description, object));
     }
     (operations, other)
 }

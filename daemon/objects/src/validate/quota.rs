@@ -123,30 +123,8 @@ const SCOPES: &[&str] = &[
     "CrossNamespacePodAffinity",
     "VolumeAttributesClass",
 ];
-const QUOTA_RESOURCES: &[&str] = &[
-    "cpu",
-    "memory",
-    "ephemeral-storage",
-    "requests.cpu",
-    "requests.memory",
-    "requests.storage",
-    "requests.ephemeral-storage",
-    "limits.cpu",
-    "limits.memory",
-    "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "persistentvolumeclaims",
-    "configmaps",
-    "services.nodeports",
-    "services.loadbalancers",
-];
-
 fn is_quota_resource(name: &str) -> bool {
-    QUOTA_RESOURCES.contains(&name) || rules::is_huge_pages(name) || name.starts_with("requests.hugepages-")
+    name != "storage" && rules::is_standard_resource(name)
 }
 
 /// A list of amounts that a quota can bound.

@@ -278,13 +278,17 @@ const STANDARD_RESOURCES: &[&str] = &[
     "services.loadbalancers",
 ];
 
+/// Is it one of the resources that are called by a short name?
+pub(super) fn is_standard_resource(name: &str) -> bool {
+    STANDARD_RESOURCES.contains(&name) || is_huge_pages(name) || name.starts_with("requests.hugepages-")
+}
+
 /// The name of a resource of any kind; is it well-formed?
 pub(super) fn resource_name(name: &str, at: &At<'_, '_>, errors: &mut Errors) -> bool {
     let problems = names::qualified_name(name);
     let mut valid = problems.is_empty();
     at.invalid_all(errors, name, problems);
-    let standard = STANDARD_RESOURCES.contains(&name) || is_huge_pages(name) || name.starts_with("requests.hugepages-");
-    if valid && !name.contains('/') && !standard {
+    if valid && !name.contains('/') && !is_standard_resource(name) {
         at.invalid_value(errors, name, "must be a standard resource type or fully qualified");
         valid = false;
     }
