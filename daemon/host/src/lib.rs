@@ -5,6 +5,7 @@
 //! | [`names`] | checked names: sandbox, container, link, uid; how they follow from a pod |
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
+//! | [`usage`] | figures of what the host and what runs on it use |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
 //! | [`error`] | [`HostError`] and its families |
 //! | [`time`] | monotonic time since boot, which survives a restart of the daemon; the real clocks |
@@ -21,6 +22,7 @@ pub mod observe;
 pub mod spec;
 pub mod time;
 pub mod traits;
+pub mod usage;
 
 pub use error::{Family, HostError, HostErrorKind, HostResult};
 pub use names::{Brand, ContainerName, ImageId, LinkName, NameError, PodUid, SandboxId, VolumeName};
@@ -31,5 +33,6 @@ pub use observe::{
 pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{
     Attach, AttachRequest, Connect, Connection, Duplex, Exec, ExecExit, ExecRequest, Host, HostEvent, ImageStore,
-    Network, Sandboxes, Session, TerminalSize,
+    Network, Sandboxes, Session, TerminalSize, Usage,
 };
+pub use usage::{HostPressure, SandboxDisk, SandboxUsage, UsageReport};

@@ -12,14 +12,17 @@ use crate::error::HostResult;
 use crate::names::{ContainerName, SandboxId, VolumeName};
 use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover};
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
+use crate::usage::{HostPressure, SandboxDisk, UsageReport};
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// All that the node needs of a host.
 #[async_trait]
-pub trait Host: Sandboxes + Network + ImageStore + Exec + Attach + Connect + Send + Sync + 'static {
+pub trait Host: Sandboxes + Network + ImageStore + Exec + Attach + Connect + Usage + Send + Sync + 'static {
     /// What this machine is. Cheap; capacity may change between calls.
     ///
     /// # Errors
@@ -212,6 +215,34 @@ pub trait Connect: Send + Sync {
     /// # Errors
     /// `NotFound`, `InvalidState` (not running, or nobody listens there), `Exhausted`, `Timeout`, `Other`.
     async fn connect(&self, id: &SandboxId, port: u16) -> HostResult<Connection>;
+}
+
+/// What the host and what runs on it use. Executes nothing that changes state.
+#[async_trait]
+pub trait Usage: Send + Sync {
+    /// The few figures of the host alone that tell whether it runs short of something. Cheap: asked every few seconds.
+    ///
+    /// # Errors
+    /// `Other` when the system can't be read.
+    async fn pressure(&self) -> HostResult<HostPressure>;
+
+    /// Host, sandboxes and containers, disks left out, in a constant number of queries beside a few small reads for
+    /// each container. Counters of one container never go back while it runs.
+    ///
+    /// # Errors
+    /// `Other` when the system can't be read. A single sandbox that can't be read is left out.
+    async fn usage(&self) -> HostResult<UsageReport>;
+
+    /// What sandboxes have on disk. Slow, as every file is looked at: given up after `budget`, when what is missing
+    /// shows in [`SandboxDisk::complete`]. Sandboxes that are not there are left out.
+    ///
+    /// # Errors
+    /// `Other`.
+    async fn disk_usage(
+        &self,
+        sandboxes: &[SandboxId],
+        budget: Duration,
+    ) -> HostResult<BTreeMap<SandboxId, SandboxDisk>>;
 }
 
 /// What of a container's standard streams is wanted.

@@ -57,7 +57,7 @@ impl Cgroups {
     }
 
     /// Whether limits are v2's. On a hybrid machine the v1 controllers hold them.
-    fn is_unified(&self) -> bool {
+    pub(crate) fn is_unified(&self) -> bool {
         self.v1.is_empty()
     }
 
@@ -77,7 +77,7 @@ impl Cgroups {
     }
 
     /// The directory of one cgroup in the hierarchy that holds `controller`.
-    fn directory(&self, controller: &str, cgroup: &Path) -> Option<PathBuf> {
+    pub(crate) fn directory(&self, controller: &str, cgroup: &Path) -> Option<PathBuf> {
         let relative = cgroup.strip_prefix("/").unwrap_or(cgroup);
         if self.is_unified() {
             return self.v2.as_ref().map(|m| m.join(relative));
@@ -221,6 +221,26 @@ impl Cgroups {
             any |= remove_below(&dir)?;
         }
         Ok(any)
+    }
+
+    /// Names of the cgroups directly below in the hierarchy that holds `controller`.
+    pub(crate) fn children_of(&self, controller: &str, cgroup: &Path) -> io::Result<Vec<String>> {
+        let Some(dir) = self.directory(controller, cgroup) else { return Ok(Vec::new()) };
+        let name = |dir: &PathBuf| Some(dir.file_name()?.to_str()?.to_owned());
+        Ok(child_directories(&dir)?.iter().filter_map(name).collect())
+    }
+
+    /// A made-up v2 layout, for tests of what reads its files.
+    #[cfg(test)]
+    pub(crate) fn unified(mount: PathBuf) -> Self {
+        Self { v1: Vec::new(), v2: Some(mount) }
+    }
+
+    /// A made-up v1 layout.
+    #[cfg(test)]
+    pub(crate) fn separate(hierarchies: impl IntoIterator<Item = (PathBuf, Vec<String>)>) -> Self {
+        let v1 = hierarchies.into_iter().map(|(mount, controllers)| Hierarchy { mount, controllers }).collect();
+        Self { v1, v2: None }
     }
 
     /// Names of the cgroups directly below, over all hierarchies.

@@ -96,7 +96,7 @@ fn ip(interface: &InterfaceAddress) -> Option<IpAddr> {
 }
 
 /// proc_pid_net(5) `route`: interface, destination, …; destination 00000000 is the default route.
-fn default_interface(routes: &str) -> Option<String> {
+pub(crate) fn default_interface(routes: &str) -> Option<String> {
     routes.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let name = fields.next()?;

@@ -22,6 +22,7 @@
 //! | [`shim`], `runtime`, `oci`, `user`, `inside`, `program` | making one container and watching over it |
 //! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
+//! | `usage` | figures of the machine, of control groups, of disks |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
 //! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
@@ -62,6 +63,7 @@ mod sandbox;
 mod sandboxes;
 pub mod shim;
 pub mod unpack;
+mod usage;
 mod user;
 mod volumes;
 mod watch;

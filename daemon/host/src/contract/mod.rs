@@ -6,7 +6,7 @@
 //! | [`Fixture`] | what a host's test supplies: the host, specs, where its programs are |
 //! | [`cases`], [`suite`] | the cases, and running all of them |
 //! | `lab.rs` | what a case works with |
-//! | `sandboxes.rs`, `containers.rs`, `exec.rs`, `streams.rs`, `volumes.rs`, `images.rs`, `network.rs`, `survival.rs` | the cases by subject |
+//! | `sandboxes.rs`, `containers.rs`, `exec.rs`, `streams.rs`, `volumes.rs`, `images.rs`, `network.rs`, `usage.rs`, `survival.rs` | the cases by subject |
 //!
 //! ```no_run
 //! # use reddwarf_host::contract::{self, Fixture};
@@ -26,6 +26,7 @@ mod streams;
 mod survival;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod volumes;
 
 use crate::error::HostError;
@@ -204,6 +205,7 @@ pub fn cases() -> Vec<Case> {
         exec::cases(),
         streams::cases(),
         images::cases(),
+        usage::cases(),
     ];
     let mut all: Vec<Case> = subjects.into_iter().flatten().collect();
     all.extend(survival::cases());

@@ -28,11 +28,14 @@ pub enum Op {
     ImageList,
     Info,
     Observe,
+    Pressure,
+    Usage,
+    DiskUsage,
 }
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 19] = [
+    pub const ALL: [Op; 22] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,
@@ -52,11 +55,25 @@ impl Op {
         Op::ImageList,
         Op::Info,
         Op::Observe,
+        Op::Pressure,
+        Op::Usage,
+        Op::DiskUsage,
     ];
 
     /// Whether the call is meant to change the host. `exec` is not counted: what it runs is the user's affair.
     pub fn is_mutating(self) -> bool {
-        !matches!(self, Op::Exec | Op::Attach | Op::Connect | Op::ImageList | Op::Info | Op::Observe)
+        !matches!(
+            self,
+            Op::Exec
+                | Op::Attach
+                | Op::Connect
+                | Op::ImageList
+                | Op::Info
+                | Op::Observe
+                | Op::Pressure
+                | Op::Usage
+                | Op::DiskUsage
+        )
     }
 
     /// The words that a [`HostError`](crate::HostError) begins with.
@@ -81,6 +98,9 @@ impl Op {
             Op::ImageList => "list images",
             Op::Info => "read host information",
             Op::Observe => "observe",
+            Op::Pressure => "read pressure",
+            Op::Usage => "read usage",
+            Op::DiskUsage => "read disk usage",
         }
     }
 }

@@ -44,6 +44,7 @@ mod state;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "says how long it took")]
 mod tests;
+mod usage;
 
 pub use clock::FakeClock;
 pub use exec::ExecAnswer;
@@ -52,6 +53,7 @@ pub use journal::{Asked, Calls, Mutation};
 pub use options::{FakeOptions, For};
 pub use script::{Reaction, Script, Step};
 pub use state::{Foreign, Profile, ZoneState};
+pub use usage::Load;
 
 use crate::names::SandboxId;
 use crate::spec::ContainerSpec;
@@ -80,6 +82,7 @@ struct Shared {
     journal: Mutex<Journal>,
     scripts: Mutex<BTreeMap<For, Vec<Script>>>,
     answers: Mutex<BTreeMap<String, ExecAnswer>>,
+    figures: Mutex<usage::Figures>,
     events: broadcast::Sender<HostEvent>,
     /// What containers write, for those attached.
     output: broadcast::Sender<attach::Output>,
@@ -126,6 +129,7 @@ impl FakeHost {
             journal: Mutex::default(),
             scripts: Mutex::default(),
             answers: Mutex::default(),
+            figures: Mutex::default(),
             events: broadcast::channel(4096).0,
             output: broadcast::channel(1024).0,
             boots: watch::channel(0).0,
