@@ -1,5 +1,9 @@
-//! The daemon's heap kept near what it uses: glibc would give each of its threads an arena of its own and keep what they
-//! free (mallopt(3), malloc_trim(3)). Other C libraries have no such knobs and need none.
+//! The daemon's memory kept near what it uses: glibc would give each of its threads an arena of its own and keep what they
+//! free (mallopt(3), malloc_trim(3)), and the kernel maps whole runs of the program's code around each page that was ever
+//! needed. Other C libraries have no such knobs and need none.
+
+use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Few arenas, and freed memory goes back early. To be called before there are threads.
 #[allow(unsafe_code)]
@@ -14,12 +18,73 @@ pub fn keep_small() {
     }
 }
 
-/// Hands what is free inside of the heap back to the kernel; takes about a millisecond.
-#[allow(unsafe_code)]
+/// Hands back to the kernel what is free inside of the heap, and the code that has not run lately; takes about a
+/// millisecond.
 pub fn give_back() {
+    give_back_heap();
+    give_back_code();
+}
+
+/// Takes the program's code out of this process: what runs again comes back from the page cache at its first use. Most
+/// of it was only needed to start, or for requests that nobody makes now.
+#[allow(unsafe_code)]
+fn give_back_code() {
+    static CODE: OnceLock<Range<usize>> = OnceLock::new();
+    let code = CODE.get_or_init(|| {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        code_mapping(&maps, give_back_code as *const () as usize).unwrap_or_default()
+    });
+    if code.is_empty() {
+        return;
+    }
+    // SAFETY: the range is the private, never written mapping of this program's own text (r-xp), which the loader made
+    // and nobody unmaps: dropping its pages only means that they are read from the file again (madvise(2)).
+    unsafe {
+        libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED);
+    }
+}
+
+/// The executable, unwritable mapping of a file that holds `address`, from the text of proc_pid_maps(5).
+fn code_mapping(maps: &str, address: usize) -> Option<Range<usize>> {
+    maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, mode) = (fields.next()?, fields.next()?);
+        let from_file = fields.nth(2)? != "0";
+        let (start, end) = range.split_once('-')?;
+        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+        (mode == "r-xp" && from_file && range.contains(&address)).then_some(range)
+    })
+}
+
+#[allow(unsafe_code)]
+fn give_back_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) has no preconditions and takes the arenas' locks itself.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unwritten_code_of_a_file_is_given_back() {
+        let maps = "1000-2000 r--p 00000000 fe:00 7 /bin/x\n2000-5000 r-xp 00001000 fe:00 7 /bin/x\n\
+                    5000-6000 rw-p 00004000 fe:00 7 /bin/x\n7000-8000 r-xp 00000000 00:00 0 [vdso]\n";
+        assert_eq!(code_mapping(maps, 0x2abc), Some(0x2000..0x5000));
+        for elsewhere in [0x1000, 0x5000, 0x7000, 0x9000] {
+            assert_eq!(code_mapping(maps, elsewhere), None, "{elsewhere:x}");
+        }
+        assert_eq!(code_mapping("nonsense\n", 0), None);
+    }
+
+    #[test]
+    fn code_that_was_given_back_still_runs() {
+        give_back();
+        assert_eq!(code_mapping("", 1), None);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(code_mapping(&maps, give_back as *const () as usize).is_some_and(|range| !range.is_empty()));
     }
 }
