@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`names`] | checked names: sandbox, container, link, uid; how they follow from a pod |
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
+//! | [`signal`] | signals by name and number |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`usage`] | figures of what the host and what runs on it use |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
@@ -19,6 +20,7 @@ pub mod error;
 pub mod fake;
 pub mod names;
 pub mod observe;
+pub mod signal;
 pub mod spec;
 pub mod time;
 pub mod traits;

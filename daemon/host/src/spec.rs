@@ -3,6 +3,8 @@
 //! A host keeps the specs it applied as its mark (files in the run directory, zone attributes) and gives them back
 //! in observations, so that the planner compares field by field and a lost database costs nothing.
 
+pub use crate::signal::{Signal, UnknownSignal};
+
 use crate::names::{Brand, ContainerName, ImageId, PodUid, SandboxId, VolumeName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -316,21 +318,6 @@ pub struct Security {
     pub cap_add: Vec<String>,
     /// Capabilities taken away, without `CAP_`; `ALL` for all.
     pub cap_drop: Vec<String>,
-}
-
-/// A signal by its POSIX name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Signal {
-    Sigterm,
-    Sigkill,
-    Sigint,
-    Sighup,
-    Sigquit,
-    Sigusr1,
-    Sigusr2,
-    Sigwinch,
 }
 
 /// Where a container's output goes: the CRI log format

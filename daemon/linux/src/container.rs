@@ -283,28 +283,14 @@ pub(crate) fn signal(
     }
     let sent = match running {
         // The first process of a pid namespace takes all others with it, at once and without a race.
-        Some(running) => running.init.signal(signal_number(signal)).map_err(failed)?,
+        Some(running) => running.init.signal(signal.linux_number()).map_err(failed)?,
         None => {
             let any = !shared.cgroups.processes(&cgroup).map_err(failed)?.is_empty();
             shared.cgroups.kill_all(&cgroup, Duration::from_secs(5)).map_err(failed)?;
             any
         }
     };
-    if sent { Ok(Change::Changed(format!("sent {signal:?}"))) } else { Ok(Change::Unchanged) }
-}
-
-/// signal(7) on the machine that we run on.
-fn signal_number(signal: Signal) -> i32 {
-    match signal {
-        Signal::Sigterm => libc::SIGTERM,
-        Signal::Sigkill => libc::SIGKILL,
-        Signal::Sigint => libc::SIGINT,
-        Signal::Sighup => libc::SIGHUP,
-        Signal::Sigquit => libc::SIGQUIT,
-        Signal::Sigusr1 => libc::SIGUSR1,
-        Signal::Sigusr2 => libc::SIGUSR2,
-        Signal::Sigwinch => libc::SIGWINCH,
-    }
+    if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
 }
 
 /// Changes limits in place.

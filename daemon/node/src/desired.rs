@@ -124,7 +124,7 @@ impl PodIntent {
             .iter()
             .chain(&status.container_statuses)
             .chain(&status.ephemeral_container_statuses)
-            .filter(|c| c.started == Some(true) || c.state.terminated.is_some() || c.last_state.terminated.is_some())
+            .filter(|c| c.state.running.is_some() || c.state.terminated.is_some() || c.last_state.terminated.is_some())
             .map(|c| {
                 let exit = c.state.terminated.as_ref().map(|t| t.exit_code);
                 (c.name.clone(), LastKnown { restarts: c.restart_count, exit })

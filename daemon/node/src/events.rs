@@ -1,30 +1,38 @@
-//! What people are told of a pod's life: Kubernetes Events, worded as the kubelet words them. No secrets.
+//! What people are told of a pod's life: Kubernetes Events, worded as the kubelet words them. No secrets. Pure.
 
 use crate::control_plane::EventText;
+use crate::desired::PodIntent;
 use crate::perform::StepError;
-use crate::plan::{Op, Step};
-use reddwarf_host::spec::{ContainerRole, Signal};
-use reddwarf_host::{ContainerName, SandboxObserved};
+use crate::plan::{Effect, Notice, Op, Outlook, Step};
+use crate::translate::{self, ContainerRef};
+use reddwarf_host::spec::ContainerRole;
+use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, SandboxObserved};
 
-/// What a step that was carried out is worth saying.
+/// What a step that was carried out is worth saying; `sandbox` is as it was before.
 pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventText> {
     match &step.op {
         Op::ContainerStart { spec, .. } => {
             let at = field_path(spec.role, &spec.name);
             let mut events = Vec::new();
-            if spec.attempt == 0 && !spec.image_name.is_empty() {
-                let message = format!("Container image \"{}\" already present on machine", spec.image_name);
+            if !spec.image_name.is_empty() {
+                let message = format!(
+                    "Container image \"{}\" already present on machine and can be accessed by the pod",
+                    spec.image_name
+                );
                 events.push(normal("Pulled", message, &at));
             }
-            events.push(normal("Created", format!("Created container: {}", spec.name), &at));
-            events.push(normal("Started", format!("Started container {}", spec.name), &at));
+            // Whether it also started is seen afterwards.
+            events.push(normal("Created", "Container created".into(), &at));
             events
         }
-        Op::ContainerSignal { container, signal, .. } => {
-            let role = sandbox.and_then(|s| s.containers.get(container)).and_then(|c| c.last()).map(|c| c.spec.role);
-            let how = if *signal == Signal::Sigkill { "Killing" } else { "Stopping" };
-            let message = format!("{how} container {container}: {}", step.reason);
-            vec![normal("Killing", message, &field_path(role.unwrap_or(ContainerRole::Main), container))]
+        Op::ContainerSignal { container, attempt, .. } => {
+            let instance =
+                sandbox.and_then(|s| s.containers.get(container)?.iter().find(|c| c.spec.attempt == *attempt));
+            killing(step, container, instance).into_iter().collect()
+        }
+        Op::SandboxDestroy(_) if step.effect == Effect::Replace => {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            vec![normal("SandboxChanged", message.into(), "")]
         }
         Op::VolumeUpdate { volume, .. } => {
             vec![normal("VolumeUpdated", format!("Updated the files of volume {volume}"), "")]
@@ -43,25 +51,124 @@ pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventT
     }
 }
 
+/// Said when a container is first asked to stop, not again when it is killed in the end.
+fn killing(step: &Step, container: &ContainerName, instance: Option<&ContainerObserved>) -> Option<EventText> {
+    let instance = instance.filter(|c| c.stop.is_none() && matches!(c.state, ContainerState::Running { .. }))?;
+    let own_field = step.field.as_ref().is_some_and(|f| f.starts_with("spec.") && f.contains("ontainers["));
+    let message = if step.effect == Effect::Replace && own_field && step.reason.ends_with(" changed") {
+        format!("Container {container} definition changed, will be restarted")
+    } else {
+        format!("Stopping container {container}")
+    };
+    Some(normal("Killing", message, &field_path(instance.spec.role, container)))
+}
+
+/// What came of the starts among the steps that were just carried out.
+pub(crate) fn started(done: &[Op], sandbox: &SandboxObserved) -> Vec<EventText> {
+    let starts = done.iter().filter_map(|op| match op {
+        Op::ContainerStart { spec, .. } => Some(spec),
+        _ => None,
+    });
+    starts
+        .filter_map(|spec| {
+            let instances = sandbox.containers.get(&spec.name)?;
+            let instance = instances.iter().find(|c| c.spec.attempt == spec.attempt)?;
+            let at = field_path(spec.role, &spec.name);
+            match &instance.state {
+                ContainerState::Exited { started: None, message, .. } => {
+                    Some(warning("Failed", format!("Error: {message}"), &at))
+                }
+                ContainerState::Creating => None,
+                ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Lost(_) => {
+                    Some(normal("Started", "Container started".into(), &at))
+                }
+            }
+        })
+        .collect()
+}
+
 /// What a step that failed is worth saying.
 pub(crate) fn failed(step: &Step, error: &StepError) -> EventText {
-    let (reason, at) = match &step.op {
-        Op::SandboxEnsure(_) | Op::Reserve { .. } => ("FailedCreatePodSandBox", String::new()),
-        Op::ContainerStart { spec, .. } => ("Failed", field_path(spec.role, &spec.name)),
-        Op::SandboxStop(_) | Op::SandboxDestroy(_) | Op::ContainerSignal { .. } => ("FailedKillPod", String::new()),
-        Op::VolumeUpdate { .. } => ("FailedMount", String::new()),
-        _ => ("FailedSync", String::new()),
+    let error = error.text();
+    let (reason, message, at) = match &step.op {
+        Op::SandboxEnsure(_) | Op::Reserve { .. } => {
+            ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"), String::new())
+        }
+        Op::ContainerStart { spec, .. } => ("Failed", format!("Error: {error}"), field_path(spec.role, &spec.name)),
+        Op::SandboxStop(_) | Op::SandboxDestroy(_) | Op::ContainerSignal { .. } => {
+            ("FailedKillPod", format!("error killing pod: {error}"), String::new())
+        }
+        Op::VolumeUpdate { volume, .. } => {
+            ("FailedMount", format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"), String::new())
+        }
+        _ => ("FailedSync", format!("Error syncing pod: {error}"), String::new()),
     };
-    EventText { warning: true, reason: reason.into(), message: format!("Error: {}", error.text()), field_path: at }
+    warning(reason, message, &at)
+}
+
+/// What is waited for now and was not before, and a pod's failure as a whole.
+pub(crate) fn outlook(intent: &PodIntent, before: &Outlook, now: &Outlook) -> Vec<EventText> {
+    let containers = translate::containers(intent);
+    let mut events = Vec::new();
+    for (name, notice) in &now.waiting {
+        let Some(which) = containers.iter().find(|c| c.name == *name) else { continue };
+        if before.waiting.get(name) != Some(notice) {
+            events.extend(waiting(intent, which, notice));
+        }
+    }
+    for notice in now.notices.iter().filter(|n| !before.notices.contains(n)) {
+        events.extend(in_the_way(notice));
+    }
+    if let Some(verdict) = now.failed.as_ref().filter(|v| before.failed.as_ref() != Some(v) && v.reason != "Lost") {
+        // The kubelet takes a deadline for the normal course of things.
+        let is_warning = verdict.reason != "DeadlineExceeded";
+        let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
+        events.push(EventText { warning: is_warning, reason, message, field_path: String::new() });
+    }
+    events
 }
 
 /// A container waits.
-pub(crate) fn waiting(reason: &str, message: &str, role: ContainerRole, container: &ContainerName) -> EventText {
-    let reason = match reason {
-        "CrashLoopBackOff" => "BackOff",
-        _ => "Failed",
+fn waiting(intent: &PodIntent, which: &ContainerRef<'_>, notice: &Notice) -> Vec<EventText> {
+    let at = field_path(which.role, &which.name);
+    let image = &which.container.image;
+    let error = |text: &str| warning("Failed", format!("Error: {text}"), &at);
+    match notice.reason.as_str() {
+        // The kubelet tells of these with the pod as a whole, or when the step failed.
+        "ContainerCreating" | "PodInitializing" | "CreateContainerError" | "ContainerStatusUnknown" => Vec::new(),
+        "CrashLoopBackOff" => {
+            let pod = format!("{}_{}({})", intent.key.name, intent.key.namespace, intent.uid);
+            let message = format!("Back-off restarting failed container {} in pod {pod}", which.name);
+            vec![warning("BackOff", message, &at)]
+        }
+        "ImagePullBackOff" => {
+            vec![normal("BackOff", format!("Back-off pulling image \"{image}\""), &at), error("ImagePullBackOff")]
+        }
+        "ErrImagePull" => {
+            let message = format!("Failed to pull image \"{image}\": {}", notice.message);
+            vec![warning("Failed", message, &at), error("ErrImagePull")]
+        }
+        "ErrImageNeverPull" => {
+            let message = format!("Container image \"{image}\" is not present with pull policy of Never");
+            vec![warning("ErrImageNeverPull", message, &at), error("ErrImageNeverPull")]
+        }
+        "InvalidImageName" => vec![warning("InspectFailed", notice.message.clone(), &at), error("InvalidImageName")],
+        _ => vec![error(&notice.message)],
+    }
+}
+
+/// What keeps the pod as a whole from being as asked.
+fn in_the_way(notice: &Notice) -> Option<EventText> {
+    let (reason, message) = match notice.reason.as_str() {
+        "FailedMount" | "OutOfpods" => (notice.reason.as_str(), notice.message.clone()),
+        "HostPathForbidden" => ("FailedMount", notice.message.clone()),
+        "AddressPoolExhausted" | "InvalidNetwork" | "InvalidBrand" | "UnsupportedBrand" => {
+            ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", notice.message))
+        }
+        // Of a step that failed, of a container that waits, of the host: told there.
+        _ => return None,
     };
-    EventText { warning: true, reason: reason.into(), message: message.into(), field_path: field_path(role, container) }
+    Some(warning(reason, message, ""))
 }
 
 fn field_path(role: ContainerRole, name: &ContainerName) -> String {
@@ -74,4 +181,8 @@ fn field_path(role: ContainerRole, name: &ContainerName) -> String {
 
 fn normal(reason: &str, message: String, at: &str) -> EventText {
     EventText { warning: false, reason: reason.into(), message, field_path: at.into() }
+}
+
+fn warning(reason: &str, message: String, at: &str) -> EventText {
+    EventText { warning: true, reason: reason.into(), message, field_path: at.into() }
 }

@@ -10,10 +10,8 @@ use crate::plan::{NETWORK_NOT_READY, Op, Outlook, Step, earliest};
 use crate::queue::Queue;
 use crate::state::{Record, State, sandbox_of};
 use crate::{NodeSettings, events};
-use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{
-    BootTime, Clock, ContainerName, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation,
-    SandboxObserved,
+    BootTime, Clock, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation, SandboxObserved,
 };
 use reddwarf_objects::Object;
 use std::collections::BTreeMap;
@@ -185,6 +183,8 @@ pub(crate) async fn follow_objects(shared: Arc<Shared>) {
                     state.pods.remove(key);
                 }
             }
+            let all = if affected.all { state.desired.pods.keys().cloned().collect() } else { Vec::new() };
+            state.note_deadlines(all.iter().chain(&affected.pods), now, shared.clock.wall());
             affected
         };
         for key in affected.pods {
@@ -319,14 +319,19 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
     for _ in 0..ROUNDS {
         let observed = shared.observer.fresh().await;
         let (now, complete) = (shared.now(), shared.control.complete());
-        let (planned, before, intent) = {
+        let (planned, before, intent, started) = {
             let mut state = shared.state();
-            let before = state.pods.get(key).map(|p| p.outlook.waiting.clone()).unwrap_or_default();
+            let before = state.pods.get(key).map(|p| p.outlook.clone()).unwrap_or_default();
+            let intent = state.desired.pods.get(key).cloned();
+            let sandbox = intent.as_ref().and_then(|i| sandbox_of(&observed, i, &state.reservations));
+            let started = sandbox.map(|s| events::started(&done, s)).unwrap_or_default();
             let planned = state.plan_pod(key, &observed, complete, &mut done, now);
-            (planned, before, state.desired.pods.get(key).cloned())
+            (planned, before, intent, started)
         };
         if let Some(intent) = &intent {
-            tell_waiting(shared, &intent.object, &before, &planned.outlook, &observed, key);
+            for event in started.into_iter().chain(events::outlook(intent, &before, &planned.outlook)) {
+                shared.event(&intent.object, event);
+            }
         }
         shared.publish(key, &observed, &planned.outlook);
         if planned.outlook.notices.iter().any(|n| n.reason == NETWORK_NOT_READY) {
@@ -349,33 +354,6 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
         }
     }
     Some(shared.now().plus(Duration::from_secs(1)))
-}
-
-/// Events for containers that wait for a reason for which they did not wait before.
-fn tell_waiting(
-    shared: &Shared,
-    object: &Arc<Object>,
-    before: &BTreeMap<ContainerName, crate::plan::Notice>,
-    outlook: &Outlook,
-    observed: &HostObservation,
-    key: &PodKey,
-) {
-    for (name, notice) in &outlook.waiting {
-        let known = before.get(name).is_some_and(|b| b == notice);
-        let routine = matches!(notice.reason.as_str(), "ContainerCreating" | "PodInitializing");
-        if known || routine {
-            continue;
-        }
-        let role = observed
-            .sandboxes
-            .known()
-            .into_iter()
-            .flat_map(|all| all.values().filter_map(|s| s.known()))
-            .find(|s| PodKey::from(&s.spec.pod) == *key)
-            .and_then(|s| s.containers.get(name)?.last())
-            .map_or(ContainerRole::Main, |c| c.spec.role);
-        shared.event(object, events::waiting(&notice.reason, &notice.message, role, name));
-    }
 }
 
 /// Carries out one step and notes what came of it.

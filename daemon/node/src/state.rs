@@ -4,15 +4,15 @@ use crate::desired::{Desired, PodIntent};
 use crate::key::PodKey;
 use crate::perform::StepError;
 use crate::plan::{
-    Failure, HostPlan, Index, Memory, Notice, Op, Outlook, Plan, PodPlan, Reservations, View, plan_host, plan_pod,
-    plan_with,
+    Deadline, Failure, HostPlan, Index, Memory, Notice, Op, Outlook, Plan, PodPlan, Reservations, View, plan_host,
+    plan_pod, plan_with,
 };
 use crate::status::{StatusInput, status};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_host::{BootTime, Family, HostObservation, SandboxId, SandboxObserved};
 use reddwarf_objects::pod::PodStatus;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +101,33 @@ impl State {
         self.memory.allow_prune = self.prune_until.is_some_and(|until| now < until);
         if self.observed.as_ref().is_none_or(|o| o.at <= observed.at) {
             self.observed = Some(observed.clone());
+        }
+    }
+
+    /// Works out when the time of pods with an activeDeadlineSeconds is over. It is counted from the status's startTime by
+    /// the wall clock once, when the pod (or another limit) is first seen, and by monotonic time from then on.
+    pub(crate) fn note_deadlines<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k PodKey>,
+        now: BootTime,
+        wall: DateTime<Utc>,
+    ) {
+        for intent in keys.filter_map(|key| self.desired.pods.get(key)) {
+            let Some(seconds) = intent.pod.spec.active_deadline_seconds else {
+                self.memory.deadlines.remove(&intent.uid);
+                continue;
+            };
+            if self.memory.deadlines.get(&intent.uid).is_some_and(|d| d.seconds == seconds) {
+                continue;
+            }
+            let active = intent.status.start_time.map_or(TimeDelta::zero(), |since| wall - since);
+            let active = active.to_std().unwrap_or_default();
+            let left = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).saturating_sub(active);
+            self.memory.deadlines.insert(intent.uid.clone(), Deadline { seconds, at: now.plus(left) });
+        }
+        if self.memory.deadlines.len() > self.desired.pods.len() {
+            let wanted: BTreeSet<_> = self.desired.pods.values().map(|i| i.uid.clone()).collect();
+            self.memory.deadlines.retain(|uid, _| wanted.contains(uid));
         }
     }
 

@@ -161,7 +161,7 @@ impl Call<'_> {
             }
             instance.signal(now, signal);
         }
-        Change::Changed(format!("sent {}", format!("{signal:?}").to_uppercase()))
+        Change::Changed(format!("sent {signal}"))
     }
 
     fn update(&self, id: &SandboxId, name: &ContainerName, attempt: u32, resources: &Resources) -> HostResult<Change> {

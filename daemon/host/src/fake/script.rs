@@ -143,7 +143,8 @@ impl Script {
             ("oom", _) => self.steps.push(Step::OutOfMemory),
             ("trap", [action, signals @ ..]) => self.trap(action, signals),
             ("kill", [signal, "$$"]) => {
-                self.steps.push(Step::Die(parse_signal(signal.trim_start_matches('-')).map_or(15, signal_number)));
+                self.steps
+                    .push(Step::Die(parse_signal(signal.trim_start_matches('-')).map_or(15, Signal::linux_number)));
             }
             _ if program.starts_with("/nonexistent") => {
                 let message = format!("exec {program}: no such file or directory");
@@ -224,31 +225,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn parse_signal(text: &str) -> Option<Signal> {
-    Some(match text.trim_start_matches("SIG") {
-        "TERM" | "15" => Signal::Sigterm,
-        "KILL" | "9" => Signal::Sigkill,
-        "INT" | "2" => Signal::Sigint,
-        "HUP" | "1" => Signal::Sighup,
-        "QUIT" | "3" => Signal::Sigquit,
-        "USR1" => Signal::Sigusr1,
-        "USR2" => Signal::Sigusr2,
-        "WINCH" => Signal::Sigwinch,
-        _ => return None,
-    })
-}
-
-/// Linux' numbers (signal(7)).
-pub(crate) fn signal_number(signal: Signal) -> i32 {
-    match signal {
-        Signal::Sigterm => 15,
-        Signal::Sigkill => 9,
-        Signal::Sigint => 2,
-        Signal::Sighup => 1,
-        Signal::Sigquit => 3,
-        Signal::Sigusr1 => 10,
-        Signal::Sigusr2 => 12,
-        Signal::Sigwinch => 28,
-    }
+    text.parse().ok()
 }
 
 #[cfg(test)]

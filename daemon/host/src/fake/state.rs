@@ -1,6 +1,6 @@
 //! What is on the fake machine, and the passing of time for its processes.
 
-use super::script::{Reaction, Script, Step, signal_number};
+use super::script::{Reaction, Script, Step};
 use crate::names::{ContainerName, ImageId, LinkName, SandboxId};
 use crate::observe::{
     ContainerObserved, ContainerState, ImageInfo, Leftover, SandboxObserved, SandboxState, StopRequest,
@@ -242,11 +242,12 @@ impl Instance {
     pub(crate) fn signal(&mut self, now: Now, signal: Signal) -> bool {
         let at_once =
             |code, number| PlannedEnd { at: now.boot, code, signal: Some(number), oom: false, message: String::new() };
-        let number = signal_number(signal);
+        let number = signal.linux_number();
         match (self.script.reaction(signal), signal) {
             (Some(Reaction::Stuck), Signal::Sigkill) => return false,
             (_, Signal::Sigkill) => self.end = Some(at_once(137, 9)),
-            (Some(Reaction::Ignore | Reaction::Stuck), _) | (None, Signal::Sigwinch) => {}
+            (Some(Reaction::Ignore | Reaction::Stuck), _)
+            | (None, Signal::Sigwinch | Signal::Sigchld | Signal::Sigcont | Signal::Sigurg) => {}
             (Some(Reaction::Exit { after, code }), _) => {
                 let end = PlannedEnd { at: now.boot.plus(after), signal: None, ..at_once(code, number) };
                 // A second signal does not put the end off.

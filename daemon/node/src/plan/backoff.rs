@@ -26,6 +26,14 @@ pub fn next_backoff(latest: &ContainerObserved, previous: Option<&ContainerObser
     waited.saturating_mul(2).clamp(BACKOFF_FIRST, BACKOFF_MOST)
 }
 
+/// A wait as the kubelet prints it: `10s`, `2m40s`, `5m0s`.
+pub(super) fn in_words(wait: Duration) -> String {
+    match (wait.as_secs() / 60, wait.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
 /// The moment until which it waits. An end in the future was recorded before the host was started anew.
 pub(super) fn due(finished: BootTime, backoff: Duration, now: BootTime) -> BootTime {
     if finished > now { now } else { finished.plus(backoff) }

@@ -1,21 +1,21 @@
 //! One container of a pod whose sandbox is (or is about to be) up.
 
-use super::backoff;
 use super::pod::Planner;
 use super::step::{Effect, Notice, Op};
 use crate::compare::{self, Cost, Difference};
 use crate::desired::PodIntent;
 use crate::translate::{self, ContainerRef, Identity};
 use reddwarf_host::spec::{ContainerRole, ContainerSpec, ProcessView, Signal};
-use reddwarf_host::{BootTime, ContainerObserved, ContainerState, SandboxObserved};
-use reddwarf_objects::pod::RestartPolicy;
+use reddwarf_host::{ContainerObserved, ContainerState, SandboxObserved};
 use std::time::Duration;
 
 /// Where a container stands, for those that wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It runs, or is being started by this plan.
-    Up,
+    /// It runs and counts as started.
+    Started,
+    /// It is being started, or stopped to be started anew.
+    Starting,
     /// It ended well and stays ended.
     Succeeded,
     /// It ended badly and stays ended.
@@ -23,6 +23,9 @@ pub(super) enum Stage {
     /// Neither: it waits.
     Waiting,
 }
+
+/// The exit code of an instance that was lost.
+const LOST: i32 = 137;
 
 /// One container beside what the host has of it.
 pub(super) struct Item<'a> {
@@ -38,7 +41,7 @@ pub(super) struct Item<'a> {
 /// Why a container should be another one.
 pub(super) struct Target {
     /// What it should be now, as its first attempt.
-    spec: Result<ContainerSpec, Notice>,
+    pub(super) spec: Result<ContainerSpec, Notice>,
     differences: Vec<Difference>,
 }
 
@@ -58,40 +61,20 @@ impl<'a> Item<'a> {
         self.sandbox.and_then(|s| s.containers.get(&self.which.name)).map_or(&[], Vec::as_slice)
     }
 
+    /// An init container that must succeed, as opposed to a sidecar.
+    pub(super) fn runs_once(&self) -> bool {
+        self.which.role == ContainerRole::Init && !self.which.is_sidecar()
+    }
+
     pub(super) fn latest(&self) -> Option<&'a ContainerObserved> {
         self.instances().last()
     }
 
-    fn previous(&self) -> Option<&'a ContainerObserved> {
+    pub(super) fn previous(&self) -> Option<&'a ContainerObserved> {
         self.instances().iter().rev().nth(1)
     }
 
-    /// The policy that counts for it: init containers are run until they succeed or must not be run again, sidecars
-    /// always.
-    fn policy(&self) -> RestartPolicy {
-        match (self.which.role, self.intent.pod.spec.restart_policy) {
-            (ContainerRole::Init, _) if self.which.is_sidecar() => RestartPolicy::Always,
-            (ContainerRole::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
-            (ContainerRole::Ephemeral, _) => RestartPolicy::Never,
-            (_, policy) => policy,
-        }
-    }
-
-    /// Whether its last instance ended and is not to be followed by another; `Some(true)`: it ended well.
-    pub(super) fn settled(&self, target: &Target) -> Option<bool> {
-        let latest = self.latest()?;
-        let ContainerState::Exited { code, .. } = &latest.state else { return None };
-        if target.restart().is_some() {
-            return None;
-        }
-        match self.policy() {
-            RestartPolicy::Always => None,
-            RestartPolicy::OnFailure => (*code == 0 && latest.stop.is_none()).then_some(true),
-            RestartPolicy::Never => Some(*code == 0),
-        }
-    }
-
-    fn field(&self, difference: &Difference) -> String {
+    pub(super) fn field(&self, difference: &Difference) -> String {
         difference.path(&self.which.field)
     }
 }
@@ -134,7 +117,7 @@ impl Planner<'_> {
     }
 
     /// The first instance in this sandbox.
-    fn first_start(&mut self, item: &Item<'_>) -> Stage {
+    pub(super) fn first_start(&mut self, item: &Item<'_>) -> Stage {
         let fresh = match item.hold {
             Some(notice) => Err(notice.clone()),
             None => translate::container(item.intent, item.which, item.identity, self.view.facts(), None),
@@ -175,7 +158,7 @@ impl Planner<'_> {
         self.first_start(item);
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         item: &Item<'_>,
         mut spec: ContainerSpec,
@@ -190,22 +173,22 @@ impl Planner<'_> {
         if let Some(message) = failure {
             self.waiting(&name, Notice::new("CreateContainerError", message).at(&item.which.field));
         }
-        if self.push(effect, op, reason, field.as_deref()) { Stage::Up } else { Stage::Waiting }
+        if self.push(effect, op, reason, field.as_deref()) { Stage::Starting } else { Stage::Waiting }
     }
 
     /// A running instance: as asked, changed in place, or stopped to be started anew.
     fn keep_or_change(&mut self, item: &Item<'_>, target: &Target, latest: &ContainerObserved) -> Stage {
-        let Some(sandbox) = item.sandbox else { return Stage::Up };
+        let Some(sandbox) = item.sandbox else { return Stage::Starting };
         if let Some(difference) = target.restart() {
             let field = item.field(difference);
             let reason = difference.reason();
             self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, &reason, Some(&field));
-            return Stage::Up;
+            return Stage::Starting;
         }
         if latest.stop.is_some() {
             // Half-way stopped, for a change that was taken back: it is not trusted to serve on.
             self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, "it was asked to stop", None);
-            return Stage::Up;
+            return Stage::Starting;
         }
         if let (Ok(spec), Some(difference)) = (&target.spec, target.differences.first()) {
             let op = Op::ContainerUpdate {
@@ -216,74 +199,16 @@ impl Planner<'_> {
             };
             self.push(Effect::Change, op, "limits changed", Some(&item.field(difference)));
         }
-        Stage::Up
-    }
-
-    /// An instance that ended and is to be followed by the next one, now or after its back-off.
-    fn start_again(
-        &mut self,
-        item: &Item<'_>,
-        target: &Target,
-        latest: &ContainerObserved,
-        finished: BootTime,
-        ever_ran: bool,
-    ) -> Stage {
-        let asked_to_stop = latest.stop.is_some() && ever_ran;
-        let (wait, reason, field) = match target.restart() {
-            Some(difference) => (Duration::ZERO, difference.reason(), Some(item.field(difference))),
-            None if asked_to_stop => (Duration::ZERO, "it was stopped by the node".to_owned(), None),
-            None => {
-                let wait = backoff::next_backoff(latest, item.previous());
-                (
-                    wait,
-                    format!("it ended, and restartPolicy is {:?}", item.policy()),
-                    Some("spec.restartPolicy".to_owned()),
-                )
-            }
-        };
-        let due = backoff::due(finished, wait, self.now);
-        if self.now < due {
-            let message = format!(
-                "back-off {}s restarting failed container={} pod={}({})",
-                wait.as_secs(),
-                item.which.name,
-                self.key,
-                item.identity.pod.uid
-            );
-            self.waiting(&item.which.name, Notice::new("CrashLoopBackOff", message));
-            self.wait(due);
-            return Stage::Waiting;
-        }
-        let mut spec = match self.next_spec(item, target, latest) {
-            Ok(spec) => spec,
-            Err(notice) => {
-                self.waiting(&item.which.name, notice);
-                return Stage::Waiting;
-            }
-        };
-        spec.attempt = latest.spec.attempt.saturating_add(1);
-        spec.backoff = wait;
-        self.start(item, spec, Effect::Create, &reason, field)
-    }
-
-    /// An init container that ended before its sandbox was started again: its work may be lost.
-    pub(super) fn run_again(&mut self, item: &Item<'_>, target: &Target) -> Stage {
-        let Some(latest) = item.latest() else { return self.first_start(item) };
-        match self.next_spec(item, target, latest) {
-            Ok(mut spec) => {
-                spec.attempt = latest.spec.attempt.saturating_add(1);
-                spec.backoff = Duration::ZERO;
-                self.start(item, spec, Effect::Create, "its sandbox was started again", None)
-            }
-            Err(notice) => {
-                self.waiting(&item.which.name, notice);
-                Stage::Waiting
-            }
-        }
+        Stage::Started
     }
 
     /// What the next instance is made from: what is asked now, or, where that can't be made, what ran last.
-    fn next_spec(&self, item: &Item<'_>, target: &Target, latest: &ContainerObserved) -> Result<ContainerSpec, Notice> {
+    pub(super) fn next_spec(
+        &self,
+        item: &Item<'_>,
+        target: &Target,
+        latest: &ContainerObserved,
+    ) -> Result<ContainerSpec, Notice> {
         match &target.spec {
             Err(_) => Ok(latest.spec.clone()),
             // Not pinned: a fresh start takes the image that the name means now.
@@ -309,7 +234,7 @@ impl Planner<'_> {
             self.waiting(&name, Notice::new("CreateContainerError", failure.message.clone()).at(&item.which.field));
         }
         if self.push(Effect::Create, op, "its start was begun and not finished", None) {
-            Stage::Up
+            Stage::Starting
         } else {
             Stage::Waiting
         }
@@ -325,7 +250,7 @@ impl Planner<'_> {
         if self.push(Effect::Remove, kill, reason, None) {
             return Stage::Waiting;
         }
-        if item.policy() == RestartPolicy::Never {
+        if !item.restarts(LOST) {
             return Stage::Failed;
         }
         let remove = Op::ContainerRemove { sandbox, container, attempt };

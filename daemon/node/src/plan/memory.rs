@@ -1,6 +1,6 @@
 //! What the node remembers between plans. All of it may be forgotten at any time: a new daemon starts without it.
 
-use super::step::Op;
+use super::step::{Notice, Op};
 use crate::key::PodKey;
 use reddwarf_host::{BootTime, Family, Leftover, PodUid, SandboxId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,21 @@ pub struct Memory {
     pub unsure: BTreeSet<SandboxId>,
     /// Pods whose sandbox was destroyed to be made anew, as opposed to one that vanished.
     pub replaced: BTreeSet<PodUid>,
+    /// Pods with an activeDeadlineSeconds, and when it is over.
+    pub deadlines: BTreeMap<PodUid, Deadline>,
+    /// Pods that must go for the host's sake, with reason and message for their status.
+    pub evicted: BTreeMap<PodUid, Notice>,
     /// Left-overs, and when each was first seen: what is only passing through is left alone.
     pub leftovers: BTreeMap<Leftover, BootTime>,
+}
+
+/// The end of a pod's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// `spec.activeDeadlineSeconds`, by which it was worked out.
+    pub seconds: i64,
+    /// The moment.
+    pub at: BootTime,
 }
 
 /// A step that failed.

@@ -5,7 +5,9 @@
 //! | `view.rs` | what is there at this moment, by pod; whether unwanted sandboxes may go |
 //! | `host.rs` | the pod network, left-overs |
 //! | `pod.rs` | one pod: make, keep, change, make anew, or see that it has ended |
-//! | `containers.rs` | one container: start, restart, wait |
+//! | `containers.rs` | one container: start, change, make sure |
+//! | `restart.rs` | whether and when a container that ended is started again |
+//! | `order.rs` | which containers come first, which wait; when a pod has come to its end |
 //! | `backoff.rs` | how long a container that ends again and again waits |
 //! | `remove.rs` | graceful stop, destruction, and the release that follows it |
 //! | `reservations.rs` | promises of addresses, and the claims of plans under way |
@@ -18,15 +20,17 @@ mod backoff;
 mod containers;
 mod host;
 mod memory;
+mod order;
 mod pod;
 mod remove;
 mod reservations;
+mod restart;
 mod step;
 mod view;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MOST, HEALTHY_AFTER, next_backoff};
 pub use host::{HostPlan, plan_host};
-pub use memory::{Failure, Memory};
+pub use memory::{Deadline, Failure, Memory};
 pub use pod::{PodPlan, plan_pod};
 pub use reservations::{Holder, Reservations};
 pub use step::{Effect, Notice, Op, Outlook, Plan, Step};

@@ -1,6 +1,6 @@
 //! One pod: from what its object asks and what the host has of it to the steps in between.
 
-use super::containers::{Item, Stage, Target};
+use super::containers::{Item, Target};
 use super::earliest;
 use super::remove::DEFAULT_GRACE;
 use super::reservations::Reservations;
@@ -41,7 +41,7 @@ pub(super) struct Planner<'a> {
     pub(super) now: BootTime,
     /// The address that the pod's own sandbox has or is to have; unset: it has no sandbox.
     address: Option<Option<IpAddr>>,
-    plan: PodPlan,
+    pub(super) plan: PodPlan,
 }
 
 impl Planner<'_> {
@@ -209,7 +209,7 @@ impl Planner<'_> {
             return;
         }
         // A pod that has run to its end and has no sandbox any more needs no address either.
-        let over = self.plan.outlook.lost || intent.is_some_and(|i| i.finished);
+        let over = self.plan.outlook.failed.is_some() || intent.is_some_and(|i| i.finished);
         let stale: Vec<_> = self
             .claims
             .holders_of(self.key)
@@ -264,10 +264,13 @@ impl Planner<'_> {
             return;
         }
         if self.is_lost(intent) {
-            self.plan.outlook.ended = true;
-            self.plan.outlook.lost = true;
-            return self
-                .notice(Notice::new("Lost", "its sandbox vanished, and restartPolicy Never forbids another run"));
+            let message =
+                "its sandbox vanished (the host was started anew), and restartPolicy Never forbids another run";
+            self.notice(Notice::new("Lost", message));
+            return self.fail(Notice::new("Lost", message));
+        }
+        if let Some(verdict) = self.verdict(intent) {
+            return self.fail(verdict);
         }
         let mut identity = self.identity_of(intent);
         if !self.claims.knows(&identity.pod.uid) && self.claims.len() >= self.view.desired.settings.max_pods as usize {
@@ -338,15 +341,21 @@ impl Planner<'_> {
         let items: Vec<_> = containers.iter().map(item).collect();
         let targets: Vec<Target> = items.iter().map(|item| self.target(item)).collect();
         if intent.finished {
-            return self.wind_down(intent, sandbox);
+            return self.wind_down(intent, sandbox, "all of its containers have ended");
+        }
+        let ended = Self::has_ended(&items, &targets);
+        if !ended && let Some(verdict) = self.verdict(intent) {
+            let reason = verdict.message.clone();
+            self.fail(verdict);
+            return self.wind_down(intent, sandbox, &reason);
         }
         if let Ok(wanted) = &wanted
             && self.recreate(intent, sandbox, wanted, &identity, &items, &targets)
         {
             return;
         }
-        if self.has_ended(&items, &targets) {
-            return self.wind_down(intent, sandbox);
+        if ended {
+            return self.wind_down(intent, sandbox, "all of its containers have ended");
         }
         let spec = wanted.unwrap_or_else(|_| sandbox.spec.clone());
         match &sandbox.state {
@@ -433,27 +442,6 @@ impl Planner<'_> {
         true
     }
 
-    /// Whether the pod has come to its end: every main container, or one init container that is not tried again.
-    fn has_ended(&self, items: &[Item<'_>], targets: &[Target]) -> bool {
-        let settled: Vec<_> = items.iter().zip(targets).map(|(i, t)| (i, i.settled(t))).collect();
-        let init_failed = settled
-            .iter()
-            .any(|(i, s)| i.which.role == ContainerRole::Init && !i.which.is_sidecar() && *s == Some(false));
-        let mut main = settled.iter().filter(|(i, _)| i.which.role == ContainerRole::Main).peekable();
-        init_failed || (main.peek().is_some() && main.all(|(_, s)| s.is_some()))
-    }
-
-    /// The pod has ended: sidecars are stopped, then the sandbox. Its records stay until it is deleted.
-    fn wind_down(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
-        self.plan.outlook.ended = true;
-        let reason = "all of its containers have ended";
-        if self.stop_all(sandbox, intent.grace(), Effect::Remove, reason, None)
-            && matches!(sandbox.state, SandboxState::Running | SandboxState::Stopping)
-        {
-            self.push(Effect::Remove, Op::SandboxStop(sandbox.spec.id.clone()), reason, None);
-        }
-    }
-
     /// Files and limits, changed while all runs on.
     fn change_in_place(&mut self, sandbox: &SandboxObserved, spec: &SandboxSpec) {
         for (name, volume) in &spec.volumes {
@@ -468,78 +456,6 @@ impl Planner<'_> {
             self.push(Effect::Change, op, "the pod's limits changed", Some("spec.containers"));
         }
     }
-
-    /// Init containers one after another, then all others side by side; ephemeral ones wait for nothing.
-    fn containers(
-        &mut self,
-        intent: &PodIntent,
-        identity: &Identity,
-        sandbox: Option<&SandboxObserved>,
-        hold: Option<&Notice>,
-    ) {
-        let all = translate::containers(intent);
-        let items: Vec<_> = all.iter().map(|which| Item { intent, which, identity, sandbox, hold }).collect();
-        let (ephemeral, items): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(|item| item.which.role == ContainerRole::Ephemeral);
-        ephemeral.iter().for_each(|item| self.ephemeral(item));
-        let initialized = sandbox.is_some_and(|s| self.is_initialized(s));
-        for (at, item) in items.iter().enumerate() {
-            let once = item.which.role == ContainerRole::Init && !item.which.is_sidecar();
-            if once && initialized {
-                continue;
-            }
-            let target = self.target(item);
-            let stale = once && sandbox.is_some_and(|s| !self.of_this_run(s, item));
-            let stage = if stale { self.run_again(item, &target) } else { self.container(item, &target) };
-            let go_on = item.which.role == ContainerRole::Main
-                || initialized
-                || if once { stage == Stage::Succeeded } else { stage == Stage::Up };
-            if !go_on {
-                let notice = Notice::new("PodInitializing", format!("init container {} comes first", item.which.name));
-                for later in items.iter().skip(at + 1) {
-                    self.waiting(&later.which.name, notice.clone());
-                }
-                return;
-            }
-        }
-    }
-
-    /// Whether the main containers were started since the sandbox came up: then its init containers are done.
-    fn is_initialized(&self, sandbox: &SandboxObserved) -> bool {
-        let main = sandbox.containers.values().flatten().filter(|c| c.spec.role == ContainerRole::Main);
-        main.clone().any(|c| {
-            matches!(c.state, ContainerState::Running { .. } | ContainerState::Creating | ContainerState::Lost(_))
-        }) || main.filter_map(|c| started(&c.state)).any(|at| self.since_up(sandbox, at))
-    }
-
-    fn of_this_run(&self, sandbox: &SandboxObserved, item: &Item<'_>) -> bool {
-        item.latest().is_none_or(|latest| match &latest.state {
-            ContainerState::Exited { started: Some(at), .. } => self.since_up(sandbox, *at),
-            _ => true,
-        })
-    }
-
-    fn since_up(&self, sandbox: &SandboxObserved, at: BootTime) -> bool {
-        sandbox.started.is_none_or(|up| at >= up) && at <= self.now
-    }
-
-    /// Containers that the pod no longer has are stopped and forgotten.
-    fn drop_removed(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
-        let wanted = translate::containers(intent);
-        for (name, instances) in &sandbox.containers {
-            if wanted.iter().any(|w| w.name == *name) {
-                continue;
-            }
-            let reason = "the pod no longer has this container";
-            for instance in instances {
-                if self.stop(sandbox, instance, intent.grace(), Effect::Replace, reason, Some("spec.containers")) {
-                    let (container, attempt) = (name.clone(), instance.spec.attempt);
-                    let op = Op::ContainerRemove { sandbox: sandbox.spec.id.clone(), container, attempt };
-                    self.push(Effect::Replace, op, reason, Some("spec.containers"));
-                }
-            }
-        }
-    }
 }
 
 /// A finished init container that was changed: the pod must go through its start again.
@@ -548,14 +464,6 @@ fn init_changed(item: &Item<'_>, target: &Target) -> Option<String> {
     let done = matches!(item.latest()?.state, ContainerState::Exited { code: 0, .. });
     let difference = target.restart()?;
     (once && done).then(|| difference.path(&item.which.field))
-}
-
-fn started(state: &ContainerState) -> Option<BootTime> {
-    match state {
-        ContainerState::Running { started, .. } => Some(*started),
-        ContainerState::Exited { started, .. } => *started,
-        ContainerState::Creating | ContainerState::Lost(_) => None,
-    }
 }
 
 fn address_of(sandbox: &SandboxObserved) -> Option<IpAddr> {

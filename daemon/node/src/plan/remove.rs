@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// The grace of what no object describes any more (Kubernetes' default).
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// What is left at least of a pod's grace for a sidecar, which is asked only after all others have ended (the kubelet's
+/// minimum).
+const LAST_GRACE: Duration = Duration::from_secs(2);
 /// A process that outlives SIGKILL is looked at again after this.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -42,7 +45,8 @@ impl Planner<'_> {
         self.push(effect, Op::SandboxDestroy(id.clone()), reason, field)
     }
 
-    /// Stops every container: main and ephemeral ones first, then the sidecars that serve them. `true` when none is left.
+    /// Stops every container: main, ephemeral and init containers first, then the sidecars that serve them, the last one
+    /// first. All of it shares one grace. `true` when none is left.
     pub(super) fn stop_all(
         &mut self,
         sandbox: &SandboxObserved,
@@ -51,16 +55,43 @@ impl Planner<'_> {
         reason: &str,
         field: Option<&str>,
     ) -> bool {
-        for roles in [&[ContainerRole::Main, ContainerRole::Ephemeral][..], &[ContainerRole::Init]] {
-            let mut gone = true;
-            for instance in sandbox.containers.values().flatten().filter(|c| roles.contains(&c.spec.role)) {
+        let sidecars = self.sidecars(sandbox);
+        let mut gone = true;
+        for instance in sandbox.containers.values().flatten() {
+            if !sidecars.iter().any(|s| s.spec.name == instance.spec.name) {
                 gone &= self.stop(sandbox, instance, grace, effect, reason, field);
             }
+        }
+        let begun = self.begun(sandbox);
+        for sidecar in sidecars {
             if !gone {
                 return false;
             }
+            let spent = begun.map_or(Duration::ZERO, |b| sidecar.stop.map_or(self.now, |s| s.at).since(b));
+            let left = if grace.is_zero() { grace } else { grace.saturating_sub(spent).max(LAST_GRACE.min(grace)) };
+            gone = self.stop(sandbox, sidecar, left, effect, reason, field);
         }
-        true
+        gone
+    }
+
+    /// Instances of sidecars in the order in which they are to stop: from the last to the first of the pod's list; by
+    /// their starts where no pod is known.
+    fn sidecars<'s>(&self, sandbox: &'s SandboxObserved) -> Vec<&'s ContainerObserved> {
+        let pod = self.view.intent(self.key).map(|i| &i.pod.spec.init_containers);
+        let position = |c: &ContainerObserved| pod?.iter().position(|p| p.name == c.spec.name.as_str());
+        let runs_once = |c: &ContainerObserved| {
+            position(c).and_then(|at| pod?.get(at)).is_some_and(|declared| !declared.is_sidecar())
+        };
+        let init = sandbox.containers.values().flatten().filter(|c| c.spec.role == ContainerRole::Init);
+        let mut sidecars: Vec<_> = init.filter(|c| !runs_once(c)).collect();
+        sidecars.sort_by_key(|c| std::cmp::Reverse((position(c), started(c))));
+        sidecars
+    }
+
+    /// When this stop began: the earliest request to an instance that is or was the last of its name.
+    fn begun(&self, sandbox: &SandboxObserved) -> Option<BootTime> {
+        let latest = sandbox.containers.values().filter_map(|instances| instances.last());
+        latest.filter_map(|c| c.stop).map(|s| s.at).filter(|at| *at <= self.now).min()
     }
 
     /// Asks one instance to stop, kills it when its grace is over. `true` when it has ended.
@@ -114,5 +145,12 @@ impl Planner<'_> {
             return None;
         }
         Some(Signal::Sigkill)
+    }
+}
+
+fn started(instance: &ContainerObserved) -> Option<BootTime> {
+    match &instance.state {
+        ContainerState::Running { started, .. } => Some(*started),
+        ContainerState::Exited { .. } | ContainerState::Creating | ContainerState::Lost(_) => None,
     }
 }

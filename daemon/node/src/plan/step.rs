@@ -164,7 +164,7 @@ impl fmt::Display for Op {
                 write!(f, "start container {} #{} in {sandbox}", spec.name, spec.attempt)
             }
             Self::ContainerSignal { sandbox, container, attempt, signal } => {
-                write!(f, "signal container {container} #{attempt} in {sandbox} with {signal:?}")
+                write!(f, "signal container {container} #{attempt} in {sandbox} with {signal}")
             }
             Self::ContainerUpdate { sandbox, container, attempt, .. } => {
                 write!(f, "update limits of container {container} #{attempt} in {sandbox}")
@@ -211,8 +211,9 @@ pub struct Outlook {
     pub wake: Option<BootTime>,
     /// It has run to its end: nothing of it is to be started again.
     pub ended: bool,
-    /// It ran under restartPolicy Never and its sandbox vanished (the host was started anew): it is not run again.
-    pub lost: bool,
+    /// Why it has failed as a whole, whatever its containers say: `Lost` (it ran under restartPolicy Never and its
+    /// sandbox vanished), `DeadlineExceeded`, `Evicted`. Becomes the status's reason and message once nothing runs.
+    pub failed: Option<Notice>,
 }
 
 /// A visible reason: a condition's or a waiting container's `reason` and `message`.

@@ -107,7 +107,8 @@ pub fn container(
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         processes: processes.clone(),
-        stop_signal: config.stop_signal.as_deref().map_or(Signal::Sigterm, signal),
+        // One that is no signal counts as none, as with docker.
+        stop_signal: config.stop_signal.as_deref().and_then(|s| s.parse().ok()).unwrap_or(Signal::Sigterm),
         log: log(identity, name, 0, facts),
         restart_token: match restart_token(intent, name) {
             _ if *role == ContainerRole::Init && !container.is_sidecar() => String::new(),
@@ -215,21 +216,6 @@ fn mounts(intent: &PodIntent, container: &Container, env: &Environment, field: &
         mounts.push(MountSpec { volume, target: mount.mount_path.clone(), sub_path, read_only: mount.read_only });
     }
     Ok(mounts)
-}
-
-/// An image's STOPSIGNAL: `SIGTERM`, `TERM` or a number (signal(7), the numbers of Linux). Unknown ones are SIGTERM.
-fn signal(text: &str) -> Signal {
-    let name = text.trim().to_ascii_uppercase();
-    match name.strip_prefix("SIG").unwrap_or(&name) {
-        "KILL" | "9" => Signal::Sigkill,
-        "INT" | "2" => Signal::Sigint,
-        "HUP" | "1" => Signal::Sighup,
-        "QUIT" | "3" => Signal::Sigquit,
-        "USR1" | "10" => Signal::Sigusr1,
-        "USR2" | "12" => Signal::Sigusr2,
-        "WINCH" | "28" => Signal::Sigwinch,
-        _ => Signal::Sigterm,
-    }
 }
 
 /// The part of the annotation `reddwarf.io/restart-requested` that concerns one container: `token` is for all,

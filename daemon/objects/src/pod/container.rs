@@ -42,8 +42,10 @@ pub struct Container {
     pub stdin_once: bool,
     /// Give it a terminal?
     pub tty: bool,
-    /// Only of init containers: `Always` makes it a sidecar.
+    /// Its own restart policy; the pod's when absent. `Always` makes an init container a sidecar.
     pub restart_policy: Option<ContainerRestartPolicy>,
+    /// What some exit codes come to; the first rule that matches wins over the restart policy.
+    pub restart_policy_rules: Vec<RestartRule>,
     /// The file whose text becomes the termination message.
     pub termination_message_path: String,
     /// Where the termination message comes from.
@@ -88,6 +90,38 @@ pub enum ContainerRestartPolicy {
     OnFailure,
     /// Not started again.
     Never,
+}
+
+/// What becomes of a container that ended with certain exit codes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestartRule {
+    /// `Restart`.
+    pub action: String,
+    /// Which exit codes.
+    pub exit_codes: ExitCodes,
+}
+
+impl RestartRule {
+    /// Does the rule speak of this exit code?
+    pub fn matches(&self, code: i32) -> bool {
+        let named = self.exit_codes.values.contains(&code);
+        match self.exit_codes.operator.as_str() {
+            "In" => named,
+            "NotIn" => !named,
+            _ => false,
+        }
+    }
+}
+
+/// Some exit codes, or all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ExitCodes {
+    /// `In` or `NotIn`.
+    pub operator: String,
+    /// The codes.
+    pub values: Vec<i32>,
 }
 
 /// Where a termination message comes from.

@@ -201,9 +201,53 @@ pub struct ContainerStatus {
     /// `runtime://id`; empty before the first start.
     #[serde(rename = "containerID", skip_serializing_if = "String::is_empty")]
     pub container_id: String,
-    /// Has it started (and passed its startup probe)?
+    /// Has it started (and passed its startup probe)? Absent for ephemeral containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<bool>,
+    /// What is mounted in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounts: Vec<VolumeMountStatus>,
+    /// Who runs its first process; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<ContainerUser>,
+}
+
+/// A mount as it came to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeMountStatus {
+    /// The volume.
+    pub name: String,
+    /// Where.
+    pub mount_path: String,
+    /// Not writable?
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// Of read-only mounts: `Disabled` or `Enabled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recursive_read_only: Option<String>,
+}
+
+/// Who runs a container's first process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerUser {
+    /// On Linux (and illumos, which counts the same way).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linux: Option<LinuxUser>,
+}
+
+/// User and groups by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinuxUser {
+    /// User id.
+    pub uid: i64,
+    /// Group id.
+    pub gid: i64,
+    /// Further groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supplemental_groups: Vec<i64>,
 }
 
 /// One of waiting, running and terminated; none of them is the empty map.

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 /// Fields below spec. A value that asks for nothing (absent, empty, false, the default) gives no warning.
 const SPEC: &[(&str, &str)] = &[
-    ("activeDeadlineSeconds", "the pod is not ended when the deadline passes"),
     ("hostIPC", "the pod keeps its own IPC namespace"),
     ("hostnameOverride", "the hostname is made from hostname and the pod's name"),
     ("imagePullSecrets", "images are not fetched from registries: import them with `reddwarfctl image import`"),
@@ -43,7 +42,6 @@ const CONTAINER: &[(&str, &str)] = &[
     ("livenessProbe", "the container is restarted only when its process ends"),
     ("readinessProbe", "the container counts as ready as soon as it runs"),
     ("resizePolicy", "resources change by a restart"),
-    ("restartPolicyRules", "the restart policy applies to every exit code"),
     ("startupProbe", "the container counts as started as soon as it runs"),
     ("volumeDevices", "block devices are not given to containers"),
 ];
