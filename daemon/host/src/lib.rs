@@ -5,6 +5,7 @@
 //! | [`names`] | checked names: sandbox, container, link, uid; how they follow from a pod |
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
 //! | [`signal`] | signals by name and number |
+//! | [`termination`] | a container's last words |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`usage`] | figures of what the host and what runs on it use |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
@@ -22,6 +23,7 @@ pub mod names;
 pub mod observe;
 pub mod signal;
 pub mod spec;
+pub mod termination;
 pub mod time;
 pub mod traits;
 pub mod usage;

@@ -4,6 +4,7 @@
 //! in observations, so that the planner compares field by field and a lost database costs nothing.
 
 pub use crate::signal::{Signal, UnknownSignal};
+pub use crate::termination::TerminationMessage;
 
 use crate::names::{Brand, ContainerName, ImageId, PodUid, SandboxId, VolumeName};
 use ipnet::IpNet;
@@ -218,6 +219,9 @@ pub struct ContainerSpec {
     pub stop_signal: Signal,
     /// Where its output goes.
     pub log: LogSpec,
+    /// Its last words: they are the message of its end.
+    #[serde(default)]
+    pub termination_message: TerminationMessage,
     /// Changes when a restart is asked for by hand; otherwise meaningless.
     pub restart_token: String,
 }
@@ -330,6 +334,18 @@ pub struct LogSpec {
     pub max_bytes: u64,
     /// Files kept, the current one included.
     pub max_files: u32,
+}
+
+impl LogSpec {
+    /// All files that it may have become, the current one first.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let rotated = |number| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        std::iter::once(self.path.clone()).chain((1..self.max_files).map(rotated))
+    }
 }
 
 /// The host's pod network, one value for the whole host.

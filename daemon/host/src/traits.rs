@@ -123,7 +123,7 @@ pub trait Sandboxes: Send + Sync {
         resources: &Resources,
     ) -> HostResult<Change>;
 
-    /// Forgets an exited instance and removes its root file system. Absent is `Unchanged`. Its log stays.
+    /// Forgets an exited instance and removes its root file system and its log. Absent is `Unchanged`.
     ///
     /// # Errors
     /// `InvalidState` while it runs, `Busy`, `Other`.

@@ -17,7 +17,7 @@ use reddwarf_host::{
     Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId, StopRequest,
 };
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -193,8 +193,15 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
         etc: shared.paths.etc(id),
         shm: shared.paths.shm(id),
         mounts,
+        last_words: last_words(shared, id, spec),
         process_peer: process_peer(shared, id, spec)?,
     })
+}
+
+/// Beside the root file system, on disk: what a container writes there takes no memory.
+fn last_words(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> Option<PathBuf> {
+    let dir = shared.paths.disk_container(id, &spec.name, spec.attempt);
+    (!spec.termination_message.path.is_empty()).then(|| dir.join("termination-log"))
 }
 
 /// The first process of the container whose processes this one is to see.
@@ -223,10 +230,19 @@ fn write_records(dir: &ContainerDir, spec: &ContainerSpec, launch: &Launch) -> H
     for path in [&launch.rootfs.mountpoint, &launch.rootfs.dir] {
         make_dir(path).map_err(|e| io_error("make", path, e))?;
     }
+    if let Some(file) = &launch.last_words {
+        make_last_words(file).map_err(|e| io_error("make", file, e))?;
+    }
     if let Some(logs) = spec.log.path.parent() {
         make_open_dir(logs).map_err(|e| io_error("make log directory", logs, e))?;
     }
     Ok(())
+}
+
+/// Whoever runs the container may write there.
+fn make_last_words(file: &Path) -> std::io::Result<()> {
+    let made = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(file)?;
+    made.set_permissions(std::fs::Permissions::from_mode(0o666))
 }
 
 /// What the shim's word means for the caller.
@@ -326,7 +342,8 @@ pub(crate) fn remove(shared: &Shared, id: &SandboxId, name: &ContainerName, atte
         return Ok(Change::Unchanged);
     }
     let lock_file = shared.paths.lock(id, name, attempt);
-    if dir.spec()?.is_some() {
+    let spec = dir.spec()?;
+    if spec.is_some() {
         let runs = match state(&dir, &lock_file)? {
             ContainerState::Running { .. } => true,
             ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
@@ -341,6 +358,9 @@ pub(crate) fn remove(shared: &Shared, id: &SandboxId, name: &ContainerName, atte
                 message,
             ));
         }
+    }
+    for file in spec.iter().flat_map(|spec| spec.log.files()) {
+        remove_file(&file).map_err(|e| io_error("remove log", &file, e))?;
     }
     remove_instance(shared, id, name, attempt, &dir)?;
     Ok(Change::Changed(format!("removed attempt {attempt}")))

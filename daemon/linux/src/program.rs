@@ -39,13 +39,15 @@ pub(crate) fn exec(argv: &[String], env: &[String]) -> ProgramError {
 }
 
 fn failure(name: &str, error: Errno) -> ProgramError {
+    // In the words of runc, which people search for.
     let (code, text) = match error {
-        Errno::ENOENT => (127, "no such file in the container, or its interpreter is missing"),
-        Errno::EACCES => (126, "not executable by the container's user"),
-        Errno::ENOEXEC => (126, "not a program for this machine"),
-        other => (126, other.desc()),
+        Errno::ENOENT if !name.contains('/') => (127, format!("exec: {name:?}: executable file not found in $PATH")),
+        Errno::ENOENT => (127, format!("exec: {name:?}: stat {name}: no such file or directory (or its interpreter)")),
+        Errno::EACCES => (126, format!("exec: {name:?}: permission denied")),
+        Errno::ENOEXEC => (126, format!("exec {name}: exec format error")),
+        other => (126, format!("exec: {name:?}: {}", other.desc())),
     };
-    ProgramError { code, message: format!("exec {name}: {text}") }
+    ProgramError { code, message: format!("unable to start container process: {text}") }
 }
 
 fn c_strings(list: &[String]) -> Result<Vec<CString>, std::ffi::NulError> {

@@ -76,6 +76,9 @@ pub(crate) struct Launch {
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
     pub(crate) mounts: Vec<LaunchMount>,
+    /// The file of the container's last words; absent where the pod wants none.
+    #[serde(default)]
+    pub(crate) last_words: Option<PathBuf>,
     /// First process of the container whose PID namespace is shared.
     #[serde(default)]
     pub(crate) process_peer: Option<ProcessId>,

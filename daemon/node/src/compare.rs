@@ -120,6 +120,7 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
         processes,
         stop_signal,
         log: _,
+        termination_message,
         restart_token,
     } = old;
     let mut found = Vec::new();
@@ -142,6 +143,11 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*stdin_once != new.stdin_once, Cost::Restart, "stdinOnce");
     note(*processes != new.processes, Cost::Restart, "hostPID");
     note(*stop_signal != new.stop_signal, Cost::Restart, "lifecycle.stopSignal");
+    // What was started by a version that provided no file goes on without one.
+    let provided = !termination_message.path.is_empty();
+    note(provided && termination_message.path != new.termination_message.path, Cost::Restart, "terminationMessagePath");
+    let falls_back = termination_message.fall_back_to_log != new.termination_message.fall_back_to_log;
+    note(provided && falls_back, Cost::Restart, "terminationMessagePolicy");
     note(*restart_token != new.restart_token, Cost::Restart, RESTART_REQUESTED);
     note(*resources != new.resources, Cost::InPlace, "resources");
     found

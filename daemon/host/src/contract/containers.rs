@@ -5,7 +5,7 @@ use super::{Case, Outcome, Program, case};
 use crate::error::HostErrorKind;
 use crate::names::{ContainerName, ImageId};
 use crate::observe::{ContainerState, SandboxState};
-use crate::spec::{ContainerImage, ContainerSpec, EnvVar, Resources, Sensitive, Signal, UserSpec};
+use crate::spec::{ContainerImage, ContainerSpec, EnvVar, Resources, Sensitive, Signal, TerminationMessage, UserSpec};
 use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -24,6 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!(removing_needs_an_end),
         case!(ends_are_told_by_events),
         case!(output_goes_to_the_log),
+        case!(last_words_are_the_message_of_the_end),
         case!(containers_of_one_sandbox_are_apart),
     ]
 }
@@ -247,7 +248,26 @@ async fn output_goes_to_the_log(lab: &Lab<'_>) -> Outcome {
         holds(found, format!("no line {wanted:?} in {}:\n{log}", spec.log.path.display()))?;
     }
     let _ = lab.host.container_remove(&sandbox.id, &spec.name, 0).await?;
-    holds(spec.log.path.exists(), "the log went with the container")
+    holds(!spec.log.path.exists(), "the log of an instance that is forgotten stayed: restarts would fill the disk")
+}
+
+async fn last_words_are_the_message_of_the_end(lab: &Lab<'_>) -> Outcome {
+    let sandbox = lab.sandbox().await?;
+    let said = async |name: &str, script: &str, fall_back_to_log: bool| {
+        let argv = vec!["/bin/sh".into(), "-c".into(), script.into()];
+        let message = TerminationMessage { path: "/dev/termination-log".into(), fall_back_to_log };
+        let spec = ContainerSpec { termination_message: message, ..lab.fixture.container(&sandbox, name, argv) };
+        let _ = lab.host.container_start(&sandbox.id, &spec).await?;
+        Ok::<_, super::Stop>(lab.end(&sandbox.id, &spec).await?.message)
+    };
+    let left = said("left", "echo hello; echo last words > /dev/termination-log; exit 3", true).await?;
+    same(&left, &"last words\n".to_owned(), "what it left in the file")?;
+    let log = said("log", "echo hello; echo oops >&2; exit 3", true).await?;
+    let mut lines: Vec<&str> = log.lines().collect();
+    lines.sort_unstable();
+    same(&lines, &vec!["hello", "oops"], "the end of its log, after a failure")?;
+    same(&said("well", "echo hello; exit 0", true).await?, &String::new(), "nothing, when all was well")?;
+    same(&said("file-only", "echo hello; exit 3", false).await?, &String::new(), "nothing, when only the file counts")
 }
 
 async fn containers_of_one_sandbox_are_apart(lab: &Lab<'_>) -> Outcome {

@@ -97,6 +97,7 @@ impl Fixture for FakeFixture {
                 max_bytes: 1 << 20,
                 max_files: 3,
             },
+            termination_message: TerminationMessage::default(),
             restart_token: String::new(),
         }
     }

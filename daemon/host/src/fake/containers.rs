@@ -199,7 +199,11 @@ impl Call<'_> {
             Some(_) => {}
         }
         if let Some(instances) = sandbox.instances.get_mut(name) {
-            instances.remove(&attempt);
+            if let Some(gone) = instances.remove(&attempt)
+                && self.host.shared.options.write_logs
+            {
+                super::disk::remove_logs(&gone.spec.log);
+            }
             if instances.is_empty() {
                 sandbox.instances.remove(name);
             }

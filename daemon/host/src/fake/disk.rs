@@ -132,6 +132,17 @@ fn write_line(line: &Line) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
+/// Removes a forgotten container's log.
+pub(super) fn remove_logs(log: &LogSpec) {
+    for file in log.files() {
+        if let Err(error) = fs::remove_file(&file)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %file.display(), %error, "can't remove a container's log");
+        }
+    }
+}
+
 /// `log` becomes `log.1`, `log.1` becomes `log.2`, …; what exceeds the count goes.
 fn rotate(log: &LogSpec) -> io::Result<()> {
     let numbered = |n: u32| {

@@ -142,6 +142,7 @@ async fn run(script: Script, mut pipes: Pipes) -> i32 {
                 let to = pipes.stderr.as_mut().unwrap_or(&mut pipes.stdout);
                 drop(to.write_all(format!("{text}\n").as_bytes()).await);
             }
+            Step::Write(..) => {}
             Step::Copy => {
                 let mut buffer = vec![0; 8192];
                 while let Ok(n @ 1..) = pipes.stdin.read(&mut buffer).await {

@@ -26,6 +26,8 @@ pub enum Step {
     Print(String),
     /// A line on standard error.
     Complain(String),
+    /// A line that becomes the whole of a file; only the termination message's file is kept.
+    Write(String, String),
     /// Ends with this code.
     Exit(i32),
     /// Dies of this signal.
@@ -105,7 +107,7 @@ impl Script {
         self.on_signal.iter().find(|(s, _)| *s == signal).map(|(_, r)| *r)
     }
 
-    /// Reads a command line: `true`, `false`, `echo WORDS`, `sleep N[s|m|h]|infinity`, `cat`, `listen PORT`, `exit N`,
+    /// Reads a command line: `true`, `false`, `echo WORDS [>&2|> PATH]`, `sleep N[s|m|h]|infinity`, `cat`, `listen PORT`, `exit N`,
     /// `trap '' TERM`, `trap 'exit N' TERM`, `kill -SIGNAL $$`, `oom`, and `sh -c` with such commands joined by `;`
     /// or `&&`. A program under `/nonexistent` is not found. Whatever else is taken for a server: it runs until
     /// it is told to stop.
@@ -131,6 +133,7 @@ impl Script {
             ("true" | ":" | "cd" | "set", _) => {}
             ("false", _) => self.steps.push(Step::Exit(1)),
             ("exit", rest) => self.steps.push(Step::Exit(number(rest.first()).unwrap_or(0))),
+            ("echo", [rest @ .., ">", path]) => self.steps.push(Step::Write((*path).to_owned(), rest.join(" "))),
             ("echo", [rest @ .., ">&2" | "1>&2"]) => self.steps.push(Step::Complain(rest.join(" "))),
             ("echo", rest) => self.steps.push(Step::Print(rest.join(" "))),
             ("sleep", rest) => {

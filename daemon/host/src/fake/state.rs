@@ -6,6 +6,7 @@ use crate::observe::{
     ContainerObserved, ContainerState, ImageInfo, Leftover, SandboxObserved, SandboxState, StopRequest,
 };
 use crate::spec::{ContainerSpec, NetworkSpec, SandboxSpec, Signal};
+use crate::termination::LOG_LINES;
 use crate::time::BootTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,12 @@ pub(crate) struct Instance {
     script: Script,
     end: Option<PlannedEnd>,
     prints: VecDeque<PlannedPrint>,
+    /// Its termination message's file.
+    #[serde(default)]
+    last_words: String,
+    /// The end of its log.
+    #[serde(default)]
+    tail: VecDeque<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -122,8 +129,16 @@ struct PlannedEnd {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PlannedPrint {
     at: BootTime,
-    stderr: bool,
+    to: Output,
     text: String,
+}
+
+/// Where a process writes to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Output {
+    Stdout,
+    Stderr,
+    File(String),
 }
 
 /// A line that a process wrote.
@@ -145,6 +160,8 @@ impl Instance {
             script,
             end: None,
             prints: VecDeque::new(),
+            last_words: String::new(),
+            tail: VecDeque::new(),
         }
     }
 
@@ -205,8 +222,9 @@ impl Instance {
             match step {
                 Step::Sleep(d) => at = at.plus(d),
                 Step::SleepForever | Step::Listen(_) => return,
-                Step::Print(text) => self.prints.push_back(PlannedPrint { at, stderr: false, text }),
-                Step::Complain(text) => self.prints.push_back(PlannedPrint { at, stderr: true, text }),
+                Step::Print(text) => self.prints.push_back(PlannedPrint { at, to: Output::Stdout, text }),
+                Step::Complain(text) => self.prints.push_back(PlannedPrint { at, to: Output::Stderr, text }),
+                Step::Write(path, text) => self.prints.push_back(PlannedPrint { at, to: Output::File(path), text }),
                 Step::Exit(code) => return self.end = Some(end(at, code & 0xff, None)),
                 Step::Die(signal) => return self.end = Some(end(at, 128 + signal, Some(signal))),
                 Step::OutOfMemory => {
@@ -229,12 +247,30 @@ impl Instance {
         let until = self.end.as_ref().map_or(now.boot, |e| e.at.min(now.boot));
         while self.prints.front().is_some_and(|p| p.at <= until) {
             let Some(p) = self.prints.pop_front() else { break };
-            lines.push(Line { log: self.spec.log.clone(), at: now.wall_at(p.at), stderr: p.stderr, text: p.text });
+            let stderr = match p.to {
+                Output::Stdout => false,
+                Output::Stderr => true,
+                Output::File(path) => {
+                    if path == self.spec.termination_message.path {
+                        self.last_words = format!("{}\n", p.text);
+                    }
+                    continue;
+                }
+            };
+            if self.tail.len() >= LOG_LINES {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(p.text.clone());
+            lines.push(Line { log: self.spec.log.clone(), at: now.wall_at(p.at), stderr, text: p.text });
         }
         let Some(end) = self.end.take_if(|e| e.at <= now.boot) else { return false };
         self.prints.clear();
         self.oom_killed |= end.oom;
-        self.state = exited(now, end.at, Some((started, started_at)), end.code, end.signal, end.message);
+        let log = || self.tail.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
+        let words = self.spec.termination_message.of(end.code, self.last_words.as_bytes(), log);
+        let message = if end.message.is_empty() { words } else { end.message };
+        self.tail.clear();
+        self.state = exited(now, end.at, Some((started, started_at)), end.code, end.signal, message);
         true
     }
 

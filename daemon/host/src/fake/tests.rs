@@ -58,6 +58,7 @@ fn container(image: &ImageId, argv: &[&str], log: &Path) -> ContainerSpec {
         processes: ProcessView::Own,
         stop_signal: Signal::Sigterm,
         log: LogSpec { path: log.into(), max_bytes: 1 << 20, max_files: 3 },
+        termination_message: TerminationMessage::default(),
         restart_token: String::new(),
     }
 }

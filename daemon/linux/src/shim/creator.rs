@@ -77,7 +77,8 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
         Failure::new(kind, e.to_string())
     })?;
     make_working_dir(&root, &launch.container.working_dir)?;
-    let ready = stage_all(dir, &launch.mounts)?;
+    let mut ready = stage_all(dir, &launch.mounts)?;
+    ready.extend(last_words(&launch));
     let (processes, _held) = pid_namespace(&launch)?;
     let config = oci::config(&launch, &root_path, &user, &ready, &processes)
         .map_err(|e| Failure::new(FailureKind::InvalidSpec, e.to_string()))?;
@@ -91,6 +92,13 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     let made = |pid| cgroups.take_from_daemon(&shims, pid);
     let order = Order { id: &launch.id, bundle: &bundle, state: &state, streams, made: &made };
     runtime::select(&launch.options.runtime).run(order)
+}
+
+/// The file of the container's last words, where no volume of the user's is mounted.
+fn last_words(launch: &Launch) -> Option<ReadyMount> {
+    let target = &launch.container.termination_message.path;
+    let source = launch.last_words.clone().filter(|_| !launch.mounts.iter().any(|m| m.target == *target))?;
+    Some(ReadyMount { source, target: target.clone(), read_only: false })
 }
 
 /// Which PID namespace the container gets, and the descriptor that keeps a shared one from becoming another's.

@@ -10,6 +10,7 @@ mod creator;
 pub(crate) mod log;
 mod supervise;
 mod terminal;
+mod termination;
 
 use crate::cgroup::Cgroups;
 use crate::files::{read_json, write_kernel_file};
@@ -22,7 +23,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::{ForkResult, pipe2};
-use reddwarf_host::spec::LogSpec;
+use reddwarf_host::spec::{LogSpec, TerminationMessage};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
@@ -48,6 +49,8 @@ enum CreatorReport {
 #[derive(Deserialize)]
 struct Brief {
     container: BriefContainer,
+    #[serde(default)]
+    last_words: Option<PathBuf>,
     cgroup: PathBuf,
     options: BriefOptions,
 }
@@ -59,6 +62,8 @@ struct BriefContainer {
     stdin: bool,
     #[serde(default)]
     stdin_once: bool,
+    #[serde(default)]
+    termination_message: TerminationMessage,
 }
 
 #[derive(Deserialize)]
@@ -101,8 +106,8 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
             eprintln!("staying in the daemon's cgroup: {e}");
         }
     };
-    let BriefContainer { log, tty, stdin, stdin_once } = brief.container;
-    let mut output = supervise::Output::new(log)?;
+    let BriefContainer { log, tty, stdin, stdin_once, termination_message } = brief.container;
+    let mut output = supervise::Output::new(log.clone())?;
     let shim = ProcessId::of(std::process::id())?;
 
     let created = create(dir, Wanted { tty, stdin, stdin_once }, lock.as_fd(), report.as_fd(), leave)?;
@@ -150,7 +155,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
         started: Some(started),
         finished: Moment::now(),
         oom_killed: cgroups.oom_kills(&cgroup) > 0,
-        message: String::new(),
+        message: termination::message(&termination_message, brief.last_words.as_deref(), end.code, &log),
     };
     // What init left behind (processes that joined from outside its pid namespace) ends with it.
     if !cgroups.kill_all(&cgroup, Duration::from_secs(2))? {

@@ -6,8 +6,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use reddwarf_host::spec::LogSpec;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -187,18 +185,33 @@ fn wait(
 /// Collects all children that have ended; tells when `init` was among them.
 fn reap(init: u32) -> Option<End> {
     let mut found = None;
+    while let Some((pid, status)) = next_ended() {
+        if pid != init {
+            continue;
+        }
+        if libc::WIFEXITED(status) {
+            found = Some(End { code: libc::WEXITSTATUS(status), signal: None });
+        } else if libc::WIFSIGNALED(status) {
+            let signal = libc::WTERMSIG(status);
+            found = Some(End { code: 128 + signal, signal: Some(signal) });
+        }
+    }
+    found
+}
+
+/// One child that has ended, with its status. Not by nix: it has no name for real-time signals, and what it can't name
+/// it forgets.
+#[allow(unsafe_code)]
+fn next_ended() -> Option<(u32, i32)> {
     loop {
-        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() as u32 == init => {
-                found = Some(End { code, signal: None });
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() as u32 == init => {
-                found = Some(End { code: 128 + signal as i32, signal: Some(signal as i32) });
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return found,
-            Ok(_) | Err(Errno::EINTR) => {}
-            // A real-time signal that nix has no name for, among others: seen as gone on the next round.
-            Err(_) => return found,
+        let mut status = 0;
+        // SAFETY: waitpid(2) writes one integer to a place that lives as long as the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match u32::try_from(pid) {
+            Ok(0) => return None,
+            Ok(pid) => return Some((pid, status)),
+            Err(_) if Errno::last() == Errno::EINTR => {}
+            Err(_) => return None,
         }
     }
 }

@@ -9,6 +9,7 @@
 mod support;
 
 mod contract;
+mod ends;
 mod figures;
 mod images;
 mod isolation;

@@ -3,7 +3,7 @@
 use nix::sched::{CloneFlags, unshare};
 use reddwarf_host::spec::{
     ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ProcessView, ResolvConf,
-    Resources, SandboxNetwork, SandboxSpec, Security, Signal, UserSpec,
+    Resources, SandboxNetwork, SandboxSpec, Security, Signal, TerminationMessage, UserSpec,
 };
 use reddwarf_host::{
     BootTime, Brand, Clock, ContainerName, ContainerObserved, ContainerState, Exec, ExecRequest, Host, Observation,
@@ -206,6 +206,7 @@ impl World {
                 max_bytes: 1 << 20,
                 max_files: 3,
             },
+            termination_message: TerminationMessage::default(),
             restart_token: String::new(),
         }
     }

@@ -4,10 +4,12 @@ use super::env::{Environment, Source, environment};
 use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, rights, volumes};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
-use reddwarf_host::spec::{ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, ProcessView, Signal};
+use reddwarf_host::spec::{
+    ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, ProcessView, Signal, TerminationMessage,
+};
 use reddwarf_host::{ContainerName, ImageConfig, ImageInfo, VolumeName};
 use reddwarf_objects::BRAND_SPARSE;
-use reddwarf_objects::pod::{Container, ImagePullPolicy, PodSpec};
+use reddwarf_objects::pod::{Container, ImagePullPolicy, PodSpec, TerminationMessagePolicy};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,6 +112,10 @@ pub fn container(
         // One that is no signal counts as none, as with docker.
         stop_signal: config.stop_signal.as_deref().and_then(|s| s.parse().ok()).unwrap_or(Signal::Sigterm),
         log: log(identity, name, 0, facts),
+        termination_message: TerminationMessage {
+            path: container.termination_message_path.clone(),
+            fall_back_to_log: container.termination_message_policy == TerminationMessagePolicy::FallbackToLogsOnError,
+        },
         restart_token: match restart_token(intent, name) {
             _ if *role == ContainerRole::Init && !container.is_sidecar() => String::new(),
             // No request is not a request to undo one: an annotation that got lost restarts nothing.
