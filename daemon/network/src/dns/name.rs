@@ -1,0 +1,208 @@
+//! Names as they are on the wire: length-prefixed labels, the root at the end, lower-cased for comparing (RFC 1035
+//! section 3.1, RFC 4343).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes of the longest name, its root included (RFC 1035 section 3.1).
+pub(crate) const LONGEST: usize = 255;
+const LONGEST_LABEL: u8 = 63;
+
+/// A name in lower case, without allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct Lower {
+    bytes: [u8; LONGEST],
+    len: u8,
+}
+
+impl Lower {
+    /// The uncompressed name at `at` in a packet, and where it ends.
+    pub(crate) fn read(packet: &[u8], at: usize) -> Option<(Self, usize)> {
+        let mut bytes = [0; LONGEST];
+        let mut len = 0_usize;
+        let rest = packet.get(at..)?;
+        loop {
+            let label = *rest.get(len)?;
+            // A pointer (or a label type that nobody uses) has nothing to point to in a question.
+            if label > LONGEST_LABEL {
+                return None;
+            }
+            let end = len + 1 + usize::from(label);
+            let from = rest.get(len..end)?;
+            for (to, from) in bytes.get_mut(len..end)?.iter_mut().zip(from) {
+                *to = from.to_ascii_lowercase();
+            }
+            len = end;
+            if label == 0 {
+                return Some((Self { bytes, len: u8::try_from(len).ok()? }, at + len));
+            }
+        }
+    }
+
+    /// The whole name.
+    pub(crate) fn wire(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// The labels of a name on the wire, without the root.
+pub(crate) fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = wire;
+    std::iter::from_fn(move || {
+        let (len, tail) = rest.split_first()?;
+        let (label, tail) = tail.split_at_checked(usize::from(*len)).filter(|(label, _)| !label.is_empty())?;
+        rest = tail;
+        Some(label)
+    })
+}
+
+/// What stands before `apex` in a name at or below it.
+pub(crate) fn below<'n>(wire: &'n [u8], apex: &[u8]) -> Option<&'n [u8]> {
+    let at = wire.len().checked_sub(apex.len())?;
+    let (before, rest) = wire.split_at_checked(at)?;
+    // The bytes may match in the middle of a label.
+    (rest == apex && starts_label(wire, at)).then_some(before)
+}
+
+fn starts_label(wire: &[u8], wanted: usize) -> bool {
+    let mut at = 0;
+    while at < wanted {
+        let Some(len) = wire.get(at).filter(|len| **len > 0) else { return false };
+        at += 1 + usize::from(*len);
+    }
+    at == wanted
+}
+
+/// A dotted name on the wire, in lower case; `None` when it is none.
+pub(crate) fn from_text(text: &str) -> Option<Box<[u8]>> {
+    let mut wire = Vec::with_capacity(text.len() + 2);
+    for label in text.trim_end_matches('.').split('.').filter(|_| !text.trim_end_matches('.').is_empty()) {
+        let len = u8::try_from(label.len()).ok().filter(|len| (1..=LONGEST_LABEL).contains(len))?;
+        wire.push(len);
+        wire.extend(label.bytes().map(|b| b.to_ascii_lowercase()));
+    }
+    wire.push(0);
+    (wire.len() <= LONGEST).then(|| wire.into_boxed_slice())
+}
+
+const IN_ADDR: &[u8] = b"\x07in-addr\x04arpa\0";
+const IP6: &[u8] = b"\x03ip6\x04arpa\0";
+
+/// An address, or the beginning of one, as reverse names say it (RFC 1035 section 3.5, RFC 3596 section 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reverse {
+    /// What is not said is zero.
+    pub(crate) address: IpAddr,
+    /// How much is said.
+    pub(crate) bits: u8,
+}
+
+impl Reverse {
+    /// Reads `4.3.2.1.in-addr.arpa.` and the like. Further labels before a whole address are ignored.
+    pub(crate) fn read(wire: &[u8]) -> Option<Self> {
+        if let Some(before) = below(wire, IN_ADDR) {
+            let all: Vec<&[u8]> = labels(before).collect();
+            let mut octets = [0; 4];
+            let mut bits = 0;
+            for (octet, label) in octets.iter_mut().zip(all.iter().rev()) {
+                *octet = std::str::from_utf8(label).ok().filter(|t| canonical(t))?.parse().ok()?;
+                bits += 8;
+            }
+            return Some(Self { address: Ipv4Addr::from(octets).into(), bits });
+        }
+        let all: Vec<&[u8]> = labels(below(wire, IP6)?).collect();
+        let (mut address, mut bits) = (0_u128, 0);
+        for label in all.iter().rev().take(32) {
+            let [digit] = label else { return None };
+            let nibble = char::from(*digit).to_digit(16)?;
+            address |= u128::from(nibble) << (124 - u32::from(bits));
+            bits += 4;
+        }
+        Some(Self { address: Ipv6Addr::from(address).into(), bits })
+    }
+}
+
+/// `1`, never `01`: one address has one name.
+fn canonical(number: &str) -> bool {
+    number.bytes().all(|b| b.is_ascii_digit()) && (number.len() == 1 || !number.starts_with('0'))
+}
+
+/// The reverse name of an address, as text.
+pub(crate) fn reverse_name(address: IpAddr) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            let _ = write!(text, "{d}.{c}.{b}.{a}.in-addr.arpa.");
+        }
+        IpAddr::V6(v6) => {
+            for octet in v6.octets().iter().rev() {
+                let _ = write!(text, "{:x}.{:x}.", octet & 0xf, octet >> 4);
+            }
+            text.push_str("ip6.arpa.");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_suffix_counts_only_at_a_label() {
+        let apex = from_text("cluster.local").unwrap();
+        let name = from_text("web.cluster.local.").unwrap();
+        assert_eq!(below(&name, &apex), Some(&b"\x03web"[..]));
+        assert_eq!(below(&apex, &apex), Some(&b""[..]));
+        assert_eq!(below(&from_text("xcluster.local").unwrap(), &apex), None);
+        // A label that holds the apex's bytes, lengths and all.
+        let mut odd = vec![16];
+        odd.extend(&*apex);
+        odd.extend(b"\0");
+        assert_eq!(below(&odd[..16], &apex), None);
+    }
+
+    #[test]
+    fn texts_that_are_no_names_are_refused() {
+        assert_eq!(&*from_text(".").unwrap(), b"\0");
+        for bad in ["a..b", &"a".repeat(64), &"a.".repeat(128)] {
+            assert_eq!(from_text(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn reverse_names_may_be_partial() {
+        let read = |text: &str| Reverse::read(&from_text(text).unwrap());
+        let v4 = |a: &str, bits| Some(Reverse { address: a.parse().unwrap(), bits });
+        assert_eq!(read("7.0.96.10.in-addr.arpa"), v4("10.96.0.7", 32));
+        assert_eq!(read("96.10.in-addr.arpa"), v4("10.96.0.0", 16));
+        assert_eq!(read("in-addr.arpa"), v4("0.0.0.0", 0));
+        assert_eq!(read("x.7.0.96.10.in-addr.arpa"), v4("10.96.0.7", 32));
+        assert_eq!(read("07.0.96.10.in-addr.arpa"), None);
+        assert_eq!(read("d.f.ip6.arpa"), v4("fd00::", 8));
+        assert_eq!(read("example.com"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn reverse_names_give_their_address(v4 in any::<u32>(), v6 in any::<u128>()) {
+            for address in [IpAddr::from(Ipv4Addr::from(v4)), IpAddr::from(Ipv6Addr::from(v6))] {
+                let wire = from_text(&reverse_name(address)).unwrap();
+                let bits = if address.is_ipv4() { 32 } else { 128 };
+                prop_assert_eq!(Reverse::read(&wire), Some(Reverse { address, bits }));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(packet in prop::collection::vec(any::<u8>(), 0..300), at in 0..300_usize) {
+            if let Some((name, end)) = Lower::read(&packet, at) {
+                prop_assert_eq!(name.wire(), packet[at..end].to_ascii_lowercase());
+                let _ = Reverse::read(name.wire());
+                let joined: usize = labels(name.wire()).map(|l| l.len() + 1).sum();
+                prop_assert_eq!(joined + 1, name.wire().len());
+            }
+        }
+    }
+}

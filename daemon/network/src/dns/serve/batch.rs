@@ -1,0 +1,177 @@
+//! Datagrams on Linux: as many as wait are read with one system call and answered with another.
+
+use super::udp::{LONGEST_QUERY, Waiting};
+use super::{Next, Server};
+use crate::dns::{Snapshot, Transport};
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike as _, SockaddrStorage, recvmmsg,
+    sendmmsg, sendmsg, setsockopt, sockopt,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Datagrams in one system call. More bring nothing: the calls' cost is spread thin already.
+const BATCH: usize = 32;
+
+/// What arrived: its length, from where, and to which address of ours where that is not clear.
+struct Arrived {
+    len: usize,
+    peer: SockaddrStorage,
+    local: Option<IpAddr>,
+}
+
+/// The memory of one thread, used again and again.
+struct Buffers {
+    packets: Vec<u8>,
+    receive: MultiHeaders<SockaddrStorage>,
+    send: MultiHeaders<SockaddrStorage>,
+    arrived: Vec<Arrived>,
+    answers: Vec<Vec<u8>>,
+}
+
+/// Serves until it is told to end.
+pub(super) fn run(waiting: &Waiting<'_>, socket: &Arc<UdpSocket>, server: &Arc<Server>) {
+    let wildcard = socket.local_addr().is_ok_and(|a| a.ip().is_unspecified());
+    if wildcard {
+        tell_destination(socket);
+    }
+    let mut buffers = Buffers {
+        packets: vec![0; BATCH * LONGEST_QUERY],
+        receive: MultiHeaders::preallocate(BATCH, wildcard.then(|| cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo))),
+        send: MultiHeaders::preallocate(BATCH, None),
+        arrived: Vec::with_capacity(BATCH),
+        answers: std::iter::repeat_with(Vec::new).take(BATCH).collect(),
+    };
+    let mut more = false;
+    // A full batch means that more wait.
+    while if more { !waiting.stopping() } else { waiting.readable() } {
+        buffers.receive(socket);
+        more = buffers.arrived.len() == BATCH;
+        if !buffers.arrived.is_empty() {
+            let snapshot = server.snapshot();
+            buffers.respond(socket, server, &snapshot, wildcard);
+        }
+    }
+}
+
+/// Has the kernel say to which address a datagram was sent: the answer must come from there.
+fn tell_destination(socket: &UdpSocket) {
+    let told = match socket.local_addr() {
+        Ok(address) if address.is_ipv4() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true),
+        _ => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true),
+    };
+    if let Err(error) = told {
+        tracing::warn!(%error, "answers may leave from another address than was asked");
+    }
+}
+
+impl Buffers {
+    fn receive(&mut self, socket: &UdpSocket) {
+        self.arrived.clear();
+        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+            self.packets.chunks_exact_mut(LONGEST_QUERY).map(|packet| [IoSliceMut::new(packet)]).collect();
+        let flags = MsgFlags::MSG_DONTWAIT;
+        // Errors are those of earlier answers (ICMP), or nothing is there after all.
+        let Ok(received) = recvmmsg(socket.as_raw_fd(), &mut self.receive, slices.iter_mut(), flags, None) else {
+            return;
+        };
+        for message in received {
+            let local = message.cmsgs().into_iter().flatten().find_map(|control| match control {
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr))))
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr))),
+                _ => None,
+            });
+            if let Some(peer) = message.address {
+                self.arrived.push(Arrived { len: message.bytes, peer, local });
+            }
+        }
+    }
+
+    fn respond(&mut self, socket: &Arc<UdpSocket>, server: &Arc<Server>, snapshot: &Snapshot, wildcard: bool) {
+        let mut ready: Vec<usize> = Vec::with_capacity(self.arrived.len());
+        let mut dropped = 0;
+        let packets = self.packets.chunks_exact(LONGEST_QUERY);
+        for (n, ((arrived, packet), out)) in self.arrived.iter().zip(packets).zip(&mut self.answers).enumerate() {
+            let packet = packet.get(..arrived.len).unwrap_or_default();
+            match server.respond(snapshot, packet, Transport::Udp, ip(&arrived.peer), out) {
+                Next::Reply => ready.push(n),
+                Next::Silence => dropped += 1,
+                Next::Later(asked, pending) => {
+                    let (socket, peer, local) = (Arc::clone(socket), arrived.peer, arrived.local);
+                    server.later(asked, pending, move |answer| {
+                        let _ = send(&socket, &answer, &peer, local);
+                    });
+                }
+            }
+        }
+        server.counting.udp.fetch_add(self.arrived.len() as u64, Ordering::Relaxed);
+        dropped += if wildcard { self.send_each(socket, &ready) } else { self.send_all(socket, &ready) };
+        if dropped > 0 {
+            server.counting.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Each from the address that was asked.
+    fn send_each(&self, socket: &UdpSocket, ready: &[usize]) -> usize {
+        let sent = ready.iter().filter_map(|n| Some((self.arrived.get(*n)?, self.answers.get(*n)?)));
+        sent.filter(|(arrived, answer)| send(socket, answer, &arrived.peer, arrived.local).is_err()).count()
+    }
+
+    /// All with one system call. Returns how many could not be sent.
+    fn send_all(&mut self, socket: &UdpSocket, ready: &[usize]) -> usize {
+        let Self { send: headers, arrived, answers, .. } = self;
+        let mut rest = ready;
+        let mut failed = 0;
+        while !rest.is_empty() {
+            let chosen = rest.iter().filter_map(|n| Some((arrived.get(*n)?, answers.get(*n)?)));
+            let (peers, slices): (Vec<Option<SockaddrStorage>>, Vec<[IoSlice<'_>; 1]>) =
+                chosen.map(|(arrived, answer)| (Some(arrived.peer), [IoSlice::new(answer)])).unzip();
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let sent = match sendmmsg(socket.as_raw_fd(), headers, slices.iter(), &peers, [], flags) {
+                Ok(results) => results.count(),
+                Err(Errno::EINTR) => continue,
+                Err(_) => 0,
+            };
+            // The first that was not sent is why the call ended: the others get their own.
+            failed += usize::from(sent < rest.len());
+            rest = rest.get(sent + 1..).unwrap_or_default();
+        }
+        failed
+    }
+}
+
+fn ip(peer: &SockaddrStorage) -> IpAddr {
+    match (peer.as_sockaddr_in(), peer.as_sockaddr_in6()) {
+        (Some(v4), _) => v4.ip().into(),
+        (_, Some(v6)) => v6.ip().into(),
+        // Nobody whom others are asked for.
+        _ => IpAddr::V4(Ipv4Addr::BROADCAST),
+    }
+}
+
+fn send(socket: &UdpSocket, answer: &[u8], peer: &SockaddrStorage, local: Option<IpAddr>) -> nix::Result<()> {
+    debug_assert!(peer.family().is_some());
+    let (mut v4, mut v6) = (None, None);
+    match local {
+        Some(IpAddr::V4(address)) => {
+            let address = libc::in_addr { s_addr: u32::from(address).to_be() };
+            let any = libc::in_addr { s_addr: 0 };
+            v4 = Some(libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: any });
+        }
+        Some(IpAddr::V6(address)) => {
+            let address = libc::in6_addr { s6_addr: address.octets() };
+            v6 = Some(libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: 0 });
+        }
+        None => {}
+    }
+    let from = v4.as_ref().map(ControlMessage::Ipv4PacketInfo).or(v6.as_ref().map(ControlMessage::Ipv6PacketInfo));
+    let flags = MsgFlags::MSG_DONTWAIT;
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(answer)], from.as_slice(), flags, Some(peer)).map(drop)
+}

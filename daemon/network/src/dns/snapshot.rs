@@ -1,0 +1,216 @@
+//! The record set at one moment: one value, never changed, replaced as a whole.
+
+use super::prepared::{Node, wire};
+use super::source::{Change, Key, Service, Slice};
+use super::zone::{self, Fragment, Zones};
+use hickory_proto::rr::Name;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// All names of this host with their answers.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) zones: Arc<Zones>,
+    nodes: HashMap<Arc<[u8]>, Arc<Node>>,
+    /// The data of SOA records, names uncompressed.
+    pub(crate) soa: Arc<[u8]>,
+}
+
+impl Snapshot {
+    /// What is known of a name in lower case.
+    pub(crate) fn node(&self, wire: &[u8]) -> Option<&Node> {
+        self.nodes.get(wire).map(|node| &**node)
+    }
+
+    /// Names with or without records.
+    pub fn names(&self) -> usize {
+        self.nodes.len()
+    }
+}
+
+/// Follows objects and makes snapshots of their names. Only what changed is encoded again.
+#[derive(Debug)]
+pub struct Records {
+    zones: Arc<Zones>,
+    services: HashMap<Key, Service>,
+    slices: HashMap<Key, Slice>,
+    /// Which slices belong to a service, in a fixed order.
+    slices_of: HashMap<Key, BTreeSet<Box<str>>>,
+    fragments: HashMap<Key, Fragment>,
+    namespaces: BTreeSet<Box<str>>,
+    /// Which services point an address back to themselves.
+    pointers: HashMap<IpAddr, BTreeMap<Key, BTreeSet<Name>>>,
+    changed: BTreeSet<Key>,
+    changed_namespaces: BTreeSet<Box<str>>,
+    current: Arc<Snapshot>,
+    serial: u32,
+}
+
+impl Records {
+    /// No objects yet.
+    pub fn new(zones: Zones) -> Self {
+        let zones = Arc::new(zones);
+        let nodes = zones.fixed(0).into_iter().collect();
+        let soa = soa_data(&zones, 0);
+        let current = Arc::new(Snapshot { zones: Arc::clone(&zones), nodes, soa });
+        Self {
+            zones,
+            services: HashMap::new(),
+            slices: HashMap::new(),
+            slices_of: HashMap::new(),
+            fragments: HashMap::new(),
+            namespaces: BTreeSet::new(),
+            pointers: HashMap::new(),
+            changed: BTreeSet::new(),
+            changed_namespaces: BTreeSet::new(),
+            current,
+            serial: 0,
+        }
+    }
+
+    /// Forgets all objects, for reading all of them again.
+    pub fn clear(&mut self) {
+        let serial = self.serial;
+        *self = Self::new(Zones::clone(&self.zones));
+        self.serial = serial;
+    }
+
+    /// Takes a change into account. The next snapshot shows it.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Service(key, service) => {
+                let same = self.services.get(&key) == service.as_ref();
+                match service {
+                    Some(service) => drop(self.services.insert(key.clone(), service)),
+                    None => drop(self.services.remove(&key)),
+                }
+                if !same {
+                    self.changed.insert(key);
+                }
+            }
+            Change::Slice(key, slice) => self.apply_slice(key, slice),
+            Change::Namespace(name, there) => {
+                let changed = if there { self.namespaces.insert(name.clone()) } else { self.namespaces.remove(&name) };
+                if changed {
+                    self.changed_namespaces.insert(name);
+                }
+            }
+        }
+    }
+
+    fn apply_slice(&mut self, key: Key, slice: Option<Slice>) {
+        let before = match slice.clone() {
+            Some(slice) => self.slices.insert(key.clone(), slice),
+            None => self.slices.remove(&key),
+        };
+        if before == slice {
+            return;
+        }
+        let (namespace, name) = key;
+        if let Some(before) = before {
+            let service = (namespace.clone(), before.service);
+            if let Some(all) = self.slices_of.get_mut(&service) {
+                all.remove(&name);
+            }
+            if self.slices_of.get(&service).is_some_and(BTreeSet::is_empty) {
+                self.slices_of.remove(&service);
+            }
+            self.changed.insert(service);
+        }
+        if let Some(slice) = slice {
+            let service = (namespace, slice.service);
+            self.slices_of.entry(service.clone()).or_default().insert(name);
+            self.changed.insert(service);
+        }
+    }
+
+    /// The names as they were last asked for.
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current)
+    }
+
+    /// The names now; `None` when nothing changed since the last call.
+    pub fn snapshot(&mut self) -> Option<Arc<Snapshot>> {
+        if self.changed.is_empty() && self.changed_namespaces.is_empty() && self.serial > 0 {
+            return None;
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let mut nodes = self.current.nodes.clone();
+        for name in std::mem::take(&mut self.changed_namespaces) {
+            let there = self.namespaces.contains(&name);
+            for (name, node) in self.zones.namespace(&name) {
+                if there { drop(nodes.insert(name, node)) } else { drop(nodes.remove(&name)) }
+            }
+        }
+        let mut addresses = BTreeSet::new();
+        for key in std::mem::take(&mut self.changed) {
+            self.replace(&key, &mut nodes, &mut addresses);
+        }
+        for address in addresses {
+            self.point(address, &mut nodes);
+        }
+        nodes.extend(self.zones.fixed(self.serial));
+        let soa = soa_data(&self.zones, self.serial);
+        self.current = Arc::new(Snapshot { zones: Arc::clone(&self.zones), nodes, soa });
+        Some(Arc::clone(&self.current))
+    }
+
+    /// Puts a service's names as they are now in place of those that it had.
+    fn replace(&mut self, key: &Key, nodes: &mut HashMap<Arc<[u8]>, Arc<Node>>, addresses: &mut BTreeSet<IpAddr>) {
+        let before = self.fragments.remove(key).unwrap_or_default();
+        for (wire, _) in &before.nodes {
+            nodes.remove(wire);
+        }
+        for (address, _) in &before.pointers {
+            addresses.insert(*address);
+            if let Some(owners) = self.pointers.get_mut(address) {
+                owners.remove(key);
+            }
+        }
+        let Some(service) = self.services.get(key) else { return };
+        let names = self.slices_of.get(key).into_iter().flatten();
+        let slices: Vec<&Slice> = names.filter_map(|n| self.slices.get(&(key.0.clone(), n.clone()))).collect();
+        let fragment = zone::service_names(&self.zones, key, service, &slices);
+        nodes.extend(fragment.nodes.iter().cloned());
+        for (address, name) in &fragment.pointers {
+            addresses.insert(*address);
+            let owners = self.pointers.entry(*address).or_default();
+            owners.entry(key.clone()).or_default().insert(name.clone());
+        }
+        self.fragments.insert(key.clone(), fragment);
+    }
+
+    fn point(&mut self, address: IpAddr, nodes: &mut HashMap<Arc<[u8]>, Arc<Node>>) {
+        let targets: BTreeSet<Name> =
+            self.pointers.get(&address).into_iter().flat_map(BTreeMap::values).flatten().cloned().collect();
+        if targets.is_empty() {
+            self.pointers.remove(&address);
+            if let Some(wire) = super::name::from_text(&super::name::reverse_name(address)) {
+                nodes.remove(&*wire);
+            }
+        } else if let Some((wire, node)) = self.zones.pointer(address, &targets, zone::POINTER_TTL) {
+            nodes.insert(wire, node);
+        }
+    }
+}
+
+/// RFC 1035 section 3.3.13, names uncompressed: it is copied to where nothing to point to may be.
+fn soa_data(zones: &Zones, serial: u32) -> Arc<[u8]> {
+    let Some(soa) = zones.soa(serial) else { return Arc::default() };
+    let mut bytes = [wire(&soa.mname), wire(&soa.rname)].concat();
+    bytes.extend(soa.serial.to_be_bytes());
+    for seconds in [soa.refresh, soa.retry, soa.expire] {
+        bytes.extend(seconds.to_be_bytes());
+    }
+    bytes.extend(soa.minimum.to_be_bytes());
+    bytes.into()
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// All names with what is known of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Arc<Node>)> {
+        self.nodes.iter()
+    }
+}

@@ -1,0 +1,309 @@
+//! From objects to records, as the Kubernetes DNS specification says (version 1.1.0).
+
+use super::name;
+use super::prepared::{Node, wire};
+use super::source::{Key, Port, Service, Slice};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::{Name, RData, Record};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Seconds that a Service's own address may be remembered: it never changes while the Service lives.
+const SERVICE_TTL: u32 = 30;
+/// Seconds that an endpoint's may: pods come and go.
+const ENDPOINT_TTL: u32 = 5;
+/// Seconds that it may be remembered that there is nothing.
+pub(crate) const NEGATIVE_TTL: u32 = 5;
+/// Records of one name and type at most: as many AAAA records fill an answer by TCP.
+const MOST_RECORDS: usize = 2000;
+/// The version of the specification that names follow.
+const VERSION: &str = "1.1.0";
+
+/// Where the names of this host end.
+#[derive(Clone, Debug)]
+pub struct Zones {
+    domain: Name,
+    apex: Box<[u8]>,
+    reverse: Vec<IpNet>,
+    servers: Vec<IpAddr>,
+}
+
+/// The cluster's domain is no domain.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} can't be the cluster's domain: it must be a domain name shorter than 100 bytes, like cluster.local")]
+pub struct BadDomain(String);
+
+/// Longer ones would leave no room for the names in it.
+const LONGEST_DOMAIN: usize = 100;
+
+impl Zones {
+    /// `domain` (`cluster.local`), the reverse names of `reverse`, and where the name server of the domain is.
+    ///
+    /// # Errors
+    /// [`BadDomain`].
+    pub fn new(domain: &str, reverse: Vec<IpNet>, servers: Vec<IpAddr>) -> Result<Self, BadDomain> {
+        let bad = || BadDomain(domain.to_owned());
+        let plain = domain.trim_end_matches('.');
+        if plain.is_empty() || plain.len() > LONGEST_DOMAIN {
+            return Err(bad());
+        }
+        let name = Name::from_ascii(format!("{plain}.")).map_err(|_| bad())?.to_lowercase();
+        Ok(Self { apex: wire(&name), domain: name, reverse, servers })
+    }
+
+    /// The domain on the wire.
+    pub(crate) fn apex(&self) -> &[u8] {
+        &self.apex
+    }
+
+    /// The bytes at the end of a reverse name that are its zone's, when it is in one of ours; and whether the name is
+    /// only the beginning of an address.
+    pub(crate) fn reverse_zone(&self, wire: &[u8]) -> Option<(u8, bool)> {
+        let reverse = name::Reverse::read(wire)?;
+        let net = self.reverse.iter().find(|net| {
+            let same_family = net.addr().is_ipv4() == reverse.address.is_ipv4();
+            same_family && reverse.bits >= zone_bits(net) && net.contains(&reverse.address)
+        })?;
+        let (step, whole, tail) =
+            if reverse.address.is_ipv4() { (8, 32, "in-addr.arpa") } else { (4, 128, "ip6.arpa") };
+        let partial = reverse.bits < whole;
+        let zone_labels = usize::from(zone_bits(net) / step) + tail.split('.').count();
+        let lengths: Vec<usize> = name::labels(wire).map(|l| l.len() + 1).collect();
+        let apex: usize = lengths.iter().rev().take(zone_labels).sum::<usize>() + 1;
+        Some((u8::try_from(apex).ok()?, partial))
+    }
+
+    /// The data of the zones' SOA records.
+    pub(crate) fn soa(&self, serial: u32) -> Option<SOA> {
+        let below = |label: &str| self.domain.prepend_label(label).ok();
+        let refresh = 7200;
+        Some(SOA::new(
+            below("dns")?.prepend_label("ns").ok()?,
+            below("hostmaster")?,
+            serial,
+            refresh,
+            1800,
+            86_400,
+            NEGATIVE_TTL,
+        ))
+    }
+
+    /// Names that are always there: the domain itself, its version, its name server.
+    pub(crate) fn fixed(&self, serial: u32) -> Vec<(Arc<[u8]>, Arc<Node>)> {
+        let mut names = Names::new(self);
+        let at = |text: &str| Name::from_ascii(text).ok()?.append_domain(&self.domain).ok();
+        if let (Some(server), Some(soa)) = (at("ns.dns"), self.soa(serial)) {
+            names.add(&self.domain, SERVICE_TTL, RData::SOA(soa));
+            names.add(&self.domain, SERVICE_TTL, RData::NS(NS(server.clone())));
+            for address in &self.servers {
+                names.add(&server, SERVICE_TTL, address_data(*address));
+            }
+        }
+        if let Some(version) = at("dns-version") {
+            names.add(&version, SERVICE_TTL, RData::TXT(TXT::new(vec![VERSION.to_owned()])));
+        }
+        let mut nodes = names.encode();
+        for empty in ["svc", "pod"].into_iter().filter_map(at) {
+            nodes.push((wire(&empty).into(), Node::empty(self.apex_len())));
+        }
+        nodes
+    }
+
+    /// A namespace's names without records: services and pods are below them.
+    pub(crate) fn namespace(&self, namespace: &str) -> Vec<(Arc<[u8]>, Arc<Node>)> {
+        let both = ["svc", "pod"].into_iter().filter_map(|part| {
+            let name = Name::from_ascii(format!("{namespace}.{part}")).ok()?.append_domain(&self.domain).ok()?;
+            Some((wire(&name).into(), Node::empty(self.apex_len())))
+        });
+        both.collect()
+    }
+
+    fn apex_len(&self) -> u8 {
+        u8::try_from(self.apex.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The name that an address has.
+    pub(crate) fn pointer(
+        &self,
+        address: IpAddr,
+        targets: &BTreeSet<Name>,
+        ttl: u32,
+    ) -> Option<(Arc<[u8]>, Arc<Node>)> {
+        let name = Name::from_ascii(name::reverse_name(address)).ok()?;
+        let key = wire(&name);
+        let (apex, _) = self.reverse_zone(&key)?;
+        let pointers = targets.iter().take(MOST_RECORDS).map(|to| record(&name, ttl, RData::PTR(PTR(to.clone()))));
+        let records: Vec<Record> = pointers.collect();
+        Some((key.into(), Arc::new(Node::new(&name, &records, &|_| Vec::new(), apex))))
+    }
+}
+
+/// Bits of a network that whole labels of reverse names say: its zones begin there.
+fn zone_bits(net: &IpNet) -> u8 {
+    let step = if net.addr().is_ipv4() { 8 } else { 4 };
+    net.prefix_len().div_ceil(step) * step
+}
+
+fn record(name: &Name, ttl: u32, data: RData) -> Record {
+    Record::from_rdata(name.clone(), ttl, data)
+}
+
+fn address_data(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(v4) => RData::A(A(v4)),
+        IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+    }
+}
+
+/// All that one Service gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fragment {
+    /// Names with their answers.
+    pub(crate) nodes: Vec<(Arc<[u8]>, Arc<Node>)>,
+    /// Addresses with the name that they point back to.
+    pub(crate) pointers: Vec<(IpAddr, Name)>,
+}
+
+/// Records by name while they are gathered.
+struct Names<'z> {
+    zones: &'z Zones,
+    records: BTreeMap<Name, Vec<Record>>,
+}
+
+impl<'z> Names<'z> {
+    fn new(zones: &'z Zones) -> Self {
+        Self { zones, records: BTreeMap::new() }
+    }
+
+    /// A record once, and no more of them than an answer can hold.
+    fn add(&mut self, name: &Name, ttl: u32, data: RData) {
+        let records = self.records.entry(name.clone()).or_default();
+        if records.len() < MOST_RECORDS {
+            records.push(record(name, ttl, data));
+        }
+    }
+
+    /// Answers for all names, and the names between them and the domain that have no records.
+    fn encode(mut self) -> Vec<(Arc<[u8]>, Arc<Node>)> {
+        for records in self.records.values_mut() {
+            let mut seen = BTreeSet::new();
+            records.retain(|r| seen.insert((r.record_type(), r.data.to_string())));
+        }
+        let glue = |target: &Name| -> Vec<Record> {
+            let of_target = self.records.get(target).into_iter().flatten();
+            of_target.filter(|r| r.record_type().is_ip_addr()).cloned().collect()
+        };
+        let apex = self.zones.apex_len();
+        let nodes = self
+            .records
+            .iter()
+            .map(|(name, records)| (wire(name).into(), Arc::new(Node::new(name, records, &glue, apex))));
+        nodes.collect()
+    }
+}
+
+/// The names of one Service with its slices.
+pub(crate) fn service_names(zones: &Zones, key: &Key, service: &Service, slices: &[&Slice]) -> Fragment {
+    let mut fragment = Fragment::default();
+    let base = Name::from_ascii(format!("{}.{}.svc", key.1, key.0)).and_then(|n| n.append_domain(&zones.domain));
+    // A name that is too long can't be asked for either.
+    let Ok(base) = base else { return fragment };
+    let mut names = Names::new(zones);
+    if let Some(external) = &service.external_name {
+        if let Ok(target) = Name::from_ascii(format!("{}.", external.trim_end_matches('.'))) {
+            names.add(&base, SERVICE_TTL, RData::CNAME(CNAME(target)));
+        }
+    } else if service.headless {
+        headless(&mut names, &mut fragment.pointers, &base, service, slices);
+    } else {
+        for address in &service.addresses {
+            names.add(&base, SERVICE_TTL, address_data(*address));
+            fragment.pointers.push((*address, base.clone()));
+        }
+        let all: Vec<(&Port, &Name)> = service.ports.iter().map(|p| (p, &base)).collect();
+        if !service.addresses.is_empty() {
+            service_ports(&mut names, &base, &all, SERVICE_TTL);
+        }
+    }
+    let apex = zones.apex_len();
+    let between = empty_names(&names.records, &base);
+    fragment.nodes = names.encode();
+    fragment.nodes.extend(between.into_iter().map(|name| (wire(&name).into(), Node::empty(apex))));
+    fragment
+}
+
+/// Each ready endpoint's addresses under the service's name and under its own.
+fn headless(
+    names: &mut Names<'_>,
+    pointers: &mut Vec<(IpAddr, Name)>,
+    base: &Name,
+    service: &Service,
+    slices: &[&Slice],
+) {
+    let mut hosts: Vec<(&Port, Name)> = Vec::new();
+    for slice in slices {
+        for endpoint in slice.endpoints.iter().filter(|e| e.ready || service.publish_not_ready) {
+            for address in &endpoint.addresses {
+                let label = match &endpoint.hostname {
+                    Some(hostname) => hostname.to_string(),
+                    None => dashed(*address),
+                };
+                let Ok(host) = base.prepend_label(label.as_bytes()) else { continue };
+                names.add(base, ENDPOINT_TTL, address_data(*address));
+                names.add(&host, ENDPOINT_TTL, address_data(*address));
+                pointers.push((*address, host.clone()));
+                hosts.extend(slice.ports.iter().map(|p| (p, host.clone())));
+            }
+        }
+    }
+    hosts.sort();
+    hosts.dedup();
+    let all: Vec<(&Port, &Name)> = hosts.iter().map(|(p, h)| (*p, h)).collect();
+    service_ports(names, base, &all, ENDPOINT_TTL);
+}
+
+/// SRV records below `_port._protocol`, and all of them under the service's own name as CoreDNS has them.
+fn service_ports(names: &mut Names<'_>, base: &Name, all: &[(&Port, &Name)], ttl: u32) {
+    for (port, target) in all {
+        let labels = [format!("_{}", port.protocol.to_ascii_lowercase()), format!("_{}", port.name)];
+        let name = labels.iter().try_fold(base.clone(), |name, label| name.prepend_label(label.as_bytes()));
+        let Ok(name) = name else { continue };
+        let same = all.iter().filter(|(p, _)| p.name == port.name && p.protocol == port.protocol).count();
+        let weight = u16::try_from((100 / same.max(1)).max(1)).unwrap_or(1);
+        let data = RData::SRV(SRV::new(0, weight, port.port, (*target).clone()));
+        names.add(&name, ttl, data.clone());
+        names.add(base, ttl, data);
+    }
+}
+
+/// Names without records between those with records and `base`, itself included when only names below it have some.
+fn empty_names(records: &BTreeMap<Name, Vec<Record>>, base: &Name) -> BTreeSet<Name> {
+    let mut empty = BTreeSet::new();
+    for name in records.keys() {
+        let mut above = name.base_name();
+        while name != base && above.num_labels() >= base.num_labels() {
+            if !records.contains_key(&above) {
+                empty.insert(above.clone());
+            }
+            above = above.base_name();
+        }
+    }
+    empty
+}
+
+/// The name of an endpoint that was given none: unique, and the same for as long as its address is.
+fn dashed(address: IpAddr) -> String {
+    address.to_string().replace(['.', ':'], "-")
+}
+
+/// The address that a pod's name says, `10-88-0-7` or `fd00--7`.
+pub(crate) fn undashed(label: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(label).ok()?;
+    let v4 = text.replace('-', ".").parse::<std::net::Ipv4Addr>().map(IpAddr::from);
+    v4.or_else(|_| text.replace('-', ":").parse::<std::net::Ipv6Addr>().map(IpAddr::from)).ok()
+}
+
+/// Seconds that a pointer may be remembered.
+pub(crate) const POINTER_TTL: u32 = ENDPOINT_TTL;
