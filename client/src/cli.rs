@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Events(events::Arguments),
     /// Tell why an object is as it is, from the line of its file to the last error
     Why(why::Arguments),
+    /// Show what the node and its pods use just now
+    Top(top::Arguments),
     /// Restart a pod's containers, once
     Restart(restart::Arguments),
     /// List the generations of the manifest directories, or show one
@@ -147,6 +149,9 @@ mod tests {
             "port-forward web 8080:80 :443 --address ::1",
             "events --for pod/web",
             "why pod/web",
+            "top",
+            "top node",
+            "top pod web --containers -A --sort-by memory",
             "restart web -c main",
             "generations 3",
             "diff 1 2",

@@ -5,8 +5,8 @@ use crate::supervise::States;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reddwarf_api::runtime::{
-    AttachOptions, Connection, ExecExit, ExecOptions, LogOptions, LogOutput, LogStream, PodName, Runtime, RuntimeError,
-    Session, TerminalSize,
+    AttachOptions, Connection, ExecExit, ExecOptions, LogOptions, LogOutput, LogStream, MetricsReport, PodName,
+    Runtime, RuntimeError, Session, TerminalSize, Used,
 };
 use reddwarf_api::types;
 use reddwarf_config::Settings;
@@ -15,11 +15,13 @@ use reddwarf_host::spec::ResolvConf;
 use reddwarf_host::{AttachRequest, Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
 use reddwarf_node::plan::{Effect, Notice};
 use reddwarf_node::registry_plane::RegistryPlane;
+use reddwarf_node::usage::Rate;
 use reddwarf_node::{
     Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard, logs,
 };
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_registry::Registry;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -434,6 +436,27 @@ impl Runtime for NodeRuntime {
             node.reconcile(false);
         }
         Ok(types::Done { message: format!("restored; the database before is kept as {}", kept.display()) })
+    }
+
+    async fn metrics_report(&self) -> Result<MetricsReport, RuntimeError> {
+        let node = self.node()?;
+        let rates = node.usage().await.map_err(failed)?;
+        let used = |r: Rate| Used { cpu_nanocores: r.cpu_nanocores, memory_bytes: r.working_set_bytes };
+        let pod = |(key, containers): (PodKey, BTreeMap<String, Rate>)| {
+            let name = PodName { namespace: key.namespace, name: key.name };
+            (name, containers.into_iter().map(|(name, rate)| (name, used(rate))).collect())
+        };
+        Ok(MetricsReport {
+            time: rates.time,
+            window: rates.window,
+            node: node.name().to_owned(),
+            used: used(rates.node),
+            pods: rates.pods.into_iter().map(pod).collect(),
+        })
+    }
+
+    async fn stats_summary(&self) -> Result<serde_json::Value, RuntimeError> {
+        self.node()?.stats_summary().await.map_err(failed)
     }
 
     fn checks(&self) -> Vec<types::Check> {

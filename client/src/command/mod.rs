@@ -27,6 +27,7 @@ mod session;
 pub(crate) mod shutdown;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -60,6 +61,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Err
         Command::Image(a) => image::run(context, &a).await,
         Command::Kubeconfig(a) => kubeconfig::run(context, &a).await,
         Command::Token(a) => token::run(context, &a).await,
+        Command::Top(a) => top::run(context, &a).await,
         Command::Reload(a) => reload::run(context, &a).await,
         Command::Reconcile(a) => reconcile::run(context, &a).await,
         Command::Shutdown(a) => shutdown::run(context, &a).await,

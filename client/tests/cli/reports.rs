@@ -232,3 +232,40 @@ fn completions_and_manual_pages_are_written() {
     let page = std::fs::read_to_string(server.dir.path().join("reddwarfctl.1")).unwrap();
     assert!(page.contains(".TH") && page.contains("Exit codes"), "{page}");
 }
+
+#[test]
+fn top_shows_node_and_pods_most_first() {
+    let server = Server::new();
+    let usage = |cpu: &str, memory: &str| json!({"cpu": cpu, "memory": memory});
+    let pod = |name: &str, cpu: &str| {
+        json!({"metadata": {"name": name, "namespace": "default"},
+            "containers": [{"name": "app", "usage": usage(cpu, "2048Ki")}, {"name": "side", "usage": usage("1m", "1Mi")}]})
+    };
+    let metrics = "GET /apis/metrics.k8s.io/v1beta1";
+    let nodes = json!({"items": [{"metadata": {"name": "box"}, "usage": usage("500m", "512Mi")}]});
+    let pods = json!({"items": [pod("idle", "1000000n"), pod("busy", "1500m")]});
+    server.on(&format!("{metrics}/nodes?limit=500"), 200, nodes);
+    server.on(&format!("{metrics}/pods?limit=500"), 200, pods.clone());
+    server.on(&format!("{metrics}/namespaces/default/pods?limit=500"), 200, pods);
+    server.on("GET /api/v1/nodes/box", 200, json!({"status": {"allocatable": usage("2", "1Gi")}}));
+    let said = server.ctl(&["top"]);
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (
+            0,
+            "NAME   CPU(cores)   CPU(%)   MEMORY(bytes)   MEMORY(%)\n\
+             box    500m         25%      512Mi           50%\n\n\
+             NAMESPACE   NAME   CPU(cores)   MEMORY(bytes)\n\
+             default     busy   1501m        3Mi\n\
+             default     idle   2m           3Mi\n"
+        ),
+        "{said:?}"
+    );
+    let said = server.ctl(&["top", "pod", "--containers", "--sort-by", "name", "--no-headers"]);
+    assert_eq!(
+        said.out,
+        "busy   app    1500m        2Mi\nbusy   side   1m           1Mi\nidle   app    1m           2Mi\nidle   side   1m           1Mi\n"
+    );
+    let report: Value = serde_json::from_str(&server.ctl(&["top", "node", "-o", "json"]).out).unwrap();
+    assert_eq!((report["nodes"][0]["usage"]["cpu"].as_str(), report.get("pods")), (Some("500m"), None));
+}

@@ -8,6 +8,7 @@ use crate::types::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
@@ -166,6 +167,30 @@ pub struct ExecExit {
     pub message: String,
 }
 
+/// What something uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Billionths of a processor.
+    pub cpu_nanocores: u64,
+    /// Memory that can't be taken from it at once, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What the node and its pods use, for metrics.k8s.io.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsReport {
+    /// When it was found out.
+    pub time: DateTime<Utc>,
+    /// The time that rates are over.
+    pub window: Duration,
+    /// The Node object's name.
+    pub node: String,
+    /// The node as a whole.
+    pub used: Used,
+    /// Pods that run, in order of name; of each its containers.
+    pub pods: Vec<(PodName, Vec<(String, Used)>)>,
+}
+
 /// The node and the daemon itself.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -253,6 +278,18 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::BadRequest`] when the file is no backup of ours.
     async fn restore(&self, path: &str) -> Result<Done, RuntimeError>;
+
+    /// What the node and its pods use. The first to ask waits for about a second.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] without a host, [`RuntimeError::Internal`] with the host's message.
+    async fn metrics_report(&self) -> Result<MetricsReport, RuntimeError>;
+
+    /// What the kubelet answers at `/stats/summary`.
+    ///
+    /// # Errors
+    /// As [`Runtime::metrics_report`].
+    async fn stats_summary(&self) -> Result<serde_json::Value, RuntimeError>;
 
     /// Named checks for `/readyz`, in a fixed order.
     fn checks(&self) -> Vec<Check>;

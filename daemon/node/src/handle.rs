@@ -70,7 +70,7 @@ pub enum NodeError {
 /// The running node. Clones share it.
 #[derive(Clone)]
 pub struct NodeHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 

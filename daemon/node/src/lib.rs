@@ -28,6 +28,7 @@
 //! | [`perform`] | one step carried out |
 //! | [`queue`] | one slot per key, the earliest moment wins |
 //! | [`status`], [`node_object`] | statuses of pods and node, pure |
+//! | [`usage`] | what pods and node use: samples on demand, rates, the kubelet's summary |
 //! | [`logs`] | reading CRI logs |
 //! | [`control_plane`], [`registry_plane`] | all that the node needs of the control plane, and the registry as one |
 //! | [`settings`], [`key`], [`observe`] | settings; which pod; shared observations |
@@ -52,6 +53,7 @@ pub mod settings;
 mod state;
 pub mod status;
 pub mod translate;
+pub mod usage;
 
 pub use handle::{Node, NodeDeps, NodeError, NodeHandle, NodeSummary, Planned, PlannedStep, Proposal, Why};
 pub use key::PodKey;

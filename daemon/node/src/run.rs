@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     statuses: Mutex<BTreeMap<PodKey, Publication>>,
     publish: Notify,
     events: mpsc::Sender<(Arc<Object>, EventText)>,
+    /// What was used lately, for those who ask.
+    pub(crate) samples: tokio::sync::Mutex<crate::usage::Samples>,
     /// Ends all tasks.
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -93,6 +95,7 @@ impl Shared {
             statuses: Mutex::new(BTreeMap::new()),
             publish: Notify::new(),
             events,
+            samples: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(false),
             settings,
         });

@@ -73,6 +73,9 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
     let text = resource.name.clone().unwrap_or_default();
+    if resource.kind.is_core("Node") {
+        return of_node(&call, resource, &text, &request).await;
+    }
     let place = Place::parse(&text)?;
     let named = ResourceRequest { name: Some(place.name.to_owned()), ..resource.clone() };
     let (pod, name, port) = if resource.kind.is_core("Service") {
@@ -96,6 +99,26 @@ pub(super) async fn answer(
     let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let response = exchange(&call, connection, request, &path, &host, stream).await?;
     Ok(with_own_location(response, &prefix))
+}
+
+/// The one path of a node that tools ask for: there is no kubelet behind it.
+async fn of_node(
+    call: &Call,
+    resource: &ResourceRequest,
+    name: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let name = name.split(':').next().unwrap_or_default();
+    // nodes/NODE/proxy: the fifth part of /api/v1/...
+    let path = request.uri().path();
+    let rest = path.match_indices('/').nth(5).map_or("", |(at, _)| path.get(at..).unwrap_or_default());
+    call.state.deps.registry.get(&key_of(resource.kind, None, name))?;
+    if request.method() != Method::GET || rest.trim_end_matches('/') != "/stats/summary" {
+        let text = format!("{rest:?} is not served: reddwarfd has no kubelet, and answers /stats/summary only");
+        return Err(ApiError::new(404, "NotFound", text));
+    }
+    let summary = call.state.deps.runtime.stats_summary().await?;
+    Ok(crate::wire::answer::respond_value(call, StatusCode::OK, &summary))
 }
 
 fn unreachable(error: impl std::fmt::Display) -> ApiError {

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | ComponentStatus | the checks of `/readyz` |
 //! | APIService | the groups and versions of the table of kinds, all served by the daemon itself |
+//! | NodeMetrics, PodMetrics | what is used just now (`metrics.rs`) |
 
+use super::metrics;
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
 use crate::wire::answer::{respond, respond_list};
@@ -20,7 +22,11 @@ use serde_json::{Value, json};
 ///
 /// # Errors
 /// 404, 405; 400 for selectors that can't be read.
-pub(crate) fn answer(call: &Call, resource: &ResourceRequest, method: &Method) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn answer(
+    call: &Call,
+    resource: &ResourceRequest,
+    method: &Method,
+) -> Result<Response<Body>, ApiError> {
     let kind = resource.kind;
     let reads = method == Method::GET && !call.query.flag("watch") && kind.allows("list");
     let subresource = resource.subresource.as_deref();
@@ -30,11 +36,13 @@ pub(crate) fn answer(call: &Call, resource: &ResourceRequest, method: &Method) -
     let objects = match kind.kind {
         "ComponentStatus" => component_statuses(call, kind),
         "APIService" => api_services(call, kind),
+        "NodeMetrics" | "PodMetrics" => metrics::objects(call, resource).await?,
         _ => return Err(ApiError::method_not_allowed()),
     };
     match &resource.name {
         Some(name) => match objects.iter().find(|o| o.name() == name) {
             Some(object) => Ok(respond(call, kind, StatusCode::OK, object)),
+            None if kind.group == metrics::GROUP => Err(metrics::not_found(resource, name)),
             None => Err(RegistryError::NotFound(key_of(kind, None, name)).into()),
         },
         None => {

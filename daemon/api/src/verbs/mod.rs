@@ -15,6 +15,7 @@ mod create;
 mod delete;
 mod gate;
 pub(crate) mod list;
+mod metrics;
 mod options;
 mod patch;
 mod pods;
@@ -57,7 +58,7 @@ pub(crate) async fn answer(
         return reviews::answer(&call, &resource, request).await;
     }
     if resource.kind.is_virtual {
-        return computed::answer(&call, &resource, &method);
+        return computed::answer(&call, &resource, &method).await;
     }
     if resource.subresource.is_none() && !resource.kind.allows(resource.verb(&method, false)) {
         return Err(ApiError::method_not_allowed());

@@ -136,7 +136,8 @@ impl ResourceRequest {
                 Self { kind, namespace: Some((*namespace).to_owned()), name: part(0), subresource: part(1) }
             }
             [plural] => Self { kind: kind_of(plural)?, namespace: None, name: None, subresource: None },
-            [plural, name, tail @ ..] if tail.len() <= 1 => {
+            // What comes after proxy is the node's own path.
+            [plural, name, tail @ ..] if tail.len() <= 1 || tail.first() == Some(&"proxy") => {
                 let kind = kind_of(plural)?;
                 if kind.namespaced {
                     return Err(ApiError::unknown_resource());

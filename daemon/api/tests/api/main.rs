@@ -11,6 +11,7 @@ mod formats;
 mod forward;
 mod golden;
 mod matrix;
+mod metrics;
 mod objects;
 mod openapi;
 mod protobuf;

@@ -13,7 +13,7 @@ use reddwarf_api::types::*;
 use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiSettings, Limits};
 use reddwarf_registry::Registry;
 use reddwarf_store::{Store, StoreOptions};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -377,6 +377,26 @@ impl Runtime for Fake {
     fn checks(&self) -> Vec<Check> {
         let broken = self.broken.lock().unwrap().clone();
         vec![Check { name: "store".into(), ok: broken.is_none(), message: broken.unwrap_or_default() }]
+    }
+
+    async fn metrics_report(&self) -> Result<MetricsReport, RuntimeError> {
+        let used = |cpu_nanocores, memory_bytes| Used { cpu_nanocores, memory_bytes };
+        let pod = |namespace: &str, name: &str| PodName { namespace: namespace.into(), name: name.into() };
+        Ok(MetricsReport {
+            time: chrono::DateTime::UNIX_EPOCH,
+            window: Duration::from_millis(15_250),
+            node: "box".into(),
+            used: used(1_500_000_000, 4096),
+            pods: vec![
+                (pod("default", "web"), vec![("app".into(), used(250_000_000, 10 << 20)), ("side".into(), used(1, 0))]),
+                (pod("shop", "web"), vec![("app".into(), used(1, 1))]),
+                (pod("shop", "of-yesterday"), vec![]),
+            ],
+        })
+    }
+
+    async fn stats_summary(&self) -> Result<Value, RuntimeError> {
+        Ok(json!({"node": {"nodeName": "box"}, "pods": []}))
     }
 
     fn metrics(&self) -> String {

@@ -1,6 +1,7 @@
 //! Cells of rbac, storage, scheduling, coordination and node kinds.
 
 use super::{Cells, UNSET};
+use crate::Quantity;
 use serde_json::Value;
 
 pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
@@ -13,7 +14,24 @@ pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
         "VolumeAttributesClass" if column == "DriverName" => Some(cells.text("/driverName").into()),
         "PriorityClass" => priority_class(cells, column),
         "Lease" if column == "Holder" => Some(cells.text("/spec/holderIdentity").into()),
+        "NodeMetrics" | "PodMetrics" => metrics(cells, column),
         "RuntimeClass" if column == "Handler" => Some(cells.text("/handler").into()),
+        _ => None,
+    }
+}
+
+/// As `kubectl get` shows what metrics-server serves.
+fn metrics(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    let sum = |resource: &str| -> Value {
+        let own = cells.object.get("/usage").into_iter();
+        let used = own.chain(cells.list("/containers").iter().filter_map(|c| c.get("usage")));
+        let quantities = used.filter_map(|u| Quantity::from_value(u.get(resource)?).ok());
+        quantities.sum::<Quantity>().to_string().into()
+    };
+    match column {
+        "CPU" => Some(sum("cpu")),
+        "Memory" => Some(sum("memory")),
+        "Window" => Some(cells.text("/window").into()),
         _ => None,
     }
 }

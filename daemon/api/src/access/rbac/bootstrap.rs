@@ -11,7 +11,7 @@ const WRITE: [&str; 5] = ["create", "delete", "deletecollection", "patch", "upda
 const EVERYTHING: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// What `view` shows of each group: nothing that would give more rights, so no secrets.
-const VIEWED: [(&str, &[&str]); 7] = [
+const VIEWED: [(&str, &[&str]); 8] = [
     (
         "",
         &[
@@ -59,6 +59,8 @@ const VIEWED: [(&str, &[&str]); 7] = [
     ("batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
     ("policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
     ("networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"]),
+    // In the reference a role of metrics-server's adds it.
+    ("metrics.k8s.io", &["pods", "nodes"]),
 ];
 
 /// What `edit` changes.
