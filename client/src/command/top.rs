@@ -151,7 +151,7 @@ async fn node_table(context: &Context, arguments: &Arguments, items: &[Value]) -
 }
 
 fn percent(part: u64, of: u64) -> String {
-    if of == 0 { "<unknown>".into() } else { format!("{}%", part.saturating_mul(100) / of) }
+    part.saturating_mul(100).checked_div(of).map_or_else(|| "<unknown>".into(), |percent| format!("{percent}%"))
 }
 
 fn rows(items: &[Value], arguments: &Arguments) -> Vec<Row> {
