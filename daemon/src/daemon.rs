@@ -6,7 +6,7 @@ use crate::directory::{About, Directories};
 use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
 use crate::supervise::Components;
-use crate::{host, logging, service, signals};
+use crate::{host, logging, service, services, signals};
 use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, TlsSettings};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
@@ -119,6 +119,8 @@ impl Daemon {
         let registry = Registry::open(opened.store.clone(), Arc::new(move || wall.wall()))
             .await
             .map_err(|e| failed("the registry can't be opened", e))?;
+        registry.give_addresses(services::ranges(settings));
+        registry.settle_services().await.map_err(|e| failed("services' addresses can't be settled", e))?;
         let access = Access::open(access_settings(settings), &settings.state_dir, registry.clone())
             .map_err(|e| failed("keys and tokens can't be used", e))?;
         access.bootstrap().await.map_err(|e| failed("the roles that are there from the start can't be made", e))?;
@@ -165,7 +167,8 @@ impl Daemon {
             components.spawn("node", task);
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
         }
-        let options = reddwarf_controllers::Options { root_ca: self.access.root_ca() };
+        let kubernetes = services::kubernetes(settings);
+        let options = reddwarf_controllers::Options { root_ca: self.access.root_ca(), kubernetes: Some(kubernetes) };
         components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
@@ -338,8 +341,7 @@ fn access_settings(settings: &Settings) -> AccessSettings {
         key: settings.tls_key.clone(),
         client_ca: settings.client_ca.clone(),
         names: [host, settings.node_name.clone()].into_iter().filter(|name| !name.is_empty()).collect(),
-        // The service `kubernetes` has the first address.
-        addresses: settings.service_cidr.hosts().take(1).collect(),
+        addresses: services::api_addresses(settings),
         cluster_domain: settings.cluster_domain.clone(),
     };
     let audit = settings.audit_log.clone().map(|path| AuditSettings {
@@ -355,6 +357,8 @@ fn api_settings(settings: &Settings) -> ApiSettings {
         socket: settings.socket.clone(),
         socket_group: Some(settings.socket_group.clone()).filter(|g| !g.is_empty()),
         listen: settings.listen,
+        listen_for_pods: services::pods_api(settings)
+            .filter(|a| settings.listen.is_some_and(|l| l.ip().is_loopback()) && a.port() != 0),
         node_name: settings.node_name.clone(),
         limits: reddwarf_api::Limits::default(),
         manifest_limits: settings.limits,

@@ -18,6 +18,7 @@ mod host;
 mod logging;
 mod node;
 mod service;
+mod services;
 mod signals;
 mod supervise;
 

@@ -104,8 +104,12 @@ pub struct Settings {
     pub audit_log_files: u32,
     /// Pods' addresses.
     pub pod_cidr: IpNet,
-    /// Services' addresses.
-    pub service_cidr: IpNet,
+    /// Services' addresses: one range, or one of each family.
+    pub service_cidr: Vec<IpNet>,
+    /// Ports on the host's addresses that lead to services.
+    pub node_port_range: std::ops::RangeInclusive<u16>,
+    /// Addresses for services of type LoadBalancer; none when empty.
+    pub load_balancer_cidr: Vec<IpNet>,
     /// The bridge that pods are linked to.
     pub bridge: String,
     /// Which host is driven.

@@ -80,7 +80,8 @@ impl Settings {
     /// Networks of the host that the pod and service networks would take addresses from: refuse to start then.
     /// `host` names each network for the message, for example `eth0 192.0.2.0/24`.
     pub fn clashes_with(&self, host: &[(String, IpNet)]) -> Vec<Diagnostic> {
-        let ours = [("pod_cidr", self.pod_cidr), ("service_cidr", self.service_cidr)];
+        let services = self.service_cidr.iter().map(|net| ("service_cidr", *net));
+        let ours = std::iter::once(("pod_cidr", self.pod_cidr)).chain(services);
         let clash = |(key, net): (&str, IpNet)| {
             let (name, other) = host.iter().find(|(_, other)| overlap(net, *other))?;
             Some(Diagnostic::file(
@@ -92,7 +93,7 @@ impl Settings {
                 "choose another network",
             ))
         };
-        ours.into_iter().filter_map(clash).collect()
+        ours.filter_map(clash).collect()
     }
 }
 
@@ -153,7 +154,9 @@ impl Resolve {
             audit_log_bytes: self.number("audit_log_bytes", 64 << 10, 1 << 40, 10 << 20),
             audit_log_files: self.number("audit_log_files", 0, 1000, 5),
             pod_cidr: self.one("pod_cidr", values::cidr, ipnet([10, 88, 0, 0])),
-            service_cidr: self.one("service_cidr", values::cidr, ipnet([10, 96, 0, 0])),
+            service_cidr: self.one("service_cidr", values::cidr_pair, vec![ipnet([10, 96, 0, 0])]),
+            node_port_range: self.one("node_port_range", values::port_range, 30_000..=32_767),
+            load_balancer_cidr: self.one("load_balancer_cidr", values::cidrs_or_off, Vec::new()),
             bridge: self.one("bridge", values::link_name, "reddwarf0".into()),
             host: self.one("host", values::host, facts.host),
             node_name: self.node_name(facts),
@@ -221,12 +224,19 @@ impl Resolve {
             let key = keys.into_iter().find(|k| given.values.contains_key(k))?;
             Some((key, given.values.get(key)?.place.clone()))
         };
-        if overlap(settings.pod_cidr, settings.service_cidr)
-            && let Some((key, place)) = place(&self.given, ["pod_cidr", "service_cidr"])
-        {
-            let what = format!("`pod_cidr` {} and `service_cidr` {} overlap", settings.pod_cidr, settings.service_cidr);
-            let why = "an address could then be a pod's and a service's";
-            self.given.report(codes::SETTINGS_CLASH, key, &place, what, why, "choose networks apart from each other");
+        let pods = [("pod_cidr", "a pod's", settings.pod_cidr)];
+        let services = settings.service_cidr.iter().map(|net| ("service_cidr", "a service's", *net));
+        let balancers = settings.load_balancer_cidr.iter().map(|net| ("load_balancer_cidr", "a load balancer's", *net));
+        let all: Vec<_> = pods.into_iter().chain(services).chain(balancers).collect();
+        for (index, (one, whose, a)) in all.iter().enumerate() {
+            for (other, others, b) in all.iter().skip(index + 1).filter(|(other, _, b)| one != other && overlap(*a, *b))
+            {
+                let Some((key, place)) = place(&self.given, [one, other]) else { continue };
+                let what = format!("`{one}` {a} and `{other}` {b} overlap");
+                let why = format!("an address could then be {whose} and {others}");
+                let help = "choose networks apart from each other";
+                self.given.report(codes::SETTINGS_CLASH, key, &place, what, &why, help);
+            }
         }
         let pairs = [("state", &settings.state_dir, "run", &settings.run_dir)];
         for (one, a, other, b) in pairs {

@@ -54,6 +54,10 @@ fn paths(list: &[std::path::PathBuf]) -> String {
     list.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(":")
 }
 
+fn networks(list: &[ipnet::IpNet]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 fn optional(value: &Option<impl ToString>) -> String {
     value.as_ref().map(ToString::to_string).unwrap_or_else(|| "off".to_owned())
 }
@@ -114,7 +118,11 @@ settings! {
     "pod_cidr" "pod-cidr" "CIDR" Text Restart, "10.88.0.0/16",
         "Pods' addresses", |s| s.pod_cidr.to_string();
     "service_cidr" "service-cidr" "CIDR" Text Restart, "10.96.0.0/16",
-        "Services' addresses; may not overlap with `pod_cidr`", |s| s.service_cidr.to_string();
+        "Services' addresses, one network or two with a comma (an IPv4 and an IPv6 one); may not overlap with `pod_cidr`", |s| networks(&s.service_cidr);
+    "node_port_range" "node-port-range" "FIRST-LAST" Text Restart, "30000-32767",
+        "Ports on the host's addresses for services of type NodePort and LoadBalancer", |s| format!("{}-{}", s.node_port_range.start(), s.node_port_range.end());
+    "load_balancer_cidr" "load-balancer-cidr" "CIDR" Text Restart, "off",
+        "Addresses for services of type LoadBalancer, networks with commas; the host answers for them on its own links", |s| if s.load_balancer_cidr.is_empty() { "off".to_owned() } else { networks(&s.load_balancer_cidr) };
     "bridge" "bridge" "NAME" Text Restart, "reddwarf0",
         "The bridge that pods are linked to; made when it is not there", |s| s.bridge.clone();
     "cluster_dns" "cluster-dns" "ADDR[:PORT]" Text Restart, "off",

@@ -68,6 +68,47 @@ pub(super) fn cidr(text: &str) -> Result<IpNet, Bad> {
     Ok(net)
 }
 
+/// One network, or one of each family with a comma between.
+pub(super) fn cidr_pair(text: &str) -> Result<Vec<IpNet>, Bad> {
+    let nets = text.split(',').map(|one| cidr(one.trim())).collect::<Result<Vec<_>, _>>()?;
+    match nets.as_slice() {
+        [_] => Ok(nets),
+        [a, b] if a.addr().is_ipv4() != b.addr().is_ipv4() => Ok(nets),
+        _ => bad("two networks must be an IPv4 and an IPv6 one", "write networks like 10.96.0.0/16,fd96::/108"),
+    }
+}
+
+/// Networks or single addresses with commas between, or `off`.
+pub(super) fn cidrs_or_off(text: &str) -> Result<Vec<IpNet>, Bad> {
+    if text == "off" {
+        return Ok(Vec::new());
+    }
+    let example = "write networks like 192.0.2.16/28,2001:db8::/64, or off";
+    let one = |text: &str| {
+        let net: Option<IpNet> = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        match net {
+            None => bad(format!("`{text}` is not an address and a prefix length"), example),
+            Some(net) if net.addr() != net.network() => {
+                bad("it has bits set behind the prefix", format!("write `{}`", net.trunc()))
+            }
+            Some(net) if net.network().is_loopback() || net.network().is_multicast() || net.prefix_len() < 8 => {
+                bad("loopback, multicast and very large networks can't be given to services", example)
+            }
+            Some(net) => Ok(net),
+        }
+    };
+    text.split(',').map(|text| one(text.trim())).collect()
+}
+
+/// `FIRST-LAST`.
+pub(super) fn port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, Bad> {
+    let ports = text.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    match ports {
+        Some((first, last)) if first > 0 && first <= last => Ok(first..=last),
+        _ => bad("it is not a range of ports", "write the first and the last port like 30000-32767"),
+    }
+}
+
 pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Bad> {
     if text == "off" {
         return Ok(None);

@@ -6,6 +6,7 @@
 //! | [`collect`] | everything that has owners | deletes what all owners have left, orphans, waits (garbage collection) |
 //! | [`workload`] | Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs and their pods | what each makes, and statuses |
 //! | [`schedule`] | pods without a node, nodes | where pods run, or why nowhere |
+//! | [`endpoints`] | Services, pods, Endpoints | EndpointSlices and Endpoints; the service `kubernetes` |
 //! | [`namespace`] | namespaces that are being deleted | deletes what is in them, conditions |
 //! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
 //! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
@@ -18,6 +19,7 @@ pub mod account;
 pub mod collect;
 pub mod directory;
 pub mod disruption;
+pub mod endpoints;
 pub mod guard;
 pub mod namespace;
 pub mod quota;
@@ -35,6 +37,8 @@ use std::sync::Arc;
 pub struct Options {
     /// Certificate of the authority behind the API's certificate, PEM: given to every namespace as ConfigMap `kube-root-ca.crt`.
     pub root_ca: Option<String>,
+    /// The service `kubernetes`; without it there is none.
+    pub kubernetes: Option<endpoints::kubernetes::KubernetesService>,
 }
 
 /// All controllers that run on the engine.
@@ -53,6 +57,8 @@ pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
         boxed(Jobs::new()),
         boxed(CronJobs::new()),
         boxed(schedule::Scheduler::new()),
+        boxed(endpoints::Endpoints::new()),
+        boxed(endpoints::kubernetes::Kubernetes::new(options.kubernetes.clone())),
         boxed(namespace::Namespaces::new()),
         boxed(account::Accounts::new(options.root_ca.clone())),
         boxed(disruption::Budgets::new()),

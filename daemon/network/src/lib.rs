@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`allocate`] | cluster IPs and node ports of a service: what it holds, what it is given |
 //! | [`dns`] | the name server: records from Services and EndpointSlices, answers, forwarding, sockets |
 //! | [`pool`] | [`Pool`]: which addresses of a range are free, who holds the others, which comes next |
 //!
@@ -9,7 +10,9 @@
 //! transaction that expects the key to be absent, creates only after that, and releases only once destruction was
 //! observed. [`Pool::from_reservations`] rebuilds a pool from those keys.
 
+pub mod allocate;
 pub mod dns;
 pub mod pool;
 
+pub use allocate::ServiceRanges;
 pub use pool::{Pool, PoolError};

@@ -310,7 +310,7 @@ impl<'a> Work<'a> {
         let uid = Uuid::new_v4();
         let mut object = declared.object.clone();
         let writer = self.writer(source);
-        let new = match source {
+        let mut new = match source {
             Some(_) => {
                 own_declared(&writer, kind, None, &declared.object, &mut object);
                 admit::create_declared(&writer, kind, object, source, uid)?
@@ -320,6 +320,7 @@ impl<'a> Work<'a> {
                 admit::create(&writer, kind, object, uid, &around, &mut Open)?
             }
         };
+        let promises = self.registry.allocate(kind, Some(&declared.object), None, &mut new, &self.transaction)?;
         let home = match &key.namespace {
             None => Home::Cluster,
             Some(namespace) => self.home(namespace)?,
@@ -333,6 +334,7 @@ impl<'a> Work<'a> {
         }
         self.transaction.expect.push((at.clone(), Expect::Absent));
         self.transaction.writes.push((at, Write::Put(encode(&new))));
+        promises.add_to(&mut self.transaction);
         self.remember(key, None, declared)?;
         let warnings = warnings(kind, &new);
         Ok(Outcome { verdict: Verdict::Created, object: Some(new), warnings })
@@ -361,7 +363,8 @@ impl<'a> Work<'a> {
             own_declared(&writer, kind, Some(old), &wanted, &mut merged);
         }
         let update = Update { source, declared: last, applied: source.is_some() };
-        let new = admit::update(&writer, kind, old, merged, &update, &mut Open)?;
+        let mut new = admit::update(&writer, kind, old, merged, &update, &mut Open)?;
+        let promises = self.registry.allocate(kind, None, Some(old), &mut new, &self.transaction)?;
         let warnings = warnings(kind, &new);
         if new == *old {
             // Another declaration of the same object: remembered, but no version of the object.
@@ -373,6 +376,7 @@ impl<'a> Work<'a> {
         }
         self.transaction.expect.push((entry.key.clone(), Expect::AtRevision(entry.modified)));
         self.transaction.writes.push((entry.key.clone(), Write::Put(encode(&new))));
+        promises.add_to(&mut self.transaction);
         self.remember(key, Some(old), declared)?;
         Ok(Outcome { verdict: Verdict::Configured(diff(kind, old, &new)), object: Some(new), warnings })
     }
@@ -440,6 +444,7 @@ impl<'a> Work<'a> {
             None => {
                 self.transaction.writes.push((at, Write::Delete));
                 self.transaction.writes.push((applied_key(key)?, Write::Delete));
+                self.registry.released(kind, &old).add_to(&mut self.transaction);
             }
         }
         Ok(Some((Verdict::Deleted, Some(new.unwrap_or(old)))))

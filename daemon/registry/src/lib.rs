@@ -20,6 +20,7 @@
 //! | many objects in one transaction, pruning | `apply.rs`, three-way merge in `merge.rs` |
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
 //! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs`; everything at once: `follow.rs` |
+//! | addresses and ports of services | `service.rs`, chosen in `reddwarf-network` |
 //! | Events | `event.rs` |
 
 mod admit;
@@ -44,6 +45,7 @@ mod part;
 mod registry;
 mod scale;
 mod select;
+mod service;
 mod stored;
 mod watch;
 mod write;

@@ -3,10 +3,11 @@
 use crate::RegistryError;
 use crate::counters::{Counters, Counting};
 use chrono::{DateTime, Utc};
+use reddwarf_network::ServiceRanges;
 use reddwarf_store::{Revision, Store};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 /// Where wall-clock times in objects come from.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -23,12 +24,15 @@ pub(crate) struct Inner {
     pub(crate) counting: Counting,
     /// Events recorded since the start, to purge old ones from time to time.
     pub(crate) events: AtomicU64,
+    /// What services are given addresses from.
+    pub(crate) services: OnceLock<ServiceRanges>,
 }
 
 impl Registry {
     /// Over an open store. Call [`Registry::bootstrap`] before serving.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { inner: Arc::new(Inner { store, clock, counting: Counting::default(), events: AtomicU64::new(0) }) }
+        let (counting, events, services) = (Counting::default(), AtomicU64::new(0), OnceLock::new());
+        Self { inner: Arc::new(Inner { store, clock, counting, events, services }) }
     }
 
     /// [`Registry::new`] and [`Registry::bootstrap`].

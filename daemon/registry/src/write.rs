@@ -8,6 +8,7 @@ use crate::key::{applied_key, kind_of, store_key};
 use crate::namespace::Home;
 use crate::ownership::{invalid, source_of};
 use crate::part::Part;
+use crate::service::Promises;
 use crate::stored::{decode, encode};
 use crate::{Author, RawObject, Registry, RegistryError, scale};
 use bytes::Bytes;
@@ -121,8 +122,9 @@ impl Registry {
         let (version, dry_run) = (options.version, options.dry_run);
         let writer = Writer { author, part: Part::Main, version, manager: &manager, dry_run, now: self.now() };
         let around = self.around(author, kind, &object)?;
+        let asked = Self::asked(kind, &object);
         let new = admit::create(&writer, kind, object, Uuid::new_v4(), &around, gate)?;
-        self.store_new(author, kind, new, options.dry_run).await
+        self.store_new(author, kind, (asked.as_ref(), new), options.dry_run).await
     }
 
     /// Stores an admitted object that is not there yet.
@@ -130,15 +132,21 @@ impl Registry {
         &self,
         author: &Author,
         kind: &'static Kind,
-        new: Object,
+        (asked, admitted): (Option<&Object>, Object),
         dry_run: bool,
     ) -> Result<Written, RegistryError> {
-        let key = new.key(kind);
+        let key = admitted.key(kind);
         let at = store_key(&key)?;
-        let bytes = encode(&new);
         for _ in 0..ATTEMPTS {
             let home = self.home(&key)?.open(&key)?;
-            let create = transaction(author, &format!("create {key}")).create(at.clone(), bytes.clone());
+            let mut new = admitted.clone();
+            let create = transaction(author, &format!("create {key}"));
+            let promises = match self.allocate(kind, asked, None, &mut new, &create) {
+                Err(_) if self.entry(&at)?.is_some() => return Err(RegistryError::AlreadyExists(key)),
+                done => done?,
+            };
+            let bytes = encode(&new);
+            let create = promises.hold(create.create(at.clone(), bytes.clone()));
             let create = self.charge(kind, &new, create)?;
             if dry_run {
                 return match self.entry(&at)? {
@@ -151,7 +159,7 @@ impl Registry {
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
                     return Err(RegistryError::AlreadyExists(key));
                 }
-                // The namespace changed in between: look again whether it still takes objects.
+                // The namespace changed in between, or an address was taken: look again.
                 Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
                 Err(e) => return Err(RegistryError::Commit(e)),
             }
@@ -279,12 +287,18 @@ impl Registry {
         };
         let uid = Uuid::new_v4();
         let around = self.around(writer.author, kind, &object)?;
+        let asked = Self::asked(kind, &object);
         let new = if applied {
             admit::create_applied(writer, kind, object, uid, &around, gate)?
         } else {
             admit::create(writer, kind, object, uid, &around, gate)?
         };
-        self.store_new(writer.author, kind, new, writer.dry_run).await
+        self.store_new(writer.author, kind, (asked.as_ref(), new), writer.dry_run).await
+    }
+
+    /// What a client said of a service, before defaults: families follow from it. Of other kinds nothing matters.
+    fn asked(kind: &Kind, object: &Object) -> Option<Object> {
+        kind.is_core("Service").then(|| object.clone())
     }
 
     /// Reads the object, lets `change` edit everything but status, and writes it; repeated on conflict. `change` may
@@ -363,7 +377,11 @@ impl Registry {
         let Found { entry, object: old } = found;
         let declared = self.applied(writer.author, &old, key)?;
         let update = admit::Update { source: None, declared: declared.as_ref(), applied };
-        let new = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
+        let mut new = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
+        let promises = match writer.part {
+            Part::Main => self.allocate(kind, None, Some(&old), &mut new, &transaction(writer.author, ""))?,
+            _ => Promises::default(),
+        };
         if new == old {
             Counting::add(&self.inner.counting.unchanged);
             return Ok(Some(unchanged(old)));
@@ -380,11 +398,8 @@ impl Registry {
         let transaction = if deleted {
             self.removal(writer.author, key, entry.modified)?
         } else {
-            transaction(writer.author, &format!("update {key}")).replace(
-                entry.key.clone(),
-                entry.modified,
-                bytes.clone(),
-            )
+            let update = transaction(writer.author, &format!("update {key}"));
+            promises.hold(update.replace(entry.key.clone(), entry.modified, bytes.clone()))
         };
         match self.commit(transaction).await {
             Ok(done) => {
@@ -418,10 +433,18 @@ impl Registry {
         revision: Revision,
     ) -> Result<Transaction, RegistryError> {
         let at = store_key(key)?;
-        Ok(transaction(author, &format!("delete {key}"))
+        let removal = transaction(author, &format!("delete {key}"))
             .expect(at.clone(), reddwarf_store::Expect::AtRevision(revision))
             .delete(at)
-            .delete(applied_key(key)?))
+            .delete(applied_key(key)?);
+        // What was read at another revision makes the transaction conflict.
+        let kind = kind_of(key)?;
+        let promises = if kind.is_core("Service") {
+            self.read(key)?.map(|found| self.released(kind, &found.object)).unwrap_or_default()
+        } else {
+            Promises::default()
+        };
+        Ok(promises.hold(removal))
     }
 
     /// Sends a transaction, counted.

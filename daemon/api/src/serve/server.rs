@@ -41,6 +41,8 @@ pub struct ApiSettings {
     pub socket_group: Option<String>,
     /// TCP address, spoken to by TLS.
     pub listen: Option<SocketAddr>,
+    /// A further TCP address, for pods: the host may get it later. That it can't be had is said and no reason not to serve.
+    pub listen_for_pods: Option<SocketAddr>,
     /// Name of this node, for `/version` and messages.
     pub node_name: String,
     /// What a client may ask of us.
@@ -125,6 +127,7 @@ pub struct Api {
     socket: Socket,
     unix: UnixListener,
     tcp: Option<TcpListener>,
+    for_pods: Option<TcpListener>,
 }
 
 impl fmt::Debug for Api {
@@ -151,7 +154,14 @@ impl Api {
         if let Some(address) = bound {
             deps.access.listen(address)?;
         }
-        Ok(Self { state: Arc::new(State::new(settings, deps)), socket, unix, tcp })
+        let for_pods = settings.listen_for_pods.and_then(|address| match listen_for_pods(address) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::warn!(%address, %error, "pods can't reach the API: this address can't be listened on");
+                None
+            }
+        });
+        Ok(Self { state: Arc::new(State::new(settings, deps)), socket, unix, tcp, for_pods })
     }
 
     /// The TCP address that was bound, with the port that the system chose.
@@ -167,7 +177,7 @@ impl Api {
     /// Serves until `stop`, then ends watches and logs cleanly, lets requests finish and returns within
     /// [`Limits::shutdown`].
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { state, mut socket, mut unix, tcp } = self;
+        let Self { state, mut socket, mut unix, tcp, for_pods } = self;
         let connections = TaskTracker::new();
         let door = Arc::new(Door::new(&state.settings.limits));
         let mut look = tokio::time::interval(state.settings.limits.socket_check);
@@ -185,6 +195,12 @@ impl Api {
                     Err(error) => accept_failed(&error).await,
                 },
                 accepted = accept_tcp(tcp.as_ref()) => match accepted {
+                    Ok((stream, peer)) => {
+                        connections.spawn(tcp_connection(state.clone(), door.clone(), stream, peer));
+                    }
+                    Err(error) => accept_failed(&error).await,
+                },
+                accepted = accept_tcp(for_pods.as_ref()) => match accepted {
                     Ok((stream, peer)) => {
                         connections.spawn(tcp_connection(state.clone(), door.clone(), stream, peer));
                     }
@@ -288,6 +304,17 @@ async fn watch_certificates(api: ApiHandle) {
 async fn accept_failed(error: &std::io::Error) {
     tracing::warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Listens on the pod network's own address, which is there only while there are pods.
+fn listen_for_pods(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // ip(7): IP_FREEBIND goes for IPv6 sockets too.
+    #[cfg(target_os = "linux")]
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpFreebind, &true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
 }
 
 async fn accept_tcp(tcp: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {

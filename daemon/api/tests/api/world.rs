@@ -61,6 +61,7 @@ impl World {
             socket: dir.path().join("run/reddwarf.sock"),
             socket_group: None,
             listen: None,
+            listen_for_pods: None,
             node_name: "box".into(),
             limits: Limits::default(),
             manifest_limits: reddwarf_config::Limits::default(),

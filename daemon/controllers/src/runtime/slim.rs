@@ -89,6 +89,32 @@ pub struct PodSlim {
     pub to_schedule: bool,
     /// Shown to be unschedulable already (condition PodScheduled is False).
     pub unschedulable: bool,
+    /// How it is reached, once it has an address.
+    pub net: Option<Arc<PodNet>>,
+}
+
+/// How a pod is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodNet {
+    /// Its addresses, the first one first.
+    pub ips: Vec<Box<str>>,
+    /// `spec.hostname`; empty when it does not say.
+    pub hostname: Box<str>,
+    /// `spec.subdomain`; empty when it does not say.
+    pub subdomain: Box<str>,
+    /// Its containers' ports that have names.
+    pub ports: Vec<NamedPort>,
+}
+
+/// A container's port by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// Its name.
+    pub name: Box<str>,
+    /// TCP, UDP or SCTP.
+    pub protocol: Box<str>,
+    /// Its number.
+    pub number: u16,
 }
 
 /// What the scheduler needs of a node.
@@ -180,6 +206,8 @@ fn always(id: &Id) -> bool {
             | "Node"
             | "PersistentVolumeClaim"
             | "ResourceQuota"
+            | "Service"
+            | "Endpoints"
             | "ServiceAccount" => true,
             "ConfigMap" => &*id.name == "kube-root-ca.crt",
             _ => false,
@@ -288,7 +316,7 @@ fn detail(pool: &mut Pool, id: &Id, json: &[u8], annotations: &BTreeMap<String, 
             Detail::Node(Arc::new(serde_json::from_slice::<StoredNode>(json).map(node).unwrap_or_default()))
         }
         ("apps", "ControllerRevision") | ("batch", "CronJob") => Detail::Plain,
-        ("apps" | "batch", _) | ("", "ReplicationController") | ("policy", "PodDisruptionBudget") => {
+        ("apps" | "batch", _) | ("", "ReplicationController" | "Service") | ("policy", "PodDisruptionBudget") => {
             let selector = serde_json::from_slice::<StoredSelector>(json).ok().and_then(|s| s.spec.selector);
             Detail::Selects(selector.and_then(|s| selector_of(id, s)).map(Arc::new))
         }
@@ -297,8 +325,8 @@ fn detail(pool: &mut Pool, id: &Id, json: &[u8], annotations: &BTreeMap<String, 
 }
 
 fn selector_of(id: &Id, value: Value) -> Option<LabelSelector> {
-    let value =
-        if id.kind.kind == "ReplicationController" { serde_json::json!({ "matchLabels": value }) } else { value };
+    let labels_only = matches!(id.kind.kind, "ReplicationController" | "Service");
+    let value = if labels_only { serde_json::json!({ "matchLabels": value }) } else { value };
     let selector = LabelSelector::from_value(&value).ok()?;
     // An empty selector of a disruption budget selects every pod; of anything else nothing.
     (id.kind.kind == "PodDisruptionBudget" || !selector.is_empty()).then_some(selector)
@@ -328,6 +356,8 @@ struct StoredPodSpec {
     node_name: Option<String>,
     scheduler_name: Option<String>,
     scheduling_gates: Option<Vec<Value>>,
+    hostname: Option<Box<str>>,
+    subdomain: Option<Box<str>>,
     containers: Vec<StoredContainer>,
     init_containers: Option<Vec<StoredContainer>>,
 }
@@ -337,6 +367,15 @@ struct StoredPodSpec {
 struct StoredContainer {
     resources: Option<StoredResources>,
     restart_policy: Option<String>,
+    ports: Option<Vec<StoredPort>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredPort {
+    name: Option<Box<str>>,
+    protocol: Option<Box<str>>,
+    container_port: u16,
 }
 
 #[derive(Default, Deserialize)]
@@ -355,6 +394,10 @@ impl StoredContainer {
 #[serde(rename_all = "camelCase", default)]
 struct StoredPodStatus {
     phase: Phase,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<Box<str>>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<StoredIp>>,
     conditions: Option<Vec<StoredCondition>>,
     container_statuses: Option<Vec<StoredContainerStatus>>,
     init_container_statuses: Option<Vec<StoredContainerStatus>>,
@@ -388,8 +431,35 @@ struct StoredTerminated {
     finished_at: Option<DateTime<Utc>>,
 }
 
+#[derive(Deserialize)]
+struct StoredIp {
+    ip: Box<str>,
+}
+
+/// How a pod is reached; `None` before it has an address.
+fn net(spec: &StoredPodSpec, status: &StoredPodStatus) -> Option<Arc<PodNet>> {
+    let mut ips: Vec<Box<str>> = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
+    if ips.is_empty() {
+        ips.extend(status.pod_ip.clone().filter(|ip| !ip.is_empty()));
+    }
+    if ips.is_empty() {
+        return None;
+    }
+    let sidecar = |c: &&StoredContainer| c.restart_policy.as_deref() == Some("Always");
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(sidecar));
+    let named = |port: &StoredPort| {
+        let name = port.name.clone().filter(|name| !name.is_empty())?;
+        let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+        Some(NamedPort { name, protocol, number: port.container_port })
+    };
+    let ports = containers.flat_map(|c| c.ports.iter().flatten()).filter_map(named).collect();
+    let text = |text: &Option<Box<str>>| text.clone().unwrap_or_default();
+    Some(Arc::new(PodNet { ips, hostname: text(&spec.hostname), subdomain: text(&spec.subdomain), ports }))
+}
+
 fn pod(pool: &mut Pool, stored: StoredPod, annotations: &BTreeMap<String, Value>) -> PodSlim {
     let StoredPod { spec, status } = stored;
+    let net = net(&spec, &status);
     let conditions = status.conditions.unwrap_or_default();
     let condition = |kind: &str, value: &str| conditions.iter().find(|c| c.kind == kind && c.status == value);
     let ready = condition("Ready", "True");
@@ -414,6 +484,7 @@ fn pod(pool: &mut Pool, stored: StoredPod, annotations: &BTreeMap<String, Value>
         memory: request(&spec, "memory").map_or(0, |q| q.units()),
         to_schedule: node.is_empty() && default_scheduler && !gates,
         unschedulable: condition("PodScheduled", "False").is_some(),
+        net,
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn pod(name: &str, change: impl FnOnce(&mut PodSlim)) -> Arc<Slim> {
         memory: 0,
         to_schedule: false,
         unschedulable: false,
+        net: None,
     };
     change(&mut pod);
     slim("", "Pod", name, Detail::Pod(pod))

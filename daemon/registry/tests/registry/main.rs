@@ -7,6 +7,7 @@ mod events;
 mod lists;
 mod model;
 mod namespaces;
+mod services;
 mod sets;
 mod watches;
 mod writes;
