@@ -321,7 +321,7 @@ impl Runtime for NodeRuntime {
     }
 
     async fn exec(&self, pod: &PodName, options: ExecOptions) -> Result<Session, RuntimeError> {
-        let request = ExecRequest { argv: options.command, tty: options.tty, stdin: options.stdin };
+        let request = ExecRequest { argv: options.command, tty: options.tty, stdin: options.stdin, contained: false };
         let session = self.node()?.exec(&pod_key(pod), &options.container, request).await.map_err(failed)?;
         Ok(in_the_apis_words(session))
     }

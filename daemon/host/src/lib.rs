@@ -32,7 +32,7 @@ pub use error::{Family, HostError, HostErrorKind, HostResult};
 pub use names::{Brand, ContainerName, ImageId, LinkName, NameError, PodUid, SandboxId, VolumeName};
 pub use observe::{
     Change, ContainerObserved, ContainerState, HostInfo, HostObservation, ImageConfig, ImageInfo, Leftover,
-    NetworkObserved, Observation, SandboxObserved, SandboxState, StopRequest,
+    NetworkObserved, Note, Observation, SandboxObserved, SandboxState, StopOrder, StopRequest,
 };
 pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{

@@ -6,6 +6,7 @@ use crate::time::BootTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A fact, or the reason why it could not be found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +100,9 @@ pub struct ContainerObserved {
     pub state: ContainerState,
     /// The last request to stop it, if any.
     pub stop: Option<StopRequest>,
+    /// [`Note::Started`] was noted.
+    #[serde(default)]
+    pub post_started: bool,
     /// Process killed by the kernel for want of memory.
     pub oom_killed: bool,
 }
@@ -146,6 +150,51 @@ pub struct StopRequest {
     pub at: BootTime,
     /// SIGKILL was sent.
     pub killed: bool,
+    /// How it is to stop, where that was noted before any signal; `None`: its stop signal was sent at `at`.
+    #[serde(default)]
+    pub order: Option<StopOrder>,
+}
+
+/// How a container is to stop ([`Note::Stopping`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// The time that it was given, from [`StopRequest::at`].
+    pub grace: Duration,
+    /// It stops for a failure of its own: it waits its back-off before it is started again.
+    pub fault: bool,
+    /// When its stop signal was sent; `None`: what comes before that is not done.
+    #[serde(default)]
+    pub signalled: Option<BootTime>,
+}
+
+impl StopRequest {
+    /// When its stop signal was sent; `None`: not yet.
+    pub fn signalled(&self) -> Option<BootTime> {
+        match self.order {
+            Some(order) => order.signalled,
+            None => Some(self.at),
+        }
+    }
+
+    /// Whether it stops for a failure of its own.
+    pub fn is_fault(&self) -> bool {
+        self.order.is_some_and(|o| o.fault)
+    }
+}
+
+/// What a host remembers of an instance because the node asks it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Note {
+    /// Its postStart hook is done.
+    Started,
+    /// It is to stop, and something comes before its stop signal, or its grace is its own.
+    Stopping {
+        /// The time that it is given from now on.
+        grace: Duration,
+        /// It stops for a failure of its own.
+        fault: bool,
+    },
 }
 
 /// The pod network as found.

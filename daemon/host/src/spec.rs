@@ -224,6 +224,67 @@ pub struct ContainerSpec {
     pub termination_message: TerminationMessage,
     /// Changes when a restart is asked for by hand; otherwise meaningless.
     pub restart_token: String,
+    /// What is done beside its process when it starts and before it stops. The node runs hooks; a host only remembers
+    /// them, so that they are known when the pod's object is not.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+}
+
+/// A container's hooks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// At once after its process started; it counts as running when this is done.
+    pub post_start: Option<Hook>,
+    /// Before its stop signal, within the grace.
+    pub pre_stop: Option<Hook>,
+}
+
+/// What a hook does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hook {
+    /// Runs a command in the container.
+    Exec {
+        /// Program and arguments.
+        argv: Vec<String>,
+    },
+    /// Sends a request from the host's network.
+    HttpGet(HttpGet),
+    /// Waits.
+    Sleep {
+        /// How long.
+        time: Duration,
+    },
+    /// A kind that can't be carried out and always fails (`tcpSocket`, as in the reference).
+    Unsupported {
+        /// Which.
+        kind: String,
+    },
+}
+
+/// An HTTP GET to a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpGet {
+    /// TLS, whatever certificate is shown.
+    pub tls: bool,
+    /// Where; `None`: the pod's own address.
+    pub host: Option<String>,
+    /// Which port.
+    pub port: HookPort,
+    /// Path and query.
+    pub path: String,
+    /// Further headers, in order; they may hold credentials.
+    pub headers: Vec<(String, Sensitive<String>)>,
+}
+
+/// A port, by number or by a name that the container does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HookPort {
+    /// The port.
+    Number(u16),
+    /// A name that leads nowhere: whoever needs the port fails.
+    Missing(String),
 }
 
 /// Whose processes a container sees (its PID namespace).

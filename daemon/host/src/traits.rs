@@ -10,7 +10,7 @@
 
 use crate::error::HostResult;
 use crate::names::{ContainerName, SandboxId, VolumeName};
-use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover};
+use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover, Note};
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::usage::{HostPressure, SandboxDisk, UsageReport};
 use async_trait::async_trait;
@@ -111,6 +111,21 @@ pub trait Sandboxes: Send + Sync {
         signal: Signal,
     ) -> HostResult<Change>;
 
+    /// Notes durably how far an instance has come; nothing inside notices. Comes back in observations. A second
+    /// [`Note::Stopping`] is `Unchanged`, as is any note about an instance that has exited or is absent.
+    ///
+    /// A signal that [`Sandboxes::container_signal`] records after a noted stop is recorded with it.
+    ///
+    /// # Errors
+    /// `Exhausted`, `Other`.
+    async fn container_note(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        note: Note,
+    ) -> HostResult<Change>;
+
     /// Changes limits of a running instance in place, and its recorded spec.
     ///
     /// # Errors
@@ -189,6 +204,9 @@ pub struct ExecRequest {
     pub tty: bool,
     /// Whether standard input is connected.
     pub stdin: bool,
+    /// Dropping the session before the command's end kills all that it started, wherever that has put itself;
+    /// otherwise only the command's process group.
+    pub contained: bool,
 }
 
 /// The standard streams of containers' first processes.
@@ -215,6 +233,16 @@ pub trait Connect: Send + Sync {
     /// # Errors
     /// `NotFound`, `InvalidState` (not running, or nobody listens there), `Exhausted`, `Timeout`, `Other`.
     async fn connect(&self, id: &SandboxId, port: u16) -> HostResult<Connection>;
+
+    /// Connects to a TCP port as the host itself would: from its own network, names looked up by its own resolver. The
+    /// caller gives it up by dropping it.
+    ///
+    /// The message says it in Go's words (`dial tcp 10.0.0.1:80: connect: connection refused`), which are what users of
+    /// Kubernetes look for.
+    ///
+    /// # Errors
+    /// `NotFound` (no such name), `InvalidState` (nobody listens there), `Exhausted`, `Timeout`, `Other`.
+    async fn dial(&self, host: &str, port: u16) -> HostResult<Connection>;
 }
 
 /// What the host and what runs on it use. Executes nothing that changes state.

@@ -140,6 +140,33 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Where processes are told apart that share their limits: v2, or one v1 hierarchy whose children inherit.
+    fn tracking(&self, cgroup: &Path) -> Option<PathBuf> {
+        if self.is_unified() {
+            return self.directory("pids", cgroup);
+        }
+        ["pids", "freezer", "name=systemd"].iter().find_map(|controller| self.directory(controller, cgroup))
+    }
+
+    /// Makes a cgroup that only tells its processes apart and puts the calling process into it.
+    pub(crate) fn track(&self, cgroup: &Path) -> io::Result<()> {
+        let Some(dir) = self.tracking(cgroup) else { return Ok(()) };
+        fs::create_dir_all(&dir)?;
+        write_kernel_file(&dir.join("cgroup.procs"), "0")
+    }
+
+    /// Moves all processes of a cgroup made by [`Self::track`] into another one.
+    pub(crate) fn move_all(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (Some(from), Some(to)) = (self.tracking(from), self.tracking(to)) else { return Ok(()) };
+        let mut pids = BTreeSet::new();
+        processes_below(&from, &mut pids)?;
+        for pid in pids {
+            // One that has just ended can't be moved and need not be.
+            let _ = write_kernel_file(&to.join("cgroup.procs"), &pid.to_string());
+        }
+        Ok(())
+    }
+
     /// Takes the calling process out of the daemon's cgroup, so that a service manager which stops or limits the
     /// daemon leaves it alone. Only where that matters: memory and pids are counted there, systemd looks there.
     pub(crate) fn leave_daemon(&self, cgroup: &Path) -> io::Result<()> {

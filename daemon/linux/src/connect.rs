@@ -1,4 +1,4 @@
-//! Connections to TCP ports inside sandboxes. A socket belongs to the network namespace that it was made in: a thread
+//! Connections to TCP ports inside sandboxes, and from the host to anywhere. A socket belongs to the network namespace that it was made in: a thread
 //! that enters the sandbox's makes the sockets and ends; connecting and all else happens on the runtime as ever.
 
 use crate::files::io_error;
@@ -15,12 +15,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// A port of the same machine answers at once, unless its queue is full.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Callers have limits of their own; this one is for those that forgot.
+const DIAL_PATIENCE: Duration = Duration::from_secs(120);
 
 #[async_trait]
 impl Connect for LinuxHost {
@@ -50,6 +52,39 @@ impl Connect for LinuxHost {
             words(&second)
         );
         Err(HostError::new(kind, "connect", format!("{id}:{port}"), message))
+    }
+
+    async fn dial(&self, host: &str, port: u16) -> HostResult<Connection> {
+        let fail = |kind, message| HostError::new(kind, "dial", format!("{host}:{port}"), message);
+        let name = host.trim_matches(['[', ']']);
+        let found = match name.parse::<IpAddr>() {
+            Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
+            Err(_) => tokio::net::lookup_host((name, port)).await.map(Iterator::collect),
+        };
+        let addresses: Vec<_> = found.unwrap_or_default();
+        let mut last = None;
+        for address in addresses {
+            match timeout(DIAL_PATIENCE, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Box::new(stream));
+                }
+                Ok(Err(error)) => last = Some((address, error)),
+                Err(_) => last = Some((address, io::ErrorKind::TimedOut.into())),
+            }
+        }
+        let Some((address, error)) = last else {
+            return Err(fail(HostErrorKind::NotFound, format!("dial tcp: lookup {name}: no such host")));
+        };
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionRefused => HostErrorKind::InvalidState,
+            io::ErrorKind::TimedOut => HostErrorKind::Timeout,
+            _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL)) => {
+                HostErrorKind::Exhausted
+            }
+            _ => HostErrorKind::Other,
+        };
+        Err(fail(kind, format!("dial tcp {address}: {}", words(&error))))
     }
 }
 
@@ -101,6 +136,8 @@ fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
         io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
         _ => format!("connect: {error}"),
     }
 }

@@ -14,7 +14,8 @@ use crate::sandbox;
 use crate::volumes;
 use reddwarf_host::spec::{ContainerSpec, ProcessView, Resources, Signal};
 use reddwarf_host::{
-    Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId, StopRequest,
+    BootTime, Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
+    StopRequest,
 };
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -292,9 +293,7 @@ pub(crate) fn signal(
         ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
     };
     if kill || signal == spec.stop_signal {
-        let before = dir.stop()?;
-        let at = before.map_or_else(|| shared.clock.boot(), |s| s.at);
-        let request = StopRequest { at, killed: kill || before.is_some_and(|s| s.killed) };
+        let request = stop_request(dir.stop()?, shared.clock.boot(), kill);
         write_record("record stop request", &dir.stop_file(), &request)?;
     }
     let sent = match running {
@@ -307,6 +306,41 @@ pub(crate) fn signal(
         }
     };
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
+}
+
+/// The record of a stop signal, or of SIGKILL, sent `now`.
+pub(crate) fn stop_request(before: Option<StopRequest>, now: BootTime, kill: bool) -> StopRequest {
+    let mut request = before.unwrap_or(StopRequest { at: now, killed: false, order: None });
+    request.killed |= kill;
+    if let Some(order) = &mut request.order {
+        order.signalled.get_or_insert(now);
+    }
+    request
+}
+
+/// `container_note`.
+pub(crate) fn note(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    note: Note,
+) -> HostResult<Change> {
+    let dir = sandbox::instance_dir(shared, id, name, attempt);
+    if dir.spec()?.is_none() || dir.exit()?.is_some() {
+        return Ok(Change::Unchanged);
+    }
+    match note {
+        Note::Started if dir.post_started()? => return Ok(Change::Unchanged),
+        Note::Started => write_record("note", &dir.post_started_file(), &true)?,
+        Note::Stopping { .. } if dir.stop()?.is_some() => return Ok(Change::Unchanged),
+        Note::Stopping { grace, fault } => {
+            let order = Some(StopOrder { grace, fault, signalled: None });
+            let request = StopRequest { at: shared.clock.boot(), killed: false, order };
+            write_record("record stop request", &dir.stop_file(), &request)?;
+        }
+    }
+    Ok(Change::Changed("noted".to_owned()))
 }
 
 /// Changes limits in place.

@@ -162,7 +162,9 @@ fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerN
         let state = container::state(&dir, &shared.paths.lock(id, &name, attempt))?;
         let oom_killed = dir.exit()?.is_some_and(|e| e.oom_killed);
         let stop = dir.stop()?;
-        let observed = ContainerObserved { spec: (*spec).clone(), state, stop, oom_killed };
+        // Only where something is noted: most containers have no hook.
+        let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;
+        let observed = ContainerObserved { spec: (*spec).clone(), state, stop, post_started, oom_killed };
         found.entry(name).or_default().push(observed);
     }
     Ok(found)

@@ -205,6 +205,10 @@ impl ContainerDir {
     pub(crate) fn exit_file(&self) -> PathBuf {
         self.0.join("exit.json")
     }
+    /// There when the instance's postStart hook is done.
+    pub(crate) fn post_started_file(&self) -> PathBuf {
+        self.0.join("post-started.json")
+    }
     /// The OCI bundle: `config.json`, and `rootfs` to mount on.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.0.join("bundle")
@@ -226,6 +230,9 @@ impl ContainerDir {
     }
     pub(crate) fn stop(&self) -> HostResult<Option<StopRequest>> {
         read_record("read stop request", &self.stop_file())
+    }
+    pub(crate) fn post_started(&self) -> HostResult<bool> {
+        Ok(read_record("read note", &self.post_started_file())?.unwrap_or(false))
     }
     pub(crate) fn exit(&self) -> HostResult<Option<ContainerExit>> {
         read_record("read exit record", &self.exit_file())

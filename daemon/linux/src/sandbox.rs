@@ -14,7 +14,7 @@ use crate::record::{ContainerDir, MARK_VERSION, SandboxMark, SandboxPhase, read_
 use crate::rootfs;
 use crate::volumes;
 use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
-use reddwarf_host::{ContainerName, HostError, HostErrorKind, HostResult, SandboxId, StopRequest};
+use reddwarf_host::{ContainerName, HostError, HostErrorKind, HostResult, SandboxId};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -223,8 +223,8 @@ pub(crate) fn finish_stop(shared: &Shared, id: &SandboxId) -> HostResult<()> {
 fn note_kills(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     for (_, _, dir) in container::instances(&shared.paths, id)? {
         if dir.exit()?.is_none() && dir.state()?.is_some() {
-            let first = dir.stop()?.map_or_else(|| shared.clock.boot(), |s| s.at);
-            write_record("record stop request", &dir.stop_file(), &StopRequest { at: first, killed: true })?;
+            let request = container::stop_request(dir.stop()?, shared.clock.boot(), true);
+            write_record("record stop request", &dir.stop_file(), &request)?;
         }
     }
     Ok(())

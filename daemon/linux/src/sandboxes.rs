@@ -11,7 +11,7 @@ use crate::volumes;
 use async_trait::async_trait;
 use reddwarf_host::spec::{ContainerSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use reddwarf_host::{
-    Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, SandboxId, Sandboxes, VolumeName,
+    Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, Note, SandboxId, Sandboxes, VolumeName,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -245,6 +245,18 @@ impl Sandboxes for LinuxHost {
         let (id, name) = (id.clone(), name.clone());
         self.in_turn(&turn, "signal container", move |shared| container::signal(shared, &id, &name, attempt, signal))
             .await
+    }
+
+    async fn container_note(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        note: Note,
+    ) -> HostResult<Change> {
+        let turn = self.turn(id).await;
+        let (id, name) = (id.clone(), name.clone());
+        self.in_turn(&turn, "note", move |shared| container::note(shared, &id, &name, attempt, note)).await
     }
 
     async fn container_update(

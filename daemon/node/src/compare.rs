@@ -122,6 +122,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
         log: _,
         termination_message,
         restart_token,
+        // Hooks are taken from the pod; what is kept with the instance serves where there is no pod any more.
+        lifecycle: _,
     } = old;
     let mut found = Vec::new();
     let mut note = |differs: bool, cost, field: &str| {

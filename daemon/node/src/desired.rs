@@ -4,7 +4,7 @@ use crate::key::PodKey;
 use crate::settings::NodeSettings;
 use reddwarf_host::spec::Sensitive;
 use reddwarf_host::{Brand, PodUid};
-use reddwarf_objects::pod::{Phase, Pod, PodStatus};
+use reddwarf_objects::pod::{Container, Phase, Pod, PodStatus};
 use reddwarf_objects::{Object, ObjectError, SOURCE_ANNOTATION};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -132,6 +132,12 @@ impl PodIntent {
             .collect();
         let source = object.annotation(SOURCE_ANNOTATION).map(str::to_owned);
         Ok(Self { key, uid, pod, object, source, deleting, finished, history, status })
+    }
+
+    /// A main container or sidecar by its name.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        let spec = &self.pod.spec;
+        spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == name)
     }
 
     /// The time between TERM and KILL.

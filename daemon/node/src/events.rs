@@ -6,7 +6,7 @@ use crate::perform::StepError;
 use crate::plan::{Effect, Notice, Op, Outlook, Step};
 use crate::translate::{self, ContainerRef};
 use reddwarf_host::spec::ContainerRole;
-use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, SandboxObserved};
+use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, Note, SandboxObserved};
 
 /// What a step that was carried out is worth saying; `sandbox` is as it was before.
 pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventText> {
@@ -30,6 +30,12 @@ pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventT
                 sandbox.and_then(|s| s.containers.get(container)?.iter().find(|c| c.spec.attempt == *attempt));
             killing(step, container, instance).into_iter().collect()
         }
+        Op::ContainerNote { container, attempt, note: Note::Stopping { fault, .. }, .. } => {
+            let instance =
+                sandbox.and_then(|s| s.containers.get(container)?.iter().find(|c| c.spec.attempt == *attempt));
+            let told = killing(step, container, instance);
+            told.map(|e| if *fault { EventText { message: step.reason.clone(), ..e } } else { e }).into_iter().collect()
+        }
         Op::SandboxDestroy(_) if step.effect == Effect::Replace => {
             let message = "Pod sandbox changed, it will be killed and re-created.";
             vec![normal("SandboxChanged", message.into(), "")]
@@ -45,6 +51,7 @@ pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventT
         | Op::SandboxEnsure(_)
         | Op::SandboxStop(_)
         | Op::SandboxDestroy(_)
+        | Op::ContainerNote { note: Note::Started, .. }
         | Op::ContainerUpdate { .. }
         | Op::ContainerRemove { .. }
         | Op::FinishDelete { .. } => Vec::new(),
@@ -95,7 +102,7 @@ pub(crate) fn failed(step: &Step, error: &StepError) -> EventText {
             ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"), String::new())
         }
         Op::ContainerStart { spec, .. } => ("Failed", format!("Error: {error}"), field_path(spec.role, &spec.name)),
-        Op::SandboxStop(_) | Op::SandboxDestroy(_) | Op::ContainerSignal { .. } => {
+        Op::SandboxStop(_) | Op::SandboxDestroy(_) | Op::ContainerSignal { .. } | Op::ContainerNote { .. } => {
             ("FailedKillPod", format!("error killing pod: {error}"), String::new())
         }
         Op::VolumeUpdate { volume, .. } => {
@@ -171,7 +178,7 @@ fn in_the_way(notice: &Notice) -> Option<EventText> {
     Some(warning(reason, message, ""))
 }
 
-fn field_path(role: ContainerRole, name: &ContainerName) -> String {
+pub(crate) fn field_path(role: ContainerRole, name: &ContainerName) -> String {
     match role {
         ContainerRole::Init => format!("spec.initContainers{{{name}}}"),
         ContainerRole::Main => format!("spec.containers{{{name}}}"),

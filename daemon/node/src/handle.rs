@@ -6,6 +6,7 @@ use crate::follow;
 use crate::key::PodKey;
 use crate::logs::{self, LogOptions};
 use crate::plan::{Effect, Memory, Notice, Op, Plan, Reservations, Step, plan};
+use crate::probe;
 use crate::run::{self, Shared, Work};
 use crate::settings::NodeSettings;
 use crate::state::{Record, sandbox_of};
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use reddwarf_host::spec::ContainerSpec;
 use reddwarf_host::{
     AttachRequest, BootTime, Change, Clock, Connection, ContainerName, ContainerState, ExecRequest, Host, HostError,
-    HostObservation, ImageInfo, Observation, SandboxId, SandboxObserved, SandboxState, Session,
+    HostObservation, ImageInfo, Note, Observation, SandboxId, SandboxObserved, SandboxState, Session,
 };
 use reddwarf_objects::pod::PodStatus;
 use serde::Serialize;
@@ -181,7 +182,11 @@ impl From<&Step> for PlannedStep {
             field: step.field.clone(),
             disrupts: matches!(
                 step.op,
-                Op::ContainerSignal { .. } | Op::SandboxStop(_) | Op::SandboxDestroy(_) | Op::NetworkRemove
+                Op::ContainerSignal { .. }
+                    | Op::ContainerNote { note: Note::Stopping { .. }, .. }
+                    | Op::SandboxStop(_)
+                    | Op::SandboxDestroy(_)
+                    | Op::NetworkRemove
             ),
         }
     }
@@ -249,6 +254,7 @@ impl Node {
         tasks.spawn(run::write_events(control, events));
         tasks.spawn(run::write_statuses(shared.clone()));
         tasks.spawn(crate::heartbeat::beat(shared.clone()));
+        tasks.spawn(probe::run(shared.clone()));
         let begun = shared.clone();
         tasks.spawn(async move {
             let mut stop = begun.stop.subscribe();

@@ -17,11 +17,13 @@
 //! | a worker | an observation, what is wanted | host calls, promises; statuses and events to their writers |
 //! | `observe` | requests | one observation for all who wait |
 //! | `run::write_statuses`, `run::write_events` | their queues | the control plane |
+//! | `probe::run` | the jobs that workers ask for | one task a probe or hook: host calls, what they found, the queue |
 //! | `heartbeat::beat` | the host, the newest observation | the Node object, the heartbeat |
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`plan`] | `plan(desired, observed, reservations, memory, now)`: steps with reasons, nothing executed |
+//! | [`probe`] | probes and lifecycle hooks: what is asked of containers while they run, and what follows |
 //! | [`translate`] | from a pod to what is asked of a host |
 //! | [`compare`] | what a changed field costs |
 //! | [`desired`], [`follow`] | what is wanted, and how it keeps up |
@@ -46,6 +48,7 @@ pub mod node_object;
 pub mod observe;
 pub mod perform;
 pub mod plan;
+pub mod probe;
 pub mod queue;
 pub mod registry_plane;
 mod run;

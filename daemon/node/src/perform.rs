@@ -94,6 +94,9 @@ async fn dispatch(host: &dyn Host, control: &dyn ControlPlane, op: &Op) -> Resul
         Op::ContainerSignal { sandbox, container, attempt, signal } => {
             host.container_signal(sandbox, container, *attempt, *signal).await?
         }
+        Op::ContainerNote { sandbox, container, attempt, note } => {
+            host.container_note(sandbox, container, *attempt, *note).await?
+        }
         Op::ContainerUpdate { sandbox, container, attempt, resources } => {
             host.container_update(sandbox, container, *attempt, resources).await?
         }

@@ -7,6 +7,7 @@ use crate::key::PodKey;
 use crate::observe::Observer;
 use crate::perform::{StepError, perform};
 use crate::plan::{NETWORK_NOT_READY, Op, Outlook, Step, earliest};
+use crate::probe::Probes;
 use crate::queue::Queue;
 use crate::state::{Record, State, sandbox_of};
 use crate::{NodeSettings, events};
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     events: mpsc::Sender<(Arc<Object>, EventText)>,
     /// What was used lately, for those who ask.
     pub(crate) samples: tokio::sync::Mutex<crate::usage::Samples>,
+    pub(crate) probes: Probes,
     /// Ends all tasks.
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -96,6 +98,7 @@ impl Shared {
             publish: Notify::new(),
             events,
             samples: tokio::sync::Mutex::default(),
+            probes: Probes::default(),
             stop: watch::Sender::new(false),
             settings,
         });
@@ -136,7 +139,7 @@ impl Shared {
         self.queue().is_idle(until) && self.statuses().is_empty()
     }
 
-    fn event(&self, object: &Arc<Object>, event: EventText) {
+    pub(crate) fn event(&self, object: &Arc<Object>, event: EventText) {
         // A full queue means that events come faster than they can be written: the newest are dropped.
         let _ = self.events.try_send((object.clone(), event));
     }
@@ -329,6 +332,9 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
             let sandbox = intent.as_ref().and_then(|i| sandbox_of(&observed, i, &state.reservations));
             let started = sandbox.map(|s| events::started(&done, s)).unwrap_or_default();
             let planned = state.plan_pod(key, &observed, complete, &mut done, now);
+            if let Some(jobs) = state.jobs(key, &observed) {
+                shared.probes.set(key, jobs);
+            }
             (planned, before, intent, started)
         };
         if let Some(intent) = &intent {
@@ -486,6 +492,8 @@ fn pods_pass(
         state.host_notices.clone_from(&plan.host);
         state.last_pass = Some(now);
         state.pods.retain(|key, _| plan.pods.contains_key(key));
+        state.memory.checks.retain_pods(|key| plan.pods.contains_key(key));
+        shared.probes.retain(|key| plan.pods.contains_key(key));
         state.passes += 1;
         // A person's word holds until nothing unwanted is left.
         let wanted = |s: &Observation<SandboxObserved>| {

@@ -7,6 +7,7 @@ use crate::plan::{
     Deadline, Failure, HostPlan, Index, Memory, Notice, Op, Outlook, Plan, PodPlan, Reservations, View, plan_host,
     plan_pod, plan_with,
 };
+use crate::probe::{InstanceId, Jobs, jobs};
 use crate::status::{StatusInput, status};
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_host::{BootTime, Family, HostObservation, SandboxId, SandboxObserved};
@@ -169,6 +170,23 @@ impl State {
         }
         self.pods.entry(key.clone()).or_default().outlook = planned.outlook.clone();
         planned
+    }
+
+    /// Which probes and hooks should be at work for a pod; `None` while that can't be known. What was found out of
+    /// instances that are gone is forgotten.
+    pub(crate) fn jobs(&mut self, key: &PodKey, observed: &Arc<HostObservation>) -> Option<Jobs> {
+        observed.sandboxes.known()?;
+        let index = self.index(observed);
+        let Self { desired, reservations, memory, .. } = self;
+        let boxes = index.boxes(observed, key);
+        let there = boxes.iter().flat_map(|s| {
+            let instances = s.containers.values().flatten();
+            instances.map(|instance| InstanceId::of(&s.spec.id, instance))
+        });
+        memory.checks.retain(key, &there.collect());
+        let intent = desired.pods.get(key).map(AsRef::as_ref);
+        let own = intent.and_then(|i| sandbox_of(observed, i, reservations));
+        Some(jobs(intent, own, &boxes, &memory.checks, desired.host.ip))
     }
 
     /// The index of an observation, made once.

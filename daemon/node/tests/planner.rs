@@ -155,8 +155,8 @@ impl BoxInput {
                     message: String::new(),
                 },
             };
-            let stop = stop.map(|(when, killed)| StopRequest { at: at(when), killed });
-            instances.push(ContainerObserved { spec, state, stop, oom_killed: false });
+            let stop = stop.map(|(when, killed)| StopRequest { at: at(when), killed, order: None });
+            instances.push(ContainerObserved { spec, state, stop, post_started: false, oom_killed: false });
         }
         let state = match self.state % 6 {
             0 => SandboxState::Partial("half".into()),
@@ -363,12 +363,12 @@ proptest! {
             let Op::SandboxEnsure(spec) = &step.op else { continue };
             let SandboxNetwork::Pod { address, .. } = &spec.network else { continue };
             let address = address.addr();
-            prop_assert!(given.insert(address, spec.id.clone()).is_none_or(|other| other == spec.id), "{address} twice");
             let found = case.observed.sandboxes.known().unwrap();
             let of_found = found.get(&spec.id).and_then(|s| s.known()).map(|s| &s.spec);
             if of_found.is_some_and(|s| s.network == spec.network) {
                 continue;
             }
+            prop_assert!(given.insert(address, spec.id.clone()).is_none_or(|other| other == spec.id), "{address} twice");
             for (id, other) in found.iter().filter(|(id, _)| **id != spec.id) {
                 let taken = other.known().is_some_and(|o| matches!(&o.spec.network, SandboxNetwork::Pod { address: a, .. } if a.addr() == address));
                 prop_assert!(!taken, "{address} is {id}'s");

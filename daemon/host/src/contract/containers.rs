@@ -1,11 +1,13 @@
 //! Rules of containers.
 
 use super::lab::{End, Lab, changed, holds, needs, refused, same, unchanged};
-use super::{Case, Outcome, Program, case};
+use super::{Case, Outcome, Program, Stop, case};
 use crate::error::HostErrorKind;
 use crate::names::{ContainerName, ImageId};
-use crate::observe::{ContainerState, SandboxState};
-use crate::spec::{ContainerImage, ContainerSpec, EnvVar, Resources, Sensitive, Signal, TerminationMessage, UserSpec};
+use crate::observe::{ContainerState, Note, SandboxState, StopOrder, StopRequest};
+use crate::spec::{
+    ContainerImage, ContainerSpec, EnvVar, Hook, Lifecycle, Resources, Sensitive, Signal, TerminationMessage, UserSpec,
+};
 use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -19,6 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!(who_ignores_the_stop_signal_is_killed),
         case!(other_signals_are_no_stop_requests),
         case!(signals_to_the_dead_are_unchanged),
+        case!(notes_are_kept_and_do_nothing),
         case!(limits_change_in_place),
         case!(limits_of_what_does_not_run_can_not_change),
         case!(removing_needs_an_end),
@@ -175,6 +178,42 @@ async fn signals_to_the_dead_are_unchanged(lab: &Lab<'_>) -> Outcome {
         unchanged(lab.host.container_signal(&absent, &spec.name, 0, signal).await, "in an unknown sandbox")?;
     }
     same(&lab.end(&sandbox.id, &spec).await?.code, &0, "its exit code")
+}
+
+async fn notes_are_kept_and_do_nothing(lab: &Lab<'_>) -> Outcome {
+    let sandbox = lab.sandbox().await?;
+    let hook = Hook::Sleep { time: Duration::from_secs(1) };
+    let lifecycle = Lifecycle { post_start: Some(hook.clone()), pre_stop: Some(hook) };
+    let spec = ContainerSpec { lifecycle, ..lab.container(&sandbox, "app", Program::IgnoreTerm) };
+    let _ = lab.host.container_start(&sandbox.id, &spec).await?;
+    let pid = lab.pid(&sandbox.id, &spec).await?;
+    let noted = async || -> Result<(bool, Option<StopRequest>), Stop> {
+        let seen = lab.instance(&sandbox.id, &spec.name, 0).await?;
+        seen.map(|c| (c.post_started, c.stop)).ok_or_else(|| Stop::Broken("it is gone".into()))
+    };
+    same(&noted().await?, &(false, None), "notes that nobody made")?;
+    let note = async |note| lab.host.container_note(&sandbox.id, &spec.name, 0, note).await;
+    changed(note(Note::Started).await, "a note")?;
+    unchanged(note(Note::Started).await, "the same note")?;
+    same(&noted().await?, &(true, None), "the note of the start")?;
+    let grace = Duration::from_secs(7);
+    changed(note(Note::Stopping { grace, fault: true }).await, "the note of a stop")?;
+    unchanged(note(Note::Stopping { grace: Duration::ZERO, fault: false }).await, "a second note of a stop")?;
+    let (_, Some(stop)) = noted().await? else { return holds(false, "the stop is not noted") };
+    same(&stop.order, &Some(StopOrder { grace, fault: true, signalled: None }), "how it is to stop")?;
+    same(&lab.pid(&sandbox.id, &spec).await?, &pid, "pid: a note does nothing to it")?;
+    // The signals that follow are recorded with it, the time of the note stays.
+    changed(lab.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigterm).await, "SIGTERM")?;
+    let (_, Some(sent)) = noted().await? else { return holds(false, "the stop is forgotten") };
+    let signalled = sent.order.and_then(|o| o.signalled);
+    holds(sent.at == stop.at && !sent.killed && signalled >= Some(stop.at), format!("{sent:?} after {stop:?}"))?;
+    changed(lab.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigkill).await, "SIGKILL")?;
+    lab.end(&sandbox.id, &spec).await?;
+    let (_, Some(killed)) = noted().await? else { return holds(false, "the stop is forgotten with the end") };
+    same(&killed, &StopRequest { killed: true, ..sent }, "the record after the kill")?;
+    unchanged(note(Note::Started).await, "a note about what ended")?;
+    let absent = lab.fixture.sandbox().id;
+    unchanged(lab.host.container_note(&absent, &spec.name, 0, Note::Started).await, "in an unknown sandbox")
 }
 
 async fn limits_change_in_place(lab: &Lab<'_>) -> Outcome {

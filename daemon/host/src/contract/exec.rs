@@ -16,11 +16,12 @@ pub(super) fn cases() -> Vec<Case> {
         case!(what_can_not_run_is_refused),
         case!(a_command_ends_with_its_container),
         case!(a_dropped_session_ends_its_command),
+        case!(a_contained_command_takes_all_that_it_started_with_it),
     ]
 }
 
 fn request(lab: &Lab<'_>, program: Program) -> ExecRequest {
-    ExecRequest { argv: lab.fixture.argv(program), tty: false, stdin: false }
+    ExecRequest { argv: lab.fixture.argv(program), tty: false, stdin: false, contained: false }
 }
 
 struct Answer {
@@ -120,15 +121,35 @@ async fn a_command_ends_with_its_container(lab: &Lab<'_>) -> Outcome {
 }
 
 async fn a_dropped_session_ends_its_command(lab: &Lab<'_>) -> Outcome {
+    dropped(lab, "sleep 424242", false).await
+}
+
+/// F47: what has left its session and its parent is found as well.
+async fn a_contained_command_takes_all_that_it_started_with_it(lab: &Lab<'_>) -> Outcome {
+    dropped(lab, "(setsid sleep 424242 &); sleep 100000", true).await?;
+    // What a command leaves running when it ends by itself stays.
+    let (sandbox, spec) = lab.running(Program::Until(0)).await?;
+    let script = "setsid sleep 100000 >/dev/null 2>&1 & echo $!";
+    let argv = vec!["/bin/sh".into(), "-c".into(), script.into()];
+    let wanted = ExecRequest { argv, contained: true, ..request(lab, Program::Print) };
+    let left = finish(lab, lab.host.exec(&sandbox.id, &spec.name, wanted).await?).await?;
+    same(&left.exit.code, &0, "exit code")?;
+    let argv = vec!["/bin/sh".into(), "-c".into(), format!("kill -0 {}", left.stdout.trim())];
+    let wanted = ExecRequest { argv, contained: true, ..request(lab, Program::Print) };
+    let alive = finish(lab, lab.host.exec(&sandbox.id, &spec.name, wanted).await?).await?;
+    same(&alive.exit.code, &0, "whether what it left runs on")
+}
+
+async fn dropped(lab: &Lab<'_>, script: &str, contained: bool) -> Outcome {
     needs(lab.fixture.abilities().files, "files")?;
     let (sandbox, spec) = lab.running(Program::Until(0)).await?;
-    let mark = "sleep 424242";
     let shell = |script: &str| ExecRequest {
         argv: vec!["/bin/sh".into(), "-c".into(), script.into()],
         tty: false,
         stdin: false,
+        contained,
     };
-    let session = lab.host.exec(&sandbox.id, &spec.name, shell(mark)).await?;
+    let session = lab.host.exec(&sandbox.id, &spec.name, shell(script)).await?;
     // The pattern does not find the command that looks for it.
     let count = "n=0; for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f 2>/dev/null | grep -q '^sleep 42424[2]' && n=$((n+1)); done; echo $n";
     let running = async || -> Result<String, Stop> {

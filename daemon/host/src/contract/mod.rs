@@ -106,7 +106,7 @@ pub enum Program {
     Print,
     /// Copies standard input to standard output.
     Copy,
-    /// Sends back what comes to this TCP port of 127.0.0.1, until SIGTERM.
+    /// Sends back what comes to this TCP port, until SIGTERM.
     Listen(u16),
     /// Is not there.
     Missing,
@@ -134,7 +134,7 @@ impl Program {
 fn echo_server(port: u16) -> String {
     format!(
         "use IO::Socket::INET; $SIG{{CHLD}} = 'IGNORE'; $SIG{{TERM}} = sub {{ exit 0 }}; \
-         my $s = IO::Socket::INET->new(Listen => 256, LocalAddr => '127.0.0.1', LocalPort => {port}, ReuseAddr => 1) or die $!; \
+         my $s = IO::Socket::INET->new(Listen => 256, LocalPort => {port}, ReuseAddr => 1) or die $!; \
          while (1) {{ my $c = $s->accept or next; if (!fork) {{ while (sysread($c, my $b, 65536)) {{ \
          for (my $o = 0; $o < length $b; ) {{ $o += syswrite($c, $b, length($b) - $o, $o) || exit }} }} exit }} close $c }}"
     )

@@ -4,7 +4,7 @@ use super::lab::{Lab, holds, refused, same};
 use super::{Case, Outcome, Program, Stop, case};
 use crate::error::HostErrorKind;
 use crate::names::SandboxId;
-use crate::spec::{ContainerSpec, SandboxSpec, Signal};
+use crate::spec::{ContainerSpec, SandboxNetwork, SandboxSpec, Signal};
 use crate::traits::{AttachRequest, Connection, Host, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -20,6 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!(connections_reach_a_port_inside),
         case!(many_connections_at_once_keep_apart),
         case!(a_port_without_a_listener_refuses),
+        case!(the_host_reaches_a_pods_address),
     ]
 }
 
@@ -173,4 +174,21 @@ async fn a_port_without_a_listener_refuses(lab: &Lab<'_>) -> Outcome {
     let absent = lab.fixture.sandbox().id;
     refused(lab.host.connect(&absent, PORT).await, HostErrorKind::NotFound, "in an unknown sandbox")?;
     refused(lab.host.connect(&sandbox.id, 81).await, HostErrorKind::InvalidState, "where nobody listens")
+}
+
+async fn the_host_reaches_a_pods_address(lab: &Lab<'_>) -> Outcome {
+    let (sandbox, spec) = lab.running(Program::Listen(PORT)).await?;
+    let SandboxNetwork::Pod { address, .. } = &sandbox.network else {
+        return holds(false, "the fixture's sandboxes are on the pod network");
+    };
+    let address = address.addr().to_string();
+    drop(connected(lab, lab.host.as_ref(), &sandbox.id).await?);
+    echo(lab, lab.host.dial(&address, PORT).await?, b"from outside").await?;
+    refused(lab.host.dial(&address, 81).await, HostErrorKind::InvalidState, "where nobody listens")?;
+    let Err(error) = lab.host.dial(&address, 81).await else { return holds(false, "now it listens") };
+    same(&error.message, &format!("dial tcp {address}:81: connect: connection refused"), "the words")?;
+    refused(lab.host.dial("no-such-host.invalid", 80).await, HostErrorKind::NotFound, "a name that there is not")?;
+    let _ = lab.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigkill).await?;
+    lab.end(&sandbox.id, &spec).await?;
+    refused(lab.host.dial(&address, PORT).await, HostErrorKind::InvalidState, "after its end")
 }

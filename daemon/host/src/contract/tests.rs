@@ -99,6 +99,7 @@ impl Fixture for FakeFixture {
             },
             termination_message: TerminationMessage::default(),
             restart_token: String::new(),
+            lifecycle: Default::default(),
         }
     }
 
@@ -157,6 +158,7 @@ async fn a_host_that_cheats_is_found_out() {
         (Op::SandboxDestroy, Fault::NothingDone),
         (Op::ContainerStart, Fault::NothingDone),
         (Op::ContainerSignal, Fault::NothingDone),
+        (Op::ContainerNote, Fault::NothingDone),
         (Op::ContainerUpdate, Fault::NothingDone),
         (Op::ContainerRemove, Fault::NothingDone),
         (Op::VolumeUpdate, Fault::NothingDone),

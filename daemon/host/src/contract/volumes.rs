@@ -89,7 +89,7 @@ async fn mounted(lab: &Lab<'_>, sandbox: &SandboxSpec, container: &str, name: &s
 /// What a shell command prints in a container.
 async fn shell(lab: &Lab<'_>, sandbox: &SandboxSpec, container: &ContainerSpec, script: &str) -> Result<String, Stop> {
     let argv = vec!["/bin/sh".into(), "-c".into(), script.into()];
-    let request = ExecRequest { argv, tty: false, stdin: false };
+    let request = ExecRequest { argv, tty: false, stdin: false, contained: false };
     let mut session = lab.host.exec(&sandbox.id, &container.name, request).await?;
     let mut text = String::new();
     let read = session.stdout.read_to_string(&mut text).await;

@@ -7,7 +7,7 @@ use super::state::{Instance, World, ZoneState};
 use super::{FakeHost, Op};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{ContainerName, SandboxId};
-use crate::observe::{Change, ContainerState};
+use crate::observe::{Change, ContainerState, Note};
 use crate::spec::{ContainerImage, ContainerSpec, Resources, Signal, UserSpec};
 use crate::traits::HostEvent;
 
@@ -38,6 +38,19 @@ impl FakeHost {
         let record = instance_mutation(self, Op::ContainerSignal, id, (name, attempt), Asked::Signal(signal));
         let call = self.begin(Op::ContainerSignal, format!("{id}/{name}"), Some(record)).await?;
         let result = Ok(call.signal(id, name, attempt, signal));
+        call.end(result).await
+    }
+
+    pub(super) async fn note(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        note: Note,
+    ) -> HostResult<Change> {
+        let record = instance_mutation(self, Op::ContainerNote, id, (name, attempt), Asked::Note(note));
+        let call = self.begin(Op::ContainerNote, format!("{id}/{name}"), Some(record)).await?;
+        let result = Ok(call.note(id, name, attempt, note));
         call.end(result).await
     }
 
@@ -162,6 +175,15 @@ impl Call<'_> {
             instance.signal(now, signal);
         }
         Change::Changed(format!("sent {signal}"))
+    }
+
+    fn note(&self, id: &SandboxId, name: &ContainerName, attempt: u32, note: Note) -> Change {
+        let now = self.host.now();
+        let mut world = self.host.world();
+        let instance = world.sandboxes_mut().get_mut(id).and_then(|s| s.instance_mut(name, attempt));
+        let Some(instance) = instance.filter(|i| i.is_live()) else { return Change::Unchanged };
+        let changed = self.nothing_done() || instance.note(now, note);
+        if changed { Change::Changed("noted".into()) } else { Change::Unchanged }
     }
 
     fn update(&self, id: &SandboxId, name: &ContainerName, attempt: u32, resources: &Resources) -> HostResult<Change> {

@@ -15,6 +15,7 @@ pub enum Op {
     VolumeUpdate,
     ContainerStart,
     ContainerSignal,
+    ContainerNote,
     ContainerUpdate,
     ContainerRemove,
     NetworkEnsure,
@@ -25,6 +26,7 @@ pub enum Op {
     Exec,
     Attach,
     Connect,
+    Dial,
     ImageList,
     Info,
     Observe,
@@ -35,13 +37,14 @@ pub enum Op {
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 22] = [
+    pub const ALL: [Op; 24] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,
         Op::VolumeUpdate,
         Op::ContainerStart,
         Op::ContainerSignal,
+        Op::ContainerNote,
         Op::ContainerUpdate,
         Op::ContainerRemove,
         Op::NetworkEnsure,
@@ -52,6 +55,7 @@ impl Op {
         Op::Exec,
         Op::Attach,
         Op::Connect,
+        Op::Dial,
         Op::ImageList,
         Op::Info,
         Op::Observe,
@@ -67,6 +71,7 @@ impl Op {
             Op::Exec
                 | Op::Attach
                 | Op::Connect
+                | Op::Dial
                 | Op::ImageList
                 | Op::Info
                 | Op::Observe
@@ -85,6 +90,7 @@ impl Op {
             Op::VolumeUpdate => "update volume",
             Op::ContainerStart => "start container",
             Op::ContainerSignal => "signal container",
+            Op::ContainerNote => "note about container",
             Op::ContainerUpdate => "update container",
             Op::ContainerRemove => "remove container",
             Op::NetworkEnsure => "ensure network",
@@ -95,6 +101,7 @@ impl Op {
             Op::Exec => "exec",
             Op::Attach => "attach",
             Op::Connect => "connect",
+            Op::Dial => "dial",
             Op::ImageList => "list images",
             Op::Info => "read host information",
             Op::Observe => "observe",

@@ -3,6 +3,7 @@
 use super::fault::Op;
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{ContainerName, SandboxId, VolumeName};
+use crate::observe::Note;
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::time::BootTime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,6 +40,8 @@ pub enum Asked {
     Container(Box<ContainerSpec>),
     /// `container_signal`.
     Signal(Signal),
+    /// `container_note`.
+    Note(Note),
     /// `container_update`.
     Resources(Resources),
     /// `volume_update`.
@@ -76,6 +79,7 @@ impl Mutation {
         let ends = match self.op {
             Op::SandboxStop | Op::SandboxDestroy => true,
             Op::ContainerSignal => !matches!(self.asked, Asked::Signal(Signal::Sigwinch)),
+            Op::ContainerNote => matches!(self.asked, Asked::Note(Note::Stopping { .. })),
             _ => false,
         };
         ends && !self.running.is_empty()

@@ -6,6 +6,7 @@
 //! | [`Script`] | what a container's process does (from its argv, or set by the test) |
 //! | [`FaultPlan`] | what goes wrong, planned or by seed |
 //! | [`Mutation`], [`Calls`] | what was asked of the host; [`FakeHost::violations`] tells of broken rules (I1) |
+//! | [`FakeServer`] | what a container answers at a port |
 //! | `admin.rs` | the administrator and the power company: methods that change things behind the node's back |
 //! | [`FakeClock`] | time since boot that follows tokio's, paused or not |
 //! | `disk.rs` | the simulation's state in files |
@@ -40,6 +41,7 @@ mod machine;
 mod options;
 mod sandboxes;
 mod script;
+mod server;
 mod state;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "says how long it took")]
@@ -52,6 +54,7 @@ pub use fault::{Fault, FaultPlan, Op};
 pub use journal::{Asked, Calls, Mutation};
 pub use options::{FakeOptions, For};
 pub use script::{Reaction, Script, Step};
+pub use server::{FakeServer, Reply, Request};
 pub use state::{Foreign, Profile, ZoneState};
 pub use usage::Load;
 
@@ -83,6 +86,7 @@ struct Shared {
     scripts: Mutex<BTreeMap<For, Vec<Script>>>,
     answers: Mutex<BTreeMap<String, ExecAnswer>>,
     figures: Mutex<usage::Figures>,
+    servers: Mutex<Vec<(For, u16, FakeServer)>>,
     events: broadcast::Sender<HostEvent>,
     /// What containers write, for those attached.
     output: broadcast::Sender<attach::Output>,
@@ -130,6 +134,7 @@ impl FakeHost {
             scripts: Mutex::default(),
             answers: Mutex::default(),
             figures: Mutex::default(),
+            servers: Mutex::default(),
             events: broadcast::channel(4096).0,
             output: broadcast::channel(1024).0,
             boots: watch::channel(0).0,
@@ -196,10 +201,7 @@ impl FakeHost {
 
     fn script_for(&self, sandbox: &crate::spec::SandboxSpec, spec: &ContainerSpec) -> Script {
         let scripts = lock(&self.shared.scripts);
-        let pod = For::Pod(format!("{}/{}", sandbox.pod.namespace, sandbox.pod.name), spec.name.to_string());
-        let program = spec.argv.first().cloned().unwrap_or_default();
-        let keys =
-            [pod, For::Container(spec.name.to_string()), For::Image(spec.image_name.clone()), For::Program(program)];
+        let keys = For::all(sandbox, spec);
         let by_attempt = keys.iter().find_map(|k| scripts.get(k));
         let attempt = usize::try_from(spec.attempt).unwrap_or(usize::MAX);
         let script = by_attempt.and_then(|all| all.get(attempt).or(all.last()));

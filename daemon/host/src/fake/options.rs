@@ -3,6 +3,7 @@
 use super::Profile;
 use crate::names::Brand;
 use crate::observe::HostInfo;
+use crate::spec::{ContainerSpec, SandboxSpec};
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -70,4 +71,17 @@ pub enum For {
     Program(String),
     /// Every container of this image, as the user wrote it.
     Image(String),
+}
+
+impl For {
+    /// Everything that a container is called by, the most particular first.
+    pub(super) fn all(sandbox: &SandboxSpec, spec: &ContainerSpec) -> [Self; 4] {
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        [
+            Self::Pod(format!("{}/{}", sandbox.pod.namespace, sandbox.pod.name), spec.name.to_string()),
+            Self::Container(spec.name.to_string()),
+            Self::Image(spec.image_name.clone()),
+            Self::Program(program),
+        ]
+    }
 }

@@ -6,7 +6,7 @@ use super::state::{Foreign, Now, Sandbox, World, ZoneState};
 use super::{FakeHost, Op, lock};
 use crate::error::{HostError, HostErrorKind, HostResult};
 use crate::names::{ContainerName, LinkName, SandboxId, VolumeName};
-use crate::observe::{Change, Leftover};
+use crate::observe::{Change, Leftover, Note};
 use crate::spec::{ContainerSpec, Resources, SandboxNetwork, SandboxSpec, Signal, VolumeSpec};
 use crate::traits::{HostEvent, Sandboxes};
 use async_trait::async_trait;
@@ -56,6 +56,16 @@ impl Sandboxes for FakeHost {
         signal: Signal,
     ) -> HostResult<Change> {
         self.send_signal(id, name, attempt, signal).await
+    }
+
+    async fn container_note(
+        &self,
+        id: &SandboxId,
+        name: &ContainerName,
+        attempt: u32,
+        note: Note,
+    ) -> HostResult<Change> {
+        self.note(id, name, attempt, note).await
     }
 
     async fn container_update(

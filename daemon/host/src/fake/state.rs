@@ -3,7 +3,7 @@
 use super::script::{Reaction, Script, Step};
 use crate::names::{ContainerName, ImageId, LinkName, SandboxId};
 use crate::observe::{
-    ContainerObserved, ContainerState, ImageInfo, Leftover, SandboxObserved, SandboxState, StopRequest,
+    ContainerObserved, ContainerState, ImageInfo, Leftover, Note, SandboxObserved, SandboxState, StopOrder, StopRequest,
 };
 use crate::spec::{ContainerSpec, NetworkSpec, SandboxSpec, Signal};
 use crate::termination::LOG_LINES;
@@ -106,6 +106,8 @@ pub(crate) struct Instance {
     pub(crate) state: ContainerState,
     pub(crate) stop: Option<StopRequest>,
     pub(crate) oom_killed: bool,
+    #[serde(default)]
+    post_started: bool,
     script: Script,
     end: Option<PlannedEnd>,
     prints: VecDeque<PlannedPrint>,
@@ -157,6 +159,7 @@ impl Instance {
             state: ContainerState::Creating,
             stop: None,
             oom_killed: false,
+            post_started: false,
             script,
             end: None,
             prints: VecDeque::new(),
@@ -171,6 +174,7 @@ impl Instance {
             state: self.state.clone(),
             stop: self.stop,
             oom_killed: self.oom_killed,
+            post_started: self.post_started,
         }
     }
 
@@ -303,8 +307,24 @@ impl Instance {
 
     /// Records that it was asked to stop.
     pub(crate) fn note_stop(&mut self, now: Now, killed: bool) {
-        let stop = self.stop.get_or_insert(StopRequest { at: now.boot, killed });
+        let stop = self.stop.get_or_insert(StopRequest { at: now.boot, killed, order: None });
         stop.killed |= killed;
+        if let Some(order) = &mut stop.order {
+            order.signalled.get_or_insert(now.boot);
+        }
+    }
+
+    /// Notes how far it has come; false: that was known.
+    pub(crate) fn note(&mut self, now: Now, note: Note) -> bool {
+        match note {
+            Note::Started => !std::mem::replace(&mut self.post_started, true),
+            Note::Stopping { .. } if self.stop.is_some() => false,
+            Note::Stopping { grace, fault } => {
+                let order = Some(StopOrder { grace, fault, signalled: None });
+                self.stop = Some(StopRequest { at: now.boot, killed: false, order });
+                true
+            }
+        }
     }
 
     /// The kernel kills it for want of memory, now.

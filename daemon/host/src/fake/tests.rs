@@ -60,6 +60,7 @@ fn container(image: &ImageId, argv: &[&str], log: &Path) -> ContainerSpec {
         log: LogSpec { path: log.into(), max_bytes: 1 << 20, max_files: 3 },
         termination_message: TerminationMessage::default(),
         restart_token: String::new(),
+        lifecycle: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! enters the container's cgroups and namespaces; its child, the *command*, is in the pid namespace, gives up what the
 //! container has not, and executes the program. The joiner ends at once and leaves the command to this subreaper.
 
+use super::compartment::Compartment;
 use super::message::{self, Decoder, Report, Request, Resize};
 use crate::cgroup::Cgroups;
 use crate::files::{read_json, write_kernel_file};
@@ -94,12 +95,13 @@ fn run(dir: &ContainerDir, socket: &UnixStream) -> io::Result<Report> {
     let process = spec.process().clone().ok_or_else(|| missing("process in config.json"))?;
     let cgroups = Cgroups::detect(&brief.options.cgroup_root)?;
 
+    let own = request.contained.then(|| Compartment::new(cgroups.clone(), &brief.cgroup));
     let (pid_told, pid_tell) = UnixStream::pair()?;
     let (exec_told, exec_tell) = pipe2(OFlag::O_CLOEXEC)?;
     let joiner = match fork()? {
         ForkResult::Child => {
             let job = Job { request, process, stdio: fds, tell: exec_tell };
-            let result = join(&container, &cgroups, &brief.cgroup).and_then(|()| spawn(job, &pid_tell));
+            let result = join(&container, &cgroups, &brief.cgroup, own.as_ref()).and_then(|()| spawn(job, &pid_tell));
             if let Err(e) = result {
                 say(&pid_tell, &Report::Failed { kind: FailureKind::Other, message: e.to_string() }, &[]);
             }
@@ -109,7 +111,23 @@ fn run(dir: &ContainerDir, socket: &UnixStream) -> io::Result<Report> {
     };
     drop((pid_tell, exec_tell));
     fds.clear();
-    let (command, master) = match hear_joiner(&pid_told)? {
+    let report = attend(&pid_told, exec_told, joiner, socket, &children, own.as_ref());
+    if let Some(own) = own {
+        own.open();
+    }
+    report
+}
+
+/// From the joiner's word to the command's end.
+fn attend(
+    pid_told: &UnixStream,
+    exec_told: OwnedFd,
+    joiner: Pid,
+    socket: &UnixStream,
+    children: &SignalFd,
+    own: Option<&Compartment>,
+) -> io::Result<Report> {
+    let (command, master) = match hear_joiner(pid_told)? {
         Joined::Command(pid, master) => (pid, master),
         Joined::Failed(report) => return Ok(report),
     };
@@ -120,7 +138,7 @@ fn run(dir: &ContainerDir, socket: &UnixStream) -> io::Result<Report> {
     }
     let beside: Vec<i32> = master.iter().map(AsRawFd::as_raw_fd).collect();
     say(socket, &Report::Started, &beside);
-    let code = wait(command, socket, master.as_ref(), &children)?;
+    let code = wait(command, socket, master.as_ref(), children, own)?;
     Ok(Report::Exited { code })
 }
 
@@ -164,11 +182,14 @@ fn hear_joiner(from: &UnixStream) -> io::Result<Joined> {
 }
 
 /// Enters the container. Cgroups first: their paths are the host's.
-fn join(container: &OwnedFd, cgroups: &Cgroups, cgroup: &Path) -> io::Result<()> {
+fn join(container: &OwnedFd, cgroups: &Cgroups, cgroup: &Path, own: Option<&Compartment>) -> io::Result<()> {
     if std::fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse::<i32>().is_ok_and(|now| now < 0) {
         write_kernel_file(Path::new("/proc/self/oom_score_adj"), "0")?;
     }
     cgroups.join(cgroup)?;
+    if let Some(own) = own {
+        own.enter()?;
+    }
     let all = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
@@ -319,7 +340,13 @@ fn supported_capabilities() -> CapsHashSet {
 }
 
 /// Waits for the command; carries out resizes; kills it when the daemon hangs up.
-fn wait(command: Pid, socket: &UnixStream, master: Option<&OwnedFd>, children: &SignalFd) -> io::Result<i32> {
+fn wait(
+    command: Pid,
+    socket: &UnixStream,
+    master: Option<&OwnedFd>,
+    children: &SignalFd,
+    own: Option<&Compartment>,
+) -> io::Result<i32> {
     let mut decoder = Decoder::default();
     let mut connected = true;
     loop {
@@ -352,6 +379,9 @@ fn wait(command: Pid, socket: &UnixStream, master: Option<&OwnedFd>, children: &
                 // The command leads a session: its process group goes with it.
                 let _ = kill(Pid::from_raw(-command.as_raw()), Signal::SIGKILL);
                 let _ = kill(command, Signal::SIGKILL);
+                if let Some(own) = own {
+                    own.kill();
+                }
             }
         }
     }

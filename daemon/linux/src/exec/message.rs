@@ -15,6 +15,8 @@ const LONGEST: usize = 4 << 20;
 pub(crate) struct Request {
     pub(crate) argv: Vec<String>,
     pub(crate) tty: bool,
+    /// Hanging up kills all that the command started.
+    pub(crate) contained: bool,
 }
 
 /// Later words of the daemon. Closing the socket ends the command.
@@ -137,8 +139,8 @@ mod tests {
 
     #[test]
     fn messages_survive_any_cutting() {
-        let first = Request { argv: vec!["a".into(), "b c".into()], tty: true };
-        let second = Request { argv: vec![], tty: false };
+        let first = Request { argv: vec!["a".into(), "b c".into()], tty: true, contained: false };
+        let second = Request { argv: vec![], tty: false, contained: true };
         let bytes = [encode(&first).unwrap(), encode(&second).unwrap()].concat();
         for size in 1..bytes.len() {
             let mut decoder = Decoder::default();

@@ -1,5 +1,6 @@
 //! Commands in running containers, the daemon's side: a helper process per command, a socket to it.
 
+mod compartment;
 pub mod helper;
 pub(crate) mod message;
 
@@ -117,7 +118,9 @@ impl LinuxHost {
         // Ends by itself when the socket closes.
         drop(command.spawn().map_err(failed)?);
         drop(command);
-        let word = message::encode(&Request { argv: request.argv.clone(), tty: request.tty }).map_err(failed)?;
+        let word =
+            message::encode(&Request { argv: request.argv.clone(), tty: request.tty, contained: request.contained })
+                .map_err(failed)?;
         let fds: Vec<i32> = streams.theirs.iter().map(AsRawFd::as_raw_fd).collect();
         // A few bytes into an empty socket, or at most the kernel's limit of arguments: the helper reads at once.
         message::send(&ours, &word, &fds).map_err(failed)?;

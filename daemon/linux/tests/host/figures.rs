@@ -35,7 +35,7 @@ fn starting_is_quick_and_shims_are_small() {
             let _ = world.host.container_start(&sandbox.id, &container).await.unwrap();
             starts.push(begun.elapsed());
             let begun = Instant::now();
-            let request = ExecRequest { argv: vec!["/bin/true".into()], tty: false, stdin: false };
+            let request = ExecRequest { argv: vec!["/bin/true".into()], tty: false, stdin: false, contained: false };
             let session = world.host.exec(&sandbox.id, &container.name, request).await.unwrap();
             let _ = session.exit.await.unwrap();
             execs.push(begun.elapsed());

@@ -242,7 +242,7 @@ fn exec_has_the_containers_rights_and_exact_codes() {
         let (code, out, _) =
             crate::support::exec(&world.host, &sandbox.id, &container.name, argv, &input[..60_000]).await;
         assert_eq!((code, out.len()), (0, 60_000));
-        let request = ExecRequest { argv: vec!["/nope".into()], tty: false, stdin: false };
+        let request = ExecRequest { argv: vec!["/nope".into()], tty: false, stdin: false, contained: false };
         let error = world.host.exec(&sandbox.id, &container.name, request).await.err().unwrap();
         assert_eq!(error.kind, HostErrorKind::InvalidSpec);
         world.destroy(&sandbox).await;
@@ -254,7 +254,7 @@ fn a_terminal_is_one_inside_and_changes_size() {
     as_root(|world| async move {
         let (sandbox, container) = world.start("trap 'exit 0' TERM; sleep 100000 & wait").await;
         let argv = vec!["/bin/sh".into(), "-c".into(), "tty; read line; stty size; echo got $line".into()];
-        let request = ExecRequest { argv, tty: true, stdin: true };
+        let request = ExecRequest { argv, tty: true, stdin: true, contained: false };
         let mut session = world.host.exec(&sandbox.id, &container.name, request).await.unwrap();
         session.resize.send(TerminalSize { width: 101, height: 33 }).await.unwrap();
         // The size travels another way than the input: seen before the input is read.

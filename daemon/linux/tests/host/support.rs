@@ -208,6 +208,7 @@ impl World {
             },
             termination_message: TerminationMessage::default(),
             restart_token: String::new(),
+            lifecycle: Default::default(),
         }
     }
 
@@ -337,7 +338,7 @@ pub(crate) async fn exec(
     argv: Vec<String>,
     input: &[u8],
 ) -> (i32, String, String) {
-    let request = ExecRequest { argv, tty: false, stdin: true };
+    let request = ExecRequest { argv, tty: false, stdin: true, contained: false };
     let mut session = host.exec(id, name, request).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     stdin.write_all(input).await.unwrap();

@@ -52,7 +52,7 @@ fn was_healthy(instance: &ContainerObserved) -> bool {
 /// Whether this is the first end of its kind: the instance was not itself started because one had ended by itself.
 fn begins_a_streak(latest: &ContainerObserved, previous: Option<&ContainerObserved>) -> bool {
     let Some(previous) = previous else { return latest.spec.attempt == 0 };
-    previous.stop.is_some()
+    previous.stop.is_some_and(|s| !s.is_fault())
         || was_healthy(previous)
         || compare::cost(&compare::container(&previous.spec, &latest.spec)) >= Some(Cost::Restart)
 }

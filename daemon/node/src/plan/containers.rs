@@ -4,9 +4,10 @@ use super::pod::Planner;
 use super::step::{Effect, Notice, Op};
 use crate::compare::{self, Cost, Difference};
 use crate::desired::PodIntent;
+use crate::probe::Start;
 use crate::translate::{self, ContainerRef, Identity};
 use reddwarf_host::spec::{ContainerRole, ContainerSpec, ProcessView, Signal};
-use reddwarf_host::{ContainerObserved, ContainerState, SandboxObserved};
+use reddwarf_host::{ContainerObserved, ContainerState, Note, SandboxObserved};
 use std::time::Duration;
 
 /// Where a container stands, for those that wait for it.
@@ -68,6 +69,11 @@ impl<'a> Item<'a> {
 
     pub(super) fn latest(&self) -> Option<&'a ContainerObserved> {
         self.instances().last()
+    }
+
+    /// Whether its last instance runs.
+    pub(super) fn runs(&self) -> bool {
+        self.latest().is_some_and(|latest| matches!(latest.state, ContainerState::Running { .. }))
     }
 
     pub(super) fn previous(&self) -> Option<&'a ContainerObserved> {
@@ -187,7 +193,15 @@ impl Planner<'_> {
         }
         if latest.stop.is_some() {
             // Half-way stopped, for a change that was taken back: it is not trusted to serve on.
-            self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, "it was asked to stop", None);
+            let grace = latest.stop.and_then(|s| s.order).map_or_else(|| item.intent.grace(), |order| order.grace);
+            self.stop(sandbox, latest, grace, Effect::Replace, "it was asked to stop", None);
+            return Stage::Starting;
+        }
+        let standing = self.plan.outlook.standing.get(&item.which.name).copied().unwrap_or_default();
+        if let Some(fault) = standing.fault {
+            let again = item.restarts(LOST);
+            let reason = fault.message(item.which.name.as_str(), again);
+            self.begin_stop(sandbox, latest, fault.grace(), true, Effect::Replace, &reason);
             return Stage::Starting;
         }
         if let (Ok(spec), Some(difference)) = (&target.spec, target.differences.first()) {
@@ -199,7 +213,16 @@ impl Planner<'_> {
             };
             self.push(Effect::Change, op, "limits changed", Some(&item.field(difference)));
         }
-        Stage::Started
+        match standing.start {
+            Start::Waiting => {
+                // The kubelet, too, does not call it running before its hook is done.
+                self.waiting(&item.which.name, Notice::new("ContainerCreating", ""));
+                return Stage::Waiting;
+            }
+            Start::Passed => self.note(sandbox, latest, Note::Started, Effect::Change, "its postStart hook is done"),
+            Start::Done => true,
+        };
+        if standing.started || item.which.role == ContainerRole::Ephemeral { Stage::Started } else { Stage::Starting }
     }
 
     /// What the next instance is made from: what is asked now, or, where that can't be made, what ran last.

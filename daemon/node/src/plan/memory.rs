@@ -2,6 +2,7 @@
 
 use super::step::{Notice, Op};
 use crate::key::PodKey;
+use crate::probe::Checks;
 use reddwarf_host::{BootTime, Family, Leftover, PodUid, SandboxId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub struct Memory {
     pub deadlines: BTreeMap<PodUid, Deadline>,
     /// Pods that must go for the host's sake, with reason and message for their status.
     pub evicted: BTreeMap<PodUid, Notice>,
+    /// What probes and hooks have found out.
+    pub checks: Checks,
     /// Left-overs, and when each was first seen: what is only passing through is left alone.
     pub leftovers: BTreeMap<Leftover, BootTime>,
 }

@@ -6,8 +6,9 @@
 
 use super::containers::{Item, Stage, Target};
 use super::pod::Planner;
-use super::step::{Effect, Notice, Op};
+use super::step::{Effect, Notice, Op, Outlook};
 use crate::desired::PodIntent;
+use crate::probe::Start;
 use crate::translate::{self, Identity};
 use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{BootTime, ContainerState, SandboxObserved, SandboxState};
@@ -65,14 +66,21 @@ impl Planner<'_> {
             items.into_iter().partition(|item| item.which.role == ContainerRole::Ephemeral);
         ephemeral.iter().for_each(|item| self.ephemeral(item));
         let initialized = sandbox.is_some_and(|s| self.is_initialized(s));
+        let mut held_up = false;
         for (at, item) in items.iter().enumerate() {
             let once = item.runs_once();
             if once && initialized {
                 continue;
             }
+            if held_up && !item.runs() {
+                self.waiting(&item.which.name, Notice::new("ContainerCreating", ""));
+                continue;
+            }
             let target = self.target(item);
             let stale = once && sandbox.is_some_and(|s| !self.of_this_run(s, item));
             let stage = if stale { self.run_again(item, &target) } else { self.container(item, &target) };
+            // As the kubelet: containers are started one after another, each with its postStart hook.
+            held_up |= initialized_or_main(item, initialized) && is_starting(item, stage, &self.plan.outlook);
             let go_on = item.which.role == ContainerRole::Main
                 || initialized
                 || if once { stage == Stage::Succeeded } else { stage == Stage::Started };
@@ -121,6 +129,19 @@ impl Planner<'_> {
                 }
             }
         }
+    }
+}
+
+/// Nothing waits for it to have started but the next one's start.
+fn initialized_or_main(item: &Item<'_>, initialized: bool) -> bool {
+    item.which.role == ContainerRole::Main || initialized
+}
+
+/// Whether its postStart hook is not done.
+fn is_starting(item: &Item<'_>, stage: Stage, outlook: &Outlook) -> bool {
+    match outlook.standing.get(&item.which.name).filter(|_| item.runs()) {
+        Some(standing) => standing.start == Start::Waiting,
+        None => stage == Stage::Starting && item.which.container.lifecycle.post_start.is_some(),
     }
 }
 

@@ -9,10 +9,12 @@ use super::view::View;
 use crate::compare::{self, Cost};
 use crate::desired::PodIntent;
 use crate::key::PodKey;
+use crate::probe::{self, InstanceId, Standing};
 use crate::translate::{self, Identity};
 use reddwarf_host::spec::{ContainerRole, PodIdentity, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{BootTime, ContainerName, ContainerState, PodUid, SandboxId, SandboxObserved, SandboxState};
 use reddwarf_objects::pod::RestartPolicy;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// One pod's part of a plan.
@@ -91,6 +93,9 @@ impl Planner<'_> {
         }
         let boxes = &self.view.boxes(self.key)[..];
         let own = intent.and_then(|i| self.own(i, boxes));
+        if let (Some(intent), Some(own)) = (intent, own) {
+            self.plan.outlook.standing = self.standing(intent, own);
+        }
         self.note_found(boxes);
         if self.view.desired.halted {
             return self.halt(intent, boxes);
@@ -121,6 +126,20 @@ impl Planner<'_> {
             },
         }
         self.release_absent(intent, boxes);
+    }
+
+    /// How the running instances stand.
+    fn standing(&self, intent: &PodIntent, sandbox: &SandboxObserved) -> BTreeMap<ContainerName, Standing> {
+        let latest = sandbox.containers.values().filter_map(|instances| instances.last());
+        let running = latest.filter(|c| matches!(c.state, ContainerState::Running { .. }));
+        running
+            .filter_map(|instance| {
+                let container = intent.container(instance.spec.name.as_str())?;
+                let id = &sandbox.spec.id;
+                let found = self.view.memory.checks.of(self.key, &InstanceId::of(id, instance));
+                Some((instance.spec.name.clone(), probe::standing(intent, container, id, instance, found)))
+            })
+            .collect()
     }
 
     /// Stops the pod and leaves it there, for a host that goes down.

@@ -3,14 +3,15 @@
 
 use super::pod::Planner;
 use super::step::{Effect, Notice, Op};
+use crate::probe::{self, InstanceId};
 use reddwarf_host::spec::{ContainerRole, Signal};
-use reddwarf_host::{BootTime, ContainerObserved, ContainerState, SandboxObserved, SandboxState};
+use reddwarf_host::{BootTime, ContainerObserved, ContainerState, Note, SandboxObserved, SandboxState};
 use std::time::Duration;
 
 /// The grace of what no object describes any more (Kubernetes' default).
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-/// What is left at least of a pod's grace for a sidecar, which is asked only after all others have ended (the kubelet's
-/// minimum).
+/// What is left at least of a pod's grace after a hook, and for a sidecar, which is asked only after all others have
+/// ended (the kubelet's minimum).
 const LAST_GRACE: Duration = Duration::from_secs(2);
 /// A process that outlives SIGKILL is looked at again after this.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
@@ -65,7 +66,11 @@ impl Planner<'_> {
         let begun = self.begun(sandbox);
         for sidecar in sidecars {
             if !gone {
-                return false;
+                // Its turn has not come, but its hook need not wait for that.
+                if sidecar.stop.is_none() && self.has_pre_stop(sandbox, sidecar) && !grace.is_zero() {
+                    self.begin_stop(sandbox, sidecar, grace, false, effect, reason);
+                }
+                continue;
             }
             let spent = begun.map_or(Duration::ZERO, |b| sidecar.stop.map_or(self.now, |s| s.at).since(b));
             let left = if grace.is_zero() { grace } else { grace.saturating_sub(spent).max(LAST_GRACE.min(grace)) };
@@ -108,9 +113,10 @@ impl Planner<'_> {
             ContainerState::Exited { .. } => return true,
             // Nobody knows whether it runs: there is nothing to ask, only to make sure.
             ContainerState::Creating | ContainerState::Lost(_) => Signal::Sigkill,
-            ContainerState::Running { .. } => match self.next_signal(instance, grace) {
-                Some(signal) => signal,
-                None => return false,
+            ContainerState::Running { .. } => match self.next(sandbox, instance, grace) {
+                Next::Signal(signal) => signal,
+                Next::Begin => return self.begin_stop(sandbox, instance, grace, false, effect, reason),
+                Next::Wait => return false,
             },
         };
         let running = matches!(instance.state, ContainerState::Running { .. });
@@ -132,20 +138,83 @@ impl Planner<'_> {
         !running && !asked
     }
 
-    /// What to send to a running instance now; `None`: its grace is not over.
-    fn next_signal(&mut self, instance: &ContainerObserved, grace: Duration) -> Option<Signal> {
+    /// Notes that a running instance is to stop, before anything of it is done: a daemon that is started anew goes on
+    /// where this one was. Never the end of it.
+    pub(super) fn begin_stop(
+        &mut self,
+        sandbox: &SandboxObserved,
+        instance: &ContainerObserved,
+        grace: Duration,
+        fault: bool,
+        effect: Effect,
+        reason: &str,
+    ) -> bool {
+        self.note(sandbox, instance, Note::Stopping { grace, fault }, effect, reason);
+        false
+    }
+
+    /// Whether a running instance has something to do before its stop signal.
+    fn has_pre_stop(&self, sandbox: &SandboxObserved, instance: &ContainerObserved) -> bool {
+        let intent = self.view.intent(self.key).map(AsRef::as_ref);
+        matches!(instance.state, ContainerState::Running { .. }) && probe::pre_stop(intent, sandbox, instance).is_some()
+    }
+
+    /// Notes how far an instance has come.
+    pub(super) fn note(
+        &mut self,
+        sandbox: &SandboxObserved,
+        instance: &ContainerObserved,
+        note: Note,
+        effect: Effect,
+        reason: &str,
+    ) -> bool {
+        let (container, attempt) = (instance.spec.name.clone(), instance.spec.attempt);
+        let op = Op::ContainerNote { sandbox: sandbox.spec.id.clone(), container, attempt, note };
+        self.push(effect, op, reason, None)
+    }
+
+    /// What to do now about a running instance that is to stop: note it where a hook comes first, wait for the hook, ask,
+    /// wait, kill. All of it shares one grace; one that its hook has used up is given a last moment after it was asked.
+    fn next(&mut self, sandbox: &SandboxObserved, instance: &ContainerObserved, grace: Duration) -> Next {
+        let has_hook = || self.has_pre_stop(sandbox, instance);
         let Some(stop) = instance.stop else {
-            return Some(if grace.is_zero() { Signal::Sigkill } else { instance.spec.stop_signal });
+            return match grace.is_zero() {
+                true => Next::Signal(Signal::Sigkill),
+                false if has_hook() => Next::Begin,
+                false => Next::Signal(instance.spec.stop_signal),
+            };
         };
+        let grace = stop.order.map_or(grace, |order| order.grace.min(grace));
         // A request from the future was made before the host was started anew.
         let end = if stop.at > self.now { BootTime::default() } else { stop.at.plus(grace) };
+        let Some(signalled) = stop.signalled().or(stop.killed.then_some(stop.at)) else {
+            let id = InstanceId::of(&sandbox.spec.id, instance);
+            let ready = !has_hook() || self.view.memory.checks.of(self.key, &id).pre_stopped || self.now >= end;
+            if !ready {
+                self.wait(end);
+                return Next::Wait;
+            }
+            return Next::Signal(if grace.is_zero() { Signal::Sigkill } else { instance.spec.stop_signal });
+        };
+        let last = if signalled > self.now { BootTime::default() } else { signalled.plus(LAST_GRACE.min(grace)) };
+        let end = if stop.order.is_some() { end.max(last) } else { end };
         let end = if stop.killed { end.plus(KILL_AGAIN) } else { end };
         if self.now < end {
             self.wait(end);
-            return None;
+            return Next::Wait;
         }
-        Some(Signal::Sigkill)
+        Next::Signal(Signal::Sigkill)
     }
+}
+
+/// What to do about a running instance that is to stop.
+enum Next {
+    /// Note that it is to stop.
+    Begin,
+    /// Send this.
+    Signal(Signal),
+    /// Nothing yet.
+    Wait,
 }
 
 fn started(instance: &ContainerObserved) -> Option<BootTime> {

@@ -71,7 +71,7 @@ impl Planner<'_> {
         finished: BootTime,
         ever_ran: bool,
     ) -> Stage {
-        let asked_to_stop = latest.stop.is_some() && ever_ran;
+        let asked_to_stop = latest.stop.is_some_and(|s| !s.is_fault()) && ever_ran;
         let (wait, reason, field) = match target.restart() {
             Some(difference) => (Duration::ZERO, difference.reason(), Some(item.field(difference))),
             None if asked_to_stop => (Duration::ZERO, "it was stopped by the node".to_owned(), None),

@@ -1,8 +1,9 @@
 //! Steps: host calls and promises, complete, each with its reason.
 
 use crate::key::PodKey;
+use crate::probe::Standing;
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
-use reddwarf_host::{BootTime, ContainerName, Leftover, PodUid, SandboxId, VolumeName};
+use reddwarf_host::{BootTime, ContainerName, Leftover, Note, PodUid, SandboxId, VolumeName};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,6 +68,17 @@ pub enum Op {
         attempt: u32,
         /// What.
         signal: Signal,
+    },
+    /// Note durably how far an instance has come.
+    ContainerNote {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which.
+        container: ContainerName,
+        /// Which instance.
+        attempt: u32,
+        /// What.
+        note: Note,
     },
     /// Change limits in place.
     ContainerUpdate {
@@ -166,6 +178,12 @@ impl fmt::Display for Op {
             Self::ContainerSignal { sandbox, container, attempt, signal } => {
                 write!(f, "signal container {container} #{attempt} in {sandbox} with {signal}")
             }
+            Self::ContainerNote { sandbox, container, attempt, note: Note::Started } => {
+                write!(f, "note that container {container} #{attempt} in {sandbox} is started")
+            }
+            Self::ContainerNote { sandbox, container, attempt, note: Note::Stopping { grace, .. } } => {
+                write!(f, "begin to stop container {container} #{attempt} in {sandbox} ({} s)", grace.as_secs())
+            }
             Self::ContainerUpdate { sandbox, container, attempt, .. } => {
                 write!(f, "update limits of container {container} #{attempt} in {sandbox}")
             }
@@ -207,6 +225,8 @@ pub struct Outlook {
     pub notices: Vec<Notice>,
     /// Why a container does not run, by its name.
     pub waiting: BTreeMap<ContainerName, Notice>,
+    /// How the running instances of the pod's own sandbox stand, by container.
+    pub standing: BTreeMap<ContainerName, Standing>,
     /// Look again at this moment.
     pub wake: Option<BootTime>,
     /// It has run to its end: nothing of it is to be started again.

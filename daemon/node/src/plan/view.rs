@@ -45,6 +45,13 @@ impl Index {
         }
         index
     }
+
+    /// The sandboxes of `observed`, which this is the index of, whose mark names the pod.
+    pub(crate) fn boxes<'o>(&self, observed: &'o HostObservation, key: &PodKey) -> Vec<&'o SandboxObserved> {
+        let all = observed.sandboxes.known();
+        let ids = self.boxes.get(key).into_iter().flatten();
+        ids.filter_map(|id| all?.get(id)?.known()).collect()
+    }
 }
 
 /// What is wanted beside what is found.
@@ -100,9 +107,7 @@ impl<'a> View<'a> {
 
     /// The sandboxes whose mark names the pod.
     pub fn boxes(&self, key: &PodKey) -> Vec<&'a SandboxObserved> {
-        let all = self.observed.sandboxes.known();
-        let ids = self.index.boxes.get(key).into_iter().flatten();
-        ids.filter_map(|id| all?.get(id)?.known()).collect()
+        self.index.boxes(self.observed, key)
     }
 
     /// Addresses that sandboxes on the host have, and whose they are.

@@ -2,10 +2,11 @@
 
 use super::{StatusInput, whole};
 use crate::plan::Notice;
+use crate::probe::Start;
 use crate::translate::ContainerRef;
 use chrono::DateTime;
 use reddwarf_host::spec::{ContainerImage, ContainerRole, UserSpec};
-use reddwarf_host::{ContainerObserved, ContainerState};
+use reddwarf_host::{ContainerObserved, ContainerState, SandboxId};
 use reddwarf_objects::pod::{
     Container, ContainerState as State, ContainerStatus, ContainerUser, LinuxUser, PodStatus, Terminated, VolumeMount,
     VolumeMountStatus,
@@ -34,6 +35,7 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
         .chain(&input.previous.ephemeral_container_statuses)
         .find(|c| c.name == which.name.as_str());
     let not_made = not_made(input, which.role);
+    let standing = input.outlook.standing.get(&which.name).copied().unwrap_or_default();
     let ended = |instance: &ContainerObserved| terminated(input, instance).map(State::terminated);
     let last_state = before.and_then(ended).unwrap_or_default();
     let (state, last_state) = match latest {
@@ -47,6 +49,9 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
             (waiting_state(waiting, not_made), last.unwrap_or_default())
         }
         Some(latest) => match (&latest.state, waiting) {
+            (ContainerState::Running { .. }, _) if standing.start == Start::Waiting => {
+                (waiting_state(None, not_made), last_state)
+            }
             (ContainerState::Running { started_at, .. }, _) => (State::running(whole(*started_at)), last_state),
             (ContainerState::Creating, _) => (waiting_state(waiting, not_made), last_state),
             (ContainerState::Lost(_), _) => (waiting_state(waiting, "ContainerStatusUnknown"), last_state),
@@ -62,10 +67,10 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
         name: which.name.to_string(),
         ready: match which.role {
             ContainerRole::Init if !which.is_sidecar() => completed,
-            ContainerRole::Init | ContainerRole::Main => running,
+            ContainerRole::Init | ContainerRole::Main => running && standing.ready,
             ContainerRole::Ephemeral => false,
         },
-        started: (which.role != ContainerRole::Ephemeral).then_some(running),
+        started: (which.role != ContainerRole::Ephemeral).then_some(running && standing.started),
         restart_count: latest.map_or_else(|| history.map_or(0, |h| h.restarts), |l| l.spec.attempt),
         image: which.container.image.clone(),
         image_id: latest.map(|l| image_id(&l.spec.image)).unwrap_or_default(),
@@ -177,6 +182,10 @@ fn image_id(image: &ContainerImage) -> String {
 }
 
 fn container_id(input: StatusInput<'_>, instance: &ContainerObserved) -> String {
-    let sandbox = input.sandbox.map(|s| s.spec.id.as_str()).unwrap_or_default();
+    input.sandbox.map(|s| id_of(&s.spec.id, instance)).unwrap_or_default()
+}
+
+/// An instance as statuses call it.
+pub(crate) fn id_of(sandbox: &SandboxId, instance: &ContainerObserved) -> String {
     format!("{RUNTIME}://{sandbox}/{}/{}", instance.spec.name, instance.spec.attempt)
 }

@@ -15,6 +15,7 @@ use crate::plan::Outlook;
 use crate::translate;
 use chrono::{DateTime, Utc};
 use conditions::{conditions, up_to_date};
+pub(crate) use container::id_of;
 use container::{container, share_message_room};
 use phase::{is_terminal, phase};
 use reddwarf_host::SandboxObserved;

@@ -4,6 +4,7 @@ use super::env::{Environment, Source, environment};
 use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, rights, volumes};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
+use crate::probe;
 use reddwarf_host::spec::{
     ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, ProcessView, Signal, TerminationMessage,
 };
@@ -110,7 +111,7 @@ pub fn container(
         stdin_once: container.stdin_once,
         processes: processes.clone(),
         // One that is no signal counts as none, as with docker.
-        stop_signal: config.stop_signal.as_deref().and_then(|s| s.parse().ok()).unwrap_or(Signal::Sigterm),
+        stop_signal: stop_signal(container, &config),
         log: log(identity, name, 0, facts),
         termination_message: TerminationMessage {
             path: container.termination_message_path.clone(),
@@ -122,7 +123,14 @@ pub fn container(
             none if none.is_empty() => running.map(|r| r.restart_token.clone()).unwrap_or_default(),
             token => token,
         },
+        lifecycle: probe::lifecycle(container),
     })
+}
+
+/// The pod's, else the image's.
+fn stop_signal(container: &Container, config: &ImageConfig) -> Signal {
+    let named = [&container.lifecycle.stop_signal, &config.stop_signal];
+    named.into_iter().flatten().find_map(|name| name.parse().ok()).unwrap_or(Signal::Sigterm)
 }
 
 /// The log of one attempt: `<log_dir>/<namespace>_<name>_<uid>/<container>/<attempt>.log`, as the kubelet has it.

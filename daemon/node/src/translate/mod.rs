@@ -139,7 +139,7 @@ fn config_error(field: &str, message: impl Into<String>) -> Notice {
 
 /// `$(NAME)` replaced where `value_of` knows the name, `$$` by `$`, everything else left as it is (Kubernetes:
 /// "Define Dependent Environment Variables").
-fn expand<'v>(text: &str, value_of: impl Fn(&str) -> Option<&'v str>) -> String {
+pub(crate) fn expand<'v>(text: &str, value_of: impl Fn(&str) -> Option<&'v str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {

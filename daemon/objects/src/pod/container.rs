@@ -1,6 +1,6 @@
 //! `Container` as the node reads it.
 
-use super::SeccompProfile;
+use super::{Lifecycle, Probe, SeccompProfile};
 use crate::quantity::Quantity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,6 +50,14 @@ pub struct Container {
     pub termination_message_path: String,
     /// Where the termination message comes from.
     pub termination_message_policy: TerminationMessagePolicy,
+    /// Until it answers well, the container is not started; when it fails, the container is restarted.
+    pub startup_probe: Option<Probe>,
+    /// When it fails, the container is restarted.
+    pub liveness_probe: Option<Probe>,
+    /// While it fails, the container is not ready.
+    pub readiness_probe: Option<Probe>,
+    /// What is done when it starts and before it stops.
+    pub lifecycle: Lifecycle,
 }
 
 impl Container {

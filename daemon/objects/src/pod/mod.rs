@@ -4,12 +4,14 @@
 //! has the reference's default here as well.
 
 mod container;
+mod probe;
 mod spec;
 mod status;
 mod support;
 mod volume;
 
 pub use container::*;
+pub use probe::*;
 pub use spec::*;
 pub use status::*;
 pub use support::{can_mount, not_yet_supported};

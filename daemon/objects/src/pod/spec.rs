@@ -54,6 +54,8 @@ pub struct PodSpec {
     pub runtime_class_name: Option<String>,
     /// The service account whose name the pod bears.
     pub service_account_name: String,
+    /// Conditions that others set and without which the pod is not ready.
+    pub readiness_gates: Vec<ReadinessGate>,
 }
 
 impl Default for PodSpec {
@@ -81,8 +83,17 @@ impl Default for PodSpec {
             security_context: PodSecurityContext::default(),
             runtime_class_name: None,
             service_account_name: String::new(),
+            readiness_gates: Vec::new(),
         }
     }
+}
+
+/// A condition that someone else sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    /// Its type.
+    pub condition_type: String,
 }
 
 /// What happens when a container ends.

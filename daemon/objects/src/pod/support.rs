@@ -11,7 +11,6 @@ const SPEC: &[(&str, &str)] = &[
     ("overhead", "overhead is not added to the pod's limits"),
     ("priority", "pods do not preempt one another"),
     ("priorityClassName", "pods do not preempt one another"),
-    ("readinessGates", "the pod becomes ready without them"),
     ("resourceClaims", "devices are not claimed"),
     ("resources", "limits are taken from the containers only"),
     ("runtimeClassName", "choose the zone's brand with the annotation reddwarf.io/zone-brand"),
@@ -38,11 +37,7 @@ const POD_SECURITY: &[(&str, &str)] = &[
 
 /// Fields of every container.
 const CONTAINER: &[(&str, &str)] = &[
-    ("lifecycle", "hooks are not run"),
-    ("livenessProbe", "the container is restarted only when its process ends"),
-    ("readinessProbe", "the container counts as ready as soon as it runs"),
     ("resizePolicy", "resources change by a restart"),
-    ("startupProbe", "the container counts as started as soon as it runs"),
     ("volumeDevices", "block devices are not given to containers"),
 ];
 
@@ -177,7 +172,6 @@ mod tests {
             texts,
             [
                 "spec.affinity.podAffinity has no effect in this version: pods are placed without regard to others",
-                "spec.containers[0].livenessProbe has no effect in this version: the container is restarted only when its process ends",
                 "spec.containers[0].ports[0].hostPort has no effect in this version: the host's port does not lead to the pod: use the pod's address or hostNetwork",
                 "spec.volumes[0].persistentVolumeClaim has no effect in this version: volumes of this kind can't be mounted: containers that mount it are not started",
             ]

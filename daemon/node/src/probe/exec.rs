@@ -1,0 +1,109 @@
+//! Commands of probes and hooks: cut off in time with all that they started, and in what they print (F47).
+
+use reddwarf_host::{ContainerName, ExecRequest, Host, HostError, SandboxId, Session};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Bytes of output that are kept.
+const KEPT: usize = 10 * 1024;
+/// Bytes of output that are read; who writes more finds the pipe closed.
+const READ: usize = 1 << 20;
+/// Time to read what is left in the pipes after the command's end: what it left running may hold them open for ever.
+const REST: Duration = Duration::from_millis(100);
+/// Commands that are being started at one time. Starting one costs some processes and milliseconds; without a limit
+/// hundreds of probes at the same moment would make one another late.
+static STARTING: Semaphore = Semaphore::const_new(8);
+
+/// How a command ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// With this code, having printed that.
+    Exit(i32, String),
+    /// Its time was over.
+    Late,
+    /// It could not be run.
+    NotRun(HostError),
+}
+
+/// Runs a command; `None`: for as long as it takes.
+pub(super) async fn command(
+    host: &dyn Host,
+    sandbox: &SandboxId,
+    container: &ContainerName,
+    argv: &[String],
+    limit: Option<Duration>,
+) -> Ended {
+    let request = ExecRequest { argv: argv.to_vec(), tty: false, stdin: false, contained: true };
+    let session = {
+        // Never closed.
+        let _turn = STARTING.acquire().await;
+        host.exec(sandbox, container, request).await
+    };
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => return Ended::NotRun(error),
+    };
+    // Given up, the session is dropped, which kills all that the command started.
+    match limit {
+        Some(limit) => timeout(limit, to_its_end(session)).await.unwrap_or(Ended::Late),
+        None => to_its_end(session).await,
+    }
+}
+
+async fn to_its_end(session: Session) -> Ended {
+    let Session { stdin, stdout, stderr, resize, mut exit, guard } = session;
+    drop((stdin, resize));
+    let mut output = Output::default();
+    let ended = {
+        let stderr = stderr.unwrap_or_else(|| Box::new(tokio::io::empty()));
+        // Closes its ends when there was too much: a flood ends with SIGPIPE.
+        let reading = output.read(stdout, stderr);
+        tokio::pin!(reading);
+        tokio::select! {
+            ended = &mut exit => {
+                let _ = timeout(REST, &mut reading).await;
+                ended
+            }
+            () = &mut reading => exit.await,
+        }
+    };
+    drop(guard);
+    match ended {
+        Ok(exit) => Ended::Exit(exit.code, output.text()),
+        Err(_) => Ended::Exit(255, "the command's supervisor died".to_owned()),
+    }
+}
+
+type Stream = Box<dyn AsyncRead + Send + Unpin>;
+
+/// What a command printed, both streams as they came.
+#[derive(Default)]
+struct Output {
+    kept: Vec<u8>,
+}
+
+impl Output {
+    /// Reads until both end or there was too much.
+    async fn read(&mut self, mut stdout: Stream, mut stderr: Stream) {
+        let (mut out, mut err) = ([0; 4096], [0; 1024]);
+        let (mut out_open, mut err_open) = (true, true);
+        let mut total = 0;
+        while (out_open || err_open) && total < READ {
+            let (bytes, open) = tokio::select! {
+                read = stdout.read(&mut out), if out_open => (out.get(..read.unwrap_or(0)), &mut out_open),
+                read = stderr.read(&mut err), if err_open => (err.get(..read.unwrap_or(0)), &mut err_open),
+            };
+            let bytes = bytes.unwrap_or_default();
+            *open = !bytes.is_empty();
+            total += bytes.len();
+            let room = KEPT.saturating_sub(self.kept.len());
+            self.kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}

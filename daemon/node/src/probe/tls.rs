@@ -1,0 +1,72 @@
+//! TLS to a pod. A probe takes whatever certificate the pod shows, as in the reference: it asks whether the server
+//! answers, not who it is.
+
+use reddwarf_host::Connection;
+use std::io;
+use std::sync::{Arc, LazyLock};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+/// One for all connections: making it is dearer than using it.
+static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let verifier = Arc::new(AnyCertificate(provider));
+    Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+});
+
+/// The connection with TLS in it; `host` is what the server is asked for.
+pub(super) async fn secured(connection: Connection, host: &str) -> io::Result<Connection> {
+    let config = CONFIG.as_ref().map_err(io::Error::other)?.clone();
+    let name = ServerName::try_from(host.to_owned()).or_else(|_| ServerName::try_from("localhost"));
+    let stream = TlsConnector::from(config).connect(name.map_err(io::Error::other)?, connection).await?;
+    Ok(Box::new(stream))
+}
+
+/// Whether a handshake failed because the server does not speak TLS.
+pub(super) fn is_plain(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    matches!(inner, Some(Error::InvalidMessage(_)))
+}
+
+/// Checks that the server holds the key of the certificate that it shows, not whose it is.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
