@@ -1,0 +1,105 @@
+//! Addresses of the global zone and forwarding (ipadm(8)), routes (route(8)). All of ours are temporary (`-t`), as the links
+//! under them are. Zones' own addresses come from their configuration.
+
+use crate::dladm::AnswerError;
+use crate::parsable;
+use crate::tool::{Invocation, Tool};
+use ipnet::IpNet;
+use reddwarf_host::LinkName;
+use std::collections::BTreeMap;
+
+/// The address object of a link: `rwgw0/v4`. Two addresses of one family on one link are never ours.
+pub fn address_object(link: &LinkName, address: &IpNet) -> String {
+    format!("{link}/{}", if address.addr().is_ipv4() { "v4" } else { "v6" })
+}
+
+/// Gives a link of the global zone an address; makes the interface where it is missing.
+pub fn create_address(link: &LinkName, address: &IpNet) -> Invocation {
+    let object = address_object(link, address);
+    Invocation::change(Tool::Ipadm, ["create-addr", "-t", "-T", "static", "-a", &format!("local={address}"), &object])
+}
+
+/// A link-local IPv6 address: needed before any other IPv6 address of the link.
+pub fn create_link_local(link: &LinkName) -> Invocation {
+    Invocation::change(Tool::Ipadm, ["create-addr", "-t", "-T", "addrconf", &format!("{link}/ll")])
+}
+
+/// Takes a link's interface and all its addresses away: before that the link itself can't go.
+pub fn delete_interface(link: &LinkName) -> Invocation {
+    Invocation::change(Tool::Ipadm, ["delete-if", link.as_str()])
+}
+
+/// Asks for all address objects; [`addresses`] reads the answer.
+pub fn show_addresses() -> Invocation {
+    Invocation::read(Tool::Ipadm, ["show-addr", "-p", "-o", "addrobj,type,state,addr"])
+}
+
+/// Lets the host forward packets until its next boot, and not tell pods on one link to bypass it.
+pub fn forward(ipv6: bool) -> [Invocation; 2] {
+    let family = if ipv6 { "ipv6" } else { "ipv4" };
+    ["forwarding=on", "send_redirects=off"]
+        .map(|property| Invocation::change(Tool::Ipadm, ["set-prop", "-t", "-p", property, family]))
+}
+
+/// An address object of the global zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// `static`, `addrconf`, `dhcp`, `from-gz`.
+    pub kind: String,
+    /// `ok`, `tentative`, `duplicate`, `inaccessible`, `down`, `disabled`.
+    pub state: String,
+    /// The address; `None` while there is none.
+    pub address: Option<IpNet>,
+}
+
+/// Address objects by name.
+///
+/// # Errors
+/// [`AnswerError`].
+pub fn addresses(text: &str) -> Result<BTreeMap<String, Address>, AnswerError> {
+    let address = |line: &str| {
+        let fields = parsable::fields(line);
+        let [name, kind, state, address] = &fields[..] else { return None };
+        // Scoped addresses (`fe80::1%rwgw0/10`) have their link's name in them.
+        let plain = address.split_once('%').map_or_else(
+            || address.clone(),
+            |(ip, rest)| format!("{ip}{}", rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()),
+        );
+        let (kind, state) = (kind.clone(), state.trim_end_matches('*').to_owned());
+        Some((name.clone(), Address { kind, state, address: plain.parse().ok() }))
+    };
+    text.lines().map(|line| address(line).ok_or_else(|| AnswerError(line.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_given_until_the_next_boot_only() {
+        let gateway = LinkName::new("rwgw0").unwrap();
+        let (four, six) = ("10.88.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap());
+        assert_eq!(
+            create_address(&gateway, &four).to_string(),
+            "ipadm create-addr -t -T static -a local=10.88.0.1/24 rwgw0/v4"
+        );
+        assert_eq!(create_link_local(&gateway).to_string(), "ipadm create-addr -t -T addrconf rwgw0/ll");
+        assert!(create_address(&gateway, &six).to_string().ends_with("-a local=fd00::1/64 rwgw0/v6"));
+        assert_eq!(delete_interface(&gateway).to_string(), "ipadm delete-if rwgw0");
+        let [on, quiet] = forward(false);
+        assert_eq!(on.to_string(), "ipadm set-prop -t -p forwarding=on ipv4");
+        assert_eq!(quiet.to_string(), "ipadm set-prop -t -p send_redirects=off ipv4");
+    }
+
+    #[test]
+    fn answers_are_read_with_their_escapes() {
+        let text = "lo0/v4:static:ok:127.0.0.1/8\nrwgw0/v4:static:tentative:10.88.0.1/24\n\
+                    rwgw0/ll:addrconf:ok:fe80\\:\\:8\\:20ff%rwgw0/10\nnet0/dhcp:dhcp:disabled*:\n";
+        let shown = addresses(text).unwrap();
+        assert_eq!(shown["rwgw0/v4"].address, Some("10.88.0.1/24".parse().unwrap()));
+        assert_eq!(shown["rwgw0/v4"].state, "tentative");
+        assert_eq!(shown["rwgw0/ll"].address, Some("fe80::8:20ff/10".parse().unwrap()));
+        assert_eq!((shown["net0/dhcp"].state.as_str(), shown["net0/dhcp"].address), ("disabled", None));
+        assert!(addresses("rwgw0/v4:static").is_err());
+    }
+}
