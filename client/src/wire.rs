@@ -149,6 +149,38 @@ pub(crate) struct StatusReport {
     /// How Kubernetes clients reach the daemon; absent while it does not listen on TCP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kubernetes: Option<KubernetesAccess>,
+    /// The name server; absent when it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dns: Option<DnsStatus>,
+}
+
+/// The name server in `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DnsStatus {
+    /// Where names of services and pods end, `cluster.local`.
+    pub(crate) domain: String,
+    /// Addresses that it listens on, or means to.
+    pub(crate) listeners: Vec<DnsListener>,
+    /// Names that it knows.
+    pub(crate) names: u64,
+    /// Servers that are asked for all other names, the first first.
+    pub(crate) upstreams: Vec<String>,
+    /// How this host itself resolves names of services, or what to do so that it does.
+    pub(crate) host: String,
+}
+
+/// One address of the name server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DnsListener {
+    /// Address and port.
+    pub(crate) address: String,
+    /// It answers there.
+    pub(crate) ok: bool,
+    /// Why not; empty when it does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) message: String,
 }
 
 /// The Kubernetes API over TCP.

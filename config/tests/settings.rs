@@ -75,7 +75,9 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ("node_port_range", ["30000-30009", "1000-2000", "40000-40000"]),
     ("load_balancer_cidr", ["192.0.2.0/24", "192.0.2.0/24,fd03::/64", "off"]),
     ("bridge", ["f", "e", "c"]),
+    ("dns_listen", ["0.0.0.0:10053", "127.0.0.1:54", "bridge"]),
     ("cluster_dns", ["10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53"]),
+    ("resolv_conf", ["/f", "/e", "/c"]),
     ("cluster_domain", ["f", "e", "c"]),
     ("container_runtime", ["crun", "runc", "libcontainer"]),
     ("max_pods", ["1", "2", "3"]),
@@ -102,7 +104,7 @@ fn toml_value(key: &str, value: &str) -> String {
     match form {
         Form::Text | Form::Quantity => format!("{value:?}"),
         Form::Number | Form::Boolean => value.to_owned(),
-        Form::List => format!("[{value:?}]"),
+        Form::List | Form::Commas => format!("[{value:?}]"),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::chain::chain;
 use crate::cli::{LONG_VERSION, Mode};
 use crate::directory::{About, Directories};
+use crate::dns::{Kept, NameServer};
 use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
 use crate::supervise::Components;
@@ -16,6 +17,7 @@ use reddwarf_host::{Clock, time};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_registry::{EventTarget, EventType, Registry};
 use reddwarf_store::{Store, StoreOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ enum Next {
 ///
 /// # Errors
 /// [`Failed`] when it can't start, or when a component failed.
-pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed> {
+pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings, handed_over: Vec<(String, OwnedFd)>) -> Result<(), Failed> {
     host::keep_memory_small();
     host::allow_many_files();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
@@ -58,7 +60,7 @@ pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings) -> Result<(), Failed
         .enable_all()
         .build()
         .map_err(|e| failed("the async runtime can't be started", e))?;
-    let result = runtime.block_on(rounds(cli, mode, settings, signals));
+    let result = runtime.block_on(rounds(cli, mode, settings, signals, Kept::from(handed_over)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -68,8 +70,9 @@ async fn rounds(
     mode: Mode,
     mut settings: Settings,
     mut signals: mpsc::Receiver<Asked>,
+    kept: Vec<Kept>,
 ) -> Result<(), Failed> {
-    let daemon = Daemon::open(cli, mode, &settings).await?;
+    let daemon = Daemon::open(cli, mode, &settings, kept).await?;
     let result = loop {
         match daemon.round(&settings, &mut signals).await {
             Ok(Next::Stop) => break Ok(()),
@@ -77,6 +80,9 @@ async fn rounds(
             Err(error) => break Err(error),
         }
     };
+    if let Some(dns) = &daemon.dns {
+        dns.shutdown().await;
+    }
     daemon.store.close().await;
     result
 }
@@ -91,10 +97,11 @@ struct Daemon {
     clock: Arc<dyn Clock>,
     notices: Vec<String>,
     started: chrono::DateTime<chrono::Utc>,
+    dns: Option<Arc<NameServer>>,
 }
 
 impl Daemon {
-    async fn open(cli: Cli, mode: Mode, settings: &Settings) -> Result<Self, Failed> {
+    async fn open(cli: Cli, mode: Mode, settings: &Settings, kept: Vec<Kept>) -> Result<Self, Failed> {
         directory_for_us(&settings.state_dir, 0o700)?;
         directory_for_us(&settings.run_dir, 0o750)?;
         let clock: Arc<dyn Clock> = Arc::new(time::SystemClock);
@@ -125,7 +132,9 @@ impl Daemon {
             .map_err(|e| failed("keys and tokens can't be used", e))?;
         access.bootstrap().await.map_err(|e| failed("the roles that are there from the start can't be made", e))?;
         let (access, started) = (Arc::new(access), clock.wall());
-        Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started })
+        let dns = NameServer::start(settings, mode, &registry, kept)
+            .map_err(|why| Failed(format!("the name server can't be started: {why}")))?;
+        Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started, dns })
     }
 
     /// Starts all components, waits for a reason to end, and ends them.
@@ -143,6 +152,7 @@ impl Daemon {
             limits: settings.limits,
             scratch: settings.state_dir.join("scratch"),
             about: self.about(settings),
+            dns: self.dns.clone(),
         });
         let deps = ApiDeps {
             registry: self.registry.clone(),
@@ -166,6 +176,15 @@ impl Daemon {
         if let Some(task) = node.task(stop.clone()) {
             components.spawn("node", task);
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
+        }
+        if let Some(dns) = self.dns.clone() {
+            let token = stop.clone();
+            components.spawn("dns", async move {
+                tokio::select! {
+                    () = token.cancelled() => Ok(()),
+                    why = dns.failed() => Err(why),
+                }
+            });
         }
         let kubernetes = services::kubernetes(settings);
         let options = reddwarf_controllers::Options { root_ca: self.access.root_ca(), kubernetes: Some(kubernetes) };
@@ -310,6 +329,7 @@ impl Daemon {
             directory: directory.clone(),
             states: components.states(),
             leave,
+            dns: self.dns.clone(),
         };
         let node = node::start(settings, host, Arc::clone(&plane), Arc::clone(&self.clock), wiring).await;
         Ok((node, plane))

@@ -1,6 +1,7 @@
 //! The API's view of the manifest directories: `controllers::directory` and the store's generations in the API's words.
 
 use crate::chain::chain;
+use crate::dns::NameServer;
 use crate::node::NodeRuntime;
 use async_trait::async_trait;
 use reddwarf_api::runtime::{Directory, DirectoryGauges, Runtime, RuntimeError};
@@ -31,6 +32,8 @@ pub(crate) struct Directories {
     pub scratch: PathBuf,
     /// What `status` says of the daemon itself.
     pub about: About,
+    /// The name server, unless it is off.
+    pub dns: Option<Arc<NameServer>>,
 }
 
 /// Constant facts for `status`.
@@ -60,6 +63,7 @@ impl Directory for Directories {
         notices.extend(status.notices.iter().cloned());
         notices.extend(status.failure.iter().cloned());
         notices.extend(self.node.notices().await);
+        notices.extend(self.dns.iter().flat_map(|dns| dns.notices()));
         let ready = checks.iter().all(|c| c.ok)
             && status.is_good()
             && notices.is_empty()
@@ -77,6 +81,7 @@ impl Directory for Directories {
             pods,
             notices,
             kubernetes: self.about.kubernetes.clone(),
+            dns: self.dns.as_ref().map(|dns| dns.status()),
         })
     }
 

@@ -91,6 +91,14 @@ pub(crate) fn allow_many_files() {
     }
 }
 
+/// Sockets that the service manager hands over, with their names. To be asked once, before anything is opened.
+pub(crate) fn inherited_sockets() -> Vec<(String, std::os::fd::OwnedFd)> {
+    #[cfg(target_os = "linux")]
+    return reddwarf_linux::inherited::sockets();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
 /// Hands free memory back to the system.
 pub(crate) fn give_memory_back() {
     #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@
 //! | `directory` | files → objects (`reddwarf-controllers`) |
 //! | `node` | objects → processes, and their status back (`reddwarf-node`) |
 //! | `api` | socket and TCP (`reddwarf-api`) |
+//! | `dns` | names of services and pods (`reddwarf-network`); its queries have threads of their own |
 //! | `signals` (thread) | TERM, INT, HUP → [`signals::Asked`] |
 //!
 //! The same program is also the shim and the helpers of the Linux host (`__shim`, `__exec`, `__unpack`): they are told
@@ -14,6 +15,7 @@ mod chain;
 mod cli;
 mod daemon;
 mod directory;
+mod dns;
 mod host;
 mod logging;
 mod node;
@@ -54,8 +56,9 @@ fn main() -> ExitCode {
         println!("settings are valid");
         return ExitCode::SUCCESS;
     }
+    let handed_over = host::inherited_sockets();
     logging::start(&settings);
-    match daemon::run(arguments.settings, arguments.mode, settings) {
+    match daemon::run(arguments.settings, arguments.mode, settings, handed_over) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

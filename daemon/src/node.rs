@@ -1,6 +1,7 @@
 //! The API's view of the node: `reddwarf-node` in the API's words. Without a node (`reddwarfd serve`) everything that
 //! needs one says so.
 
+use crate::dns::NameServer;
 use crate::supervise::States;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub(crate) struct Wiring {
     pub states: States,
     /// Tells the daemon to leave.
     pub leave: mpsc::Sender<()>,
+    /// The name server, unless it is off.
+    pub dns: Option<Arc<NameServer>>,
 }
 
 /// Implements the API's [`Runtime`].
@@ -68,8 +71,8 @@ pub(crate) async fn start(
 fn node_settings(settings: &Settings) -> NodeSettings {
     NodeSettings {
         cluster_domain: settings.cluster_domain.clone(),
-        cluster_dns: settings.cluster_dns.map(|a| a.ip()),
-        host_dns: host_dns(Path::new("/etc/resolv.conf")),
+        cluster_dns: settings.pods_name_server(),
+        host_dns: host_dns(&settings.resolv_conf),
         max_pods: settings.max_pods,
         system_reserved_cpu_millis: settings.system_reserved_cpu_millis,
         system_reserved_memory_bytes: settings.system_reserved_memory_bytes,
@@ -485,9 +488,9 @@ impl Runtime for NodeRuntime {
     }
 
     fn metrics(&self) -> String {
-        let Some(node) = &self.node else { return String::new() };
+        let mut text = self.wiring.dns.as_ref().map(|dns| dns.metrics()).unwrap_or_default();
+        let Some(node) = &self.node else { return text };
         let status = node.status();
-        let mut text = String::new();
         for (name, help, value) in [
             ("reddwarf_node_pods", "Pods that are wanted on this host.", status.pods as u64),
             ("reddwarf_node_sandboxes", "Sandboxes on this host.", status.sandboxes as u64),

@@ -1,6 +1,7 @@
 //! What the service manager is told: ready, reloading, stopping, alive (sd_notify(3)). Without one, nothing happens.
 
 use sd_notify::NotifyState;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// The daemon answers on its socket.
@@ -29,6 +30,19 @@ pub(crate) fn alive() {
 /// Half the time that the service manager allows between signs of life; `None` when it does not watch.
 pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// Has the service manager keep sockets for the next start (FileDescriptorStoreMax=). Those of one name go together.
+pub(crate) fn keep_sockets(name: &str, sockets: &[BorrowedFd<'_>]) {
+    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+    if let Err(error) = sd_notify::notify_with_fds(&state, sockets) {
+        tracing::debug!(%error, "the service manager could not be given sockets to keep");
+    }
+}
+
+/// Has it close those of a name.
+pub(crate) fn forget_sockets(name: &str) {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::output::table::{Cell, Table};
-use crate::wire::{FileVerdict, StatusReport};
+use crate::wire::{DnsStatus, FileVerdict, StatusReport};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::print;
 use std::time::Duration;
@@ -50,6 +50,9 @@ fn render(report: &StatusReport, style: Style, width: Option<usize>, now: DateTi
     if let Some(kubernetes) = &report.kubernetes {
         text.push_str(&format!("Kubernetes API on {}, kubeconfig {}\n", kubernetes.listen, kubernetes.kubeconfig));
     }
+    if let Some(dns) = &report.dns {
+        text.push_str(&name_server(dns));
+    }
     for check in report.checks.iter().filter(|c| !c.ok) {
         text.push_str(&format!("{} {}: {}\n", style.bad("!"), check.name, crate::output::printable(&check.message)));
     }
@@ -62,6 +65,17 @@ fn render(report: &StatusReport, style: Style, width: Option<usize>, now: DateTi
     text.push('\n');
     text.push_str(&pods(report, style, width, now));
     text
+}
+
+fn name_server(dns: &DnsStatus) -> String {
+    let at: Vec<&str> = dns.listeners.iter().filter(|l| l.ok).map(|l| l.address.as_str()).collect();
+    let at = if at.is_empty() { "nowhere".to_owned() } else { at.join(", ") };
+    let others = if dns.upstreams.is_empty() { "nobody".to_owned() } else { dns.upstreams.join(", ") };
+    let text = format!(
+        "DNS of {} on {at}, {} names, others from {others}\nDNS on this host: {}",
+        dns.domain, dns.names, dns.host
+    );
+    format!("{}\n", crate::output::printable(&text).replace("\\n", "\n"))
 }
 
 fn sources(report: &StatusReport, style: Style, now: DateTime<Utc>) -> String {

@@ -39,7 +39,7 @@ impl clap::Args for Cli {
                 .value_name(setting.value_name)
                 .value_parser(clap::value_parser!(OsString));
             command.arg(match setting.form {
-                Form::List => arg.action(ArgAction::Append).help(format!(
+                Form::List | Form::Commas => arg.action(ArgAction::Append).help(format!(
                     "{}; may be repeated and replaces the default [default: {}]",
                     setting.help, setting.default
                 )),

@@ -89,6 +89,10 @@ impl AllGiven {
             };
             let values: Vec<OsString> = match known.form {
                 Form::List => std::env::split_paths(&value).map(Into::into).collect(),
+                Form::Commas => match value.to_str() {
+                    Some(text) => text.split(',').map(|part| part.trim().into()).collect(),
+                    None => vec![value],
+                },
                 _ => vec![value],
             };
             self.insert_os(known.key, values.into_iter(), Place::Environment);
@@ -113,7 +117,7 @@ impl AllGiven {
                     Form::Number => "a whole number",
                     Form::Quantity => "a quantity like \"500m\" or \"1Gi\"",
                     Form::Boolean => "true or false",
-                    Form::List => "a list of texts",
+                    Form::List | Form::Commas => "a list of texts",
                 };
                 findings.error(
                     codes::BAD_SETTING,
@@ -168,7 +172,7 @@ fn texts(node: &Node, form: Form) -> Option<Vec<String>> {
         (NodeValue::Number(n), Form::Quantity) => n.to_string(),
         (NodeValue::Number(n), Form::Number) if !n.is_f64() => n.to_string(),
         (NodeValue::Bool(b), Form::Boolean) => b.to_string(),
-        (NodeValue::Sequence(items), Form::List) => {
+        (NodeValue::Sequence(items), Form::List | Form::Commas) => {
             return items.iter().map(|i| i.text().map(str::to_owned)).collect();
         }
         _ => return None,

@@ -69,6 +69,87 @@ words! {
     }
 }
 
+/// The name server that pods are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterDns {
+    /// Ours, when it listens where pods look for it; else the host's own.
+    Auto,
+    /// The host's own.
+    Off,
+    /// This one.
+    At(SocketAddr),
+}
+
+impl std::fmt::Display for ClusterDns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Where the name server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsListen {
+    /// The pod bridge's own address, port 53. Linux only: elsewhere there is no such bridge.
+    Bridge,
+    /// This one.
+    At(SocketAddr),
+}
+
+impl std::fmt::Display for DnsListen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bridge => f.write_str("bridge"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// The port that resolvers ask.
+const DNS_PORT: u16 = 53;
+
+impl Settings {
+    /// The pod bridge's own address: the first of the pods' network.
+    pub fn bridge_address(&self) -> std::net::IpAddr {
+        self.pod_cidr.hosts().next().unwrap_or_else(|| self.pod_cidr.network())
+    }
+
+    /// Where the name server listens.
+    pub fn dns_addresses(&self) -> Vec<SocketAddr> {
+        let mut all = Vec::new();
+        for listen in &self.dns_listen {
+            match listen {
+                DnsListen::Bridge if self.host == HostKind::Linux => {
+                    all.push(SocketAddr::new(self.bridge_address(), DNS_PORT));
+                }
+                DnsListen::Bridge => {}
+                DnsListen::At(address) => all.push(*address),
+            }
+        }
+        all.dedup();
+        all
+    }
+
+    /// The name server for pods with `dnsPolicy: ClusterFirst`; the host's own when `None`.
+    pub fn pods_name_server(&self) -> Option<std::net::IpAddr> {
+        match self.cluster_dns {
+            ClusterDns::Off => None,
+            ClusterDns::At(address) => Some(address.ip()),
+            ClusterDns::Auto => {
+                let bridge = self.bridge_address();
+                let there = |a: &SocketAddr| {
+                    let any = a.ip().is_unspecified() && a.is_ipv4() == bridge.is_ipv4();
+                    a.port() == DNS_PORT && (a.ip() == bridge || any)
+                };
+                (self.host == HostKind::Linux && self.dns_addresses().iter().any(there)).then_some(bridge)
+            }
+        }
+    }
+}
+
 /// Every setting, resolved and checked. [`table::SETTINGS`] says what each means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -116,8 +197,12 @@ pub struct Settings {
     pub host: HostKind,
     /// The Node object's name.
     pub node_name: String,
-    /// The name server for pods with `dnsPolicy: ClusterFirst`; the host's own when `None`.
-    pub cluster_dns: Option<SocketAddr>,
+    /// The name server for pods with `dnsPolicy: ClusterFirst`; see [`Settings::pods_name_server`].
+    pub cluster_dns: ClusterDns,
+    /// Where the name server listens; nowhere when empty.
+    pub dns_listen: Vec<DnsListen>,
+    /// The resolv.conf(5) of the host.
+    pub resolv_conf: PathBuf,
     /// The DNS domain of services and pods.
     pub cluster_domain: String,
     /// Pods at most.

@@ -160,7 +160,11 @@ impl Resolve {
             bridge: self.one("bridge", values::link_name, "reddwarf0".into()),
             host: self.one("host", values::host, facts.host),
             node_name: self.node_name(facts),
-            cluster_dns: self.one("cluster_dns", values::name_server, None),
+            cluster_dns: self.one("cluster_dns", values::name_server, super::ClusterDns::Auto),
+            dns_listen: self
+                .many("dns_listen", values::dns_listen)
+                .map_or_else(|| vec![super::DnsListen::Bridge], |all: Vec<_>| all.into_iter().flatten().collect()),
+            resolv_conf: self.one("resolv_conf", values::path, "/etc/resolv.conf".into()),
             cluster_domain: self.one("cluster_domain", values::dns_name, "cluster.local".into()),
             max_pods: self.number("max_pods", 0, 100_000, 110),
             system_reserved_cpu_millis: self.one("system_reserved_cpu", values::quantity, zero()).millis().max(0)

@@ -15,6 +15,8 @@ pub enum Form {
     Boolean,
     /// A list of texts; as a flag it is repeated, in the environment parted by `:`.
     List,
+    /// The same, in the environment parted by commas: its texts hold colons.
+    Commas,
 }
 
 /// One setting.
@@ -56,6 +58,10 @@ fn paths(list: &[std::path::PathBuf]) -> String {
 
 fn networks(list: &[ipnet::IpNet]) -> String {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn commas(list: &[impl ToString]) -> String {
+    if list.is_empty() { "off".to_owned() } else { list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
 }
 
 fn optional(value: &Option<impl ToString>) -> String {
@@ -125,8 +131,12 @@ settings! {
         "Addresses for services of type LoadBalancer, networks with commas; the host answers for them on its own links", |s| if s.load_balancer_cidr.is_empty() { "off".to_owned() } else { networks(&s.load_balancer_cidr) };
     "bridge" "bridge" "NAME" Text Restart, "reddwarf0",
         "The bridge that pods are linked to; made when it is not there", |s| s.bridge.clone();
-    "cluster_dns" "cluster-dns" "ADDR[:PORT]" Text Restart, "off",
-        "The name server for pods with dnsPolicy ClusterFirst; off: the host's own name servers", |s| optional(&s.cluster_dns);
+    "dns_listen" "dns-listen" "ADDR:PORT" Commas Restart, "bridge",
+        "Where the name server listens, by UDP and TCP: `bridge` (the pod bridge's address, port 53), addresses with ports, or off", |s| commas(&s.dns_listen);
+    "cluster_dns" "cluster-dns" "ADDR[:PORT]" Text Restart, "auto",
+        "The name server for pods with dnsPolicy ClusterFirst; auto: reddwarfd itself when it listens on the bridge; off: the host's own name servers", |s| s.cluster_dns.to_string();
+    "resolv_conf" "resolv-conf" "FILE" Text Restart, "/etc/resolv.conf",
+        "Which name servers this host has: those that all other names are asked of, and that pods with dnsPolicy Default get", |s| s.resolv_conf.display().to_string();
     "cluster_domain" "cluster-domain" "DOMAIN" Text Restart, "cluster.local",
         "The DNS domain of services and pods", |s| s.cluster_domain.clone();
     "container_runtime" "container-runtime" "NAME" Text Restart, "libcontainer",

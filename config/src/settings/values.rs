@@ -1,6 +1,6 @@
 //! One text to one value, with the reason when it is none.
 
-use super::{ContainerRuntime, HostKind, LogFormat};
+use super::{ClusterDns, ContainerRuntime, DnsListen, HostKind, LogFormat};
 use ipnet::IpNet;
 use reddwarf_objects::{Quantity, names};
 use std::net::{IpAddr, SocketAddr};
@@ -122,14 +122,27 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, Bad> {
     Ok(Some(address))
 }
 
-pub(super) fn name_server(text: &str) -> Result<Option<SocketAddr>, Bad> {
-    if text == "off" {
-        return Ok(None);
+pub(super) fn name_server(text: &str) -> Result<ClusterDns, Bad> {
+    match text {
+        "off" => return Ok(ClusterDns::Off),
+        "auto" => return Ok(ClusterDns::Auto),
+        _ => {}
     }
     let address = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, 53).into()));
     match address {
-        Ok(address) if address.port() != 0 => Ok(Some(address)),
-        _ => bad("it is not an address with or without a port", "write an address like 10.88.0.1, or off"),
+        Ok(address) if address.port() != 0 => Ok(ClusterDns::At(address)),
+        _ => bad("it is not an address with or without a port", "write an address like 10.88.0.1, auto or off"),
+    }
+}
+
+/// `None`: nowhere.
+pub(super) fn dns_listen(text: &str) -> Result<Option<DnsListen>, Bad> {
+    if text == "bridge" {
+        return Ok(Some(DnsListen::Bridge));
+    }
+    match listen(text) {
+        Ok(address) => Ok(address.map(DnsListen::At)),
+        Err(Bad { why, .. }) => bad(why, "write an address and a port like 0.0.0.0:10053, bridge or off"),
     }
 }
 

@@ -113,6 +113,38 @@ pub struct StatusReport {
     /// How Kubernetes clients reach the daemon; absent while it does not listen on TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesAccess>,
+    /// The name server; absent when it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsStatus>,
+}
+
+/// The name server in `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsStatus {
+    /// Where names of services and pods end, `cluster.local`.
+    pub domain: String,
+    /// Addresses that it listens on, or means to.
+    pub listeners: Vec<DnsListener>,
+    /// Names that it knows.
+    pub names: u64,
+    /// Servers that are asked for all other names, the first first.
+    pub upstreams: Vec<String>,
+    /// How this host itself resolves names of services, or what to do so that it does.
+    pub host: String,
+}
+
+/// One address of the name server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsListener {
+    /// Address and port.
+    pub address: String,
+    /// It answers there.
+    pub ok: bool,
+    /// Why not; empty when it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// The Kubernetes API over TCP.

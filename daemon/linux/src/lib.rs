@@ -26,6 +26,7 @@
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
 //! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
+//! | [`inherited`] | sockets that the service manager kept |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
 //! Nothing here knows a Kubernetes object.
@@ -41,6 +42,7 @@ mod files;
 mod host;
 mod image;
 mod info;
+pub mod inherited;
 mod inside;
 mod leftovers;
 mod link;

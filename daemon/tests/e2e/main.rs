@@ -9,6 +9,7 @@ mod access;
 mod clients;
 mod crash;
 mod directory;
+mod dns;
 mod docs;
 mod harness;
 mod history;

@@ -47,12 +47,7 @@ struct Stamp {
 }
 
 impl HostServers {
-    /// The servers of this host. Behind systemd-resolved's stub those that it asks itself.
-    pub fn of_host() -> Self {
-        Self::of_files("/etc/resolv.conf".into(), "/run/systemd/resolve/resolv.conf".into())
-    }
-
-    /// Those of `main`; when they are only systemd-resolved's stub those of `behind_stub`, if it names any.
+    /// Those of `main`, a resolv.conf(5); when they are only systemd-resolved's stub those of `behind_stub`, if it names any.
     pub fn of_files(main: PathBuf, behind_stub: PathBuf) -> Self {
         Self { source: Source::Files { main, behind_stub }, state: Mutex::default() }
     }

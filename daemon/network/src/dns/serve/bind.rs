@@ -35,11 +35,19 @@ pub fn bind(address: SocketAddr, sockets: usize) -> io::Result<Bound> {
     } else {
         vec![first]
     };
+    Ok(Bound { address, udp: shared.into_iter().map(Into::into).collect(), tcp: vec![bind_tcp(address)?] })
+}
+
+/// Binds `address` for TCP alone.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let tcp = socket(address, Type::STREAM, Protocol::TCP)?;
     tcp.set_reuse_address(true)?;
     tcp.bind(&address.into())?;
     tcp.listen(BACKLOG)?;
-    Ok(Bound { address, udp: shared.into_iter().map(Into::into).collect(), tcp: vec![tcp.into()] })
+    Ok(tcp.into())
 }
 
 fn udp(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -2,7 +2,7 @@
 //!
 //! | to know | look in |
 //! |---|---|
-//! | binding, before the address exists too | [`bind`] |
+//! | binding, before the address exists too | `bind.rs` |
 //! | datagrams: one thread a socket that sleeps in poll(2) | `udp.rs`; many in one system call: `batch.rs` (Linux) |
 //! | streams | `tcp.rs` |
 
@@ -12,7 +12,7 @@ mod bind;
 mod tcp;
 mod udp;
 
-pub use bind::{Bound, bind};
+pub use bind::{Bound, bind, bind_tcp};
 
 use super::answer::{Aliases, Verdict, answer};
 use super::forward::{Asked, ForwardCounts, Forwarder, Outcome, compose};
