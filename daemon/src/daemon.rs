@@ -186,8 +186,11 @@ impl Daemon {
                 }
             });
         }
+        let root_ca = self.access.root_ca().inspect_err(|error| {
+            tracing::error!(%error, "pods that are to get a token wait: there is no certificate to give them");
+        });
         let kubernetes = services::kubernetes(settings);
-        let options = reddwarf_controllers::Options { root_ca: self.access.root_ca(), kubernetes: Some(kubernetes) };
+        let options = reddwarf_controllers::Options { root_ca: root_ca.ok(), kubernetes: Some(kubernetes) };
         components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
@@ -327,6 +330,7 @@ impl Daemon {
         let wiring = node::Wiring {
             registry: self.registry.clone(),
             directory: directory.clone(),
+            access: Arc::clone(&self.access),
             states: components.states(),
             leave,
             dns: self.dns.clone(),

@@ -23,6 +23,7 @@ mod service;
 mod services;
 mod signals;
 mod supervise;
+mod tokens;
 
 use clap::{CommandFactory, Parser};
 use cli::Arguments;

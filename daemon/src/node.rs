@@ -3,13 +3,14 @@
 
 use crate::dns::NameServer;
 use crate::supervise::States;
+use crate::tokens::AccountTokens;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reddwarf_api::runtime::{
     AttachOptions, Connection, ExecExit, ExecOptions, LogOptions, LogOutput, LogStream, MetricsReport, PodName,
     Runtime, RuntimeError, Session, TerminalSize, Used,
 };
-use reddwarf_api::types;
+use reddwarf_api::{Access, types};
 use reddwarf_config::Settings;
 use reddwarf_controllers::directory::DirectoryHandle;
 use reddwarf_host::spec::ResolvConf;
@@ -18,7 +19,7 @@ use reddwarf_node::plan::{Effect, Notice};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_node::usage::Rate;
 use reddwarf_node::{
-    Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard, logs,
+    Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard, TokenSource, logs,
 };
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_registry::Registry;
@@ -36,6 +37,8 @@ pub(crate) struct Wiring {
     pub registry: Registry,
     /// The manifest directories.
     pub directory: DirectoryHandle,
+    /// Keys that tokens of pods' accounts are made with.
+    pub access: Arc<Access>,
     /// Which components run.
     pub states: States,
     /// Tells the daemon to leave.
@@ -62,7 +65,8 @@ pub(crate) async fn start(
         None => None,
         Some(host) => {
             let settings = node_settings(settings);
-            Some(Node::start(NodeDeps { control, host, clock, settings }).await)
+            let tokens: Arc<dyn TokenSource> = Arc::new(AccountTokens(wiring.access.clone()));
+            Some(Node::start(NodeDeps { control, host, clock, tokens: Some(tokens), settings }).await)
         }
     };
     Arc::new(NodeRuntime { node, wiring })

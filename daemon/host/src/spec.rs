@@ -127,17 +127,19 @@ pub enum VolumeSpec {
     EmptyDir {
         /// On memory (tmpfs) instead of disk.
         memory: bool,
-        /// Most bytes, where the host can enforce it.
+        /// Most bytes. Enforced at once on memory; on disk by whoever watches what it takes.
         size_limit_bytes: Option<u64>,
     },
-    /// Files given by content (ConfigMap, Secret). Updated as a whole, atomically, by `volume_update`.
+    /// Files given by content (ConfigMap, Secret, downward API, tokens). Updated as a whole, atomically, by
+    /// `volume_update`. Containers can't write to them, whatever their mount says.
     Files {
-        /// Relative path (no `..`, no leading `/`) to content.
+        /// Relative path (no `..`, no leading `/`, not beginning with `..`) to content.
         files: BTreeMap<String, FileContent>,
-        /// Kept on tmpfs and readable by the container's user only.
+        /// Kept in memory, never on disk.
         secret: bool,
     },
-    /// A path of the host, opened without following a final symlink at mount time.
+    /// A path of the host. It must lie below a directory that the host's own settings allow; from there no symlink is
+    /// followed. Looked up and checked each time that a container mounts it, and mounted as what was checked.
     HostPath {
         /// Absolute path on the host.
         path: PathBuf,
@@ -170,10 +172,59 @@ pub enum HostPathKind {
 /// One file of a [`VolumeSpec::Files`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileContent {
-    /// The bytes (base64 in the mark would cost more than it saves: stored as a list).
+    /// The bytes; text is stored as text, which is much shorter in the mark than a list of numbers.
+    #[serde(with = "text_or_list")]
     pub bytes: Sensitive<Vec<u8>>,
     /// Permission bits, e.g. `0o644`.
     pub mode: u32,
+    /// The user who owns it; root when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
+}
+
+/// Bytes as a string where they are UTF-8, else as a list of numbers; both are read.
+mod text_or_list {
+    use super::Sensitive;
+    use serde::de::{SeqAccess, Visitor};
+    use serde::{Deserializer, Serialize, Serializer};
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Sensitive<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(bytes.expose()) {
+            Ok(text) => to.serialize_str(text),
+            Err(_) => bytes.expose().serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Sensitive<Vec<u8>>, D::Error> {
+        from.deserialize_any(Either).map(Sensitive::new)
+    }
+
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a list of bytes")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<u8>, E> {
+            Ok(text.as_bytes().to_vec())
+        }
+
+        fn visit_string<E>(self, text: String) -> Result<Vec<u8>, E> {
+            Ok(text.into_bytes())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = list.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes)
+        }
+    }
 }
 
 /// One container: its process and what it sees.
@@ -195,6 +246,13 @@ pub struct ContainerSpec {
     pub argv: Vec<String>,
     /// The whole environment, in order.
     pub env: Vec<EnvVar>,
+    /// The part of `env` that tells of services, as it was at the start: services come and go while it runs. For the
+    /// planner; a host only keeps it.
+    #[serde(default)]
+    pub service_env: Vec<EnvVar>,
+    /// Variables that are read from files of volumes when it starts; they win over `env`.
+    #[serde(default)]
+    pub env_files: Vec<EnvFile>,
     /// Working directory inside; `/` when neither pod nor image says.
     pub working_dir: String,
     /// Who runs it.
@@ -334,6 +392,21 @@ pub struct EnvVar {
     pub value: Sensitive<String>,
 }
 
+/// A variable that is read from a file of a volume at the start: a line `KEY=value` (Kubernetes: `fileKeyRef`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFile {
+    /// Name of the variable.
+    pub name: String,
+    /// Which volume.
+    pub volume: VolumeName,
+    /// The file in it; no `..`.
+    pub path: String,
+    /// The key in the file.
+    pub key: String,
+    /// File or key may be absent: then there is no such variable.
+    pub optional: bool,
+}
+
 /// Who runs a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -368,6 +441,38 @@ pub struct MountSpec {
     pub sub_path: String,
     /// Not writable inside.
     pub read_only: bool,
+    /// What lies below it and is mounted itself is not writable either. Absent in specs of earlier versions.
+    #[serde(default)]
+    pub recursive_read_only: Option<RecursiveReadOnly>,
+    /// Whether mounts that are made later pass through it. Absent in specs of earlier versions.
+    #[serde(default)]
+    pub propagation: Option<Propagation>,
+}
+
+/// Whether a read-only mount makes the mounts below it read-only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RecursiveReadOnly {
+    /// Mounts below keep their own mode.
+    #[default]
+    Disabled,
+    /// As far as the host can.
+    IfPossible,
+    /// A host that can't refuses (`Unsupported`).
+    Enabled,
+}
+
+/// Whether mounts that are made after a container's start pass through a volume's mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Propagation {
+    /// Neither way.
+    #[default]
+    None,
+    /// What the host mounts there shows inside.
+    HostToContainer,
+    /// And what the container mounts there shows on the host.
+    Bidirectional,
 }
 
 /// What a process may do.

@@ -211,7 +211,7 @@ mod tests {
     use reddwarf_host::spec::Sensitive;
 
     fn files(list: &[(&str, &str)]) -> BTreeMap<String, FileContent> {
-        let content = |t: &str| FileContent { bytes: Sensitive::new(t.as_bytes().to_vec()), mode: 0o440 };
+        let content = |t: &str| FileContent { bytes: Sensitive::new(t.as_bytes().to_vec()), mode: 0o440, owner: None };
         list.iter().map(|(n, t)| ((*n).to_owned(), content(t))).collect()
     }
 

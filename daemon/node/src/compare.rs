@@ -3,7 +3,7 @@
 //! Both sides are unpacked without `..`: whoever adds a field to a spec is asked here, by the compiler, what a
 //! change of it means. No stored hash takes part (a hash that changes meaning restarts every pod on an upgrade).
 
-use reddwarf_host::spec::{ContainerSpec, SandboxSpec, VolumeSpec};
+use reddwarf_host::spec::{ContainerSpec, MountSpec, SandboxSpec, VolumeSpec};
 
 /// What a change costs, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,21 @@ fn volume_cost(old: &VolumeSpec, new: &VolumeSpec) -> Cost {
     }
 }
 
-/// How two specs of one container differ. Attempt, back-off and log file belong to an instance, not to what is
+/// Whether mounts are the same. What a spec of an earlier version does not tell is as it should be.
+fn same_mounts(old: &[MountSpec], new: &[MountSpec]) -> bool {
+    let same = |old: &MountSpec, new: &MountSpec| {
+        let MountSpec { volume, target, sub_path, read_only, recursive_read_only, propagation } = old;
+        *volume == new.volume
+            && *target == new.target
+            && *sub_path == new.sub_path
+            && *read_only == new.read_only
+            && recursive_read_only.is_none_or(|r| Some(r) == new.recursive_read_only)
+            && propagation.is_none_or(|p| Some(p) == new.propagation)
+    };
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new))
+}
+
+/// How two specs of one container differ. What it heard of services at its start never counts. Attempt, back-off and log file belong to an instance, not to what is
 /// asked: they never count. A moved image name counts only through what `new` was made from: the translator pins a
 /// running container's image.
 pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
@@ -109,6 +123,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
         image_name,
         argv,
         env,
+        service_env: _,
+        env_files,
         working_dir,
         user,
         mounts,
@@ -135,10 +151,10 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*role != new.role, Cost::Restart, "restartPolicy");
     note(*image != new.image || *image_name != new.image_name, Cost::Restart, "image");
     note(*argv != new.argv, Cost::Restart, "command");
-    note(*env != new.env, Cost::Restart, "env");
+    note(*env != new.env || *env_files != new.env_files, Cost::Restart, "env");
     note(*working_dir != new.working_dir, Cost::Restart, "workingDir");
     note(*user != new.user, Cost::Restart, "securityContext.runAsUser");
-    note(*mounts != new.mounts, Cost::Restart, "volumeMounts");
+    note(!same_mounts(mounts, &new.mounts), Cost::Restart, "volumeMounts");
     note(*security != new.security, Cost::Restart, "securityContext");
     note(*tty != new.tty, Cost::Restart, "tty");
     note(*stdin != new.stdin, Cost::Restart, "stdin");

@@ -22,7 +22,7 @@ pub struct ControlPlaneError {
     pub conflict: bool,
 }
 
-/// What changed in the objects that the node follows: Pods, ConfigMaps, Secrets.
+/// What changed in the objects that the node follows: Pods, and what they refer to ([`FOLLOWED`]).
 #[derive(Clone, Debug)]
 pub enum ObjectChange {
     /// Everything there is, replacing what was known.
@@ -32,6 +32,9 @@ pub enum ObjectChange {
     /// One object is gone; its last state.
     Gone(Box<Object>),
 }
+
+/// The kinds that the node follows, of `v1`. What pods refer to comes before the pods themselves.
+pub const FOLLOWED: [&str; 5] = ["ConfigMap", "Secret", "Service", "ServiceAccount", "Pod"];
 
 /// A durable promise about a pod on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

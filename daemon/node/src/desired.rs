@@ -2,6 +2,7 @@
 
 use crate::key::PodKey;
 use crate::settings::NodeSettings;
+use crate::tokens::Tokens;
 use reddwarf_host::spec::Sensitive;
 use reddwarf_host::{Brand, PodUid};
 use reddwarf_objects::pod::{Container, Phase, Pod, PodStatus};
@@ -22,6 +23,8 @@ pub struct Desired {
     pub pods: BTreeMap<PodKey, Arc<PodIntent>>,
     /// What they may refer to.
     pub config: ConfigData,
+    /// The tokens of their accounts.
+    pub tokens: Tokens,
     /// How this node is set up.
     pub settings: Arc<NodeSettings>,
     /// What this host is.
@@ -37,18 +40,44 @@ pub struct HostFacts {
     pub cpu_millis: u64,
     /// Memory for pods, in bytes.
     pub memory_bytes: u64,
+    /// Disk for pods, in bytes.
+    pub storage_bytes: u64,
     /// Brands that can be made here.
     pub brands: Vec<Brand>,
 }
 
-/// ConfigMaps and Secrets: (namespace, name) to key to bytes. Both are kept from view: a ConfigMap may well hold
-/// what should have been a Secret.
+/// What pods may refer to, by (namespace, name). ConfigMaps and Secrets are both kept from view: a ConfigMap may well
+/// hold what should have been a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigData {
     /// ConfigMaps: `data` and `binaryData`.
     pub config_maps: BTreeMap<(String, String), Arc<ConfigBytes>>,
     /// Secrets: `data`, decoded.
     pub secrets: BTreeMap<(String, String), Arc<ConfigBytes>>,
+    /// Services that have an address: variables tell containers of them.
+    pub services: BTreeMap<(String, String), Arc<ServiceFacts>>,
+    /// ServiceAccounts: whether their pods get a token, where they say.
+    pub accounts: BTreeMap<(String, String), Option<bool>>,
+}
+
+/// What variables tell of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// Its cluster address.
+    pub address: IpAddr,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; may be empty.
+    pub name: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Its number.
+    pub port: u16,
 }
 
 /// The keys of one ConfigMap or Secret.

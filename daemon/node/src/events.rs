@@ -168,7 +168,6 @@ fn waiting(intent: &PodIntent, which: &ContainerRef<'_>, notice: &Notice) -> Vec
 fn in_the_way(notice: &Notice) -> Option<EventText> {
     let (reason, message) = match notice.reason.as_str() {
         "FailedMount" | "OutOfpods" => (notice.reason.as_str(), notice.message.clone()),
-        "HostPathForbidden" => ("FailedMount", notice.message.clone()),
         "AddressPoolExhausted" | "InvalidNetwork" | "InvalidBrand" | "UnsupportedBrand" => {
             ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", notice.message))
         }

@@ -1,12 +1,15 @@
 //! Keeps what is wanted in step with the control plane's objects.
 
 use crate::control_plane::ObjectChange;
-use crate::desired::{ConfigBytes, ConfigData, Desired, PodIntent};
+use crate::desired::{ConfigBytes, ConfigData, Desired, PodIntent, ServiceFacts, ServicePort};
 use crate::key::PodKey;
+use crate::translate::ROOT_CA;
 use base64::Engine;
 use reddwarf_host::spec::Sensitive;
 use reddwarf_objects::Object;
-use reddwarf_objects::pod::{Container, Pod};
+use reddwarf_objects::admission::DEFAULT_SERVICE_ACCOUNT;
+use reddwarf_objects::pod::{Container, KeysProjection, Pod, Projection};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,6 +33,8 @@ pub fn apply(desired: &mut Desired, change: ObjectChange) -> Affected {
             for object in objects {
                 put(desired, object);
             }
+            let pods = &desired.pods;
+            desired.tokens.retain(|request| pods.get(&request.pod).is_some_and(|i| i.uid.as_str() == request.uid));
             let gone = before.into_iter().filter(|(key, _)| !desired.pods.contains_key(key));
             Affected { all: true, gone: gone.map(|(key, i)| (key, i.uid.to_string())).collect(), ..Affected::default() }
         }
@@ -53,8 +58,33 @@ fn put(desired: &mut Desired, object: Object) -> Vec<PodKey> {
             desired.config.secrets.insert(at, data);
             users
         }
+        // A running pod is not disturbed by services that come and go: only the next start looks at them.
+        "Service" => {
+            match service(&object) {
+                Some(facts) => desired.config.services.insert(at(), Arc::new(facts)),
+                None => desired.config.services.remove(&at()),
+            };
+            Vec::new()
+        }
+        "ServiceAccount" => {
+            let (at, automount) = (at(), object.get("/automountServiceAccountToken").and_then(|v| v.as_bool()));
+            let before = desired.config.accounts.insert(at.clone(), automount);
+            if before == Some(automount) {
+                return Vec::new();
+            }
+            desired.tokens.forget_refusals(&at.0);
+            users(desired, &at.0, |pod| account_of(pod) == at.1)
+        }
         "Pod" => put_pod(desired, object),
         _ => Vec::new(),
+    }
+}
+
+/// The account that a pod runs as.
+pub(crate) fn account_of(pod: &Pod) -> &str {
+    match pod.spec.service_account_name.as_str() {
+        "" => DEFAULT_SERVICE_ACCOUNT,
+        name => name,
     }
 }
 
@@ -92,6 +122,8 @@ fn gone(desired: &mut Desired, object: &Object) -> Affected {
             affected.pods = users(desired, &at.0, |pod| uses(pod, Ref::Secret, &at.1));
             desired.config.secrets.remove(&at);
         }
+        "Service" => drop(desired.config.services.remove(&at)),
+        "ServiceAccount" => drop(desired.config.accounts.remove(&at)),
         "Pod" => {
             let key = PodKey::new(at.0, at.1);
             // Not its successor of the same name.
@@ -99,6 +131,7 @@ fn gone(desired: &mut Desired, object: &Object) -> Affected {
             if desired.pods.get(&key).is_some_and(|i| i.uid.as_str() == uid) {
                 desired.pods.remove(&key);
             }
+            desired.tokens.retain(|request| request.uid != uid);
             affected.gone.push((key.clone(), uid.to_owned()));
             affected.pods.push(key);
         }
@@ -120,10 +153,18 @@ fn users(desired: &Desired, namespace: &str, uses: impl Fn(&Pod) -> bool) -> Vec
 }
 
 fn uses(pod: &Pod, kind: Ref, name: &str) -> bool {
-    let in_volume = pod.spec.volumes.iter().any(|v| match kind {
-        Ref::ConfigMap => v.config_map.as_ref().is_some_and(|c| c.name == name),
-        Ref::Secret => v.secret.as_ref().is_some_and(|s| s.secret_name == name),
+    let in_volume = pod.spec.volumes.iter().any(|v| {
+        let projections = || v.projected.iter().flat_map(|p| &p.sources);
+        let projected = |of: fn(&Projection) -> &Option<KeysProjection>| {
+            projections().any(|source| of(source).as_ref().is_some_and(|keys| keys.name == name))
+        };
+        match kind {
+            Ref::ConfigMap => v.config_map.as_ref().is_some_and(|c| c.name == name) || projected(|p| &p.config_map),
+            Ref::Secret => v.secret.as_ref().is_some_and(|s| s.secret_name == name) || projected(|p| &p.secret),
+        }
     });
+    // A file's pod gets its account's token, and with it the API's certificate, without naming them.
+    let in_volume = in_volume || (kind == Ref::ConfigMap && name == ROOT_CA);
     let ephemeral = pod.spec.ephemeral_containers.iter().map(|c| &c.container);
     let mut all = pod.spec.init_containers.iter().chain(&pod.spec.containers).chain(ephemeral);
     in_volume || all.any(|c| in_env(c, kind, name))
@@ -138,6 +179,18 @@ fn in_env(container: &Container, kind: Ref, name: &str) -> bool {
         let reference = if kind == Ref::ConfigMap { &s.config_map_key_ref } else { &s.secret_key_ref };
         reference.as_ref().is_some_and(|r| r.name == name)
     })
+}
+
+fn service(object: &Object) -> Option<ServiceFacts> {
+    let address = object.get_str("/spec/clusterIP")?.parse().ok()?;
+    let ports = object.get("/spec/ports").and_then(Value::as_array).into_iter().flatten();
+    let text = |port: &Value, field: &str| port.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ports = ports.filter_map(|port| {
+        let number = port.get("port").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok())?;
+        let protocol = Some(text(port, "protocol")).filter(|p| !p.is_empty()).unwrap_or_else(|| "TCP".to_owned());
+        Some(ServicePort { name: text(port, "name"), protocol, port: number })
+    });
+    Some(ServiceFacts { address, ports: ports.collect() })
 }
 
 fn config_map(object: &Object) -> ConfigBytes {

@@ -10,6 +10,7 @@ use crate::probe;
 use crate::run::{self, Shared, Work};
 use crate::settings::NodeSettings;
 use crate::state::{Record, sandbox_of};
+use crate::tokens::TokenSource;
 use bytes::Bytes;
 use reddwarf_host::spec::ContainerSpec;
 use reddwarf_host::{
@@ -38,6 +39,8 @@ pub struct NodeDeps {
     pub host: Arc<dyn Host>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Who makes tokens of pods' accounts; without one, volumes that ask for a token can't be made.
+    pub tokens: Option<Arc<dyn TokenSource>>,
     /// Settings.
     pub settings: NodeSettings,
 }
@@ -247,9 +250,9 @@ fn mark_deleted(desired: &mut Desired, object: reddwarf_objects::Object) {
 impl Node {
     /// Starts the node's tasks. Pods that run already are found again; nothing is restarted.
     pub async fn start(deps: NodeDeps) -> NodeHandle {
-        let NodeDeps { control, host, clock, settings } = deps;
+        let NodeDeps { control, host, clock, tokens, settings } = deps;
         let info = tokio::time::timeout(settings.call_timeout, host.info()).await.ok().and_then(Result::ok);
-        let (shared, events) = Shared::new(control.clone(), host, clock, settings, info.as_ref());
+        let (shared, events) = Shared::new(control.clone(), host, clock, tokens, settings, info.as_ref());
         let mut tasks = JoinSet::new();
         tasks.spawn(run::write_events(control, events));
         tasks.spawn(run::write_statuses(shared.clone()));

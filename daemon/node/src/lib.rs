@@ -32,6 +32,7 @@
 //! | [`status`], [`node_object`] | statuses of pods and node, pure |
 //! | [`usage`] | what pods and node use: samples on demand, rates, the kubelet's summary |
 //! | [`logs`] | reading CRI logs |
+//! | [`tokens`] | tokens of pods' accounts: asked for, renewed, found again |
 //! | [`control_plane`], [`registry_plane`] | all that the node needs of the control plane, and the registry as one |
 //! | [`settings`], [`key`], [`observe`] | settings; which pod; shared observations |
 
@@ -55,6 +56,7 @@ mod run;
 pub mod settings;
 mod state;
 pub mod status;
+pub mod tokens;
 pub mod translate;
 pub mod usage;
 
@@ -62,3 +64,4 @@ pub use handle::{Node, NodeDeps, NodeError, NodeHandle, NodeSummary, Planned, Pl
 pub use key::PodKey;
 pub use settings::{NodeSettings, PruneGuard};
 pub use state::Record;
+pub use tokens::{Token, TokenRequest, TokenSource};

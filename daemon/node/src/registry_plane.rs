@@ -4,7 +4,7 @@
 //! `reserve/pod/<uid>` what the holder is called. Both are written in one transaction that expects them to be free
 //! (U8). Heartbeats stay in memory: they would push people's changes out of the store's bounded history (U7).
 
-use crate::control_plane::{ControlPlane, ControlPlaneError, EventText, ObjectChange, Promise};
+use crate::control_plane::{ControlPlane, ControlPlaneError, EventText, FOLLOWED, ObjectChange, Promise};
 use crate::key::PodKey;
 use crate::node_object::{HEALTH_EVERY, judge};
 use async_trait::async_trait;
@@ -320,7 +320,7 @@ impl RegistryPlane {
     async fn follow_once(&self, changes: &mpsc::Sender<ObjectChange>) -> Result<(), String> {
         let mut watches = Vec::new();
         let mut all = Vec::new();
-        for name in ["ConfigMap", "Secret", "Pod"] {
+        for name in FOLLOWED {
             let kind = kind("v1", name).map_err(|e| e.to_string())?;
             let (list, watch) = self.registry.list_and_watch(&ListQuery::all(kind)).map_err(|e| e.to_string())?;
             all.extend(list.items.into_iter().filter(|o| self.concerns(o)));
@@ -329,7 +329,9 @@ impl RegistryPlane {
         if changes.send(ObjectChange::All(all)).await.is_err() {
             return Ok(());
         }
-        let [config_maps, secrets, pods] = &mut watches[..] else { return Err("three watches".to_owned()) };
+        let [config_maps, secrets, services, accounts, pods] = &mut watches[..] else {
+            return Err("five watches".to_owned());
+        };
         loop {
             let change = tokio::select! {
                 // Cancel safe: a watch keeps its position. What pods refer to comes before the pods themselves.
@@ -337,6 +339,8 @@ impl RegistryPlane {
                 () = changes.closed() => return Ok(()),
                 change = next(config_maps) => change?,
                 change = next(secrets) => change?,
+                change = next(services) => change?,
+                change = next(accounts) => change?,
                 change = next(pods) => change?,
                 () = self.completed.notified() => return Ok(()),
             };

@@ -10,6 +10,7 @@ use crate::plan::{NETWORK_NOT_READY, Op, Outlook, Step, earliest};
 use crate::probe::Probes;
 use crate::queue::Queue;
 use crate::state::{Record, State, sandbox_of};
+use crate::tokens::{self, TokenSource, Tokens};
 use crate::{NodeSettings, events};
 use reddwarf_host::{
     BootTime, Clock, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation, SandboxObserved,
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) control: Arc<dyn ControlPlane>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) clock: Arc<dyn Clock>,
+    tokens: Option<Arc<dyn TokenSource>>,
     pub(crate) settings: Arc<NodeSettings>,
     pub(crate) observer: Observer,
     state: Mutex<State>,
@@ -72,6 +74,7 @@ impl Shared {
         control: Arc<dyn ControlPlane>,
         host: Arc<dyn Host>,
         clock: Arc<dyn Clock>,
+        tokens: Option<Arc<dyn TokenSource>>,
         settings: NodeSettings,
         info: Option<&HostInfo>,
     ) -> (Arc<Self>, mpsc::Receiver<(Arc<Object>, EventText)>) {
@@ -81,6 +84,7 @@ impl Shared {
             halted: false,
             pods: BTreeMap::new(),
             config: crate::desired::ConfigData::default(),
+            tokens: Tokens::new(tokens.is_some()),
             settings: settings.clone(),
             host: info.map(|info| host_facts(info, &settings)).unwrap_or_default(),
         };
@@ -90,6 +94,7 @@ impl Shared {
             control,
             host,
             clock,
+            tokens,
             observer,
             state: Mutex::new(State::new(desired)),
             queue: Mutex::new(Queue::new(settings.concurrency)),
@@ -162,6 +167,7 @@ pub(crate) fn host_facts(info: &HostInfo, settings: &NodeSettings) -> HostFacts 
         ip: info.addresses.first().copied(),
         cpu_millis: info.cpu_millis.saturating_sub(settings.system_reserved_cpu_millis),
         memory_bytes: info.memory_bytes.saturating_sub(settings.system_reserved_memory_bytes),
+        storage_bytes: info.storage_bytes,
         brands: info.brands.clone(),
     }
 }
@@ -324,9 +330,14 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
     let mut done = Vec::new();
     for _ in 0..ROUNDS {
         let observed = shared.observer.fresh().await;
+        renew_tokens(shared, key, &observed).await;
         let (now, complete) = (shared.now(), shared.control.complete());
         let (planned, before, intent, started) = {
             let mut state = shared.state();
+            if !state.tokens_due(key, &observed, shared.clock.wall()).is_empty() {
+                // The pod changed meanwhile: no plan of ours is made without its tokens.
+                continue;
+            }
             let before = state.pods.get(key).map(|p| p.outlook.clone()).unwrap_or_default();
             let intent = state.desired.pods.get(key).cloned();
             let sandbox = intent.as_ref().and_then(|i| sandbox_of(&observed, i, &state.reservations));
@@ -347,7 +358,7 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
             shared.enqueue(Work::Host, now);
         }
         if planned.steps.is_empty() {
-            return planned.outlook.wake;
+            return earliest(planned.outlook.wake, next_token(shared, key, &observed));
         }
         let sandbox = intent.as_ref().and_then(|i| sandbox_of(&observed, i, &shared.state().reservations).cloned());
         for step in planned.steps {
@@ -363,6 +374,29 @@ async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
         }
     }
     Some(shared.now().plus(Duration::from_secs(1)))
+}
+
+/// Asks for the tokens that the pod's volumes lack, or that are to be renewed.
+async fn renew_tokens(shared: &Shared, key: &PodKey, observed: &HostObservation) {
+    let due = shared.state().tokens_due(key, observed, shared.clock.wall());
+    for request in due {
+        let answer = match &shared.tokens {
+            Some(source) => {
+                let asked = tokio::time::timeout(shared.settings.call_timeout, source.token(&request)).await;
+                asked.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            }
+            None => Err("nobody makes tokens here".to_owned()),
+        };
+        let now = shared.clock.wall();
+        tokens::answered(&mut shared.state().desired.tokens, request, answer, now);
+    }
+}
+
+/// When the pod's next token is to be asked for.
+fn next_token(shared: &Shared, key: &PodKey, observed: &HostObservation) -> Option<BootTime> {
+    let (now, wall) = (shared.now(), shared.clock.wall());
+    let next = shared.state().next_token(key, observed)?;
+    Some(now.plus((next - wall).to_std().unwrap_or_default()))
 }
 
 /// Carries out one step and notes what came of it.
@@ -528,6 +562,11 @@ fn pods_pass(
         if let Some(at) = outlook.wake {
             shared.enqueue(Work::Pod(key.clone()), at);
         }
+    }
+    // Also when the wall clock jumped, of which no timer hears.
+    let due: Vec<PodKey> = shared.state().desired.tokens.due(shared.clock.wall()).cloned().collect();
+    for key in due {
+        shared.enqueue(Work::Pod(key), now);
     }
     let resync = Some(now.plus(shared.settings.resync));
     earliest(resync, wake)

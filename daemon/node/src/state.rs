@@ -9,6 +9,8 @@ use crate::plan::{
 };
 use crate::probe::{InstanceId, Jobs, jobs};
 use crate::status::{StatusInput, status};
+use crate::tokens::{self, TokenRequest};
+use crate::translate::token_files;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_host::{BootTime, Family, HostObservation, SandboxId, SandboxObserved};
 use reddwarf_objects::pod::PodStatus;
@@ -187,6 +189,28 @@ impl State {
         let intent = desired.pods.get(key).map(AsRef::as_ref);
         let own = intent.and_then(|i| sandbox_of(observed, i, reservations));
         Some(jobs(intent, own, &boxes, &memory.checks, desired.host.ip))
+    }
+
+    /// The tokens that a pod's next plan needs and that are not at hand, or are to be renewed.
+    pub(crate) fn tokens_due(
+        &mut self,
+        key: &PodKey,
+        observed: &HostObservation,
+        now: DateTime<Utc>,
+    ) -> Vec<TokenRequest> {
+        let Some(intent) = self.desired.pods.get(key).filter(|i| i.deleting.is_none() && !i.finished).cloned() else {
+            return Vec::new();
+        };
+        let sandbox = sandbox_of(observed, &intent, &self.reservations);
+        tokens::due(&mut self.desired, &intent, sandbox, now)
+    }
+
+    /// When the next token of a pod is to be asked for.
+    pub(crate) fn next_token(&self, key: &PodKey, observed: &HostObservation) -> Option<DateTime<Utc>> {
+        let intent = self.desired.pods.get(key).filter(|i| i.deleting.is_none() && !i.finished)?;
+        let sandbox = sandbox_of(observed, intent, &self.reservations).map(|s| &s.spec);
+        let Desired { config, tokens, .. } = &self.desired;
+        tokens.next(&token_files(intent, config, tokens, sandbox))
     }
 
     /// The index of an observation, made once.

@@ -333,11 +333,11 @@ async fn a_missing_reference_is_named_and_heals_when_it_appears() {
     world.sleep(5).await;
     let waiting = world.status("web").container_statuses[0].state.waiting.clone().unwrap();
     assert_eq!(waiting.reason, "CreateContainerConfigError");
-    assert_eq!(waiting.message, "secret \"key\" not found in namespace default");
+    assert_eq!(waiting.message, "secret \"key\" not found");
     world.plane.apply(config("Secret", "key", &[("other", "x")]));
     world.sleep(5).await;
     let waiting = world.status("web").container_statuses[0].state.waiting.clone().unwrap();
-    assert_eq!(waiting.message, "secret \"key\" has no key \"token\"");
+    assert_eq!(waiting.message, "couldn't find key token in Secret default/key");
     world.plane.apply(config("Secret", "key", &[("token", "x")]));
     world.until(3, "ready at once", |w| w.is_ready("web")).await;
 }

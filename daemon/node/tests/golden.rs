@@ -55,11 +55,13 @@ impl Script {
             halted: false,
             pods: BTreeMap::new(),
             config: ConfigData::default(),
+            tokens: Default::default(),
             settings: settings.clone(),
             host: HostFacts {
                 ip: Some("192.0.2.10".parse().unwrap()),
                 cpu_millis: 8000,
                 memory_bytes: 16 << 30,
+                storage_bytes: 100 << 30,
                 brands: vec![Brand::new("oci").unwrap()],
             },
         };

@@ -39,11 +39,13 @@ fn desired(pods: &[PodInput]) -> Desired {
         halted: false,
         pods: BTreeMap::new(),
         config: ConfigData::default(),
+        tokens: Default::default(),
         settings: Arc::new(settings()),
         host: HostFacts {
             ip: Some("192.0.2.10".parse().unwrap()),
             cpu_millis: 8000,
             memory_bytes: 16 << 30,
+            storage_bytes: 100 << 30,
             brands: vec![reddwarf_host::Brand::new("oci").unwrap()],
         },
     };
@@ -128,11 +130,21 @@ impl BoxInput {
         let intent = wanted.pods.values().next()?.clone();
         let pod = identity(&input);
         let address = format!("10.88.0.{}", self.address).parse().unwrap();
-        let identity =
-            Identity { id: SandboxId::for_pod(&pod), pod, address: (!input.host_network).then_some(address) };
+        let identity = Identity {
+            id: SandboxId::for_pod(&pod),
+            pod,
+            address: (!input.host_network).then_some(address),
+            account_volume: translate::AccountVolume::ToDecide,
+        };
         let known = Observation::Known(images());
         let images = Images::new(&known);
-        let facts = Facts { config: &wanted.config, images: &images, settings: &wanted.settings, host: &wanted.host };
+        let facts = Facts {
+            config: &wanted.config,
+            tokens: &wanted.tokens,
+            images: &images,
+            settings: &wanted.settings,
+            host: &wanted.host,
+        };
         let spec: SandboxSpec = translate::sandbox(&intent, &identity, facts, None).ok()?;
         let mut containers: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
         for (init, state, code, started, lived, stop) in &self.instances {

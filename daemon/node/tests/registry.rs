@@ -38,7 +38,9 @@ async fn start(path: &Path, host: &FakeHost) -> Daemon {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let plane = RegistryPlane::new(registry.clone(), clock.clone());
     let host: Arc<dyn Host> = Arc::new(host.clone());
-    let node = Node::start(NodeDeps { control: Arc::new(plane.clone()), host, clock, settings: settings() }).await;
+    let node =
+        Node::start(NodeDeps { control: Arc::new(plane.clone()), host, clock, tokens: None, settings: settings() })
+            .await;
     Daemon { store, registry, plane, node }
 }
 

@@ -16,6 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use support::{config, key, pod, settings};
 
+fn service(namespace: &str, name: &str, address: &str, port: &str, number: u16) -> Object {
+    Object::from_value(
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"clusterIP": address, "ports": [{"name": port, "port": number}]}}),
+    )
+    .unwrap()
+}
+
 /// Translates one pod; `image` is how `web:1` wants to be run.
 struct Setup {
     objects: Vec<Object>,
@@ -30,6 +38,9 @@ impl Setup {
         let objects = vec![
             config("ConfigMap", "site", &[("greeting", "hello"), ("odd=key", "x"), ("n", "1")]),
             config("Secret", "key", &[("token", "s3cret")]),
+            service("default", "web", "10.96.0.5", "http", 80),
+            service("default", "headless", "None", "http", 80),
+            service("other", "db", "10.96.0.6", "sql", 5432),
         ];
         Self { objects, image, settings: settings() }
     }
@@ -40,11 +51,13 @@ impl Setup {
             halted: false,
             pods: BTreeMap::new(),
             config: ConfigData::default(),
+            tokens: Default::default(),
             settings: Arc::new(self.settings.clone()),
             host: HostFacts {
                 ip: Some("192.0.2.10".parse().unwrap()),
                 cpu_millis: 7500,
                 memory_bytes: 16 << 30,
+                storage_bytes: 100 << 30,
                 brands: ["oci", "sparse"].map(|b| Brand::new(b).unwrap()).to_vec(),
             },
         };
@@ -62,11 +75,21 @@ impl Setup {
         };
         let observed = Observation::Known(BTreeMap::from([(id, info)]));
         let images = Images::new(&observed);
-        let facts =
-            Facts { config: &desired.config, images: &images, settings: &desired.settings, host: &desired.host };
+        let facts = Facts {
+            config: &desired.config,
+            tokens: &desired.tokens,
+            images: &images,
+            settings: &desired.settings,
+            host: &desired.host,
+        };
         let intent = desired.pods.values().next().unwrap();
         let pod = PodIdentity { namespace: "default".into(), name: intent.key.name.clone(), uid: intent.uid.clone() };
-        let identity = Identity { id: SandboxId::for_pod(&pod), pod, address: Some("10.88.0.9".parse().unwrap()) };
+        let identity = Identity {
+            id: SandboxId::for_pod(&pod),
+            pod,
+            address: Some("10.88.0.9".parse().unwrap()),
+            account_volume: translate::AccountVolume::ToDecide,
+        };
         with(&desired, facts, &identity)
     }
 
@@ -97,7 +120,7 @@ impl Setup {
             "name": "app", "image": "web:1", "env": env, "envFrom": from,
             "resources": {"limits": {"cpu": "1500m", "memory": "100Mi"}},
         }))?;
-        let own = |n: &str| n != "PATH" && n != "HOSTNAME";
+        let own = |n: &str| n != "PATH" && n != "HOSTNAME" && !n.starts_with("WEB_");
         Ok(spec.env.into_iter().filter(|v| own(&v.name)).map(|v| (v.name, v.value.expose().clone())).collect())
     }
 }
@@ -129,6 +152,15 @@ fn variables_as_kubernetes_has_them() {
         (resource(json!({"resource": "limits.memory", "divisor": "1Mi"})), "100"),
         (resource(json!({"resource": "limits.memory"})), "104857600"),
         (resource(json!({"resource": "requests.memory", "divisor": "1Gi"})), "1"),
+        (resource(json!({"resource": "limits.ephemeral-storage", "divisor": "1Gi"})), "100"),
+        (resource(json!({"resource": "requests.ephemeral-storage"})), "0"),
+        (resource(json!({"resource": "limits.hugepages-2Mi"})), "0"),
+        (field("status.podIPs"), "10.88.0.9"),
+        (field("status.hostIPs"), "192.0.2.10"),
+        (field("spec.serviceAccountName"), ""),
+        (json!([{"name": "X", "value": "$(WEB_SERVICE_HOST):$(WEB_SERVICE_PORT_HTTP)"}]), "10.96.0.5:80"),
+        (json!([{"name": "WEB_SERVICE_HOST", "value": "mine"}, {"name": "X", "value": "$(WEB_SERVICE_HOST)"}]), "mine"),
+        (json!([{"name": "X", "value": "$(token)"}]), "$(token)"),
     ] {
         let vars = setup.env(env.clone(), json!([])).unwrap_or_else(|e| panic!("{env}: {e}"));
         let found = vars.iter().rfind(|(n, _)| n == "X").map(|(_, v)| v.as_str());
@@ -162,15 +194,15 @@ fn what_is_missing_is_named_with_its_field() {
     for (text, expected) in [
         (
             refusal(key_of("configMapKeyRef", "no", "k"), json!([])),
-            "CreateContainerConfigError: configmap \"no\" not found in namespace default [spec.containers[0].env[0].valueFrom.configMapKeyRef]",
+            "CreateContainerConfigError: configmap \"no\" not found [spec.containers[0].env[0].valueFrom.configMapKeyRef]",
         ),
         (
             refusal(key_of("secretKeyRef", "key", "k"), json!([])),
-            "CreateContainerConfigError: secret \"key\" has no key \"k\" [spec.containers[0].env[0].valueFrom.secretKeyRef]",
+            "CreateContainerConfigError: couldn't find key k in Secret default/key [spec.containers[0].env[0].valueFrom.secretKeyRef]",
         ),
         (
             refusal(json!([]), json!([{"configMapRef": {"name": "no"}}])),
-            "CreateContainerConfigError: configmap \"no\" not found in namespace default [spec.containers[0].envFrom[0].configMapRef]",
+            "CreateContainerConfigError: configmap \"no\" not found [spec.containers[0].envFrom[0].configMapRef]",
         ),
         (
             refusal(json!([{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "status.phase"}}}]), json!([])),
@@ -255,6 +287,13 @@ fn only_files_of_this_host_may_ask_for_privileges() {
     assert!(setup.container_of(by_api).unwrap_err().message.contains("only pods declared by a file"));
 }
 
+/// A spec whose container mounts every volume.
+fn mounting(volumes: Value) -> Value {
+    let names = volumes.as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap());
+    let mounts: Vec<_> = names.map(|n| json!({"name": n, "mountPath": format!("/mnt/{n}")})).collect();
+    json!({"volumes": volumes, "containers": [{"name": "app", "image": "web:1", "volumeMounts": mounts}]})
+}
+
 #[test]
 fn volumes() {
     let setup = Setup::new();
@@ -263,7 +302,7 @@ fn volumes() {
         for (key, value) in source.as_object().unwrap() {
             volume[key] = value.clone();
         }
-        let spec = setup.sandbox(json!({"volumes": [volume]}));
+        let spec = setup.sandbox(mounting(json!([volume])));
         spec.map(|s| s.volumes.into_values().next().unwrap()).map_err(|e| e[0].to_string())
     };
     assert_eq!(
@@ -282,31 +321,31 @@ fn volumes() {
     for (source, expected) in [
         (
             json!({"configMap": {"name": "no"}}),
-            "FailedMount: configmap \"no\" not found in namespace default [spec.volumes[0].configMap]",
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"no\" not found [spec.volumes[0].configMap]",
         ),
         (
             json!({"configMap": {"name": "site", "items": [{"key": "n", "path": "../x"}]}}),
-            "FailedMount: \"../x\" must be a relative path without '..' [spec.volumes[0].configMap.items[0].path]",
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : \"../x\" must be a relative path without '..' [spec.volumes[0].configMap.items[0].path]",
         ),
         (
             json!({"hostPath": {"path": "/home"}}),
-            "HostPathForbidden: \"/home\" is not below a path of host_path_allow in reddwarfd.toml [spec.volumes[0].hostPath.path]",
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : \"/home\" is not below a path of host_path_allow in reddwarfd.toml [spec.volumes[0].hostPath.path]",
         ),
         (
             json!({"hostPath": {"path": "/srv/../etc"}}),
-            "HostPathForbidden: \"/srv/../etc\" must be absolute and without '..' [spec.volumes[0].hostPath.path]",
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : \"/srv/../etc\" must be absolute and without '..' [spec.volumes[0].hostPath.path]",
         ),
         (
             json!({"nfs": {"server": "x"}}),
-            "FailedMount: volume \"v\": this version has emptyDir, configMap, secret and hostPath only [spec.volumes[0]]",
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : this version mounts emptyDir, configMap, secret, downwardAPI, projected and hostPath only [spec.volumes[0]]",
         ),
     ] {
         assert_eq!(volume(source.clone()).unwrap_err(), expected, "{source}");
     }
     let all = Setup { settings: NodeSettings { host_path_allow: vec!["/".into()], ..settings() }, ..Setup::new() };
     for never in ["/", "/proc", "/sys/fs/cgroup", "/dev/sda"] {
-        let refused = all.sandbox(json!({"volumes": [{"name": "v", "hostPath": {"path": never}}]})).unwrap_err();
-        assert_eq!(refused[0].reason, "HostPathForbidden", "{never}");
+        let refused = all.sandbox(mounting(json!([{"name": "v", "hostPath": {"path": never}}]))).unwrap_err();
+        assert!(refused[0].message.contains("is never given to a pod"), "{never}: {}", refused[0]);
     }
 }
 
@@ -373,4 +412,159 @@ fn a_running_container_keeps_its_image() {
         let moved = translate::container(intent, &all[0], identity, facts, Some(&running)).unwrap();
         assert_ne!(moved.image, running.image);
     });
+}
+
+/// What a container hears of services at its start stays with it: a service that comes restarts nothing.
+#[test]
+fn services_are_told_of_at_the_start_only() {
+    let setup = Setup::new();
+    let env = |links: bool, running: Option<&ContainerSpec>, setup: &Setup| {
+        let object = pod(
+            "web",
+            json!({"enableServiceLinks": links, "containers": [{"name": "app", "image": "web:1",
+            "env": [{"name": "URL", "value": "http://$(NEW_SERVICE_HOST)"}]}]}),
+        );
+        setup.translate(object, |desired, facts, identity| {
+            let intent = &desired.pods[&key("web")];
+            translate::container(intent, &translate::containers(intent)[0], identity, facts, running).unwrap()
+        })
+    };
+    let names = |spec: &ContainerSpec| spec.env.iter().filter(|v| v.name.ends_with("_HOST")).count();
+    let before = env(true, None, &setup);
+    assert_eq!((names(&before), names(&env(false, None, &setup))), (1, 0), "of its namespace, with an address");
+    let mut later = Setup::new();
+    later.objects.push(service("default", "new", "10.96.0.9", "", 1));
+    assert_eq!(env(true, Some(&before), &later), before);
+    let fresh = env(true, None, &later);
+    assert_eq!(names(&fresh), 2);
+    assert!(fresh.env.iter().any(|v| v.name == "URL" && v.value.expose() == "http://10.96.0.9"));
+    assert!(reddwarf_node::compare::container(&before, &ContainerSpec { env: before.env.clone(), ..fresh }).is_empty());
+}
+
+#[test]
+fn files_of_every_source() {
+    let setup = Setup::new();
+    let files = |source: Value, context: Value| {
+        let mut spec = mounting(json!([source]));
+        spec["securityContext"] = context;
+        let mut object = pod("web", spec);
+        object.set_label("tier", "a\"b");
+        let sandbox = setup.sandbox_of(object, None).map_err(|e| e[0].message.clone())?;
+        let Some(VolumeSpec::Files { files, secret }) = sandbox.volumes.into_values().next() else { panic!("files") };
+        assert!(secret, "kept in memory");
+        let line = |(n, f): (String, reddwarf_host::spec::FileContent)| {
+            let owner = f.owner.map(|o| format!(" of {o}")).unwrap_or_default();
+            format!("{n} {:o}{owner}: {}", f.mode, String::from_utf8_lossy(f.bytes.expose()))
+        };
+        Ok::<_, String>(files.into_iter().map(line).collect::<Vec<_>>())
+    };
+    let downward = json!({"name": "v", "downwardAPI": {"defaultMode": 256, "items": [
+        {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+        {"path": "a/uid", "mode": 438, "fieldRef": {"fieldPath": "metadata.uid"}},
+        {"path": "cpu", "resourceFieldRef": {"containerName": "app", "resource": "limits.cpu", "divisor": "1m"}}]}});
+    assert_eq!(
+        files(downward, json!({})).unwrap(),
+        ["a/uid 666: uid-1", "cpu 400: 7500", "labels 400: tier=\"a\\\"b\""]
+    );
+    let projected = |sources: Value| json!({"name": "v", "projected": {"defaultMode": 292, "sources": sources}});
+    let all = projected(json!([
+        {"configMap": {"name": "site", "items": [{"key": "greeting", "path": "x/hello"}]}},
+        {"secret": {"name": "key"}},
+        {"secret": {"name": "none", "optional": true}},
+        {"clusterTrustBundle": {"name": "b", "optional": true, "path": "trust.pem"}},
+        {"downwardAPI": {"items": [{"path": "token", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    ]));
+    assert_eq!(files(all, json!({})).unwrap(), ["token 444: web", "trust.pem 444: ", "x/hello 444: hello"]);
+    let token = projected(json!([{"serviceAccountToken": {"path": "t"}}]));
+    assert_eq!(files(token.clone(), json!({})).unwrap(), ["t 444: "]);
+    assert_eq!(files(token.clone(), json!({"fsGroup": 5})).unwrap(), ["t 600: "]);
+    assert_eq!(files(token, json!({"runAsUser": 7})).unwrap(), ["t 600 of 7: "]);
+    for (source, expected) in [
+        (json!({"configMap": {"name": "no"}}), "configmap \"no\" not found"),
+        (
+            json!({"secret": {"name": "key", "items": [{"key": "k", "path": "p"}]}}),
+            "references non-existent secret key: k",
+        ),
+        (
+            json!({"configMap": {"name": "site", "items": [{"key": "k", "path": "p"}]}}),
+            "configmap references non-existent config key: k",
+        ),
+        (
+            json!({"clusterTrustBundle": {"name": "b", "path": "p"}}),
+            "clustertrustbundle.certificates.k8s.io \"b\" not found",
+        ),
+        (json!({"podCertificate": {}}), "names no source that this version knows"),
+    ] {
+        let message = files(projected(json!([source])), json!({})).unwrap_err();
+        assert_eq!(message, format!("MountVolume.SetUp failed for volume \"v\" : {expected}"));
+    }
+    let both = projected(json!([{"configMap": {"name": "a"}}, {"secret": {"name": "b"}}]));
+    let message = files(both, json!({})).unwrap_err();
+    assert!(message.ends_with(" : [configmap \"a\" not found, secret \"b\" not found]"), "{message}");
+}
+
+/// As in the reference, what no container mounts keeps no pod from running.
+#[test]
+fn a_volume_that_nobody_mounts_is_not_made() {
+    let setup = Setup::new();
+    let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "no"}}, {"name": "e", "emptyDir": {}}]});
+    let sandbox = setup.sandbox(spec).unwrap();
+    assert_eq!(sandbox.volumes.keys().map(|k| k.as_str()).collect::<Vec<_>>(), ["e"]);
+}
+
+#[test]
+fn memory_volumes_have_the_pods_memory() {
+    let setup = Setup::new();
+    let limit = |dir: Value, container: Value, running: Option<&SandboxSpec>| {
+        let mut spec = mounting(json!([{"name": "v", "emptyDir": dir}]));
+        spec["containers"][0]["resources"] = container;
+        let sandbox = setup.sandbox_of(pod("web", spec), running).unwrap();
+        let Some(VolumeSpec::EmptyDir { memory: true, size_limit_bytes }) = sandbox.volumes.values().next() else {
+            panic!("memory")
+        };
+        (*size_limit_bytes, sandbox)
+    };
+    let limits = json!({"limits": {"memory": "64Mi"}});
+    assert_eq!(limit(json!({"medium": "Memory"}), json!({}), None).0, Some(16 << 30), "the host's");
+    let (of_pod, before) = limit(json!({"medium": "Memory"}), limits.clone(), None);
+    assert_eq!(of_pod, Some(64 << 20));
+    assert_eq!(limit(json!({"medium": "Memory", "sizeLimit": "1Gi"}), limits, None).0, Some(64 << 20));
+    assert_eq!(limit(json!({"medium": "Memory"}), json!({}), Some(&before)).0, Some(64 << 20), "stays as it was made");
+}
+
+#[test]
+fn mounts_are_as_asked() {
+    use reddwarf_host::spec::{Propagation, RecursiveReadOnly};
+    let setup = Setup::new();
+    let mount = |mount: Value| {
+        let container = json!({"name": "app", "image": "web:1", "env": [{"name": "N", "value": "x/./y"}],
+            "volumeMounts": [mount]});
+        setup
+            .container_of(pod("web", json!({"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]})))
+            .map(|c| c.mounts[0].clone())
+            .map_err(|e| e.to_string())
+    };
+    let with = |extra: Value| {
+        let mut all = json!({"name": "v", "mountPath": "/v"});
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        mount(all)
+    };
+    let plain = with(json!({})).unwrap();
+    assert_eq!(
+        (plain.propagation, plain.recursive_read_only),
+        (Some(Propagation::None), Some(RecursiveReadOnly::Disabled))
+    );
+    let through = with(json!({"mountPropagation": "HostToContainer"})).unwrap();
+    assert_eq!(through.propagation, Some(Propagation::HostToContainer));
+    let deep = with(json!({"readOnly": true, "recursiveReadOnly": "IfPossible"})).unwrap();
+    assert_eq!(deep.recursive_read_only, Some(RecursiveReadOnly::IfPossible));
+    assert_eq!(with(json!({"subPathExpr": "$(N)/z"})).unwrap().sub_path, "x/y/z");
+    for (extra, expected) in [
+        (json!({"subPathExpr": "$(NONE)"}), "missing value for \"$(NONE)\""),
+        (json!({"subPath": "a/../b"}), "must not contain '..'"),
+        (json!({"subPathExpr": "/$(N)"}), "must not be an absolute path"),
+    ] {
+        let error = with(extra).unwrap_err();
+        assert!(error.starts_with("CreateContainerConfigError") && error.contains(expected), "{error}");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::access::audit::{Audit, AuditSettings};
 use crate::access::authorise::{Chain, Roles};
 use crate::access::certificates::CertificateError;
-use crate::access::certificates::keyring::{Keyring, Refreshed, TlsSettings};
+use crate::access::certificates::keyring::{self, Keyring, Refreshed, TlsSettings};
 use crate::access::kubeconfig;
 use crate::access::principal::Principal;
 use crate::access::rbac::{Rbac, bootstrap};
@@ -225,9 +225,16 @@ impl Access {
         Some((remote.path.clone(), text))
     }
 
-    /// The authority behind the certificate that clients on TCP see, PEM; `None` while the API does not listen there.
-    pub fn root_ca(&self) -> Option<String> {
-        Some(self.remote()?.keyring.current().trust.clone())
+    /// The authority behind the certificate that clients on TCP see, or would see if the API listened there, PEM. It is
+    /// made when it is first asked for, so that pods have the same from the start, whatever is switched on later.
+    ///
+    /// # Errors
+    /// When the user's certificate can't be read, or ours can't be made.
+    pub fn root_ca(&self) -> Result<String, CertificateError> {
+        match self.remote() {
+            Some(remote) => Ok(remote.keyring.current().trust.clone()),
+            None => keyring::trust(&self.settings.tls, &self.state_dir.join("pki"), self.now()),
+        }
     }
 
     /// A kubeconfig for who has a token.

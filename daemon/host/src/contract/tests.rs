@@ -82,6 +82,8 @@ impl Fixture for FakeFixture {
             image_name: "contract.test/base:1".into(),
             argv,
             env: Vec::new(),
+            service_env: Vec::new(),
+            env_files: Vec::new(),
             working_dir: "/".into(),
             user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
             mounts: Vec::new(),

@@ -105,6 +105,8 @@ async fn written_files_are_counted(lab: &Lab<'_>) -> Outcome {
         target: "/scratch".into(),
         sub_path: String::new(),
         read_only: false,
+        recursive_read_only: None,
+        propagation: None,
     });
     let _ = lab.host.container_start(&sandbox.id, &spec).await?;
     same(&lab.end(&sandbox.id, &spec).await?.code, &0, "exit code")?;

@@ -20,7 +20,8 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn files(list: &[(&str, &str)]) -> VolumeSpec {
-    let content = |text: &str| FileContent { bytes: Sensitive::new(text.as_bytes().to_vec()), mode: 0o644 };
+    let content =
+        |text: &str| FileContent { bytes: Sensitive::new(text.as_bytes().to_vec()), mode: 0o644, owner: None };
     let files: BTreeMap<String, FileContent> = list.iter().map(|(n, t)| ((*n).to_owned(), content(t))).collect();
     VolumeSpec::Files { files, secret: false }
 }
@@ -80,6 +81,8 @@ async fn mounted(lab: &Lab<'_>, sandbox: &SandboxSpec, container: &str, name: &s
         target: format!("/mnt/{name}"),
         sub_path: String::new(),
         read_only: name == "config",
+        recursive_read_only: None,
+        propagation: None,
     };
     spec.mounts.push(mount);
     let _ = lab.host.container_start(&sandbox.id, &spec).await?;

@@ -10,6 +10,7 @@ use crate::names::{ContainerName, SandboxId};
 use crate::observe::{Change, ContainerState, Note};
 use crate::spec::{ContainerImage, ContainerSpec, Resources, Signal, UserSpec};
 use crate::traits::HostEvent;
+use std::path::{Component, Path};
 
 /// capabilities(7), without `CAP_`.
 const CAPABILITIES: &str = "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN \
@@ -134,6 +135,11 @@ impl Call<'_> {
         }
         if let Some(mount) = spec.mounts.iter().find(|m| !sandbox.spec.volumes.contains_key(&m.volume)) {
             return error(HostErrorKind::InvalidSpec, format!("the sandbox has no volume {}", mount.volume));
+        }
+        let outside = |path: &str| Path::new(path).components().any(|c| !matches!(c, Component::Normal(_)));
+        if let Some(mount) = spec.mounts.iter().find(|m| outside(&m.sub_path) || !m.target.starts_with('/')) {
+            let message = format!("mount of {} at {:?}, sub path {:?}", mount.volume, mount.target, mount.sub_path);
+            return error(HostErrorKind::InvalidSpec, message);
         }
         let running = world.sandboxes().values().flat_map(|s| s.live()).count();
         let limit = self.host.shared.options.max_containers;

@@ -340,7 +340,7 @@ fn check_volume(volume: &VolumeSpec) -> Result<(), String> {
         VolumeSpec::Files { files, .. } => {
             let bad = files.keys().find(|f| {
                 let parts = std::path::Path::new(f.as_str()).components();
-                f.is_empty() || !parts.into_iter().all(|c| matches!(c, Component::Normal(_)))
+                f.is_empty() || f.starts_with("..") || !parts.into_iter().all(|c| matches!(c, Component::Normal(_)))
             });
             bad.map_or(Ok(()), |f| Err(format!("file name {f:?} must be relative and without '..'")))
         }

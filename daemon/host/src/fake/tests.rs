@@ -47,6 +47,8 @@ fn container(image: &ImageId, argv: &[&str], log: &Path) -> ContainerSpec {
         image_name: "web:1".into(),
         argv: argv.iter().map(ToString::to_string).collect(),
         env: Vec::new(),
+        service_env: Vec::new(),
+        env_files: Vec::new(),
         working_dir: "/".into(),
         user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
         mounts: Vec::new(),

@@ -138,11 +138,18 @@ fn programs_that_can_not_run_end_with_the_shells_codes() {
 }
 
 fn file(text: &str) -> FileContent {
-    FileContent { bytes: Sensitive::new(text.as_bytes().to_vec()), mode: 0o644 }
+    FileContent { bytes: Sensitive::new(text.as_bytes().to_vec()), mode: 0o644, owner: None }
 }
 
 fn mount(volume: &str, target: &str, sub_path: &str, read_only: bool) -> MountSpec {
-    MountSpec { volume: VolumeName::new(volume).unwrap(), target: target.into(), sub_path: sub_path.into(), read_only }
+    MountSpec {
+        volume: VolumeName::new(volume).unwrap(),
+        target: target.into(),
+        sub_path: sub_path.into(),
+        read_only,
+        recursive_read_only: None,
+        propagation: None,
+    }
 }
 
 #[test]

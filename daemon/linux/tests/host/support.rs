@@ -191,6 +191,8 @@ impl World {
             image_name: "sparse".into(),
             argv,
             env: Vec::new(),
+            service_env: Vec::new(),
+            env_files: Vec::new(),
             working_dir: "/".into(),
             user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
             mounts: Vec::new(),

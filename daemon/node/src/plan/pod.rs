@@ -10,7 +10,7 @@ use crate::compare::{self, Cost};
 use crate::desired::PodIntent;
 use crate::key::PodKey;
 use crate::probe::{self, InstanceId, Standing};
-use crate::translate::{self, Identity};
+use crate::translate::{self, AccountVolume, Identity};
 use reddwarf_host::spec::{ContainerRole, PodIdentity, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{BootTime, ContainerName, ContainerState, PodUid, SandboxId, SandboxObserved, SandboxState};
 use reddwarf_objects::pod::RestartPolicy;
@@ -267,7 +267,8 @@ impl Planner<'_> {
     fn identity_of(&self, intent: &PodIntent) -> Identity {
         let PodKey { namespace, name } = intent.key.clone();
         let pod = PodIdentity { namespace, name, uid: intent.uid.clone() };
-        Identity { id: SandboxId::for_pod(&pod), pod, address: None }
+        let account_volume = AccountVolume::of(None);
+        Identity { id: SandboxId::for_pod(&pod), pod, address: None, account_volume }
     }
 
     fn all_waiting(&mut self, intent: &PodIntent, notice: &Notice) {
@@ -427,7 +428,8 @@ impl Planner<'_> {
             old if self.view.blind.is_some() => old,
             _ => self.claims.claim(&pod.uid, self.view.live()),
         };
-        Identity { id: sandbox.spec.id.clone(), pod, address }
+        let account_volume = AccountVolume::of(Some(&sandbox.spec));
+        Identity { id: sandbox.spec.id.clone(), pod, address, account_volume }
     }
 
     /// Makes the sandbox anew when a change demands it and the new one can be made. `true`: it is being done.

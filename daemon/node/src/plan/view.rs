@@ -159,8 +159,8 @@ impl<'a> View<'a> {
 
     /// What specs are made from.
     pub(super) fn facts(&self) -> Facts<'_> {
-        let Desired { config, settings, host, .. } = self.desired;
-        Facts { config, images: &self.images, settings, host }
+        let Desired { config, tokens, settings, host, .. } = self.desired;
+        Facts { config, tokens, images: &self.images, settings, host }
     }
 }
 

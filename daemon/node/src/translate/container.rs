@@ -1,14 +1,15 @@
 //! One container of a pod.
 
-use super::env::{Environment, Source, environment};
-use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, rights, volumes};
+use super::env::{Environment, HostEnvironment, Source, environment};
+use super::mounts::mounts;
+use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, rights};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use crate::probe;
 use reddwarf_host::spec::{
-    ContainerImage, ContainerRole, ContainerSpec, LogSpec, MountSpec, ProcessView, Signal, TerminationMessage,
+    ContainerImage, ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage,
 };
-use reddwarf_host::{ContainerName, ImageConfig, ImageInfo, VolumeName};
+use reddwarf_host::{ContainerName, ImageConfig, ImageInfo};
 use reddwarf_objects::BRAND_SPARSE;
 use reddwarf_objects::pod::{Container, ImagePullPolicy, PodSpec, TerminationMessagePolicy};
 use std::path::PathBuf;
@@ -90,7 +91,8 @@ pub fn container(
     let source = Source { intent, identity, facts, container, running, field };
     let env = environment(source, &config.env, hostname)?;
     let argv = argv(container, &config, &env, field)?;
-    let mounts = mounts(intent, container, &env, field)?;
+    let mounts = mounts(intent, which, identity, facts, &env)?;
+    let HostEnvironment { env, service_env, env_files } = env.into_host();
     let working_dir = [&container.working_dir, &config.working_dir].into_iter().find(|d| !d.is_empty());
     Ok(ContainerSpec {
         name: name.clone(),
@@ -100,7 +102,9 @@ pub fn container(
         image,
         image_name: container.image.clone(),
         argv,
-        env: env.into_vars(),
+        env,
+        service_env,
+        env_files,
         working_dir: working_dir.cloned().unwrap_or_else(|| "/".into()),
         user: rights::user(intent, container, &config, field)?,
         mounts,
@@ -208,28 +212,6 @@ fn argv(container: &Container, config: &ImageConfig, env: &Environment, field: &
         return Err(config_error(&format!("{field}.command"), "arguments can't hold a NUL byte"));
     }
     Ok(argv)
-}
-
-fn mounts(intent: &PodIntent, container: &Container, env: &Environment, field: &str) -> Result<Vec<MountSpec>, Notice> {
-    let mut mounts = Vec::new();
-    for (i, mount) in container.volume_mounts.iter().enumerate() {
-        let field = format!("{field}.volumeMounts[{i}]");
-        let volume = VolumeName::new(&mount.name).map_err(|e| config_error(&format!("{field}.name"), e.to_string()))?;
-        if !intent.pod.spec.volumes.iter().any(|v| v.name == mount.name) {
-            return Err(config_error(&format!("{field}.name"), format!("the pod has no volume {:?}", mount.name)));
-        }
-        let sub_path = if mount.sub_path_expr.is_empty() {
-            mount.sub_path.clone()
-        } else {
-            expand(&mount.sub_path_expr, |name| env.get(name))
-        };
-        if !sub_path.is_empty() && !volumes::is_plain_relative(&sub_path) {
-            let message = format!("{sub_path:?} must be a relative path without '..'");
-            return Err(config_error(&format!("{field}.subPath"), message));
-        }
-        mounts.push(MountSpec { volume, target: mount.mount_path.clone(), sub_path, read_only: mount.read_only });
-    }
-    Ok(mounts)
 }
 
 /// The part of the annotation `reddwarf.io/restart-requested` that concerns one container: `token` is for all,

@@ -1,10 +1,12 @@
 //! A container's environment.
 
-use super::{Facts, Identity, RefKind, config_error, expand, lookup, resources};
+use super::{Facts, Identity, RefKind, config_error, downward, expand, lookup, services, volumes};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
-use reddwarf_host::spec::{ContainerSpec, EnvVar as HostVar, Sensitive};
-use reddwarf_objects::pod::{Container, EnvFromRef, EnvSource, EnvVar, KeyRef, ResourceFieldRef};
+use reddwarf_host::VolumeName;
+use reddwarf_host::spec::{ContainerSpec, EnvFile, EnvVar as HostVar, Sensitive};
+use reddwarf_objects::names;
+use reddwarf_objects::pod::{Container, EnvFromRef, EnvSource, EnvVar, FileKeyRef, KeyRef, ResourceFieldRef};
 
 /// PATH for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -13,8 +15,19 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 #[derive(Default)]
 pub(super) struct Environment {
     vars: Vec<(String, String)>,
-    /// Where the pod's own variables begin: only those are seen by `$(NAME)`.
+    /// The pod's own variables and those of services: only they are seen by `$(NAME)`.
     own: Vec<usize>,
+    /// Those of services, whether or not something else took their place.
+    services: Vec<(String, String)>,
+    /// Variables that the host reads from files.
+    files: Vec<EnvFile>,
+}
+
+/// A container's environment as the host takes it.
+pub(super) struct HostEnvironment {
+    pub(super) env: Vec<HostVar>,
+    pub(super) service_env: Vec<HostVar>,
+    pub(super) env_files: Vec<EnvFile>,
 }
 
 impl Environment {
@@ -39,9 +52,13 @@ impl Environment {
         self.own.iter().filter_map(|at| self.vars.get(*at)).find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// As the host takes it.
-    pub(super) fn into_vars(self) -> Vec<HostVar> {
-        self.vars.into_iter().map(|(name, value)| HostVar { name, value: Sensitive::new(value) }).collect()
+    pub(super) fn into_host(self) -> HostEnvironment {
+        let host = |(name, value)| HostVar { name, value: Sensitive::new(value) };
+        HostEnvironment {
+            env: self.vars.into_iter().map(host).collect(),
+            service_env: self.services.into_iter().map(host).collect(),
+            env_files: self.files,
+        }
     }
 }
 
@@ -58,7 +75,7 @@ pub(super) struct Source<'a> {
     pub(super) field: &'a str,
 }
 
-/// The environment: defaults, the image's, `envFrom`, `env`, each over the ones before.
+/// The environment: defaults, the image's, services', `envFrom`, `env`, each over the ones before.
 pub(super) fn environment(source: Source<'_>, image: &[String], hostname: &str) -> Result<Environment, Notice> {
     let mut env = Environment::default();
     env.set("PATH", DEFAULT_PATH.into(), false);
@@ -71,6 +88,10 @@ pub(super) fn environment(source: Source<'_>, image: &[String], hostname: &str) 
             env.set(name, value.to_owned(), false);
         }
     }
+    env.services = service_variables(source);
+    for (name, value) in env.services.clone() {
+        env.set(&name, value, true);
+    }
     for (i, from) in source.container.env_from.iter().enumerate() {
         let field = format!("{}.envFrom[{i}]", source.field);
         if let Some(reference) = &from.config_map_ref {
@@ -82,11 +103,40 @@ pub(super) fn environment(source: Source<'_>, image: &[String], hostname: &str) 
     }
     for (i, var) in source.container.env.iter().enumerate() {
         let field = format!("{}.env[{i}]", source.field);
+        if let Some(reference) = var.value_from.as_ref().and_then(|from| from.file_key_ref.as_ref()) {
+            env.files.push(file_key(source, &var.name, reference, &format!("{field}.valueFrom.fileKeyRef"))?);
+            continue;
+        }
         if let Some(value) = value_of(source, &env, var, &field)? {
             env.set(&var.name, value, true);
         }
     }
     Ok(env)
+}
+
+/// What a container hears of services: those that are there when it starts, for as long as it runs.
+fn service_variables(source: Source<'_>) -> Vec<(String, String)> {
+    if let Some(running) = source.running {
+        return running.service_env.iter().map(|v| (v.name.clone(), v.value.expose().clone())).collect();
+    }
+    let Source { intent, facts, .. } = source;
+    services::variables(facts.config, &intent.key.namespace, intent.pod.spec.enable_service_links)
+}
+
+fn file_key(source: Source<'_>, name: &str, reference: &FileKeyRef, field: &str) -> Result<EnvFile, Notice> {
+    let volume = VolumeName::new(&reference.volume_name)
+        .map_err(|e| config_error(&format!("{field}.volumeName"), e.to_string()))?;
+    let mut volumes = source.intent.pod.spec.volumes.iter();
+    if !volumes.any(|v| v.name == reference.volume_name && v.empty_dir.is_some()) {
+        let message = format!("the pod has no emptyDir volume {:?}", reference.volume_name);
+        return Err(config_error(&format!("{field}.volumeName"), message));
+    }
+    if !volumes::is_plain_relative(&reference.path) {
+        let message = format!("{:?} must be a relative path without '..'", reference.path);
+        return Err(config_error(&format!("{field}.path"), message));
+    }
+    let FileKeyRef { volume_name: _, path, key, optional } = reference.clone();
+    Ok(EnvFile { name: name.to_owned(), volume, path, key, optional })
 }
 
 /// All keys of a ConfigMap or Secret.
@@ -102,20 +152,20 @@ fn whole(
         if reference.optional {
             return Ok(());
         }
-        return Err(missing(source, kind, &reference.name, field));
+        return Err(missing(kind, &reference.name, field));
     };
     for (key, bytes) in data.iter() {
         let name = format!("{prefix}{key}");
         // What can't be a variable's name or value is left out, as the reference does.
-        if let (false, Ok(value)) = (name.contains(['=', '\0']), std::str::from_utf8(bytes.expose())) {
+        if let (true, Ok(value)) = (names::env_name(&name).is_empty(), std::str::from_utf8(bytes.expose())) {
             env.set(&name, value.to_owned(), true);
         }
     }
     Ok(())
 }
 
-fn missing(source: Source<'_>, kind: RefKind, name: &str, field: &str) -> Notice {
-    config_error(field, format!("{} {name:?} not found in namespace {}", kind.word(), source.intent.key.namespace))
+fn missing(kind: RefKind, name: &str, field: &str) -> Notice {
+    config_error(field, kind.not_found(name))
 }
 
 /// One variable's value; `None` when its optional source is absent.
@@ -124,7 +174,7 @@ fn value_of(source: Source<'_>, env: &Environment, var: &EnvVar, field: &str) ->
         let text = var.value.as_deref().unwrap_or_default();
         return Ok(Some(expand(text, |name| env.get(name))));
     };
-    let EnvSource { config_map_key_ref, secret_key_ref, field_ref, resource_field_ref } = from;
+    let EnvSource { config_map_key_ref, secret_key_ref, field_ref, resource_field_ref, file_key_ref: _ } = from;
     if let Some(key) = config_map_key_ref {
         return one_key(source, RefKind::ConfigMap, key, &format!("{field}.valueFrom.configMapKeyRef"));
     }
@@ -147,8 +197,11 @@ fn one_key(source: Source<'_>, kind: RefKind, key: &KeyRef, field: &str) -> Resu
             return Ok(None);
         }
         return Err(match data {
-            None => missing(source, kind, &key.name, field),
-            Some(_) => config_error(field, format!("{} {:?} has no key {:?}", kind.word(), key.name, key.key)),
+            None => missing(kind, &key.name, field),
+            Some(_) => {
+                let (what, namespace) = (kind.kind(), &source.intent.key.namespace);
+                config_error(field, format!("couldn't find key {} in {what} {namespace}/{}", key.key, key.name))
+            }
         });
     };
     match String::from_utf8(bytes.expose().clone()) {
@@ -168,35 +221,21 @@ fn one_key(source: Source<'_>, kind: RefKind, key: &KeyRef, field: &str) -> Resu
 /// Downward API, `fieldRef` (Kubernetes: "Downward API", "Available fields").
 fn pod_field(source: Source<'_>, name: &str, path: &str, field: &str) -> Result<String, Notice> {
     let Source { intent, identity, facts, .. } = source;
-    let meta = &intent.pod.metadata;
-    if let Some(key) = keyed(path, "metadata.labels") {
-        return Ok(meta.labels.get(key).cloned().unwrap_or_default());
-    }
-    if let Some(key) = keyed(path, "metadata.annotations") {
-        return Ok(meta.annotations.get(key).cloned().unwrap_or_default());
+    // All labels in one value are for files only.
+    let plain = |path: &str| !matches!(path, "metadata.labels" | "metadata.annotations");
+    if let Some(value) = downward::field(intent, identity, facts, path).filter(|_| plain(path)) {
+        return Ok(value);
     }
     let host_ip =
         || running_value(source, name).unwrap_or_else(|| facts.host.ip.map_or(String::new(), |ip| ip.to_string()));
-    Ok(match path {
-        "metadata.name" => intent.key.name.clone(),
-        "metadata.namespace" => intent.key.namespace.clone(),
-        "metadata.uid" => identity.pod.uid.to_string(),
-        "spec.nodeName" => facts.settings.node_name.clone(),
-        "spec.serviceAccountName" => intent.pod.spec.service_account_name.clone(),
-        "status.hostIP" | "status.hostIPs" => host_ip(),
-        "status.podIP" | "status.podIPs" => identity.address.map_or_else(host_ip, |ip| ip.to_string()),
+    match path {
+        "status.hostIP" | "status.hostIPs" => Ok(host_ip()),
+        "status.podIP" | "status.podIPs" => Ok(identity.address.map_or_else(host_ip, |ip| ip.to_string())),
         other => {
-            return Err(config_error(
-                &format!("{field}.fieldPath"),
-                format!("{other:?} is no field that a variable can take"),
-            ));
+            let message = format!("{other:?} is no field that a variable can take");
+            Err(config_error(&format!("{field}.fieldPath"), message))
         }
-    })
-}
-
-/// `key` of `prefix['key']`.
-fn keyed<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
-    path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")
+    }
 }
 
 /// What the running container has for a variable.
@@ -204,36 +243,19 @@ fn running_value(source: Source<'_>, name: &str) -> Option<String> {
     source.running?.env.iter().find(|v| v.name == name).map(|v| v.value.expose().clone())
 }
 
-/// `resourceFieldRef`: rounded up to a multiple of the divisor. Without a limit it is what the host has for pods.
+/// `resourceFieldRef`; what the host decided over stays as it is in a running container.
 fn amount(source: Source<'_>, name: &str, reference: &ResourceFieldRef, field: &str) -> Result<String, Notice> {
-    let spec = &source.intent.pod.spec;
-    let container = if reference.container_name.is_empty() {
-        source.container
-    } else {
-        spec.containers.iter().chain(&spec.init_containers).find(|c| c.name == reference.container_name).ok_or_else(
-            || config_error(&format!("{field}.containerName"), format!("no container {:?}", reference.container_name)),
-        )?
+    let container = match reference.container_name.as_str() {
+        "" => source.container,
+        other => downward::container(&source.intent.pod.spec, other)
+            .ok_or_else(|| config_error(&format!("{field}.containerName"), format!("no container {other:?}")))?,
     };
-    let limits = &container.resources.limits;
-    let requests = &container.resources.requests;
-    let (own, of_host, cpu) = match reference.resource.as_str() {
-        "limits.cpu" => (resources::cpu(limits), Some(source.facts.host.cpu_millis), true),
-        "limits.memory" => (resources::memory(limits), Some(source.facts.host.memory_bytes), false),
-        "requests.cpu" => (resources::cpu(requests).or_else(|| resources::cpu(limits)), None, true),
-        "requests.memory" => (resources::memory(requests).or_else(|| resources::memory(limits)), None, false),
-        other => {
-            let message =
-                format!("{other:?}: this version knows limits.cpu, limits.memory, requests.cpu, requests.memory");
-            return Err(config_error(&format!("{field}.resource"), message));
-        }
-    };
-    if own.is_none()
-        && let Some(value) = running_value(source, name)
-    {
-        return Ok(value);
+    let amount = downward::amount(container, reference, source.facts).ok_or_else(|| {
+        let message = format!("{:?} is no resource that a variable can take", reference.resource);
+        config_error(&format!("{field}.resource"), message)
+    })?;
+    match running_value(source, name).filter(|_| amount.of_host) {
+        Some(value) => Ok(value),
+        None => Ok(amount.value.to_string()),
     }
-    let value = own.or(of_host).unwrap_or(0);
-    let divisor = reference.divisor.as_ref().map(|q| if cpu { q.millis() } else { q.units() });
-    let divisor = divisor.and_then(|d| u64::try_from(d).ok()).filter(|d| *d > 0).unwrap_or(if cpu { 1000 } else { 1 });
-    Ok(value.div_ceil(divisor).to_string())
 }

@@ -3,22 +3,33 @@
 //! | file | decides |
 //! |---|---|
 //! | `sandbox.rs` | brand, host name, network, DNS, hosts, pod-wide limits |
-//! | `volumes.rs` | emptyDir, configMap, secret, hostPath |
-//! | `container.rs` | image, argv, directory, log, mounts |
-//! | `env.rs` | variables, references, `$(NAME)` |
+//! | `volumes.rs` | emptyDir, hostPath; which volumes there are |
+//! | `files.rs` | volumes of files: configMap, secret, downwardAPI, projected |
+//! | `account.rs` | tokens of the pod's account, and where they are mounted |
+//! | `container.rs` | image, argv, directory, log |
+//! | `mounts.rs` | where a container sees which volume |
+//! | `env.rs`, `services.rs` | variables, references, `$(NAME)`; variables of Services |
+//! | `downward.rs` | what a pod may learn of itself |
 //! | `rights.rs` | user, groups, capabilities |
 //! | `resources.rs` | requests and limits |
 //!
 //! What depends on the host rather than on the pod (the host's resolv.conf and address, where an image name points)
 //! stays as it is for as long as a sandbox or container runs: only a change of the pod disturbs a pod.
 
+mod account;
 mod container;
+mod downward;
 mod env;
+mod files;
+mod mounts;
 mod resources;
 mod rights;
 mod sandbox;
+mod services;
 mod volumes;
 
+pub use account::AccountVolume;
+pub(crate) use account::{ROOT_CA, TokenFile, token_files};
 pub(crate) use container::log;
 pub use container::{ContainerRef, container, containers};
 pub use sandbox::sandbox;
@@ -26,6 +37,7 @@ pub use sandbox::sandbox;
 use crate::desired::{ConfigBytes, ConfigData, HostFacts, PodIntent};
 use crate::plan::Notice;
 use crate::settings::NodeSettings;
+use crate::tokens::Tokens;
 use reddwarf_host::spec::PodIdentity;
 use reddwarf_host::{ImageId, ImageInfo, Observation, SandboxId};
 use std::collections::BTreeMap;
@@ -41,13 +53,17 @@ pub struct Identity {
     pub id: SandboxId,
     /// Its address; `None` on the host's network.
     pub address: Option<IpAddr>,
+    /// What decides over the volume with a token of its account, which a file's pod gets.
+    pub account_volume: AccountVolume,
 }
 
 /// What specs are made from besides the pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// ConfigMaps and Secrets.
+    /// ConfigMaps, Secrets, Services.
     pub config: &'a ConfigData,
+    /// Tokens of accounts.
+    pub tokens: &'a Tokens,
     /// The host's images.
     pub images: &'a Images<'a>,
     /// The node's settings.
@@ -126,6 +142,18 @@ impl RefKind {
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
         }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+
+    /// As the kubelet says it.
+    fn not_found(self, name: &str) -> String {
+        format!("{} {name:?} not found", self.word())
     }
 }
 

@@ -11,7 +11,12 @@ pub(super) fn cpu(list: &ResourceList) -> Option<u64> {
 
 /// Memory in bytes.
 pub(super) fn memory(list: &ResourceList) -> Option<u64> {
-    amount(list.get("memory").map(Quantity::units))
+    bytes(list, "memory")
+}
+
+/// Any other amount, in its own unit.
+pub(super) fn bytes(list: &ResourceList, name: &str) -> Option<u64> {
+    amount(list.get(name).map(Quantity::units))
 }
 
 /// Zero and less stand for "nothing said", as in Kubernetes.

@@ -24,7 +24,7 @@ pub fn sandbox(
     let network = keep(network(spec, identity, facts), &mut problems);
     let dns = keep(dns(intent, facts, running.map(|r| &r.dns)), &mut problems);
     let hosts = keep(hosts(intent, identity, facts), &mut problems);
-    let volumes = match volumes::volumes(intent, facts) {
+    let volumes = match volumes::volumes(intent, identity, facts, running) {
         Ok(volumes) => Some(volumes),
         Err(found) => {
             problems.extend(found);

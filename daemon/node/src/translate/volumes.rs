@@ -1,109 +1,129 @@
 //! A pod's volumes.
 
-use super::{Facts, RefKind, lookup};
+use super::{Facts, Identity, account, files};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use reddwarf_host::VolumeName;
-use reddwarf_host::spec::{FileContent, HostPathKind, VolumeSpec};
-use reddwarf_objects::pod::{HostPath, KeyToPath, Volume};
+use reddwarf_host::spec::{HostPathKind, SandboxSpec, VolumeSpec};
+use reddwarf_objects::pod::{EmptyDir, HostPath, PodSpec, Volume};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 /// The reason of a volume that can't be made (kubelet's event reason).
 const FAILED_MOUNT: &str = "FailedMount";
 
-/// All volumes, or everything that is wrong with them.
-pub(super) fn volumes(intent: &PodIntent, facts: Facts<'_>) -> Result<BTreeMap<VolumeName, VolumeSpec>, Vec<Notice>> {
+/// Why a volume can't be made: as the reference says it, and where in the volume.
+pub(super) struct Problem {
+    pub(super) message: String,
+    /// Below the volume: `configMap.items[0].key`; may be empty.
+    pub(super) field: String,
+}
+
+impl Problem {
+    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { message: message.into(), field: field.into() }
+    }
+}
+
+/// All volumes, or everything that is wrong with them. `running` is the spec of the sandbox that the pod has now.
+pub(super) fn volumes(
+    intent: &PodIntent,
+    identity: &Identity,
+    facts: Facts<'_>,
+    running: Option<&SandboxSpec>,
+) -> Result<BTreeMap<VolumeName, VolumeSpec>, Vec<Notice>> {
     let mut volumes = BTreeMap::new();
     let mut problems = Vec::new();
     for (i, volume) in intent.pod.spec.volumes.iter().enumerate() {
         let field = format!("spec.volumes[{i}]");
-        let named = VolumeName::new(&volume.name).map_err(|e| Notice::new(FAILED_MOUNT, e.to_string()).at(&field));
-        match named.and_then(|name| one(intent, facts, volume, &field).map(|spec| (name, spec))) {
-            Ok((name, spec)) => {
-                volumes.insert(name, spec);
+        let name = match VolumeName::new(&volume.name) {
+            Ok(name) => name,
+            Err(e) => {
+                problems.push(Notice::new(FAILED_MOUNT, e.to_string()).at(&field));
+                continue;
             }
-            Err(problem) => problems.push(problem),
+        };
+        let now = running.and_then(|r| r.volumes.get(&name));
+        match one(intent, identity, facts, volume, now) {
+            Ok(spec) => drop(volumes.insert(name, spec)),
+            // As in the reference, a volume that no container mounts is not made.
+            Err(_) if !is_mounted(&intent.pod.spec, &volume.name) => volumes.extend(now.map(|now| (name, now.clone()))),
+            Err(problem) => problems.push(failed(&volume.name, &field, &problem)),
+        }
+    }
+    if let Some((name, projected)) = account::given(intent, identity, facts) {
+        let now = running.and_then(|r| r.volumes.get(&name));
+        match files::projected(intent, identity, facts, &projected, now) {
+            Ok(spec) => drop(volumes.insert(name, spec)),
+            Err(problem) => problems.push(failed(name.as_str(), "spec.serviceAccountName", &problem)),
         }
     }
     if problems.is_empty() { Ok(volumes) } else { Err(problems) }
 }
 
-fn one(intent: &PodIntent, facts: Facts<'_>, volume: &Volume, field: &str) -> Result<VolumeSpec, Notice> {
+fn failed(volume: &str, field: &str, problem: &Problem) -> Notice {
+    let at = if problem.field.is_empty() { field.to_owned() } else { format!("{field}.{}", problem.field) };
+    let message = format!("MountVolume.SetUp failed for volume {volume:?} : {}", problem.message);
+    Notice::new(FAILED_MOUNT, message).at(at)
+}
+
+fn is_mounted(spec: &PodSpec, name: &str) -> bool {
+    let ephemeral = spec.ephemeral_containers.iter().map(|c| &c.container);
+    let mut all = spec.init_containers.iter().chain(&spec.containers).chain(ephemeral);
+    all.any(|container| container.volume_mounts.iter().any(|m| m.name == name))
+}
+
+fn one(
+    intent: &PodIntent,
+    identity: &Identity,
+    facts: Facts<'_>,
+    volume: &Volume,
+    now: Option<&VolumeSpec>,
+) -> Result<VolumeSpec, Problem> {
     if let Some(dir) = &volume.empty_dir {
-        let size = dir.size_limit.as_ref().map(|q| u64::try_from(q.units()).unwrap_or(0)).filter(|s| *s > 0);
-        return Ok(VolumeSpec::EmptyDir { memory: dir.medium == "Memory", size_limit_bytes: size });
+        return empty_dir(&intent.pod.spec, facts, dir, now);
     }
     if let Some(map) = &volume.config_map {
-        let field = format!("{field}.configMap");
-        let wanted = Wanted { name: &map.name, items: &map.items, mode: map.default_mode, optional: map.optional };
-        return files(intent, facts, RefKind::ConfigMap, wanted, &field);
+        return files::config_map(intent, facts, map);
     }
     if let Some(secret) = &volume.secret {
-        let field = format!("{field}.secret");
-        let wanted = Wanted {
-            name: &secret.secret_name,
-            items: &secret.items,
-            mode: secret.default_mode,
-            optional: secret.optional,
-        };
-        return files(intent, facts, RefKind::Secret, wanted, &field);
+        return files::secret(intent, facts, secret);
+    }
+    if let Some(downward) = &volume.downward_api {
+        return files::downward(intent, identity, facts, downward, now);
+    }
+    if let Some(projected) = &volume.projected {
+        return files::projected(intent, identity, facts, projected, now);
     }
     if let Some(path) = &volume.host_path {
-        return host_path(facts, path, &format!("{field}.hostPath"));
+        return host_path(facts, path);
     }
-    let message = format!("volume {:?}: this version has emptyDir, configMap, secret and hostPath only", volume.name);
-    Err(Notice::new(FAILED_MOUNT, message).at(field))
+    let message = "this version mounts emptyDir, configMap, secret, downwardAPI, projected and hostPath only";
+    Err(Problem::new("", message))
 }
 
-/// What a configMap or secret volume asks for.
-struct Wanted<'a> {
-    name: &'a str,
-    items: &'a [KeyToPath],
-    mode: u32,
-    optional: bool,
-}
-
-fn files(
-    intent: &PodIntent,
+/// On memory without a limit of its own it has the pod's memory, at most what the host has for pods.
+fn empty_dir(
+    spec: &PodSpec,
     facts: Facts<'_>,
-    kind: RefKind,
-    wanted: Wanted<'_>,
-    field: &str,
-) -> Result<VolumeSpec, Notice> {
-    let secret = kind == RefKind::Secret;
-    let Some(data) = lookup(intent, kind, facts.config, wanted.name) else {
-        if wanted.optional {
-            return Ok(VolumeSpec::Files { files: BTreeMap::new(), secret });
+    dir: &EmptyDir,
+    now: Option<&VolumeSpec>,
+) -> Result<VolumeSpec, Problem> {
+    let asked = dir.size_limit.as_ref().and_then(|q| u64::try_from(q.units()).ok()).filter(|s| *s > 0);
+    match dir.medium.as_str() {
+        "" => Ok(VolumeSpec::EmptyDir { memory: false, size_limit_bytes: asked }),
+        "Memory" => {
+            let of_pod = super::resources::pod(spec).memory_limit_bytes;
+            let of_host = Some(facts.host.memory_bytes).filter(|bytes| *bytes > 0);
+            let limit = match (asked, now) {
+                // What follows from the host stays as it was made.
+                (None, Some(VolumeSpec::EmptyDir { memory: true, size_limit_bytes })) => *size_limit_bytes,
+                _ => [asked, of_pod, of_host].into_iter().flatten().min(),
+            };
+            Ok(VolumeSpec::EmptyDir { memory: true, size_limit_bytes: limit })
         }
-        let message = format!("{} {:?} not found in namespace {}", kind.word(), wanted.name, intent.key.namespace);
-        return Err(Notice::new(FAILED_MOUNT, message).at(field));
-    };
-    let mut files = BTreeMap::new();
-    if wanted.items.is_empty() {
-        for (key, bytes) in data.iter() {
-            files.insert(key.clone(), FileContent { bytes: bytes.clone(), mode: wanted.mode });
-        }
+        other => Err(Problem::new("emptyDir.medium", format!("{other:?}: this version has disk and Memory only"))),
     }
-    for (i, item) in wanted.items.iter().enumerate() {
-        let field = format!("{field}.items[{i}]");
-        if !is_plain_relative(&item.path) {
-            let message = format!("{:?} must be a relative path without '..'", item.path);
-            return Err(Notice::new(FAILED_MOUNT, message).at(format!("{field}.path")));
-        }
-        match data.get(&item.key) {
-            Some(bytes) => {
-                let mode = item.mode.unwrap_or(wanted.mode);
-                files.insert(item.path.clone(), FileContent { bytes: bytes.clone(), mode });
-            }
-            None if wanted.optional => {}
-            None => {
-                let message = format!("{} {:?} has no key {:?}", kind.word(), wanted.name, item.key);
-                return Err(Notice::new(FAILED_MOUNT, message).at(format!("{field}.key")));
-            }
-        }
-    }
-    Ok(VolumeSpec::Files { files, secret })
 }
 
 /// Relative, at least one part, only plain parts.
@@ -112,10 +132,10 @@ pub(super) fn is_plain_relative(path: &str) -> bool {
 }
 
 /// Never given to a pod, allow-list or not: what these hold rules the host.
-const NEVER: [&str; 4] = ["/proc", "/sys", "/dev", "/"];
+const NEVER: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-fn host_path(facts: Facts<'_>, path: &HostPath, field: &str) -> Result<VolumeSpec, Notice> {
-    let refuse = |message: String| Err(Notice::new("HostPathForbidden", message).at(format!("{field}.path")));
+fn host_path(facts: Facts<'_>, path: &HostPath) -> Result<VolumeSpec, Problem> {
+    let refuse = |message: String| Err(Problem::new("hostPath.path", message));
     let asked = PathBuf::from(&path.path);
     let plain = asked.is_absolute()
         && asked.components().all(|c| matches!(c, Component::Normal(_) | Component::RootDir))
@@ -123,13 +143,11 @@ fn host_path(facts: Facts<'_>, path: &HostPath, field: &str) -> Result<VolumeSpe
     if !plain {
         return refuse(format!("{:?} must be absolute and without '..'", path.path));
     }
-    let forbidden = NEVER.iter().any(|n| *n != "/" && asked.starts_with(n)) || asked == Path::new("/");
-    if forbidden {
+    if NEVER.iter().any(|never| asked.starts_with(never)) || asked == Path::new("/") {
         return refuse(format!("{:?} is never given to a pod", path.path));
     }
     if !facts.settings.host_path_allow.iter().any(|allowed| asked.starts_with(allowed)) {
-        let message = format!("{:?} is not below a path of host_path_allow in reddwarfd.toml", path.path);
-        return refuse(message);
+        return refuse(format!("{:?} is not below a path of host_path_allow in reddwarfd.toml", path.path));
     }
     let kind = match path.kind.as_str() {
         "" => HostPathKind::Any,
@@ -140,9 +158,7 @@ fn host_path(facts: Facts<'_>, path: &HostPath, field: &str) -> Result<VolumeSpe
         "Socket" => HostPathKind::Socket,
         "CharDevice" => HostPathKind::CharDevice,
         "BlockDevice" => HostPathKind::BlockDevice,
-        other => {
-            return Err(Notice::new(FAILED_MOUNT, format!("{other:?} is no hostPath type")).at(format!("{field}.type")));
-        }
+        other => return Err(Problem::new("hostPath.type", format!("{other:?} is no hostPath type"))),
     };
     Ok(VolumeSpec::HostPath { path: asked, kind })
 }

@@ -80,6 +80,7 @@ impl World {
             control: Arc::new(self.plane.clone()),
             host,
             clock: self.clock.clone(),
+            tokens: None,
             settings: self.settings.clone(),
         };
         self.node = Some(Node::start(deps).await);

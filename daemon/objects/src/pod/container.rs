@@ -195,6 +195,22 @@ pub struct EnvSource {
     pub field_ref: Option<FieldRef>,
     /// A container's request or limit.
     pub resource_field_ref: Option<ResourceFieldRef>,
+    /// A key of a file in a volume of the pod, read when the container starts.
+    pub file_key_ref: Option<FileKeyRef>,
+}
+
+/// A line `KEY=value` of a file in a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FileKeyRef {
+    /// The volume; an emptyDir.
+    pub volume_name: String,
+    /// The file, relative to the volume.
+    pub path: String,
+    /// The key.
+    pub key: String,
+    /// May file or key be absent?
+    pub optional: bool,
 }
 
 /// A key of a ConfigMap or Secret.
@@ -273,8 +289,10 @@ pub struct VolumeMount {
     pub sub_path: String,
     /// Like `subPath`, with `$(VARIABLE)` replaced.
     pub sub_path_expr: String,
-    /// May it be written?
+    /// May it not be written?
     pub read_only: bool,
+    /// Are mounts below it read-only as well: `Disabled`, `IfPossible` or `Enabled`.
+    pub recursive_read_only: Option<String>,
     /// `None`, `HostToContainer` or `Bidirectional`.
     pub mount_propagation: Option<String>,
 }

@@ -56,6 +56,8 @@ pub struct PodSpec {
     pub service_account_name: String,
     /// Conditions that others set and without which the pod is not ready.
     pub readiness_gates: Vec<ReadinessGate>,
+    /// Does it get a token of its account? The account says when absent.
+    pub automount_service_account_token: Option<bool>,
 }
 
 impl Default for PodSpec {
@@ -84,6 +86,7 @@ impl Default for PodSpec {
             runtime_class_name: None,
             service_account_name: String::new(),
             readiness_gates: Vec::new(),
+            automount_service_account_token: None,
         }
     }
 }

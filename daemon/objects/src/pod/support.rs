@@ -51,7 +51,7 @@ const SECURITY: &[(&str, &str)] = &[
 ];
 
 /// Volume sources that can be mounted; all others can't. With `projected` among them admission gives pods their account's token.
-const VOLUMES: &[&str] = &["name", "emptyDir", "configMap", "secret", "hostPath"];
+const VOLUMES: &[&str] = &["name", "emptyDir", "configMap", "secret", "hostPath", "downwardAPI", "projected"];
 
 /// Can a volume of this source be mounted?
 pub fn can_mount(source: &str) -> bool {
@@ -86,6 +86,21 @@ pub fn not_yet_supported(pod: &Object) -> Vec<(FieldPath, String)> {
                 "volumes of this kind can't be mounted: containers that mount it are not started",
             );
         }
+        if volume.pointer("/emptyDir/medium").and_then(Value::as_str).is_some_and(|m| m.starts_with("HugePages")) {
+            warnings.add(
+                at.child("emptyDir").child("medium"),
+                "huge pages are not given to containers: they are not started",
+            );
+        }
+        for (at, source) in elements(volume.get("projected").unwrap_or(&Value::Null), &at.child("projected"), "sources")
+        {
+            if source.get("podCertificate").is_some_and(asks_for_something) {
+                warnings.add(
+                    at.child("podCertificate"),
+                    "no certificates are issued: containers that mount it are not started",
+                );
+            }
+        }
     }
     warnings.0
 }
@@ -119,14 +134,6 @@ impl Warnings {
                     at.child("hostPort"),
                     "the host's port does not lead to the pod: use the pod's address or hostNetwork",
                 );
-            }
-        }
-        for (at, mount) in elements(container, path, "volumeMounts") {
-            if mount.get("mountPropagation").is_some_and(|mode| mode != "None" && asks_for_something(mode)) {
-                self.add(at.child("mountPropagation"), "mounts made later are not passed on");
-            }
-            if mount.get("recursiveReadOnly").is_some_and(|mode| mode != "Disabled" && asks_for_something(mode)) {
-                self.add(at.child("recursiveReadOnly"), "mounts below the volume keep their own mode");
             }
         }
     }

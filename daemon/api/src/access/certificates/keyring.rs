@@ -124,6 +124,23 @@ impl Keyring {
     }
 }
 
+/// What clients must trust, in PEM: our authority, or what is above the user's certificate.
+///
+/// # Errors
+/// [`CertificateError`] naming the file that is to blame.
+pub(crate) fn trust(settings: &TlsSettings, directory: &Path, now: DateTime<Utc>) -> Result<String, CertificateError> {
+    match &settings.certificate {
+        Some(certificate) => Ok(trust_above(&read_certificates(certificate)?)),
+        None => Ok(pem::certificates([Authority::open(directory, now)?.certificate().as_ref()])),
+    }
+}
+
+/// What is above a certificate in its chain; a certificate alone stands for itself.
+fn trust_above(chain: &[CertificateDer<'static>]) -> String {
+    let above = if chain.len() > 1 { &chain[1..] } else { chain };
+    pem::certificates(above.iter().map(AsRef::as_ref))
+}
+
 fn load(
     settings: &TlsSettings,
     directory: &Path,
@@ -140,8 +157,7 @@ fn load(
             let chain = read_certificates(certificate)?;
             let key = read_key(key)?;
             warn_of_end(certificate, &chain, now);
-            let above = if chain.len() > 1 { &chain[1..] } else { &chain[..] };
-            let trust = pem::certificates(above.iter().map(AsRef::as_ref));
+            let trust = trust_above(&chain);
             (chain, key, trust, None)
         }
         (None, None) => {
