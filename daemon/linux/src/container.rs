@@ -8,11 +8,13 @@ use crate::namespaces;
 use crate::oci;
 use crate::paths::Paths;
 use crate::process::ProcessId;
-use crate::record::{ContainerDir, Launch, LaunchMount, SandboxMark, SandboxPhase, ShimReport, write_record};
+use crate::record::{
+    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimReport, write_record,
+};
 use crate::rootfs::{self, RootfsRequest};
 use crate::sandbox;
 use crate::volumes;
-use reddwarf_host::spec::{ContainerSpec, ProcessView, Resources, Signal};
+use reddwarf_host::spec::{ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec};
 use reddwarf_host::{
     BootTime, Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
     StopRequest,
@@ -170,13 +172,27 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
             )));
         }
         let (source, host_path) = volumes::source(&shared.paths, id, &mount.volume, volume);
+        let recursive = mount.recursive_read_only.unwrap_or_default() != RecursiveReadOnly::Disabled;
+        // The host's own files in it are not the container's to change.
+        let read_only = mount.read_only || matches!(volume, VolumeSpec::Files { .. });
         mounts.push(LaunchMount {
             source,
             host_path,
             sub_path: mount.sub_path.clone(),
             target: mount.target.clone(),
-            read_only: mount.read_only,
+            read_only,
+            volume: mount.volume.to_string(),
+            recursive_read_only: mount.read_only && recursive,
+            propagation: mount.propagation.unwrap_or_default(),
         });
+    }
+    let mut env_files = Vec::with_capacity(spec.env_files.len());
+    for file in &spec.env_files {
+        let volume = mark.spec.volumes.get(&file.volume);
+        let Some(source) = volume.and_then(|v| volumes::location(&shared.paths, id, &file.volume, v)) else {
+            return Err(invalid(format!("variable {}: the sandbox has no own volume {}", file.name, file.volume)));
+        };
+        env_files.push(LaunchEnvFile { source, file: file.clone() });
     }
     Ok(Launch {
         options: shared.options.clone(),
@@ -194,6 +210,7 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
         etc: shared.paths.etc(id),
         shm: shared.paths.shm(id),
         mounts,
+        env_files,
         last_words: last_words(shared, id, spec),
         process_peer: process_peer(shared, id, spec)?,
     })

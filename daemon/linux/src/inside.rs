@@ -36,6 +36,13 @@ impl Inside {
         Self { root, resolve: ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS }
     }
 
+    /// A tree of the host: no symlink is followed at all (`ELOOP`).
+    pub(crate) fn without_links(root: OwnedFd) -> Self {
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        Self { root, resolve }
+    }
+
     /// Opens something inside.
     pub(crate) fn open(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
         let relative = path.strip_prefix("/").unwrap_or(path);

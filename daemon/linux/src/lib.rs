@@ -19,6 +19,7 @@
 //! | `host`, `sandboxes` | [`LinuxHost`] and its wiring to the traits |
 //! | `sandbox`, `namespaces`, `volumes`, `etc` | sandboxes and their parts |
 //! | `container`, `lock`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
+//! | `host_path`, `env_file` | the host's paths for pods; variables from files of volumes |
 //! | [`shim`], `runtime`, `oci`, `user`, `inside`, `program` | making one container and watching over it |
 //! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
@@ -36,10 +37,12 @@ mod cgroup;
 pub mod command;
 mod connect;
 mod container;
+mod env_file;
 mod etc;
 pub mod exec;
 mod files;
 mod host;
+mod host_path;
 mod image;
 mod info;
 pub mod inherited;

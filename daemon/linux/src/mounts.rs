@@ -3,9 +3,10 @@
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,96 @@ pub(crate) fn mount_tmpfs(target: &Path, options: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// How a mount hangs together with others (mount_namespaces(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ties {
+    pub(crate) mount_point: PathBuf,
+    /// What is mounted below it shows on its peers.
+    pub(crate) shared: bool,
+    /// What is mounted below its master shows here.
+    pub(crate) follows: bool,
+}
+
+/// The ties of the mount that an open file lies on.
+pub(crate) fn ties(fd: &OwnedFd) -> io::Result<Ties> {
+    let info = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap_or_default();
+    let table = fs::read("/proc/thread-self/mountinfo")?;
+    let found = table.split(|b| *b == b'\n').find_map(|line| parse_ties(line, id.as_bytes()));
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("mount {id} is not in mountinfo")))
+}
+
+fn parse_ties(line: &[u8], id: &[u8]) -> Option<Ties> {
+    let mut fields = line.split(|b| *b == b' ');
+    if fields.next() != Some(id) {
+        return None;
+    }
+    let optional: Vec<&[u8]> = fields.skip(5).take_while(|f| *f != b"-").collect();
+    let has = |tag: &[u8]| optional.iter().any(|field| field.starts_with(tag));
+    Some(Ties { mount_point: parse_target(line)?, shared: has(b"shared:"), follows: has(b"master:") })
+}
+
+/// A copy of what an open file shows, with all that is mounted below it, attached nowhere yet (open_tree(2)).
+pub(crate) fn copy(of: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let flags = i64::from(flags) | i64::from(libc::AT_EMPTY_PATH) | i64::from(libc::AT_RECURSIVE);
+    // SAFETY: the path is an empty NUL-terminated string that outlives the call.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::syscall(libc::SYS_open_tree, of.as_raw_fd(), c"".as_ptr(), flags) };
+    let fd = Errno::result(result)?;
+    let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    // SAFETY: the kernel just gave it to us, and nobody else knows of it.
+    #[allow(unsafe_code)]
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a copy that [`copy`] made (move_mount(2)).
+pub(crate) fn attach(copy: &OwnedFd, target: &Path) -> io::Result<()> {
+    /// `MOVE_MOUNT_F_EMPTY_PATH`: the first path is empty, the descriptor is meant itself.
+    const FROM_DESCRIPTOR: u32 = 0x4;
+    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: both paths are NUL-terminated strings that outlive the call.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            copy.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            FROM_DESCRIPTOR,
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// Cuts all ties of a copy and of what is below it: `MS_PRIVATE | MS_REC`, for what is attached nowhere yet.
+pub(crate) fn untie(copy: &OwnedFd) -> io::Result<()> {
+    /// struct mount_attr of mount_setattr(2).
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns: u64,
+    }
+    let attributes = Attributes { set: 0, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 };
+    // SAFETY: the path is an empty NUL-terminated string, `attributes` a whole struct mount_attr of the size given; both
+    // outlive the call, which only reads them.
+    #[allow(unsafe_code)]
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            copy.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
+}
+
 /// Keeps mounts below `target` from showing up elsewhere.
 pub(crate) fn make_private(target: &Path) -> io::Result<()> {
     mount(None::<&str>, target, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
@@ -134,6 +225,16 @@ mod tests {
         assert_eq!(table[0].super_options, "rw,cpu,cpuacct");
         assert_eq!(table[1].target, PathBuf::from("/mnt/a b\\c"));
         assert_eq!(table[1].super_options, "rw,size=1k");
+    }
+
+    #[test]
+    fn ties_are_read_from_the_table() {
+        let line = b"29 1 0:26 / /srv/a\\040b rw,relatime shared:9 master:1 - tmpfs tmpfs rw";
+        let ties = parse_ties(line, b"29").unwrap();
+        assert_eq!((ties.mount_point.as_path(), ties.shared, ties.follows), (Path::new("/srv/a b"), true, true));
+        assert_eq!(parse_ties(line, b"2"), None);
+        let alone = parse_ties(b"30 1 0:27 / /x rw - tmpfs tmpfs rw", b"30").unwrap();
+        assert!(!alone.shared && !alone.follows);
     }
 
     proptest::proptest! {

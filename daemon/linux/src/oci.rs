@@ -3,7 +3,7 @@
 use crate::cgroup;
 use crate::record::Launch;
 use crate::user::User;
-use reddwarf_host::spec::{EnvVar, Security};
+use reddwarf_host::spec::{EnvVar, Propagation, Security};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,8 @@ pub(crate) struct ReadyMount {
     pub(crate) source: PathBuf,
     pub(crate) target: String,
     pub(crate) read_only: bool,
+    pub(crate) recursive_read_only: bool,
+    pub(crate) propagation: Propagation,
 }
 
 /// Why a container's security settings can't be carried out.
@@ -169,7 +171,7 @@ pub(crate) fn config(
             "resources": resources(launch),
             "maskedPaths": masked,
             "readonlyPaths": readonly,
-            "rootfsPropagation": "private",
+            "rootfsPropagation": root_propagation(mounts),
         },
     }))
 }
@@ -299,8 +301,27 @@ fn all_mounts(launch: &Launch, mounts: &[ReadyMount]) -> Vec<Value> {
     let mut sorted: Vec<&ReadyMount> = mounts.iter().collect();
     sorted.sort_by_key(|m| (Path::new(&m.target).components().count(), m.target.clone()));
     list.extend(sorted.into_iter().map(|m| {
-        let access = if m.read_only { "ro" } else { "rw" };
-        json!({"destination": m.target, "type": "bind", "source": m.source, "options": ["rbind", "rprivate", access]})
+        let ties = match m.propagation {
+            Propagation::None => "rprivate",
+            Propagation::HostToContainer => "rslave",
+            Propagation::Bidirectional => "rshared",
+        };
+        let mut options = vec!["rbind", ties, if m.read_only { "ro" } else { "rw" }];
+        if m.recursive_read_only {
+            options.push("rro");
+        }
+        json!({"destination": m.target, "type": "bind", "source": m.source, "options": options})
     }));
     list
+}
+
+/// What becomes of all mounts before the container's are made: they keep as few ties as the volumes need. Those of
+/// volumes without any were cut before.
+fn root_propagation(mounts: &[ReadyMount]) -> &'static str {
+    let any = |wanted: Propagation| mounts.iter().any(|m| m.propagation == wanted);
+    match (any(Propagation::Bidirectional), any(Propagation::HostToContainer)) {
+        (true, _) => "shared",
+        (false, true) => "slave",
+        (false, false) => "private",
+    }
 }

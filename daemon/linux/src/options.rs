@@ -38,6 +38,9 @@ pub struct LinuxOptions {
     pub runtime: Runtime,
     /// Bridge of the pod network.
     pub bridge: String,
+    /// Paths of the host that pods may mount lie at or below one of these.
+    #[serde(default)]
+    pub host_path_allow: Vec<PathBuf>,
     /// Extra sources for `sparse` root file systems; empty for the host's own `/usr`.
     pub sparse_usr: Option<PathBuf>,
 }
@@ -54,6 +57,7 @@ impl LinuxOptions {
             self_exe: self_exe.into(),
             runtime: Runtime::Libcontainer,
             bridge: "reddwarf0".to_owned(),
+            host_path_allow: Vec::new(),
             sparse_usr: None,
         }
     }

@@ -6,7 +6,7 @@ use crate::options::LinuxOptions;
 use crate::process::ProcessId;
 use crate::rootfs::RootfsRequest;
 use chrono::{DateTime, Utc};
-use reddwarf_host::spec::{ContainerSpec, SandboxSpec};
+use reddwarf_host::spec::{ContainerSpec, EnvFile, Propagation, SandboxSpec};
 use reddwarf_host::{BootTime, HostError, HostErrorKind, HostResult, StopRequest};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -76,6 +76,8 @@ pub(crate) struct Launch {
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
     pub(crate) mounts: Vec<LaunchMount>,
+    #[serde(default)]
+    pub(crate) env_files: Vec<LaunchEnvFile>,
     /// The file of the container's last words; absent where the pod wants none.
     #[serde(default)]
     pub(crate) last_words: Option<PathBuf>,
@@ -103,6 +105,21 @@ pub(crate) struct LaunchMount {
     pub(crate) sub_path: String,
     pub(crate) target: String,
     pub(crate) read_only: bool,
+    /// The volume's name, for messages.
+    #[serde(default)]
+    pub(crate) volume: String,
+    /// What is mounted below it is read-only as well.
+    #[serde(default)]
+    pub(crate) recursive_read_only: bool,
+    #[serde(default)]
+    pub(crate) propagation: Propagation,
+}
+
+/// A variable from a file of a volume, whose root on the host is `source`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LaunchEnvFile {
+    pub(crate) source: PathBuf,
+    pub(crate) file: EnvFile,
 }
 
 /// `state.json` of a container, written by the shim when the program runs.

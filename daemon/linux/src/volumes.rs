@@ -4,21 +4,26 @@
 //! that have the volume bound in:
 //!
 //! ```text
-//! ..4f1c2a/key       one complete set of files
-//! ..data -> ..4f1c2a exchanged by rename(2)
+//! ..2026_11_21_10_00_00.123456789/key     one complete set of files
+//! ..data -> ..2026_11_21_10_00_00.1234…   exchanged by rename(2)
 //! key -> ..data/key
 //! ```
+//!
+//! A reader finds the old file or the new one at every moment: the old set goes a little later than its link, so that
+//! whoever was on the way through the link arrives.
 
 use crate::files::{io_error, make_dir, make_open_dir, names_in, remove_file, remove_tree};
 use crate::mounts;
 use crate::paths::Paths;
+use crate::record::wall_time;
 use reddwarf_host::spec::{FileContent, HostPathKind, SandboxSpec, VolumeSpec};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, SandboxId, VolumeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 const DATA: &str = "..data";
 
@@ -55,7 +60,8 @@ fn make(paths: &Paths, id: &SandboxId, name: &VolumeName, volume: &VolumeSpec) -
                 return Ok(false);
             }
             make_dir(&dir).map_err(failed)?;
-            let mut options = String::from("mode=1777");
+            // Open to whoever the containers run as, like an emptyDir on disk.
+            let mut options = String::from("mode=0777");
             if let Some(bytes) = size_limit_bytes {
                 options.push_str(&format!(",size={}", (*bytes).max(4096)));
             }
@@ -150,25 +156,34 @@ fn write_files(dir: &Path, files: &BTreeMap<String, FileContent>) -> io::Result<
     symlink(&set, &link)?;
     fs::rename(&link, dir.join(DATA))?;
     link_names(dir, files)?;
-    for name in names_in(dir)? {
-        if name.starts_with("..") && name != DATA && Path::new(&name) != Path::new(&set) {
-            remove_tree(&dir.join(&name))?;
-        }
+    let old = |name: &String| name.starts_with("..") && name != DATA && *name != set;
+    let old: Vec<String> = names_in(dir)?.into_iter().filter(old).collect();
+    if !old.is_empty() {
+        pause(ON_THE_WAY);
+    }
+    for name in old {
+        remove_tree(&dir.join(&name))?;
     }
     Ok(())
 }
 
-/// A directory name that no earlier set has.
+/// How long a reader may take from reading the link to opening what it points to.
+const ON_THE_WAY: Duration = Duration::from_millis(20);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for readers on a thread of its own, where no simulated clock reaches"
+)]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// A directory name that no earlier set has, after the time of day as the kubelet names its own.
 fn fresh_name(dir: &Path) -> io::Result<String> {
     let taken: BTreeSet<String> = names_in(dir)?.into_iter().collect();
-    let mut number = u64::from(std::process::id());
-    loop {
-        let name = format!("..{number:x}");
-        if !taken.contains(&name) {
-            return Ok(name);
-        }
-        number = number.wrapping_add(1);
-    }
+    let base = wall_time().format("..%Y_%m_%d_%H_%M_%S.%f").to_string();
+    let mut names = std::iter::once(base.clone()).chain((1_u32..).map(|n| format!("{base}-{n}")));
+    names.find(|name| !taken.contains(name)).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
 }
 
 fn write_set(dir: &Path, files: &BTreeMap<String, FileContent>) -> io::Result<()> {
@@ -180,6 +195,9 @@ fn write_set(dir: &Path, files: &BTreeMap<String, FileContent>) -> io::Result<()
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(content.bytes.expose())?;
+        if let Some(owner) = content.owner {
+            fchown(&file, Some(owner), None)?;
+        }
         // After writing and past the umask.
         file.set_permissions(Permissions::from_mode(content.mode & 0o777))?;
     }

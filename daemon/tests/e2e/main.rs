@@ -20,4 +20,5 @@ mod lifecycle;
 mod pods;
 mod streams;
 mod surface;
+mod volumes;
 mod workloads;

@@ -16,6 +16,9 @@ pub(super) fn cases() -> Vec<Case> {
         case!(unsafe_file_names_are_refused),
         case!(containers_see_updated_files_without_a_restart),
         case!(an_empty_directory_is_shared_by_containers),
+        case!(mounts_that_lead_nowhere_or_out_are_refused),
+        case!(a_part_of_a_volume_is_made_where_missing_and_stays),
+        case!(a_volume_on_memory_is_no_larger_than_asked),
     ]
 }
 
@@ -124,4 +127,61 @@ async fn an_empty_directory_is_shared_by_containers(lab: &Lab<'_>) -> Outcome {
     holds(before.is_empty(), format!("an empty directory holds {before:?}"))?;
     shell(lab, &spec, &one, "echo shared >/mnt/scratch/note").await?;
     same(&shell(lab, &spec, &two, "cat /mnt/scratch/note").await?.as_str(), &"shared", "what the other one reads")
+}
+
+async fn mounts_that_lead_nowhere_or_out_are_refused(lab: &Lab<'_>) -> Outcome {
+    let spec = sandbox(lab).await?;
+    for (name, target, sub_path) in
+        [("unknown", "/v", ""), ("scratch", "/v", "../x"), ("scratch", "/v", "a/../../x"), ("scratch", "relative", "")]
+    {
+        let mut container = lab.container(&spec, "app", Program::Until(0));
+        container.mounts.push(mount(name, target, sub_path)?);
+        let refusal = lab.host.container_start(&spec.id, &container).await;
+        refused(refusal, HostErrorKind::InvalidSpec, &format!("{name} at {target:?}, sub path {sub_path:?}"))?;
+    }
+    holds(lab.see(&spec.id).await?.containers.is_empty(), "nothing is left of the refused ones")
+}
+
+fn mount(name: &str, target: &str, sub_path: &str) -> Result<MountSpec, Stop> {
+    Ok(MountSpec {
+        volume: volume(name)?,
+        target: target.into(),
+        sub_path: sub_path.into(),
+        read_only: false,
+        recursive_read_only: None,
+        propagation: None,
+    })
+}
+
+async fn a_part_of_a_volume_is_made_where_missing_and_stays(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().files, "files")?;
+    let spec = sandbox(lab).await?;
+    let mut app = lab.container(&spec, "app", Program::Until(0));
+    app.mounts = vec![
+        mount("scratch", "/mnt/all", "")?,
+        mount("scratch", "/mnt/part", "made/for/it")?,
+        mount("config", "/mnt/one", "a.conf")?,
+        mount("config", "/mnt/whole", "")?,
+    ];
+    let _ = lab.host.container_start(&spec.id, &app).await?;
+    let write = "echo x >/mnt/part/f; cat /mnt/all/made/for/it/f; touch /mnt/whole/y 2>/dev/null && echo written";
+    same(
+        &shell(lab, &spec, &app, write).await?.as_str(),
+        &"x",
+        "the part within the whole, and files not to be written",
+    )?;
+    changed(lab.host.volume_update(&spec.id, &volume("config")?, &files(&[("a.conf", "new")])).await, "other files")?;
+    let read = "cat /mnt/one; echo; cat /mnt/whole/a.conf";
+    same(&shell(lab, &spec, &app, read).await?.as_str(), &"one\nnew", "a part stays as it was at the start")
+}
+
+async fn a_volume_on_memory_is_no_larger_than_asked(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().files, "files")?;
+    let mut spec = lab.spec().await?;
+    let memory = VolumeSpec::EmptyDir { memory: true, size_limit_bytes: Some(1 << 20) };
+    spec.volumes.insert(volume("memory")?, memory);
+    let _ = lab.host.sandbox_ensure(&spec).await?;
+    let app = mounted(lab, &spec, "app", "memory").await?;
+    let fill = "head -c 900000 /dev/zero >/mnt/memory/a && echo fits; head -c 900000 /dev/zero 2>/dev/null >/mnt/memory/b || echo full";
+    same(&shell(lab, &spec, &app, fill).await?.as_str(), &"fits\nfull", "what fits into a volume of a mebibyte")
 }

@@ -1,38 +1,36 @@
 //! Makes one container and starts it. Runs in a process forked from the shim, with a mount namespace of its own: every
 //! mount that it makes lives only as long as the container has it, so nothing of it can be left over.
 
-use super::CreatorReport;
+use super::{CreatorReport, staging};
 use crate::cgroup::Cgroups;
-use crate::files::{make_dir, make_open_dir, write_json, write_kernel_file};
-use crate::inside::{Inside, open_no_follow};
+use crate::files::{make_dir, write_json, write_kernel_file};
+use crate::inside::Inside;
 use crate::oci::{self, PidNamespace, ReadyMount};
 use crate::program::{ProgramError, reset_signals};
-use crate::record::{ContainerDir, FailureKind, Launch, LaunchMount};
+use crate::record::{ContainerDir, FailureKind, Launch};
 use crate::rootfs;
 use crate::runtime::{self, Order, StartFailure, Streams};
 use crate::user::{self, UserError};
-use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::{SFlag, fstat};
-use reddwarf_host::spec::{HostPathKind, ProcessView};
+use reddwarf_host::spec::{ProcessView, Propagation};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// A failure on the way, as the shim reports it.
-struct Failure {
+pub(super) struct Failure {
     kind: FailureKind,
     message: String,
 }
 
 impl Failure {
-    fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+    pub(super) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
-    fn io(what: &str) -> impl FnOnce(io::Error) -> Self + '_ {
+    pub(super) fn io(what: &str) -> impl FnOnce(io::Error) -> Self + '_ {
         move |e| {
             let kind = match e.raw_os_error() {
                 Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EAGAIN) => {
@@ -63,10 +61,12 @@ impl From<Failure> for StartFailure {
 }
 
 fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
-    let launch: Launch = crate::files::read_json(&dir.launch_file())
+    let mut launch: Launch = crate::files::read_json(&dir.launch_file())
         .and_then(|l| l.ok_or_else(|| io::ErrorKind::NotFound.into()))
         .map_err(Failure::io("read launch.json"))?;
-    own_mounts().map_err(Failure::io("make a mount namespace"))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| Failure::io("make a mount namespace")(e.into()))?;
+    let shared = staging::take_shared(&launch)?;
+    cut_off().map_err(Failure::io("cut the mount namespace off"))?;
     let root_path = rootfs::prepare(&launch.rootfs).map_err(|e| Failure::new(e.kind.into(), e.chain()))?;
     let root = Inside::root_of(&root_path).map_err(Failure::io("open the root file system"))?;
     let user = user::resolve(&launch.container.user, &root).map_err(|e| {
@@ -77,7 +77,8 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
         Failure::new(kind, e.to_string())
     })?;
     make_working_dir(&root, &launch.container.working_dir)?;
-    let mut ready = stage_all(dir, &launch.mounts)?;
+    staging::add_env_files(&mut launch)?;
+    let mut ready = staging::stage_all(dir, &launch, shared)?;
     ready.extend(last_words(&launch));
     let (processes, _held) = pid_namespace(&launch)?;
     let config = oci::config(&launch, &root_path, &user, &ready, &processes)
@@ -98,7 +99,13 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
 fn last_words(launch: &Launch) -> Option<ReadyMount> {
     let target = &launch.container.termination_message.path;
     let source = launch.last_words.clone().filter(|_| !launch.mounts.iter().any(|m| m.target == *target))?;
-    Some(ReadyMount { source, target: target.clone(), read_only: false })
+    Some(ReadyMount {
+        source,
+        target: target.clone(),
+        read_only: false,
+        recursive_read_only: false,
+        propagation: Propagation::None,
+    })
 }
 
 /// Which PID namespace the container gets, and the descriptor that keeps a shared one from becoming another's.
@@ -120,9 +127,8 @@ fn pid_namespace(launch: &Launch) -> Result<(PidNamespace, Option<fs::File>), Fa
     }
 }
 
-/// A mount namespace whose changes never reach the host's.
-fn own_mounts() -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
+/// From here on nothing that is mounted in this namespace reaches the host's.
+fn cut_off() -> io::Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)?;
     Ok(())
 }
@@ -149,104 +155,5 @@ fn make_working_dir(root: &Inside, path: &str) -> Result<(), StartFailure> {
             let message = format!("working directory {path}: {e}");
             Err(StartFailure::Program(ProgramError { code: 128, message }))
         }
-    }
-}
-
-fn stage_all(dir: &ContainerDir, mounts: &[LaunchMount]) -> Result<Vec<ReadyMount>, Failure> {
-    let staging = dir.path().join("mnt");
-    let mut ready = Vec::with_capacity(mounts.len());
-    for (number, wanted) in mounts.iter().enumerate() {
-        let at = staging.join(number.to_string());
-        let source = open_source(wanted)?;
-        stage(&source, &at).map_err(Failure::io("bind a volume"))?;
-        ready.push(ReadyMount { source: at, target: wanted.target.clone(), read_only: wanted.read_only });
-    }
-    Ok(ready)
-}
-
-/// Binds an opened source to a path of ours. By descriptor: what was checked is what is mounted.
-fn stage(source: &OwnedFd, at: &Path) -> io::Result<()> {
-    let is_dir = SFlag::from_bits_truncate(fstat(source)?.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
-    if is_dir {
-        make_dir(at)?;
-    } else {
-        if let Some(parent) = at.parent() {
-            make_dir(parent)?;
-        }
-        fs::File::create(at)?;
-    }
-    let by_descriptor = format!("/proc/self/fd/{}", source.as_raw_fd());
-    mount(Some(by_descriptor.as_str()), at, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
-    Ok(())
-}
-
-fn open_source(wanted: &LaunchMount) -> Result<OwnedFd, Failure> {
-    let what = wanted.source.display();
-    let volume = match wanted.host_path {
-        Some(kind) => open_host_path(&wanted.source, kind)?,
-        None => open_no_follow(&wanted.source).map_err(Failure::io("open a volume"))?,
-    };
-    if wanted.sub_path.is_empty() {
-        return Ok(volume);
-    }
-    let sub_path = Path::new(&wanted.sub_path);
-    let inside = Inside::volume_of(volume);
-    let opened = match inside.open(sub_path, OFlag::O_PATH) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => inside.make_dirs(sub_path, 0o755),
-        other => other,
-    };
-    opened.map_err(|e| {
-        let kind = if e.raw_os_error() == Some(libc::EXDEV) { FailureKind::InvalidSpec } else { FailureKind::Other };
-        let why = if kind == FailureKind::InvalidSpec { "leads out of the volume".to_owned() } else { e.to_string() };
-        Failure::new(kind, format!("sub path {:?} of {what}: {why}", wanted.sub_path))
-    })
-}
-
-/// Opens a path of the host without following a final symlink, and checks that it is what the pod says.
-fn open_host_path(path: &Path, kind: HostPathKind) -> Result<OwnedFd, Failure> {
-    let shown = path.display();
-    let opened = match open_no_follow(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            make_host_path(path, kind)?;
-            open_no_follow(path)
-        }
-        other => other,
-    };
-    let fd = opened.map_err(|e| Failure::new(FailureKind::InvalidSpec, format!("host path {shown}: {e}")))?;
-    let stat = fstat(&fd).map_err(|e| Failure::io("look at a host path")(e.into()))?;
-    let found = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    if found == SFlag::S_IFLNK {
-        let message = format!("host path {shown} is a symbolic link: name what it points to");
-        return Err(Failure::new(FailureKind::InvalidSpec, message));
-    }
-    let wanted = match kind {
-        HostPathKind::Any => return Ok(fd),
-        HostPathKind::Directory | HostPathKind::DirectoryOrCreate => (SFlag::S_IFDIR, "a directory"),
-        HostPathKind::File | HostPathKind::FileOrCreate => (SFlag::S_IFREG, "a regular file"),
-        HostPathKind::Socket => (SFlag::S_IFSOCK, "a socket"),
-        HostPathKind::CharDevice => (SFlag::S_IFCHR, "a character device"),
-        HostPathKind::BlockDevice => (SFlag::S_IFBLK, "a block device"),
-    };
-    if found != wanted.0 {
-        return Err(Failure::new(FailureKind::InvalidSpec, format!("host path {shown} is not {}", wanted.1)));
-    }
-    Ok(fd)
-}
-
-fn make_host_path(path: &Path, kind: HostPathKind) -> Result<(), Failure> {
-    match kind {
-        HostPathKind::DirectoryOrCreate => make_open_dir(path).map_err(Failure::io("make a host path")),
-        HostPathKind::FileOrCreate => fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map(drop)
-            .map_err(Failure::io("make a host path")),
-        HostPathKind::Any
-        | HostPathKind::Directory
-        | HostPathKind::File
-        | HostPathKind::Socket
-        | HostPathKind::CharDevice
-        | HostPathKind::BlockDevice => Ok(()),
     }
 }

@@ -8,6 +8,7 @@
 mod attach;
 mod creator;
 pub(crate) mod log;
+mod staging;
 mod supervise;
 mod terminal;
 mod termination;

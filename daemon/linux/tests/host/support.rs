@@ -132,6 +132,7 @@ impl World {
             env!("CARGO_BIN_EXE_reddwarf-linux-shim"),
         );
         options.bridge = "rdtest0".to_owned();
+        options.host_path_allow = vec![dir.path().to_owned()];
         let host = LinuxHost::new(options.clone(), Arc::new(RealClock)).unwrap();
         Self { dir, options, host, count: AtomicU32::new(2) }
     }

@@ -43,6 +43,7 @@ pub struct World {
     pub plane: MemoryPlane,
     pub clock: Arc<JumpyClock>,
     pub settings: NodeSettings,
+    pub tokens: Option<Arc<dyn reddwarf_node::TokenSource>>,
     pub node: Option<NodeHandle>,
 }
 
@@ -68,7 +69,7 @@ impl World {
         let clock = Arc::new(JumpyClock { host: host.clock(), offset: Default::default() });
         let plane = MemoryPlane::new(clock.clone());
         plane.sources_read(true);
-        let mut world = Self { host, plane, clock, settings, node: None };
+        let mut world = Self { host, plane, clock, settings, tokens: None, node: None };
         world.start().await;
         world
     }
@@ -80,7 +81,7 @@ impl World {
             control: Arc::new(self.plane.clone()),
             host,
             clock: self.clock.clone(),
-            tokens: None,
+            tokens: self.tokens.clone(),
             settings: self.settings.clone(),
         };
         self.node = Some(Node::start(deps).await);
