@@ -159,7 +159,7 @@ fn write_files(dir: &Path, files: &BTreeMap<String, FileContent>) -> io::Result<
     let old = |name: &String| name.starts_with("..") && name != DATA && *name != set;
     let old: Vec<String> = names_in(dir)?.into_iter().filter(old).collect();
     if !old.is_empty() {
-        pause(ON_THE_WAY);
+        std::thread::sleep(ON_THE_WAY);
     }
     for name in old {
         remove_tree(&dir.join(&name))?;
@@ -169,14 +169,6 @@ fn write_files(dir: &Path, files: &BTreeMap<String, FileContent>) -> io::Result<
 
 /// How long a reader may take from reading the link to opening what it points to.
 const ON_THE_WAY: Duration = Duration::from_millis(20);
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "waits for readers on a thread of its own, where no simulated clock reaches"
-)]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
 
 /// A directory name that no earlier set has, after the time of day as the kubelet names its own.
 fn fresh_name(dir: &Path) -> io::Result<String> {
