@@ -99,7 +99,7 @@ fn make_base(base: &Path, below: &Path, kind: HostPathKind) -> io::Result<()> {
 /// From an allowed directory on.
 fn walk(start: OwnedFd, below: &Path, kind: HostPathKind, path: &Path) -> Result<OwnedFd, Refusal> {
     let inside = Inside::without_links(start);
-    let look = || inside.open(below, OFlag::O_PATH | OFlag::O_NOFOLLOW);
+    let look = || inside.open(below, OFlag::O_PATH);
     let found = match look() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => make(&inside, below, kind).and_then(|()| look()),
         other => other,
@@ -253,9 +253,9 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    for (from, to) in [("a", "away"), ("trap", "a"), ("a", "trap"), ("away", "a")] {
-                        std::fs::rename(allowed.join(from), allowed.join(to)).unwrap();
-                    }
+                    let (a, trap) = (allowed.join("a"), allowed.join("trap"));
+                    let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+                    nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &a, nix::fcntl::AT_FDCWD, &trap, exchange).unwrap();
                 }
             });
             let mut given = 0;
