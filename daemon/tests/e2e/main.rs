@@ -11,6 +11,7 @@ mod crash;
 mod directory;
 mod dns;
 mod docs;
+mod ends;
 mod harness;
 mod history;
 #[cfg(target_os = "linux")]

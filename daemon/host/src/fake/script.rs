@@ -108,7 +108,7 @@ impl Script {
     }
 
     /// Reads a command line: `true`, `false`, `echo WORDS [>&2|> PATH]`, `sleep N[s|m|h]|infinity`, `cat`, `listen PORT`, `exit N`,
-    /// `trap '' TERM`, `trap 'exit N' TERM`, `kill -SIGNAL $$`, `oom`, and `sh -c` with such commands joined by `;`
+    /// `trap '' TERM`, `trap 'exit N' TERM`, `kill -SIGNAL $$`, `oom`, `tail -n1 /dev/zero`, and `sh -c` with such commands joined by `;`
     /// or `&&`. A program under `/nonexistent` is not found. Whatever else is taken for a server: it runs until
     /// it is told to stop.
     pub fn parse(argv: &[String]) -> Self {
@@ -143,14 +143,17 @@ impl Script {
             ("listen", [port]) if port.parse::<u16>().is_ok() => {
                 self.steps.extend(port.parse().map(Step::Listen));
             }
-            ("oom", _) => self.steps.push(Step::OutOfMemory),
+            // The latter keeps a line without an end in memory.
+            ("oom", _) | ("tail", [_, "/dev/zero"]) => self.steps.push(Step::OutOfMemory),
             ("trap", [action, signals @ ..]) => self.trap(action, signals),
             ("kill", [signal, "$$"]) => {
                 self.steps
                     .push(Step::Die(parse_signal(signal.trim_start_matches('-')).map_or(15, Signal::linux_number)));
             }
             _ if program.starts_with("/nonexistent") => {
-                let message = format!("exec {program}: no such file or directory");
+                let message = format!(
+                    "unable to start container process: exec: {program:?}: stat {program}: no such file or directory (or its interpreter)"
+                );
                 self.steps.push(Step::CannotExecute(127, message));
             }
             // `while :; do …; done` and everything unknown: a server.
