@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-api install
+.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-api install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -49,6 +49,10 @@ illumos:
 ## make bench     print the figures that docs/performance.md quotes (release build; BENCH=--podman compares)
 bench: build
 	$(SUDO) ./vm-tests/bench.py $(BENCH)
+
+## make bench-pods 100 pods from one `kubectl apply` to all Ready (release build)
+bench-pods: build
+	$(SUDO) ./vm-tests/bench.py --apply $(BENCH)
 
 ## make bench-api what the Kubernetes API costs under load, beside what the reference costs (release build)
 bench-api: build

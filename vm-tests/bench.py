@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Prints the figures that docs/performance.md quotes, measured on this machine with the release binaries.
 
+    sudo vm-tests/bench.py --apply [--pods 100]     100 pods from one `kubectl apply` to all Ready, nothing else
     sudo vm-tests/bench.py [--pods 100] [--starts 60] [--podman] [--target target/release]
 
 Runs in directories and a network namespace of its own; with --podman it also times `podman kube play` of such a pod in
@@ -69,14 +70,14 @@ class World:
         self.socket = str(self.dir / "run/reddwarf.sock")
         self.daemon = None
 
-    def start(self):
+    def start(self, *more):
         began = time.monotonic()
         log = open(self.dir / "log", "a")
         self.daemon = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{self.netns}", "--", str(self.target / "reddwarfd"),
              "--manifests", str(self.dir / "manifests"), "--state", str(self.dir / "state"), "--run", str(self.dir / "run"),
              "--pod-cidr", "10.97.0.0/16", "--bridge", "rdbench0", "--node-name", "bench", "--max-pods", "2000",
-             "--host-path-allow", str(self.dir / "out")],
+             "--host-path-allow", str(self.dir / "out"), *more],
             stdout=log, stderr=log)
         while True:
             try:
@@ -196,18 +197,68 @@ def podman(runs):
     return [float(line.split()[0]) for line in out.splitlines()]
 
 
+APPLIED = """apiVersion: v1
+kind: Pod
+metadata: {{name: a{number}, labels: {{app: bench}}, annotations: {{reddwarf.io/zone-brand: sparse}}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{{name: main, command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"]}}]
+"""
+
+
+def ready_since(pod):
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def apply(world, options):
+    """All pods in one command, by kubectl where there is one, else by reddwarfctl."""
+    world.start("--listen", "127.0.0.1:6443")
+    world.file("anchor")
+    world.wait_running(1)
+    manifest = world.dir / "all.yaml"
+    manifest.write_text("---\n".join(APPLIED.format(number=number) for number in range(options.pods)))
+    kubectl = shutil.which("kubectl-1.36") or shutil.which("kubectl")
+    inside = ["nsenter", f"--net=/run/netns/{world.netns}", "--"]
+    if kubectl:
+        command = inside + [kubectl, "--kubeconfig", str(world.dir / "state/admin.kubeconfig"), "apply", "-f", str(manifest)]
+    else:
+        command = [str(world.target / "reddwarfctl"), "--socket", world.socket, "apply", "-f", str(manifest)]
+    environment = {**os.environ, "HOME": str(world.dir)}
+    load, cpu, began = os.getloadavg()[0], cpu_seconds(world.daemon.pid), time.monotonic()
+    client = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    applied = None
+    while True:
+        if applied is None and client.poll() is not None:
+            applied = time.monotonic() - began
+            if client.returncode:
+                sys.exit(f"{' '.join(command)} ended with {client.returncode}")
+        if sum(map(ready_since, world.pods())) >= options.pods + 1:
+            break
+        if time.monotonic() - began > 300:
+            sys.exit("pods are not ready:\n" + (world.dir / "log").read_text()[-3000:])
+        time.sleep(0.05)
+    took = time.monotonic() - began
+    used = cpu_seconds(world.daemon.pid) - cpu
+    what = "kubectl" if kubectl else "reddwarfctl"
+    row(f"{options.pods} pods from one `{what} apply` to all Ready", f"{took:.1f} s", "15 s")
+    row(f"  {what} itself was done after", f"{applied or took:.1f} s")
+    row("  CPU of the daemon", f"{used:.1f} s", f"load before {load:.1f}, after {os.getloadavg()[0]:.1f}")
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--pods", type=int, default=100)
     arguments.add_argument("--starts", type=int, default=60)
     arguments.add_argument("--idle-seconds", type=int, default=60)
+    arguments.add_argument("--apply", action="store_true")
     arguments.add_argument("--podman", action="store_true")
     arguments.add_argument("--podman-runs", type=int, default=15)
     arguments.add_argument("--target", default="target/release")
     options = arguments.parse_args()
     world = World(pathlib.Path(options.target).resolve())
     try:
-        measure(world, options)
+        apply(world, options) if options.apply else measure(world, options)
     finally:
         world.end()
 

@@ -190,6 +190,8 @@ pub(crate) async fn follow_objects(shared: Arc<Shared>) {
             for (key, uid) in &affected.gone {
                 if let Ok(uid) = reddwarf_host::PodUid::new(uid.as_str()) {
                     state.reservations.unclaim(&uid);
+                    // Had it not been, its sandbox would be gone: forgotten with the next full pass.
+                    state.memory.forced.insert(uid);
                 }
                 if !state.desired.pods.contains_key(key) {
                     state.pods.remove(key);

@@ -12,7 +12,7 @@ use crate::status::{StatusInput, status};
 use crate::tokens::{self, TokenRequest};
 use crate::translate::token_files;
 use chrono::{DateTime, TimeDelta, Utc};
-use reddwarf_host::{BootTime, Family, HostObservation, SandboxId, SandboxObserved};
+use reddwarf_host::{BootTime, Family, HostObservation, PodUid, SandboxId, SandboxObserved};
 use reddwarf_objects::pod::PodStatus;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -238,6 +238,10 @@ impl State {
         self.memory.leftovers.retain(|l, _| observed.leftovers.contains(l));
         for leftover in &observed.leftovers {
             self.memory.leftovers.entry(leftover.clone()).or_insert(now);
+        }
+        if let Some(sandboxes) = observed.sandboxes.known() {
+            let is_there = |uid: &PodUid| sandboxes.values().any(|s| s.known().is_none_or(|s| s.spec.pod.uid == *uid));
+            self.memory.forced.retain(is_there);
         }
         let index = self.index(observed);
         plan_with(&self.desired, observed, &index, &self.reservations, &self.memory, now)

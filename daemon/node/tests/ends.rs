@@ -258,6 +258,25 @@ async fn a_deleted_pods_last_word_is_how_its_containers_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_pod_that_was_taken_away_at_once_goes_at_once() {
+    let world = World::new().await;
+    let stubborn = ["sh", "-c", "trap '' TERM; sleep infinity"];
+    world.plane.apply(pod_running("web", &stubborn, json!({"terminationGracePeriodSeconds": 600})));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.plane.forget("web");
+    world.until(3, "gone", |w| w.sandbox("web").is_none()).await;
+    let sent: Vec<_> = signals(&world).into_iter().map(|s| s.1).collect();
+    assert_eq!(sent, [Signal::Sigterm, Signal::Sigkill]);
+    // Its namesake has all the time that it asks for.
+    world.plane.apply(pod_running("web", &stubborn, json!({"terminationGracePeriodSeconds": 20})));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.plane.delete("Pod", "web", None);
+    world.sleep(15).await;
+    assert!(world.sandbox("web").is_some());
+    world.until(20, "gone", |w| w.pod("web").is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_are_worded_as_the_kubelet_words_them() {
     let world = World::new().await;
     world.plane.apply(pod_running("crash", &["sh", "-c", "sleep 1; exit 1"], json!({})));

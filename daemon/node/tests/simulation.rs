@@ -36,8 +36,16 @@ struct Model {
     env: bool,
     volume: bool,
     init: bool,
-    sidecar: bool,
+    sidecar: Sidecar,
     kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sidecar {
+    None,
+    Forever,
+    Stubborn,
+    Crash,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +54,27 @@ enum Kind {
     Stubborn,
     Crash,
     Once,
+    /// Ends well, with restartPolicy OnFailure.
+    Job,
+    /// Runs for ever, and may not.
+    Deadline,
+}
+
+impl Kind {
+    /// It comes to an end.
+    fn ends(self) -> bool {
+        matches!(self, Self::Once | Self::Job | Self::Deadline)
+    }
 }
 
 impl Model {
     fn random(rng: &mut Rng) -> Self {
-        let kind = match rng.u8(0..8) {
+        let kind = match rng.u8(0..10) {
             0 => Kind::Crash,
             1 => Kind::Once,
             2 => Kind::Stubborn,
+            3 => Kind::Job,
+            4 => Kind::Deadline,
             _ => Kind::Forever,
         };
         Self {
@@ -64,7 +85,12 @@ impl Model {
             env: rng.bool(),
             volume: rng.bool(),
             init: rng.u8(0..4) == 0,
-            sidecar: rng.u8(0..5) == 0,
+            sidecar: match rng.u8(0..12) {
+                0 | 1 => Sidecar::Forever,
+                2 => Sidecar::Stubborn,
+                3 => Sidecar::Crash,
+                _ => Sidecar::None,
+            },
             kind,
         }
     }
@@ -83,10 +109,10 @@ impl Model {
 
     fn command(&self) -> Vec<String> {
         let text = match self.kind {
-            Kind::Forever => "sleep infinity",
+            Kind::Forever | Kind::Deadline => "sleep infinity",
             Kind::Stubborn => "trap '' TERM; sleep infinity",
             Kind::Crash => "sleep 5; exit 1",
-            Kind::Once => "sleep 20",
+            Kind::Once | Kind::Job => "sleep 20",
         };
         ["sh", "-c", text, &format!("v{}", self.args)].map(str::to_owned).to_vec()
     }
@@ -108,10 +134,17 @@ impl Model {
         if self.init {
             init.push(json!({"name": "first", "image": "web:1", "command": ["sleep", "2"]}));
         }
-        if self.sidecar {
-            init.push(
-                json!({"name": "side", "image": "web:1", "command": ["sleep", "infinity"], "restartPolicy": "Always"}),
-            );
+        let side = match self.sidecar {
+            Sidecar::None => None,
+            Sidecar::Forever => Some("sleep infinity"),
+            Sidecar::Stubborn => Some("trap '' TERM; sleep infinity"),
+            Sidecar::Crash => Some("sleep 7; exit 1"),
+        };
+        if let Some(command) = side {
+            // Before and behind one that runs once.
+            let sidecar = |name| json!({"name": name, "image": "web:1", "command": ["sh", "-c", command], "restartPolicy": "Always"});
+            init.insert(0, sidecar("side"));
+            init.push(sidecar("more"));
         }
         if !init.is_empty() {
             spec["initContainers"] = json!(init);
@@ -119,8 +152,11 @@ impl Model {
         if self.hostname > 0 {
             spec["hostname"] = json!("other");
         }
-        if self.kind == Kind::Once {
-            spec["restartPolicy"] = json!("Never");
+        match self.kind {
+            Kind::Once => spec["restartPolicy"] = json!("Never"),
+            Kind::Job => spec["restartPolicy"] = json!("OnFailure"),
+            Kind::Deadline => spec["activeDeadlineSeconds"] = json!(30),
+            Kind::Forever | Kind::Stubborn | Kind::Crash => {}
         }
         spec["containers"] = json!([app]);
         pod(name, spec)
@@ -491,12 +527,18 @@ impl Sim {
         let status = self.world.status(name);
         let Some(sandbox) = self.world.sandbox(name) else {
             // Lost with the power, and not to be run again.
-            let over = model.kind == Kind::Once && matches!(status.phase, Phase::Failed | Phase::Succeeded);
+            let over = model.kind.ends() && matches!(status.phase, Phase::Failed | Phase::Succeeded);
             return (!over).then(|| "no sandbox".to_owned());
         };
-        if model.kind == Kind::Once {
-            let over = matches!(status.phase, Phase::Failed | Phase::Succeeded);
-            return (!over).then(|| format!("phase {:?}", status.phase));
+        if model.kind.ends() {
+            let running =
+                sandbox.containers.values().flatten().any(|c| !matches!(c.state, ContainerState::Exited { .. }));
+            let over = match model.kind {
+                Kind::Job => status.phase == Phase::Succeeded,
+                Kind::Deadline => status.phase == Phase::Failed && status.reason == "DeadlineExceeded",
+                _ => matches!(status.phase, Phase::Failed | Phase::Succeeded),
+            };
+            return (!over || running).then(|| format!("phase {:?} {}, runs: {running}", status.phase, status.reason));
         }
         if sandbox.state != SandboxState::Running {
             return Some(format!("{:?}", sandbox.state));
@@ -521,11 +563,18 @@ impl Sim {
         if app.spec.resources.memory_limit_bytes != limit && model.kind != Kind::Crash {
             return Some(format!("limit {:?}", app.spec.resources.memory_limit_bytes));
         }
+        if model.sidecar != Sidecar::None && model.sidecar != Sidecar::Crash {
+            let side = sandbox.containers.get(&ContainerName::new("more").unwrap()).and_then(|all| all.last());
+            if !side.is_some_and(|side| matches!(side.state, ContainerState::Running { .. })) {
+                return Some("a sidecar does not run".to_owned());
+            }
+        }
         if model.kind == Kind::Crash {
             let said = &status.container_statuses.first()?.state;
             return (said.waiting.is_none() && said.running.is_none()).then(|| "says nothing (I7)".to_owned());
         }
-        (!self.world.is_ready(name)).then(|| "not ready".to_owned())
+        // A pod is as ready as its sidecars.
+        (!self.world.is_ready(name) && model.sidecar != Sidecar::Crash).then(|| "not ready".to_owned())
     }
 
     /// I3 over restarts of the daemon, and a wall clock gone mad; promises are exactly those of what is there.

@@ -57,7 +57,10 @@ fn real_containers_come_to_the_same_statuses_as_the_fake_hosts() {
     let began = Instant::now();
     while seen.len() < all.len() && began.elapsed() < Duration::from_secs(60) {
         let pods = world.json(&["get", "pods", "-o", "json"]);
-        for one in all.iter().filter(|one| !seen.contains_key(&one.name)) {
+        for one in &all {
+            if seen.contains_key(&one.name) {
+                continue;
+            }
             let pod = pods["items"].as_array().unwrap().iter().find(|p| p["metadata"]["name"] == *one.name);
             if let Some(pod) = pod.filter(|p| one.is_there(p)) {
                 seen.insert(one.name.clone(), pod.clone());
@@ -200,7 +203,7 @@ fn deletion_comes_through_at_every_moment() {
 
     // Through the API, with a grace of its own, with none at all, and shortened while it runs.
     for (name, arguments, most) in
-        [("now", &["--now"][..], 4), ("force", &["--grace-period=0", "--force"], 3), ("one", &["--grace-period=1"], 4)]
+        [("zero", &["--grace-period=0"][..], 4), ("force", &["--force"], 4), ("one", &["--grace-period=1"], 5)]
     {
         let mut value: Value =
             serde_json::from_str(&manifest(name, &json!({"containers": [sh("main", ignores)]}))).unwrap();

@@ -2,7 +2,7 @@
 
 use super::containers::{Item, Target};
 use super::earliest;
-use super::remove::DEFAULT_GRACE;
+use super::remove::{DEFAULT_GRACE, FORCED_GRACE};
 use super::reservations::Reservations;
 use super::step::{Effect, Notice, Op, Outlook, Step};
 use super::view::View;
@@ -194,7 +194,8 @@ impl Planner<'_> {
         {
             return self.notice(kept.clone());
         }
-        let grace = intent.map_or(DEFAULT_GRACE, PodIntent::grace);
+        let forced = self.view.memory.forced.contains(&sandbox.spec.pod.uid);
+        let grace = if forced { FORCED_GRACE } else { intent.map_or(DEFAULT_GRACE, PodIntent::grace) };
         let reason = if intent.is_some() { "it belongs to an earlier pod of this name" } else { "no pod wants it" };
         self.remove(sandbox, grace, Effect::Remove, reason, None);
     }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// The grace of what no object describes any more (Kubernetes' default).
 pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// The grace of a pod whose object was taken away at once (the kubelet's minimum).
+pub(super) const FORCED_GRACE: Duration = Duration::from_secs(1);
 /// What is left at least of a pod's grace after a hook, and for a sidecar, which is asked only after all others have
 /// ended (the kubelet's minimum).
 const LAST_GRACE: Duration = Duration::from_secs(2);

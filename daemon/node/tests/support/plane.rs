@@ -18,8 +18,17 @@ pub struct MemoryPlane {
     clock: Arc<dyn Clock>,
 }
 
+/// What the node wrote about a pod.
+#[derive(Clone, Debug)]
+pub enum Written {
+    Status(Value),
+    Event(EventText),
+}
+
 #[derive(Default)]
 struct Inner {
+    /// Everything that was written, with its moment; only kept when asked for.
+    written: Option<Vec<(DateTime<Utc>, Written)>>,
     objects: BTreeMap<(String, String, String), Object>,
     revision: u64,
     uids: u64,
@@ -145,6 +154,15 @@ impl MemoryPlane {
         self.lock().events.clone()
     }
 
+    /// Keeps everything that is written about pods from now on.
+    pub fn keep_written(&self) {
+        self.lock().written = Some(Vec::new());
+    }
+
+    pub fn written(&self) -> Vec<(DateTime<Utc>, Written)> {
+        self.lock().written.clone().unwrap_or_default()
+    }
+
     pub fn status_writes(&self) -> u64 {
         self.lock().status_writes
     }
@@ -231,6 +249,8 @@ impl ControlPlane for MemoryPlane {
         let mut inner = self.lock();
         Self::may_fail(&mut inner, "write status", &pod.name)?;
         inner.status_writes += 1;
+        let now = self.clock.wall();
+        inner.written.iter_mut().for_each(|all| all.push((now, Written::Status(status.clone()))));
         let at = ("Pod".to_owned(), pod.namespace.clone(), pod.name.clone());
         if let Some(mut object) = inner.objects.get(&at).filter(|o| o.uid() == Some(uid)).cloned() {
             object.set_status(Some(status));
@@ -274,6 +294,8 @@ impl ControlPlane for MemoryPlane {
     async fn record_event(&self, regarding: &Object, event: EventText) {
         let mut inner = self.lock();
         let name = regarding.name().to_owned();
+        let now = self.clock.wall();
+        inner.written.iter_mut().for_each(|all| all.push((now, Written::Event(event.clone()))));
         if inner.events.len() < 10_000 {
             inner.events.push((name, event));
         }

@@ -86,8 +86,11 @@ impl<'a, 'v, 'p> Containers<'a, 'v, 'p> {
                 None => rule.child("exitCodes").required(errors, "must be specified"),
                 Some(codes) => {
                     codes.require_one_of(errors, "operator", &["In", "NotIn"]);
+                    let values = codes.child("values");
                     if !codes.filled("values") {
-                        codes.child("values").required(errors, "");
+                        values.required(errors, "");
+                    } else if values.list().len() > 255 {
+                        errors.push(crate::field::FieldError::too_many(&values.path(), values.list().len(), 255));
                     }
                 }
             }
@@ -99,9 +102,7 @@ impl<'a, 'v, 'p> Containers<'a, 'v, 'p> {
         for container in self.spec.child("initContainers").items() {
             self.check_common(&container, errors);
             let sidecar = container.text("restartPolicy") == "Always";
-            if container.has("restartPolicy") {
-                container.one_of(errors, "restartPolicy", &["Always", "OnFailure", "Never"]);
-            }
+            self.check_restart_policy(&container, errors);
             let name = container.text("name");
             if seen.contains(&name) {
                 container.child("name").duplicate(errors, name);
