@@ -79,11 +79,13 @@ pub fn normal(pod: &Value) -> Value {
 fn replaced(value: &Value, key: &str, uid: &str) -> Value {
     match (key, value) {
         (_, Value::Object(map)) => {
-            let kept = map.iter().filter(|(key, _)| !matches!(key.as_str(), "image" | "imageID"));
+            // A host of a test may have no address of its own.
+            let dropped = ["image", "imageID", "hostIP", "hostIPs"];
+            let kept = map.iter().filter(|(key, _)| !dropped.contains(&key.as_str()));
             Value::Object(kept.map(|(key, value)| (key.clone(), replaced(value, key, uid))).collect::<Map<_, _>>())
         }
         (_, Value::Array(list)) => list.iter().map(|value| replaced(value, key, uid)).collect(),
-        ("hostIP" | "podIP" | "ip", Value::String(_)) => json!("IP"),
+        ("podIP" | "ip", Value::String(_)) => json!("IP"),
         ("containerID", Value::String(id)) if id.starts_with("reddwarf://") => json!("reddwarf://ID"),
         // Never: the reference's way to say so.
         (_, Value::String(time)) if time == "1970-01-01T00:00:00Z" => value.clone(),
