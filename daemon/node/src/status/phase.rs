@@ -17,8 +17,12 @@ use reddwarf_objects::pod::{ContainerStatus, Phase, PodStatus};
 pub(super) fn phase(input: StatusInput<'_>, status: &PodStatus) -> Phase {
     let (init, main) = (&status.init_container_statuses, &status.container_statuses);
     let runs = init.iter().chain(main).any(|c| c.state.running.is_some());
-    let last_words = input.intent.deleting.is_some() && main.iter().all(|c| c.state.terminated.is_some());
-    if (input.outlook.ended || last_words) && !runs {
+    let all_ended = !main.is_empty() && main.iter().all(|c| c.state.terminated.is_some());
+    // What the host no longer (or, after the database was lost, not yet) shows has not failed by that.
+    let is_over = input.outlook.failed.is_some()
+        || (input.outlook.ended && (all_ended || failed_init(input, status)))
+        || (input.intent.deleting.is_some() && all_ended);
+    if is_over && !runs {
         return ended(input, status);
     }
     let never_ran = |c: &ContainerStatus| c.state.waiting.is_some() && c.last_state.terminated.is_none();
@@ -37,18 +41,26 @@ fn holds_up(input: StatusInput<'_>, status: &PodStatus, init: &ContainerStatus) 
         let pending = if init.state.running.is_some() { init.started != Some(true) } else { last.is_none() };
         return pending && !has_begun(status);
     }
-    init.state.running.is_some() || last.is_none_or(|ended| ended.exit_code != 0)
+    // One that was added to a pod that runs is not run.
+    let begun = |c: &ContainerStatus| c.state.running.is_some() || c.state.terminated.is_some();
+    let never_ran = || !status.container_statuses.iter().any(begun);
+    init.state.running.is_some() || last.map_or_else(never_ran, |ended| ended.exit_code != 0)
 }
 
 /// The phase of a pod of which nothing runs and nothing is to be started.
 fn ended(input: StatusInput<'_>, status: &PodStatus) -> Phase {
     let well = |c: &ContainerStatus| c.state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
-    let failed_init = status.init_container_statuses.iter().any(|c| !is_sidecar(input, &c.name) && !well(c));
-    if input.outlook.failed.is_none() && !failed_init && status.container_statuses.iter().all(well) {
+    if input.outlook.failed.is_none() && !failed_init(input, status) && status.container_statuses.iter().all(well) {
         Phase::Succeeded
     } else {
         Phase::Failed
     }
+}
+
+/// Whether an init container failed. One that was added after the main containers had begun is not run at all.
+fn failed_init(input: StatusInput<'_>, status: &PodStatus) -> bool {
+    let failed = |c: &ContainerStatus| c.state.terminated.as_ref().is_some_and(|t| t.exit_code != 0);
+    status.init_container_statuses.iter().any(|c| !is_sidecar(input, &c.name) && failed(c))
 }
 
 pub(super) fn is_terminal(phase: Phase) -> bool {
