@@ -13,7 +13,7 @@ use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
 use reddwarf_controllers::guard::PruneGuard;
-use reddwarf_host::{Clock, time};
+use reddwarf_host::{Clock, Host, time};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_registry::{EventTarget, EventType, Registry};
 use reddwarf_store::{Store, StoreOptions};
@@ -143,7 +143,8 @@ impl Daemon {
         let mut components = Components::new(stop.clone());
         let (manifests, directory) = self.directory(settings)?;
         let (leave, mut leaving) = mpsc::channel(1);
-        let (node, plane) = self.node(settings, &directory, &components, leave).await?;
+        let host = self.host(settings).await?;
+        let (node, plane) = self.node(settings, host.clone(), &directory, &components, leave).await;
         let directories = Arc::new(Directories {
             handle: directory.clone(),
             registry: self.registry.clone(),
@@ -175,6 +176,9 @@ impl Daemon {
         });
         if let Some(task) = node.task(stop.clone()) {
             components.spawn("node", task);
+            if let Some(host) = host {
+                components.spawn("services", services::task(settings, self.registry.clone(), host, stop.clone()));
+            }
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
         }
         if let Some(dns) = self.dns.clone() {
@@ -310,16 +314,11 @@ impl Daemon {
     async fn node(
         &self,
         settings: &Settings,
+        host: Option<Arc<dyn Host>>,
         directory: &DirectoryHandle,
         components: &Components,
         leave: mpsc::Sender<()>,
-    ) -> Result<(Arc<NodeRuntime>, Arc<RegistryPlane>), Failed> {
-        let host = match self.mode {
-            Mode::Serve => None,
-            Mode::Agent => {
-                Some(host::open(settings, Arc::clone(&self.clock)).map_err(|e| failed("the host can't be driven", e))?)
-            }
-        };
+    ) -> (Arc<NodeRuntime>, Arc<RegistryPlane>) {
         let plane = Arc::new(RegistryPlane::new(self.registry.clone(), Arc::clone(&self.clock)).with_scheduler());
         let (control, sources) = (Arc::clone(&plane), directory.clone());
         tokio::spawn(async move {
@@ -336,7 +335,17 @@ impl Daemon {
             dns: self.dns.clone(),
         };
         let node = node::start(settings, host, Arc::clone(&plane), Arc::clone(&self.clock), wiring).await;
-        Ok((node, plane))
+        (node, plane)
+    }
+
+    /// The host to drive, if there is one; services' addresses may not be networks that it uses itself.
+    async fn host(&self, settings: &Settings) -> Result<Option<Arc<dyn Host>>, Failed> {
+        if matches!(self.mode, Mode::Serve) {
+            return Ok(None);
+        }
+        let host = host::open(settings, Arc::clone(&self.clock)).map_err(|e| failed("the host can't be driven", e))?;
+        services::check_routes(settings, host.as_ref()).await.map_err(Failed)?;
+        Ok(Some(host))
     }
 
     fn about(&self, settings: &Settings) -> About {

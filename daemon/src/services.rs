@@ -4,7 +4,13 @@ use ipnet::IpNet;
 use reddwarf_config::Settings;
 use reddwarf_controllers::endpoints::kubernetes::KubernetesService;
 use reddwarf_network::ServiceRanges;
+use reddwarf_host::Host;
 use reddwarf_network::allocate::nth;
+use reddwarf_network::services::TableSettings;
+use reddwarf_node::services::{ServicesDeps, run};
+use reddwarf_registry::Registry;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use std::net::{IpAddr, SocketAddr};
 
 /// What services are given addresses and ports from.
@@ -41,4 +47,55 @@ pub(crate) fn api_addresses(settings: &Settings) -> Vec<IpAddr> {
     let mut addresses = first_addresses(settings);
     addresses.push(gateway(settings));
     addresses
+}
+
+/// Refuses service addresses that the host reaches elsewhere.
+///
+/// # Errors
+/// What overlaps and how to mend it. That the host's routes can't be read is no reason not to start.
+pub(crate) async fn check_routes(settings: &Settings, host: &dyn Host) -> Result<(), String> {
+    let routes = match host.routes().await {
+        Ok(routes) => routes,
+        Err(error) => {
+            tracing::warn!(error = error.chain(), "the host's routes can't be compared with services' addresses");
+            return Ok(());
+        }
+    };
+    let overlap = |net: &IpNet, other: &IpNet| net.contains(other) || other.contains(net);
+    for net in &settings.service_cidr {
+        if let Some((link, other)) = routes.iter().find(|(_, other)| overlap(net, other)) {
+            return Err(format!(
+                "services' addresses {net} (setting `service_cidr`) overlap with the host's network {other} on {link}, which \
+                 could not be reached any more: choose another network"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The component that keeps the host's table of services.
+pub(crate) fn task(
+    settings: &Settings,
+    registry: Registry,
+    host: Arc<dyn Host>,
+    stop: CancellationToken,
+) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    let mut resolvers = vec![SocketAddr::new(gateway(settings), 53)];
+    resolvers.extend(settings.cluster_dns);
+    let table = TableSettings {
+        node: settings.node_name.clone(),
+        cluster: settings.service_cidr.clone(),
+        pods: vec![settings.pod_cidr],
+        balancers: settings.load_balancer_cidr.clone(),
+        resolvers,
+    };
+    let work = run(ServicesDeps { registry, host, settings: table });
+    async move {
+        // A transaction is one command: it is made or it is not.
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    }
 }

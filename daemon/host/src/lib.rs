@@ -5,6 +5,7 @@
 //! | [`names`] | checked names: sandbox, container, link, uid; how they follow from a pod |
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
 //! | [`signal`] | signals by name and number |
+//! | [`service`] | what is asked of a host for services and network policies, as one table |
 //! | [`termination`] | a container's last words |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`usage`] | figures of what the host and what runs on it use |
@@ -22,6 +23,7 @@ pub mod fake;
 pub mod names;
 pub mod observe;
 pub mod signal;
+pub mod service;
 pub mod spec;
 pub mod termination;
 pub mod time;
@@ -37,6 +39,6 @@ pub use observe::{
 pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{
     Attach, AttachRequest, Connect, Connection, Duplex, Exec, ExecExit, ExecRequest, Host, HostEvent, ImageStore,
-    Network, Sandboxes, Session, TerminalSize, Usage,
+    Network, Sandboxes, Services, Session, TerminalSize, Usage,
 };
 pub use usage::{HostPressure, SandboxDisk, SandboxUsage, UsageReport};

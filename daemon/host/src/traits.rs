@@ -9,11 +9,14 @@
 //! * Calls for one sandbox are never made concurrently by the node; calls for different sandboxes are.
 
 use crate::error::HostResult;
+use crate::service::{Listener, ServiceTable};
 use crate::names::{ContainerName, SandboxId, VolumeName};
 use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover, Note};
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::usage::{HostPressure, SandboxDisk, UsageReport};
 use async_trait::async_trait;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +25,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// All that the node needs of a host.
 #[async_trait]
-pub trait Host: Sandboxes + Network + ImageStore + Exec + Attach + Connect + Usage + Send + Sync + 'static {
+pub trait Host: Sandboxes + Network + Services + ImageStore + Exec + Attach + Connect + Usage + Send + Sync + 'static {
     /// What this machine is. Cheap; capacity may change between calls.
     ///
     /// # Errors
@@ -160,6 +163,37 @@ pub trait Network: Send + Sync {
     /// # Errors
     /// `Busy` while sandboxes use it, `Other`.
     async fn network_remove(&self) -> HostResult<Change>;
+}
+
+/// Services and network policies, as one value.
+#[async_trait]
+pub trait Services: Send + Sync {
+    /// Makes packets go as the table says, in one step: nobody sees half of it, connections that stand go on. What was
+    /// changed by others is put right; asked again without a change it costs next to nothing. The empty table removes all
+    /// of it. What clients of a UDP service that lost its backend send finds another one.
+    ///
+    /// # Errors
+    /// `InvalidSpec` ([`ServiceTable::problem`]), `Conflict` when the host uses cluster addresses itself, `Foreign`,
+    /// `Unsupported`, `Timeout`, `Other`.
+    async fn services_ensure(&self, table: &ServiceTable) -> HostResult<Change>;
+
+    /// What is missing or wrong since the last [`Services::services_ensure`], in words; empty when nothing is.
+    ///
+    /// # Errors
+    /// `Unsupported`, `Timeout`, `Other`.
+    async fn services_drift(&self) -> HostResult<Vec<String>>;
+
+    /// Ports on which the host's own programs listen for others: a service's port there takes their connections away.
+    ///
+    /// # Errors
+    /// `Other`.
+    async fn listeners(&self) -> HostResult<BTreeSet<Listener>>;
+
+    /// Networks that this host reaches besides ours, with what leads there, for people.
+    ///
+    /// # Errors
+    /// `Other`.
+    async fn routes(&self) -> HostResult<Vec<(String, IpNet)>>;
 }
 
 /// Images that containers start from.

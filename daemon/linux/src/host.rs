@@ -5,11 +5,12 @@ use crate::files::{io_error, make_dir};
 use crate::info;
 use crate::leftovers;
 use crate::mounts;
-use crate::network::TableCache;
+use crate::network::{TableCache, generation, monitor};
 use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
 use crate::sandboxes::Turns;
+use crate::services;
 use crate::watch;
 use async_trait::async_trait;
 use reddwarf_host::{
@@ -30,8 +31,8 @@ const EVENTS: usize = 1024;
 #[derive(Clone)]
 pub struct LinuxHost {
     pub(crate) shared: Arc<Shared>,
-    /// Ends the watch with the last clone.
-    _watch: Arc<AbortOnDrop>,
+    /// Ends the watches with the last clone.
+    _watch: Arc<Vec<AbortOnDrop>>,
 }
 
 /// What all parts of one host share.
@@ -44,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) records: observe::Cache,
     pub(crate) turns: Turns,
     pub(crate) nft: TableCache,
+    /// The rule set's number after our own last transaction.
+    pub(crate) nft_generation: generation::Known,
+    pub(crate) services: tokio::sync::Mutex<services::State>,
 }
 
 impl Shared {
@@ -92,9 +96,12 @@ impl LinuxHost {
         tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
         let (events, _) = broadcast::channel(EVENTS);
         let (records, turns, nft) = (observe::Cache::default(), Turns::default(), TableCache::default());
-        let shared = Arc::new(Shared { options, paths, clock, events, cgroups, records, turns, nft });
-        let watch = watch::start(&shared, &runtime)?;
-        Ok(Self { shared, _watch: Arc::new(AbortOnDrop(watch)) })
+        let (nft_generation, services) = (generation::Known::default(), tokio::sync::Mutex::default());
+        let shared = Shared { options, paths, clock, events, cgroups, records, turns, nft, nft_generation, services };
+        let shared = Arc::new(shared);
+        let watches = vec![watch::start(&shared, &runtime)?].into_iter().chain(monitor::start(&shared, &runtime));
+        let watch = Arc::new(watches.map(AbortOnDrop).collect());
+        Ok(Self { shared, _watch: watch })
     }
 
     /// Images that a recorded container was started from: not to be removed.

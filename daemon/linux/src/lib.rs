@@ -25,6 +25,7 @@
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `usage` | figures of the machine, of control groups, of disks |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
+//! | `services` | services and network policies: one nftables table |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
 //! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
 //! | [`inherited`] | sockets that the service manager kept |
@@ -66,6 +67,7 @@ mod rootfs;
 mod runtime;
 mod sandbox;
 mod sandboxes;
+mod services;
 pub mod shim;
 pub mod unpack;
 mod usage;

@@ -242,6 +242,11 @@ impl Attachment<'_> {
             host.set_hairpin(outer.index, &outer.name).await?;
             done.push("set hairpin");
         }
+        let isolated = !sysctl::bridge_filters(self.address.addr().is_ipv6());
+        if outer.isolated != isolated {
+            host.set_isolated(outer.index, &outer.name, isolated).await?;
+            done.push("set its isolation");
+        }
         Ok(())
     }
 
@@ -259,7 +264,7 @@ impl Attachment<'_> {
             done.push("removed another address");
         }
         if right.is_empty() {
-            inside.add_address(inner.index, self.address).await?;
+            inside.add_pod_address(inner.index, self.address).await?;
             done.push("added the address");
         }
         if !inner.up {
@@ -267,6 +272,7 @@ impl Attachment<'_> {
             done.push("set it up");
         }
         if inside.default_gateways(&self.gateway).await? != [self.gateway] {
+            inside.add_route(inner.index, IpNet::from(self.gateway), self.address.addr()).await?;
             inside.set_default_route(inner.index, self.gateway).await?;
             done.push("set the default route");
         }

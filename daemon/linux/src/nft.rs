@@ -64,6 +64,12 @@ impl Ruleset {
         let _ = writeln!(text, "\t\tiifname \"{bridge}\" accept comment \"from pods\"");
         let _ = writeln!(text, "\t\toifname \"{bridge}\" accept comment \"to pods\"");
         let _ = writeln!(text, "\t}}");
+        // Pods reach each other through the host: it must not tell them of a shorter way.
+        let _ = writeln!(text, "\tchain output {{");
+        let _ = writeln!(text, "\t\ttype filter hook output priority filter; policy accept;");
+        let redirect = if cidr.addr().is_ipv4() { "icmp type redirect" } else { "icmpv6 type nd-redirect" };
+        let _ = writeln!(text, "\t\toifname \"{bridge}\" {redirect} drop comment \"no way around the host\"");
+        let _ = writeln!(text, "\t}}");
         let _ = writeln!(text, "\tchain postrouting {{");
         let _ = writeln!(text, "\t\ttype nat hook postrouting priority srcnat; policy accept;");
         if *masquerade {
@@ -82,12 +88,17 @@ impl Ruleset {
 
 /// The table as it is now; `None` when there is none.
 pub(crate) async fn list(table: &TableName) -> Result<Option<Listing>, CommandError> {
-    let command = nft()?.args(["-j", "list", "table", "inet", table.as_str()]);
-    match command.run().await {
-        Ok(CommandOutput { stdout, .. }) => Listing::parse(&stdout).map(Some).map_err(|e| CommandError::Io {
-            command: "nft -j list table".to_owned(),
-            source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
-        }),
+    let Some(CommandOutput { stdout, .. }) = read_table(table.as_str()).await? else { return Ok(None) };
+    Listing::parse(&stdout).map(Some).map_err(|e| CommandError::Io {
+        command: "nft -j list table".to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
+    })
+}
+
+/// What nft prints of a table, in JSON; `None` when there is none.
+pub(crate) async fn read_table(table: &str) -> Result<Option<CommandOutput>, CommandError> {
+    match nft()?.args(["-j", "list", "table", "inet", table]).run().await {
+        Ok(output) => Ok(Some(output)),
         Err(CommandError::Failed { stderr, .. }) if stderr.contains("No such file or directory") => Ok(None),
         Err(e) => Err(e),
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`allocate`] | cluster IPs and node ports of a service: what it holds, what it is given |
 //! | [`dns`] | the name server: records from Services and EndpointSlices, answers, forwarding, sockets |
+//! | [`services`] | the host's table of services and policies, from objects |
 //! | [`pool`] | [`Pool`]: which addresses of a range are free, who holds the others, which comes next |
 //!
 //! A pool is a pure value. Making a choice durable is the caller's: the node writes `reserve/pod-ip/<address>` into the store in one
@@ -13,6 +14,7 @@
 pub mod allocate;
 pub mod dns;
 pub mod pool;
+pub mod services;
 
 pub use allocate::ServiceRanges;
 pub use pool::{Pool, PoolError};

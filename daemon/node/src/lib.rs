@@ -18,6 +18,7 @@
 //! | `observe` | requests | one observation for all who wait |
 //! | `run::write_statuses`, `run::write_events` | their queues | the control plane |
 //! | `probe::run` | the jobs that workers ask for | one task a probe or hook: host calls, what they found, the queue |
+//! | [`services::run`] (started by the daemon) | Services, EndpointSlices, pods, policies | the host's table of services; events |
 //! | `heartbeat::beat` | the host, the newest observation | the Node object, the heartbeat |
 //!
 //! | module | holds |
@@ -53,6 +54,7 @@ pub mod probe;
 pub mod queue;
 pub mod registry_plane;
 mod run;
+pub mod services;
 pub mod settings;
 mod state;
 pub mod status;

@@ -19,6 +19,7 @@ mod kube_rs;
 mod kubectl;
 mod lifecycle;
 mod pods;
+mod services;
 mod streams;
 mod surface;
 mod volumes;

@@ -20,6 +20,10 @@ pub enum Op {
     ContainerRemove,
     NetworkEnsure,
     NetworkRemove,
+    ServicesEnsure,
+    ServicesDrift,
+    Listeners,
+    Routes,
     ImageImport,
     ImageRemove,
     LeftoverRemove,
@@ -37,7 +41,7 @@ pub enum Op {
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 24] = [
+    pub const ALL: [Op; 28] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,
@@ -49,6 +53,10 @@ impl Op {
         Op::ContainerRemove,
         Op::NetworkEnsure,
         Op::NetworkRemove,
+        Op::ServicesEnsure,
+        Op::ServicesDrift,
+        Op::Listeners,
+        Op::Routes,
         Op::ImageImport,
         Op::ImageRemove,
         Op::LeftoverRemove,
@@ -72,6 +80,9 @@ impl Op {
                 | Op::Attach
                 | Op::Connect
                 | Op::Dial
+                | Op::ServicesDrift
+                | Op::Listeners
+                | Op::Routes
                 | Op::ImageList
                 | Op::Info
                 | Op::Observe
@@ -95,6 +106,10 @@ impl Op {
             Op::ContainerRemove => "remove container",
             Op::NetworkEnsure => "ensure network",
             Op::NetworkRemove => "remove network",
+            Op::ServicesEnsure => "ensure services",
+            Op::ServicesDrift => "look at services",
+            Op::Listeners => "list listeners",
+            Op::Routes => "list routes",
             Op::ImageImport => "import image",
             Op::ImageRemove => "remove image",
             Op::LeftoverRemove => "remove leftover",

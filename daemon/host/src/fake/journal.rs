@@ -4,6 +4,7 @@ use super::fault::Op;
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{ContainerName, SandboxId, VolumeName};
 use crate::observe::Note;
+use crate::service::ServiceTable;
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::time::BootTime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,6 +49,8 @@ pub enum Asked {
     Volume(VolumeName, Box<VolumeSpec>),
     /// `network_ensure`.
     Network(NetworkSpec),
+    /// `services_ensure`.
+    Services(Box<ServiceTable>),
     /// An image's name, or a leftover's kind and name.
     Name(String),
 }

@@ -42,6 +42,7 @@ mod options;
 mod sandboxes;
 mod script;
 mod server;
+mod services;
 mod state;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "says how long it took")]

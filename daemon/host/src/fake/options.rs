@@ -4,7 +4,9 @@ use super::Profile;
 use crate::names::Brand;
 use crate::observe::HostInfo;
 use crate::spec::{ContainerSpec, SandboxSpec};
+use crate::service::Listener;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How a fake machine is built.
@@ -24,6 +26,8 @@ pub struct FakeOptions {
     pub users: Vec<String>,
     /// Routes that the host has besides ours; a pod network that overlaps one is `Conflict`.
     pub routes: Vec<IpNet>,
+    /// Ports on which the machine's own programs listen.
+    pub listeners: BTreeSet<Listener>,
     /// Whether containers' output is written to their log files.
     pub write_logs: bool,
     /// Entries of [`FakeHost::mutations`](super::FakeHost::mutations) kept; the oldest go first.
@@ -54,6 +58,7 @@ impl Default for FakeOptions {
             max_containers: 100_000,
             users: vec!["root".into(), "nobody".into()],
             routes: Vec::new(),
+            listeners: BTreeSet::new(),
             write_logs: false,
             journal: 100_000,
         }

@@ -387,6 +387,7 @@ pub(crate) struct World {
     /// the clock then takes the place of a look at every process.
     next: Option<Option<BootTime>>,
     pub(crate) machine: Machine,
+    pub(crate) services: super::services::ServiceState,
     pub(crate) foreign: BTreeSet<Foreign>,
     /// Subjects that are in use until then.
     pub(crate) busy: BTreeMap<String, BootTime>,
@@ -469,6 +470,7 @@ impl World {
         self.machine.boots += 1;
         self.machine.boot_id = format!("fake-boot-{}", self.machine.boots);
         self.machine.network = None;
+        self.services = super::services::ServiceState::default();
         self.busy.clear();
         match profile {
             Profile::Linux => {

@@ -9,7 +9,7 @@ use super::netlink::Mac;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, sendto, socket,
 };
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
 /// Ethernet, IPv4, request (RFC 826).
@@ -24,6 +24,39 @@ pub(crate) fn announce(index: u32, ip: Ipv4Addr, mac: Mac) -> nix::Result<()> {
     sent.map(drop)
 }
 
+/// The same for IPv6: an unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6).
+pub(crate) fn announce_v6(index: u32, ip: Ipv6Addr, mac: Mac) -> nix::Result<()> {
+    let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)?;
+    let to = link_address(index, libc::ETH_P_IPV6, [0x33, 0x33, 0, 0, 0, 1])?;
+    let sent = sendto(socket.as_raw_fd(), &neighbour_advertisement(ip, mac), &to, MsgFlags::MSG_DONTWAIT);
+    drop(tokio::task::spawn_blocking(move || drop(socket)));
+    sent.map(drop)
+}
+
+fn neighbour_advertisement(ip: Ipv6Addr, mac: Mac) -> Vec<u8> {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    // Type 136, no checksum yet, flag "override", target, option "target link-layer address".
+    let mut icmp = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    icmp.extend(ip.octets());
+    icmp.extend([2, 1]);
+    icmp.extend(mac);
+    // RFC 4443, section 2.3: over addresses, length and next header as well.
+    let mut covered: Vec<u8> = ip.octets().to_vec();
+    covered.extend(ALL_NODES.octets());
+    covered.extend([0, 0, 0, 32, 0, 0, 0, 58]);
+    covered.extend(&icmp);
+    let sum: u32 = covered.chunks(2).map(|pair| pair.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or_default();
+    icmp.splice(2..4, checksum.to_be_bytes());
+    // IPv6: 32 bytes of ICMPv6, hop limit 255.
+    let mut packet = vec![0x60, 0, 0, 0, 0, 32, 58, 255];
+    packet.extend(ip.octets());
+    packet.extend(ALL_NODES.octets());
+    packet.extend(icmp);
+    packet
+}
+
 fn arp_announcement(ip: Ipv4Addr, mac: Mac) -> Vec<u8> {
     let mut packet = ARP_REQUEST_HEAD.to_vec();
     packet.extend(mac);
@@ -33,17 +66,23 @@ fn arp_announcement(ip: Ipv4Addr, mac: Mac) -> Vec<u8> {
     packet
 }
 
-/// Everyone on the link (packet(7), struct sockaddr_ll).
+/// Everyone on the link.
 fn broadcast(index: u32) -> nix::Result<LinkAddr> {
+    link_address(index, libc::ETH_P_ARP, [0xff; 6])
+}
+
+/// A hardware address on a link (packet(7), struct sockaddr_ll).
+fn link_address(index: u32, protocol: i32, to: Mac) -> nix::Result<LinkAddr> {
+    let [a, b, c, d, e, f] = to;
     let invalid = nix::errno::Errno::EINVAL;
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).map_err(|_| invalid)?,
-        sll_protocol: u16::try_from(libc::ETH_P_ARP).map_err(|_| invalid)?.to_be(),
+        sll_protocol: u16::try_from(protocol).map_err(|_| invalid)?.to_be(),
         sll_ifindex: i32::try_from(index).map_err(|_| invalid)?,
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 6,
-        sll_addr: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        sll_addr: [a, b, c, d, e, f, 0, 0],
     };
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(|_| invalid)?;
     // SAFETY: the pointer is to a whole, initialised sockaddr_ll of AF_PACKET that outlives the call, which copies it;

@@ -17,6 +17,23 @@ const NLM_F_REQUEST: u16 = 1;
 /// `nlmsghdr` and `nfgenmsg`.
 const HEADERS: usize = 16 + 4;
 
+/// The number that our own last transaction left, for those who watch for others'.
+#[derive(Debug, Default)]
+pub(crate) struct Known(std::sync::atomic::AtomicU64);
+
+impl Known {
+    /// Notes it; `None`: others were at work too.
+    pub(crate) fn note(&self, generation: Option<u32>) {
+        let number = generation.map_or(0, |g| u64::from(g) + 1);
+        self.0.store(number, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Is the rule set as we left it?
+    pub(crate) fn is_ours(&self) -> bool {
+        current().is_some_and(|now| self.0.load(std::sync::atomic::Ordering::Relaxed) == u64::from(now) + 1)
+    }
+}
+
 /// The rule set's number now. `None` when the kernel does not tell: then nothing may be taken from a cache.
 pub(crate) fn current() -> Option<u32> {
     let socket =

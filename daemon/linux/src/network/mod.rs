@@ -6,6 +6,7 @@
 pub(crate) mod announce;
 pub(crate) mod generation;
 pub(crate) mod mark;
+pub(crate) mod monitor;
 pub(crate) mod netlink;
 pub(crate) mod overlap;
 pub(crate) mod sysctl;
@@ -84,7 +85,12 @@ struct PodNetwork<'a> {
 impl Network for LinuxHost {
     async fn network_ensure(&self, spec: &NetworkSpec) -> HostResult<Change> {
         let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
-        bounded(ENSURE, &spec.link, network.ensure(spec)).await
+        let done = bounded(ENSURE, &spec.link, network.ensure(spec)).await;
+        if matches!(done, Ok(Change::Changed(_))) {
+            // Services want a route on a new bridge.
+            let _ = self.shared.events.send(reddwarf_host::HostEvent::Network);
+        }
+        done
     }
 
     async fn network_remove(&self) -> HostResult<Change> {
@@ -129,6 +135,7 @@ impl<'a> PodNetwork<'a> {
         self.refuse_foreign(spec, &seen)?;
         let seen = self.remove_former_bridges(spec, &netlink, seen, &mut done).await?;
         self.ensure_bridge(spec, &netlink, &seen, &mut done).await?;
+        self.ensure_ports(spec, &netlink, &seen, &mut done).await?;
         let forwarding = sysctl::forwarding(spec.cidr.addr().is_ipv6());
         if sysctl::read(forwarding)? != "1" {
             sysctl::write(forwarding, "1")?;
@@ -251,6 +258,33 @@ impl<'a> PodNetwork<'a> {
         Ok(())
     }
 
+    /// Pods talk to each other through the host, which alone sees to services and policies: their ports are kept apart, and
+    /// the host answers for the neighbours of those that were connected by older versions.
+    async fn ensure_ports(
+        &self,
+        spec: &NetworkSpec,
+        netlink: &Netlink,
+        seen: &Seen,
+        done: &mut Vec<String>,
+    ) -> HostResult<()> {
+        if spec.cidr.addr().is_ipv4() {
+            let setting = sysctl::answers_for_neighbours(&spec.link);
+            if sysctl::read(&setting)? != "1" {
+                sysctl::write(&setting, "1")?;
+                done.push("answers for neighbours".to_owned());
+            }
+        }
+        let bridge = seen.links.iter().find(|l| l.name == spec.link).map(|l| l.index);
+        let isolated = !sysctl::bridge_filters(spec.cidr.addr().is_ipv6());
+        let ports = seen.links.iter().filter(|l| bridge.is_some() && l.controller == bridge && l.isolated != isolated);
+        for port in ports {
+            let set = netlink.set_isolated(port.index, &port.name, isolated).await;
+            set.map_err(|e| e.into_host(ENSURE, &*port.name))?;
+            done.push(format!("set isolation of {}", port.name));
+        }
+        Ok(())
+    }
+
     async fn ensure_table(
         &self,
         spec: &NetworkSpec,
@@ -337,6 +371,10 @@ impl<'a> PodNetwork<'a> {
                 }
             }
         }
+        let bridge = seen.links.iter().find(|l| l.name == spec.link).map(|l| l.index);
+        let isolated = !sysctl::bridge_filters(spec.cidr.addr().is_ipv6());
+        let ports = seen.links.iter().filter(|l| bridge.is_some() && l.controller == bridge && l.isolated != isolated);
+        drift.extend(ports.map(|l| format!("{} is {}isolated", l.name, if isolated { "not " } else { "" })));
         if forwarding != "1" {
             drift.push("forwarding is off".to_owned());
         }

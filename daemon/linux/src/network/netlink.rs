@@ -13,7 +13,7 @@ use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourMessage;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::fs::File;
 use std::net::IpAddr;
@@ -105,6 +105,8 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     /// As a bridge port: may send frames back out of the port they came from.
     pub(crate) hairpin: bool,
+    /// As a bridge port: reaches the bridge itself only, not other such ports.
+    pub(crate) isolated: bool,
 }
 
 /// One address of a link.
@@ -307,6 +309,18 @@ impl Netlink {
             .map_err(|e| NetlinkError::from_rtnetlink(format!("set hairpin on {name}"), e))
     }
 
+    /// Keeps a port from reaching other pods' ports directly: what pods send each other goes through the host's own rules.
+    /// See [`sysctl::bridge_filters`](super::sysctl::bridge_filters) for when that must not be.
+    pub(crate) async fn set_isolated(&self, index: u32, name: &str, isolated: bool) -> Result<(), NetlinkError> {
+        let message = LinkBridgePort::new(index).isolated(isolated).build();
+        self.handle
+            .link()
+            .set_port(message)
+            .execute()
+            .await
+            .map_err(|e| NetlinkError::from_rtnetlink(format!("isolate {name}"), e))
+    }
+
     async fn set(&self, message: LinkMessage, what: String) -> Result<(), NetlinkError> {
         self.handle.link().set(message).execute().await.map_err(|e| NetlinkError::from_rtnetlink(what, e))
     }
@@ -331,6 +345,15 @@ impl Netlink {
         request.execute().await.map_err(|e| NetlinkError::from_rtnetlink(format!("add address {address}"), e))
     }
 
+    /// The same for a pod: no route to the network comes with it, so that neighbours are reached through the gateway.
+    pub(crate) async fn add_pod_address(&self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        let flags = AddressFlags::Noprefixroute;
+        let flags = if address.addr().is_ipv6() { flags | AddressFlags::Nodad } else { flags };
+        request.message_mut().attributes.push(AddressAttribute::Flags(flags));
+        request.execute().await.map_err(|e| NetlinkError::from_rtnetlink(format!("add address {address}"), e))
+    }
+
     /// Removes an address that [`Netlink::addresses`] named.
     pub(crate) async fn delete_address(&self, address: &LinkAddress) -> Result<(), NetlinkError> {
         self.handle
@@ -339,6 +362,26 @@ impl Netlink {
             .execute()
             .await
             .map_err(|e| NetlinkError::from_rtnetlink(format!("delete address {}", address.address), e))
+    }
+
+    /// Adds (or keeps) a route to a network on a link itself. Packets of the host's own that take it come from `source`.
+    pub(crate) async fn add_route(&self, index: u32, net: IpNet, source: IpAddr) -> Result<(), NetlinkError> {
+        let what = format!("add route to {net}");
+        let message = match (net, source) {
+            (IpNet::V4(net), IpAddr::V4(source)) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(net.addr(), net.prefix_len())
+                .pref_source(source)
+                .scope(RouteScope::Link)
+                .output_interface(index)
+                .build(),
+            (IpNet::V6(net), IpAddr::V6(source)) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .destination_prefix(net.addr(), net.prefix_len())
+                .pref_source(source)
+                .output_interface(index)
+                .build(),
+            _ => return Ok(()),
+        };
+        self.handle.route().add(message).replace().execute().await.map_err(|e| NetlinkError::from_rtnetlink(what, e))
     }
 
     /// Sets the default route.
@@ -405,6 +448,7 @@ impl Link {
                 LinkInfo::Kind(InfoKind::Bridge) => self.is_bridge = true,
                 LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                     self.hairpin = port.contains(&InfoBridgePort::HairpinMode(true));
+                    self.isolated = port.contains(&InfoBridgePort::Isolated(true));
                 }
                 _ => {}
             }

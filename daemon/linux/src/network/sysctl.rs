@@ -9,6 +9,19 @@ pub(crate) fn forwarding(ipv6: bool) -> &'static str {
     if ipv6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" }
 }
 
+/// The switch that makes a link answer for neighbours that are kept apart from one another (ip-sysctl).
+pub(crate) fn answers_for_neighbours(link: &str) -> String {
+    format!("net/ipv4/conf/{link}/proxy_arp_pvlan")
+}
+
+/// Do the host's rules see what a bridge passes from port to port (br_netfilter)? Then a packet to a service is turned round
+/// within the bridge and ports must reach each other; the rules see it all the same. Otherwise ports are kept apart, and all
+/// that pods send each other goes through the host's routing, where the rules see it.
+pub(crate) fn bridge_filters(ipv6: bool) -> bool {
+    let name = if ipv6 { "net/bridge/bridge-nf-call-ip6tables" } else { "net/bridge/bridge-nf-call-iptables" };
+    std::fs::read_to_string(path(name)).is_ok_and(|value| value.trim() == "1")
+}
+
 fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(name)
 }

@@ -1,0 +1,209 @@
+//! Our table for services as a value: chains, maps and sets by name. Two of them give the text that leads from one to the other.
+//!
+//! Every rule bears a digest of its own text as its comment. So a table that was read back says by itself whether its
+//! rules are as rendered, in whatever words nft prints them; maps and sets are compared element by element.
+
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// Elements of one `add element` command; nft takes them in one transaction all the same.
+const PER_COMMAND: usize = 2000;
+
+/// A chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// `type … hook … priority …; policy accept;` of a base chain; empty for others.
+    pub(crate) hook: &'static str,
+    /// Its rules, each with its digest as comment.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// Its text; empty when it was read back.
+    pub(crate) text: String,
+    /// Of its text.
+    pub(crate) digest: String,
+}
+
+impl Rule {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let digest = digest(&text);
+        Self { text, digest }
+    }
+}
+
+/// Eight letters that stand for a text.
+pub(crate) fn digest(text: &str) -> String {
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter().take(5).fold(String::with_capacity(10), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// A map or a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Elements {
+    /// `map` or `set`.
+    pub(crate) is_map: bool,
+    /// `type ipv4_addr . inet_proto . inet_service : verdict;` and further lines.
+    pub(crate) declaration: String,
+    /// Key to value; sets have empty values. Elements that packets add (affinities) are not ours and not in here.
+    pub(crate) elements: BTreeMap<String, String>,
+}
+
+/// A whole table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Model {
+    pub(crate) chains: BTreeMap<String, Chain>,
+    pub(crate) maps: BTreeMap<String, Elements>,
+}
+
+impl Model {
+    /// Adds rules to a chain, which is made when it is not there.
+    pub(crate) fn chain(&mut self, name: impl Into<String>, hook: &'static str) -> &mut Chain {
+        let chain = self.chains.entry(name.into()).or_default();
+        if !hook.is_empty() {
+            chain.hook = hook;
+        }
+        chain
+    }
+
+    /// A map, which is made when it is not there.
+    pub(crate) fn map(&mut self, name: impl Into<String>, declaration: &str) -> &mut BTreeMap<String, String> {
+        let map = self.maps.entry(name.into()).or_default();
+        if map.declaration.is_empty() {
+            *map = Elements { is_map: true, declaration: declaration.to_owned(), elements: BTreeMap::new() };
+        }
+        &mut map.elements
+    }
+
+    /// A set, which is made when it is not there.
+    pub(crate) fn set(&mut self, name: impl Into<String>, declaration: &str) -> &mut BTreeMap<String, String> {
+        let set = self.maps.entry(name.into()).or_default();
+        if set.declaration.is_empty() {
+            set.declaration = declaration.to_owned();
+        }
+        &mut set.elements
+    }
+
+    /// The text that replaces the table, whatever it holds, in one transaction.
+    pub(crate) fn replace(&self, table: &str) -> String {
+        let mut text = String::new();
+        // The first line lets the second succeed when there is no table yet.
+        let _ = writeln!(text, "table inet {table}\ndelete table inet {table}\ntable inet {table}");
+        self.change_from(&Self::default(), table, &mut text);
+        text
+    }
+
+    /// The text that leads from `old` to this, in one transaction; empty when nothing differs. `None`: only replacing
+    /// leads there (a base chain or a type is another one).
+    pub(crate) fn change(&self, old: &Self, table: &str) -> Option<String> {
+        let hook = self.chains.iter().any(|(name, chain)| old.chains.get(name).is_some_and(|o| o.hook != chain.hook));
+        let kind = self.maps.iter().any(|(name, map)| {
+            old.maps.get(name).is_some_and(|o| o.is_map != map.is_map || o.declaration != map.declaration)
+        });
+        if hook || kind {
+            return None;
+        }
+        let mut text = String::new();
+        self.change_from(old, table, &mut text);
+        Some(text)
+    }
+
+    /// First what is new, empty; then rules and elements; last what nothing leads to any more.
+    fn change_from(&self, old: &Self, table: &str, text: &mut String) {
+        for (name, map) in self.maps.iter().filter(|(name, _)| !old.maps.contains_key(*name)) {
+            let kind = if map.is_map { "map" } else { "set" };
+            let _ = writeln!(text, "add {kind} inet {table} {name} {{ {} }}", map.declaration);
+        }
+        for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
+            if chain.hook.is_empty() {
+                let _ = writeln!(text, "add chain inet {table} {name}");
+            } else {
+                let _ = writeln!(text, "add chain inet {table} {name} {{ {} }}", chain.hook);
+            }
+        }
+        for (name, chain) in &self.chains {
+            let before = old.chains.get(name);
+            if before.is_some_and(|b| same_rules(b, chain)) {
+                continue;
+            }
+            if before.is_some_and(|b| !b.rules.is_empty()) {
+                let _ = writeln!(text, "flush chain inet {table} {name}");
+            }
+            for rule in &chain.rules {
+                let _ = writeln!(text, "add rule inet {table} {name} {} comment \"{}\"", rule.text, rule.digest);
+            }
+        }
+        let nothing = BTreeMap::new();
+        for (name, map) in &self.maps {
+            let before = old.maps.get(name).map_or(&nothing, |m| &m.elements);
+            let gone = before.iter().filter(|(key, value)| map.elements.get(*key) != Some(*value));
+            elements(text, "delete", table, name, gone.map(|(key, _)| key.clone()));
+            let new = map.elements.iter().filter(|(key, value)| before.get(*key) != Some(*value));
+            let line = |(key, value): (&String, &String)| {
+                if value.is_empty() { key.clone() } else { format!("{key} : {value}") }
+            };
+            elements(text, "add", table, name, new.map(line));
+        }
+        // Chains that go may lead to one another and to maps that go: empty first.
+        let chains = || old.chains.iter().filter(|(name, _)| !self.chains.contains_key(*name));
+        let maps = || old.maps.iter().filter(|(name, _)| !self.maps.contains_key(*name));
+        for (name, _) in chains() {
+            let _ = writeln!(text, "flush chain inet {table} {name}");
+        }
+        for (name, map) in maps() {
+            let kind = if map.is_map { "map" } else { "set" };
+            let _ = writeln!(text, "flush {kind} inet {table} {name}");
+        }
+        for (name, _) in chains() {
+            let _ = writeln!(text, "delete chain inet {table} {name}");
+        }
+        for (name, map) in maps() {
+            let kind = if map.is_map { "map" } else { "set" };
+            let _ = writeln!(text, "delete {kind} inet {table} {name}");
+        }
+    }
+
+    /// How a table that was found differs from this one, in words.
+    pub(crate) fn drift(&self, found: &Self) -> Vec<String> {
+        let mut drift = Vec::new();
+        for (name, chain) in &self.chains {
+            match found.chains.get(name) {
+                None => drift.push(format!("chain {name} is missing")),
+                Some(other) if other.hook != chain.hook => drift.push(format!("chain {name} hangs elsewhere")),
+                Some(other) if !same_rules(other, chain) => drift.push(format!("the rules of chain {name} changed")),
+                Some(_) => {}
+            }
+        }
+        for (name, map) in &self.maps {
+            match found.maps.get(name) {
+                None => drift.push(format!("map {name} is missing")),
+                Some(other) if other.elements != map.elements => {
+                    drift.push(format!("the elements of map {name} changed"));
+                }
+                Some(_) => {}
+            }
+        }
+        let ours: BTreeSet<&String> = self.chains.keys().chain(self.maps.keys()).collect();
+        let foreign = found.chains.keys().chain(found.maps.keys()).filter(|name| !ours.contains(name));
+        drift.extend(foreign.map(|name| format!("{name} is not ours")));
+        drift
+    }
+}
+
+fn same_rules(a: &Chain, b: &Chain) -> bool {
+    a.rules.len() == b.rules.len() && a.rules.iter().zip(&b.rules).all(|(a, b)| a.digest == b.digest)
+}
+
+fn elements(text: &mut String, verb: &str, table: &str, map: &str, lines: impl Iterator<Item = String>) {
+    let lines: Vec<String> = lines.collect();
+    for chunk in lines.chunks(PER_COMMAND) {
+        let _ = writeln!(text, "{verb} element inet {table} {map} {{ {} }}", chunk.join(", "));
+    }
+}

@@ -1,0 +1,213 @@
+//! Services and network policies on this host: follows the objects, keeps the one table that they make, has the host apply it.
+//!
+//! Level-triggered: whatever happened, the table of now is asked for. While the host is at work changes gather, so that many
+//! of them cost one transaction.
+
+use reddwarf_host::service::{Listener, Place, ServiceTable};
+use reddwarf_host::{Change, Host, HostEvent};
+use reddwarf_network::services::{Cluster, Finding, Subject, TableSettings, table};
+use reddwarf_objects::{ObjectKey, kinds};
+use reddwarf_registry::{EventTarget, EventType, FollowAll, Followed, Registry, RegistryError, WatchError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+/// The table is asked for anew this often, whatever happened: then what others did is found at the latest.
+const RESYNC: Duration = Duration::from_secs(30);
+/// After others changed the rule set it is looked at this often at most.
+const LOOKS_APART: Duration = Duration::from_millis(300);
+/// Waits after a failure: the first and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Findings that are remembered as said.
+const SAID: usize = 4096;
+
+/// What the task needs.
+pub struct ServicesDeps {
+    /// Objects.
+    pub registry: Registry,
+    /// Who applies the table.
+    pub host: Arc<dyn Host>,
+    /// What the table needs besides objects.
+    pub settings: TableSettings,
+}
+
+/// Why everything has to be listed anew.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("objects can't be listed: {0}")]
+    List(#[from] RegistryError),
+    #[error("the watch broke: {0}")]
+    Watch(#[from] WatchError),
+}
+
+/// Runs until the future is dropped. What is applied stays: connections outlive the daemon.
+pub async fn run(deps: ServicesDeps) {
+    let mut task = Task { deps, said: BTreeSet::new(), failure: String::new() };
+    loop {
+        let Err(error) = task.round().await;
+        tracing::warn!(%error, "services are listed anew");
+        tokio::time::sleep(BACKOFF.0).await;
+    }
+}
+
+struct Task {
+    deps: ServicesDeps,
+    /// Findings that were said already.
+    said: BTreeSet<Finding>,
+    /// The failure that was said last.
+    failure: String,
+}
+
+impl Task {
+    /// Lists everything, then follows it until that breaks.
+    async fn round(&mut self) -> Result<std::convert::Infallible, Broken> {
+        let mut events = self.deps.host.events();
+        let mut cluster = Cluster::default();
+        let mut follow = self.deps.registry.follow_all(&mut |followed| {
+            take(&mut cluster, &followed);
+        })?;
+        let mut due = Instant::now();
+        let mut backoff = BACKOFF.0;
+        let mut looked = Instant::now();
+        loop {
+            if due <= Instant::now() {
+                drain(&mut follow, &mut cluster)?;
+                looked = Instant::now();
+                due = match self.apply(&cluster).await {
+                    true => {
+                        backoff = BACKOFF.0;
+                        Instant::now() + RESYNC
+                    }
+                    false => {
+                        backoff = (backoff * 2).min(BACKOFF.1);
+                        Instant::now() + backoff
+                    }
+                };
+            }
+            // Each branch only receives: what is not taken stays where it is.
+            tokio::select! {
+                followed = follow.next() => {
+                    if take(&mut cluster, &followed?) {
+                        due = Instant::now();
+                    }
+                }
+                event = events.recv() => match event {
+                    Ok(HostEvent::Network | HostEvent::Everything) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                        due = due.min(looked + LOOKS_APART).max(Instant::now());
+                    }
+                    Ok(_) => {}
+                    // The host is going, and this task with it.
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                },
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Has the host apply the table; false when it has to be tried again.
+    async fn apply(&mut self, cluster: &Cluster) -> bool {
+        let (table, mut findings) = table(cluster, &self.deps.settings);
+        let began = Instant::now();
+        match self.deps.host.services_ensure(&table).await {
+            Ok(Change::Unchanged) => {}
+            Ok(Change::Changed(what)) => {
+                tracing::debug!(what, milliseconds = began.elapsed().as_millis(), "services applied");
+            }
+            Err(error) => {
+                self.say_failure(error.chain()).await;
+                return false;
+            }
+        }
+        self.failure.clear();
+        findings.extend(self.clashes(&table).await);
+        self.say(findings).await;
+        true
+    }
+
+    /// Ports of the host that both a service and a program of its own want.
+    async fn clashes(&self, table: &ServiceTable) -> Vec<Finding> {
+        let wanted = || table.frontends.iter().filter(|(f, _)| !matches!(f.place, Place::Address(_)));
+        if wanted().next().is_none() {
+            return Vec::new();
+        }
+        let Ok(listeners) = self.deps.host.listeners().await else { return Vec::new() };
+        let held = wanted().filter(|(f, _)| listeners.contains(&Listener { protocol: f.protocol, port: f.port }));
+        let finding = held.filter_map(|(frontend, backends)| {
+            let (namespace, rest) = backends.name.split_once('/')?;
+            let (name, pod) = match rest.strip_suffix(" (hostPort)") {
+                Some(name) => (name, true),
+                None => (rest.split(':').next().unwrap_or(rest), false),
+            };
+            let message = format!(
+                "a program of this host listens on port {}/{} too: connections from elsewhere reach {} instead of it",
+                frontend.port,
+                frontend.protocol.as_str(),
+                backends.name
+            );
+            Some(Finding { pod, about: (namespace.to_owned(), name.to_owned()), reason: "PortClash", message })
+        });
+        finding.collect()
+    }
+
+    /// Each finding is said once, as an event of the object that it is about.
+    async fn say(&mut self, findings: Vec<Finding>) {
+        let findings: BTreeSet<Finding> = findings.into_iter().take(SAID).collect();
+        let new: Vec<Finding> = findings.difference(&self.said).cloned().collect();
+        self.said = findings;
+        for finding in new {
+            let Some(kind) = kinds().by_gvk("v1", if finding.pod { "Pod" } else { "Service" }) else { continue };
+            let (namespace, name) = finding.about;
+            let key = ObjectKey {
+                group: String::new(),
+                resource: kind.plural.to_owned(),
+                namespace: Some(namespace),
+                name,
+            };
+            let found = self.deps.registry.find(&key).ok().flatten();
+            let target = found.as_ref().map_or_else(|| EventTarget::key(kind, &key), EventTarget::of);
+            self.event(&target, finding.reason, &finding.message).await;
+        }
+    }
+
+    async fn say_failure(&mut self, text: String) {
+        tracing::warn!(error = text, "services could not be applied");
+        if text == self.failure {
+            return;
+        }
+        let target = EventTarget {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: self.deps.settings.node.clone(),
+            uid: String::new(),
+            field_path: String::new(),
+        };
+        self.event(&target, "ServicesNotApplied", &text).await;
+        self.failure = text;
+    }
+
+    async fn event(&self, target: &EventTarget, reason: &str, text: &str) {
+        let said = self.deps.registry.record_event(target, EventType::Warning, reason, text, "services");
+        if let Err(error) = said.await {
+            tracing::debug!(%error, "an event could not be recorded");
+        }
+    }
+}
+
+/// Takes in everything committed so far.
+fn drain(follow: &mut FollowAll, cluster: &mut Cluster) -> Result<(), WatchError> {
+    while let Some(followed) = follow.try_next()? {
+        take(cluster, &followed);
+    }
+    Ok(())
+}
+
+/// Does a change matter to the table?
+fn take(cluster: &mut Cluster, followed: &Followed) -> bool {
+    let key = &followed.key;
+    let Some(subject) = Subject::of(&key.group, &key.resource) else { return false };
+    let name = (key.namespace.clone().unwrap_or_default(), key.name.clone());
+    cluster.take(subject, name, followed.json.as_deref())
+}
