@@ -193,8 +193,12 @@ impl Daemon {
         let root_ca = self.access.root_ca().inspect_err(|error| {
             tracing::error!(%error, "pods that are to get a token wait: there is no certificate to give them");
         });
-        let kubernetes = services::kubernetes(settings);
-        let options = reddwarf_controllers::Options { root_ca: root_ca.ok(), kubernetes: Some(kubernetes) };
+        let (kubernetes, load_balancer) = (services::kubernetes(settings), settings.load_balancer_cidr.clone());
+        let options = reddwarf_controllers::Options {
+            root_ca: root_ca.ok(),
+            kubernetes: Some(kubernetes),
+            load_balancer,
+        };
         components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));

@@ -3,15 +3,15 @@
 use ipnet::IpNet;
 use reddwarf_config::Settings;
 use reddwarf_controllers::endpoints::kubernetes::KubernetesService;
-use reddwarf_network::ServiceRanges;
 use reddwarf_host::Host;
+use reddwarf_network::ServiceRanges;
 use reddwarf_network::allocate::nth;
 use reddwarf_network::services::TableSettings;
 use reddwarf_node::services::{ServicesDeps, run};
 use reddwarf_registry::Registry;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use std::net::{IpAddr, SocketAddr};
 
 /// What services are given addresses and ports from.
 pub(crate) fn ranges(settings: &Settings) -> ServiceRanges {

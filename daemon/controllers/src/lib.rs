@@ -7,6 +7,7 @@
 //! | [`workload`] | Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs, CronJobs and their pods | what each makes, and statuses |
 //! | [`schedule`] | pods without a node, nodes | where pods run, or why nowhere |
 //! | [`endpoints`] | Services, pods, Endpoints | EndpointSlices and Endpoints; the service `kubernetes` |
+//! | [`load_balancer`] | Services of type LoadBalancer | their addresses, in `status` |
 //! | [`namespace`] | namespaces that are being deleted | deletes what is in them, conditions |
 //! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
 //! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
@@ -21,6 +22,7 @@ pub mod directory;
 pub mod disruption;
 pub mod endpoints;
 pub mod guard;
+pub mod load_balancer;
 pub mod namespace;
 pub mod quota;
 pub mod runtime;
@@ -37,6 +39,8 @@ use std::sync::Arc;
 pub struct Options {
     /// Certificate of the authority behind the API's certificate, PEM: given to every namespace as ConfigMap `kube-root-ca.crt`.
     pub root_ca: Option<String>,
+    /// Addresses for services of type LoadBalancer; without any they are left to others.
+    pub load_balancer: Vec<ipnet::IpNet>,
     /// The service `kubernetes`; without it there is none.
     pub kubernetes: Option<endpoints::kubernetes::KubernetesService>,
 }
@@ -59,6 +63,7 @@ pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
         boxed(schedule::Scheduler::new()),
         boxed(endpoints::Endpoints::new()),
         boxed(endpoints::kubernetes::Kubernetes::new(options.kubernetes.clone())),
+        boxed(load_balancer::LoadBalancers::new(options.load_balancer.clone())),
         boxed(namespace::Namespaces::new()),
         boxed(account::Accounts::new(options.root_ca.clone())),
         boxed(disruption::Budgets::new()),

@@ -9,15 +9,15 @@
 //! * Calls for one sandbox are never made concurrently by the node; calls for different sandboxes are.
 
 use crate::error::HostResult;
-use crate::service::{Listener, ServiceTable};
 use crate::names::{ContainerName, SandboxId, VolumeName};
 use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover, Note};
+use crate::service::{Listener, ServiceTable};
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::usage::{HostPressure, SandboxDisk, UsageReport};
 use async_trait::async_trait;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,7 +25,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// All that the node needs of a host.
 #[async_trait]
-pub trait Host: Sandboxes + Network + Services + ImageStore + Exec + Attach + Connect + Usage + Send + Sync + 'static {
+pub trait Host:
+    Sandboxes + Network + Services + ImageStore + Exec + Attach + Connect + Usage + Send + Sync + 'static
+{
     /// What this machine is. Cheap; capacity may change between calls.
     ///
     /// # Errors

@@ -159,12 +159,8 @@ impl Task {
         for finding in new {
             let Some(kind) = kinds().by_gvk("v1", if finding.pod { "Pod" } else { "Service" }) else { continue };
             let (namespace, name) = finding.about;
-            let key = ObjectKey {
-                group: String::new(),
-                resource: kind.plural.to_owned(),
-                namespace: Some(namespace),
-                name,
-            };
+            let key =
+                ObjectKey { group: String::new(), resource: kind.plural.to_owned(), namespace: Some(namespace), name };
             let found = self.deps.registry.find(&key).ok().flatten();
             let target = found.as_ref().map_or_else(|| EventTarget::key(kind, &key), EventTarget::of);
             self.event(&target, finding.reason, &finding.message).await;

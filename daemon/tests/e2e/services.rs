@@ -251,3 +251,211 @@ fn world_rules(netns: &str) -> String {
 fn rules_of(netns: &str) -> Vec<String> {
     world_rules(netns).lines().filter(|l| !l.contains("expires")).map(str::to_owned).collect()
 }
+
+/// Addresses and links for a client outside: a network namespace with a cable to the world's own.
+struct Outside {
+    netns: String,
+}
+
+impl Outside {
+    fn of(world: &World, host: &str, client: &str) -> Self {
+        let netns = format!("{}o", world.name);
+        run("ip", &["netns", "add", &netns]).ok();
+        let peer = ["link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", &netns];
+        run("ip", &[&["-n", &world.name][..], &peer].concat()).ok();
+        for (netns, link, address) in [(&*world.name, "up0", host), (&*netns, "eth0", client)] {
+            run("ip", &["-n", netns, "address", "add", address, "dev", link, "nodad"]).ok();
+            run("ip", &["-n", netns, "link", "set", link, "up"]).ok();
+        }
+        Self { netns }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        run("ip", &["netns", "del", &self.netns]);
+    }
+}
+
+#[test]
+fn node_ports_load_balancers_external_addresses_and_host_ports_are_reached_from_outside() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("outside").arg("--load-balancer-cidr").arg("192.0.2.64/30");
+    let outside = Outside::of(&world, "192.0.2.1/24", "192.0.2.2/24");
+    world.start();
+    let port = "ports: [{port: 80, targetPort: 8080}]";
+    world.file("a.yaml", &server("a", "app: web", "ports: [{containerPort: 8080, hostPort: 8001}]"));
+    world.file(
+        "services.yaml",
+        &all(&[
+            service(
+                "node",
+                "type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]",
+            ),
+            service("balanced", &format!("type: LoadBalancer, selector: {{app: web}}, {port}")),
+            service(
+                "guarded",
+                &format!(
+                    "type: LoadBalancer, loadBalancerSourceRanges: [198.51.100.0/24], selector: {{app: web}}, {port}"
+                ),
+            ),
+            service("late", &format!("type: LoadBalancer, selector: {{app: web}}, {port}")),
+            service(
+                "external",
+                &format!("externalIPs: [192.0.2.1], selector: {{app: web}}, ports: [{{port: 81, targetPort: 8080}}]"),
+            ),
+        ]),
+    );
+    world.ready("a");
+    let balancer = |w: &World, name: &str| {
+        let found = object(w, "service", name)?;
+        Some(found["status"]["loadBalancer"]["ingress"][0]["ip"].as_str()?.to_owned())
+    };
+    served_by(&world, "node port", &["a"], || from_netns(&outside.netns, "tcp", "192.0.2.1", 30_080, 3));
+    served_by(&world, "external address", &["a"], || from_netns(&outside.netns, "tcp", "192.0.2.1", 81, 3));
+    served_by(&world, "host port", &["a"], || from_netns(&outside.netns, "tcp", "192.0.2.1", 8001, 3));
+    // Two addresses, three services: the third waits and says why, and gets one when one is free.
+    let mut with = world.until("two services to have addresses", |w| {
+        let all: Vec<&str> =
+            ["balanced", "guarded", "late"].into_iter().filter(|name| balancer(w, name).is_some()).collect();
+        (all.len() == 2).then_some(all)
+    });
+    let without = ["balanced", "guarded", "late"].into_iter().find(|name| !with.contains(name)).unwrap();
+    let waiting = world.until("the reason", |w| {
+        let found = object(w, "service", without)?;
+        found["status"]["conditions"][0]["message"].as_str().map(str::to_owned).filter(|m| !m.is_empty())
+    });
+    assert!(waiting.contains("192.0.2.64/30") && waiting.contains("in use"), "{waiting}");
+    if let Some(open) = with.iter().find(|name| **name != "guarded") {
+        let address = balancer(&world, open).unwrap();
+        served_by(&world, "load balancer", &["a"], || from_netns(&outside.netns, "tcp", &address, 80, 3));
+        // The client's own address arrives.
+        let netns = format!("--net=/run/netns/{}", outside.netns);
+        let said = run("nsenter", &[&netns, "--", "python3", "-c", CLIENT, "tcp", &address, "80", "1"]).ok();
+        assert_eq!(said.trim(), "a 192.0.2.2");
+    }
+    if with.contains(&"guarded") {
+        let address = balancer(&world, "guarded").unwrap();
+        let said = from_netns(&outside.netns, "tcp", &address, 80, 1);
+        assert_eq!(names(&said), ["failed:"], "outside of its source ranges");
+    }
+    let gone = with.remove(0);
+    world.ctl(&["get", "service", gone]).ok();
+    let freed = balancer(&world, gone).unwrap();
+    let text = std::fs::read_to_string(world.manifests.join("services.yaml")).unwrap();
+    let left: Vec<String> =
+        text.split("---\n").filter(|s| !s.contains(&format!("{{name: {gone}}}"))).map(str::to_owned).collect();
+    world.file("services.yaml", &all(&left));
+    let given = world.until("the freed address to be given on", |w| balancer(w, without));
+    assert_eq!(given, freed);
+    // A port that a service has already is refused by name.
+    let second = service("second", "type: NodePort, ports: [{port: 80, nodePort: 30080}]");
+    std::fs::write(world.dir.join("second.yaml"), second).unwrap();
+    let said = world.ctl(&["apply", "-f", world.dir.join("second.yaml").to_str().unwrap()]);
+    assert!(
+        format!("{}{}", said.out, said.err)
+            .contains("spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated"),
+        "{said:?}"
+    );
+    drop(outside);
+    world.stop();
+}
+
+#[test]
+fn policies_deny_and_allow_real_packets() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("policies");
+    world.file("a.yaml", &server("a", "app: web", "ports: [{name: http, containerPort: 8080}]"));
+    world.file("friend.yaml", &server("friend", "role: friend", ""));
+    world.file("stranger.yaml", &server("stranger", "role: stranger", ""));
+    world.file("web.yaml", &service("web", "selector: {app: web}, ports: [{port: 80, targetPort: 8080}]"));
+    for pod in ["a", "friend", "stranger"] {
+        world.ready(pod);
+    }
+    let web = cluster_ip(&world, "web");
+    let direct = world.pod("a").unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    let ask = |from: &str, host: &str, port: u16| names_of(&from_pod(&world, from, "tcp", host, port, 1));
+    served_by(&world, "before", &["a"], || from_pod(&world, "stranger", "tcp", &web, 80, 1));
+    let policy = |spec: &str| {
+        format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: p}}\nspec: {{{spec}}}\n")
+    };
+    world.file(
+        "policy.yaml",
+        &policy("podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}], ports: [{port: http}]}]"),
+    );
+    served_by(&world, "a stranger", &["failed:"], || from_pod(&world, "stranger", "tcp", &web, 80, 1));
+    assert_eq!(ask("stranger", &direct, 8080), ["failed:"], "nor at the pod's own address");
+    assert_eq!(ask("friend", &web, 80), ["a"]);
+    assert_eq!(ask("friend", &direct, 8080), ["a"]);
+    assert_eq!(names(&from_netns(&world.name, "tcp", &direct, 8080, 1)), ["a"], "the host always");
+    assert_eq!(ask("a", &web, 80), ["a"], "and the pod itself");
+    // Egress: nothing but to one block, which holds one of two.
+    let friend = world.pod("friend").unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    world.file(
+        "policy.yaml",
+        &policy(&format!(
+            "podSelector: {{matchLabels: {{role: stranger}}}}, policyTypes: [Egress], egress: [{{to: [{{ipBlock: {{cidr: {cidr}, except: [{direct}/32]}}}}]}}]",
+            cidr = world.cidr
+        )),
+    );
+    served_by(&world, "what is excepted", &["failed:"], || from_pod(&world, "stranger", "tcp", &direct, 8080, 1));
+    assert_eq!(ask("stranger", &friend, 8080), ["friend"]);
+    assert_eq!(ask("friend", &web, 80), ["a"], "others are not concerned");
+    world.remove("policy.yaml");
+    served_by(&world, "without policies", &["a"], || from_pod(&world, "stranger", "tcp", &web, 80, 1));
+    world.stop();
+}
+
+fn names_of(tally: &BTreeMap<String, usize>) -> Vec<String> {
+    tally.keys().cloned().collect()
+}
+
+#[test]
+fn services_of_ipv6_carry_packets_too() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("six").arg("--service-cidr").arg("fd96::/108");
+    world.cidr = "fd88:77::/64".into();
+    world.start();
+    for name in ["a", "b"] {
+        let pod = server(name, "app: web", "").replace(&format!("\", {name}]"), &format!("\", {name}, \"6\"]"));
+        world.file(&format!("{name}.yaml"), &pod);
+    }
+    world.file("web.yaml", &service("web", "selector: {app: web}, ports: [{port: 80, targetPort: 8080}, {name: u, port: 80, targetPort: 8080, protocol: UDP}]").replace("[{port", "[{name: t, port"));
+    world.ready("a");
+    world.ready("b");
+    let web = cluster_ip(&world, "web");
+    assert!(web.starts_with("fd96::"), "{web}");
+    served_by(&world, "hairpin", &["a", "b"], || from_pod(&world, "a", "tcp", &web, 80, 20));
+    served_by(&world, "udp", &["a", "b"], || from_pod(&world, "b", "udp", &web, 80, 20));
+    served_by(&world, "host", &["a", "b"], || from_netns(&world.name, "tcp", &web, 80, 20));
+    world.stop();
+}
+
+/// Asks for the API's version as a pod does, without a token: whatever the answer, it is the API's.
+#[test]
+fn pods_reach_the_api_at_the_service_kubernetes() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("api").arg("--listen").arg("127.0.0.1:6443");
+    world.start();
+    world.file("client.yaml", &server("client", "app: client", ""));
+    world.ready("client");
+    let api = cluster_ip(&world, "kubernetes");
+    assert_eq!(api, "10.96.0.1");
+    let slice = world.until("the slice", |w| object(w, "endpointslice", "kubernetes"));
+    assert_eq!(slice["endpoints"].as_array().map(Vec::len), Some(1), "{slice:#}");
+    let url = format!("https://{api}/livez");
+    let said = world.until("the API's answer", |w| {
+        let said = w.exec("client", &["curl", "-sk", "--max-time", "2", &url]);
+        (said.code == 0).then_some(said.out)
+    });
+    assert!(said.contains("ok"), "{said}");
+    world.stop();
+}

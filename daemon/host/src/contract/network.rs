@@ -4,9 +4,7 @@ use super::lab::{Lab, changed, holds, needs, refused, same, unchanged};
 use super::{Case, Outcome, Stop, case};
 use crate::error::HostErrorKind;
 use crate::observe::{Leftover, SandboxState};
-use crate::service::{
-    Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, Protocol, ServiceTable,
-};
+use crate::service::{Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, Protocol, ServiceTable};
 use crate::spec::SandboxNetwork;
 use std::net::SocketAddr;
 
@@ -102,8 +100,11 @@ fn table(backends: &[&str]) -> Result<ServiceTable, Stop> {
     let isolation = Isolation {
         direction: Direction::Ingress,
         pods: [std::net::IpAddr::from([198, 18, 0, 9])].into(),
-        allow: [Allow { peers: None, ports: Some([PortRange { protocol: Protocol::Tcp, first: 80, last: 90 }].into()) }]
-            .into(),
+        allow: [Allow {
+            peers: None,
+            ports: Some([PortRange { protocol: Protocol::Tcp, first: 80, last: 90 }].into()),
+        }]
+        .into(),
     };
     table.isolations.push(isolation);
     Ok(table)

@@ -3,8 +3,8 @@
 use super::Profile;
 use crate::names::Brand;
 use crate::observe::HostInfo;
-use crate::spec::{ContainerSpec, SandboxSpec};
 use crate::service::Listener;
+use crate::spec::{ContainerSpec, SandboxSpec};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -115,8 +115,7 @@ fn message(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
 }
 
 fn connect() -> io::Result<OwnedFd> {
-    let socket =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
     // The kernel answers within the call; this only bounds what can't be foreseen.
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(2, 0))?;
     Ok(socket)
@@ -195,8 +194,7 @@ mod tests {
 
     fn flow(source: [u8; 4], destination: [u8; 4], ports: (u16, u16)) -> Vec<u8> {
         let ip = [nested(1, &source), nested(2, &destination)].concat();
-        let proto =
-            [nested(1, &[UDP]), nested(2, &ports.0.to_be_bytes()), nested(3, &ports.1.to_be_bytes())].concat();
+        let proto = [nested(1, &[UDP]), nested(2, &ports.0.to_be_bytes()), nested(3, &ports.1.to_be_bytes())].concat();
         [nested(1 | NESTED, &ip), nested(2 | NESTED, &proto)].concat()
     }
 
@@ -214,7 +212,10 @@ mod tests {
         assert!(doomed_tuple(&message([10, 88, 0, 8]), &stale).is_some());
         assert_eq!(doomed_tuple(&message([10, 88, 0, 9]), &stale), None);
         assert!(doomed_tuple(&message([10, 88, 0, 8]), &Stale::from([(at(None), backends(&[]))])).is_some());
-        assert_eq!(doomed_tuple(&message([10, 88, 0, 8]), &Stale::from([(at(Some("10.96.0.2")), backends(&[]))])), None);
+        assert_eq!(
+            doomed_tuple(&message([10, 88, 0, 8]), &Stale::from([(at(Some("10.96.0.2")), backends(&[]))])),
+            None
+        );
         let whole = message([10, 88, 0, 8]);
         (0..whole.len()).for_each(|cut| drop(doomed_tuple(&whole[..cut], &stale)));
     }

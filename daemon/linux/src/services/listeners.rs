@@ -17,7 +17,9 @@ pub(super) fn read() -> HostResult<BTreeSet<Listener>> {
     for (file, protocol, state) in STATES {
         let path = format!("/proc/self/net/{file}");
         match std::fs::read_to_string(&path) {
-            Ok(text) => found.extend(text.lines().filter_map(|line| port(line, state)).map(|port| Listener { protocol, port })),
+            Ok(text) => {
+                found.extend(text.lines().filter_map(|line| port(line, state)).map(|port| Listener { protocol, port }))
+            }
             // Without IPv6 there are no such files.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => {
@@ -43,7 +45,8 @@ mod tests {
 
     #[test]
     fn lines_of_proc_net() {
-        let line = "   0: 00000000:7530 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100";
+        let line =
+            "   0: 00000000:7530 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100";
         assert_eq!(port(line, "0A"), Some(30_000));
         assert_eq!(port(line, "07"), None);
         assert_eq!(port(&line.replacen("00000000:7530", "0100007F:7530", 1), "0A"), None, "only for the host itself");

@@ -73,7 +73,11 @@ fn same_type(declaration: &str, listed: &Value) -> bool {
         _ => String::new(),
     };
     let timeout = listed.get("timeout").and_then(Value::as_u64).unwrap_or_default();
-    let timed = if timeout == 0 { !declaration.contains("timeout") } else { declaration.contains(&format!("timeout {timeout}s;")) };
+    let timed = if timeout == 0 {
+        !declaration.contains("timeout")
+    } else {
+        declaration.contains(&format!("timeout {timeout}s;"))
+    };
     names(listed.get("type")) == key && names(listed.get("map")) == value && timed
 }
 

@@ -179,10 +179,14 @@ async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
 }
 
 /// UDP frontends whose backends are others now, with those that they have.
-fn udp_changes(old: &ServiceTable, new: &ServiceTable) -> BTreeMap<(Option<std::net::IpAddr>, u16), BTreeSet<SocketAddr>> {
+fn udp_changes(
+    old: &ServiceTable,
+    new: &ServiceTable,
+) -> BTreeMap<(Option<std::net::IpAddr>, u16), BTreeSet<SocketAddr>> {
     use reddwarf_host::service::Place;
     let mut stale = BTreeMap::new();
-    let udp = |t: &ServiceTable| t.frontends.keys().filter(|f| f.protocol == Protocol::Udp).copied().collect::<Vec<_>>();
+    let udp =
+        |t: &ServiceTable| t.frontends.keys().filter(|f| f.protocol == Protocol::Udp).copied().collect::<Vec<_>>();
     for frontend in udp(old).into_iter().chain(udp(new)) {
         let (before, after) = (old.frontends.get(&frontend), new.frontends.get(&frontend));
         if before.map(|b| &b.addresses) == after.map(|b| &b.addresses) {
@@ -204,7 +208,9 @@ async fn forget_flows(stale: BTreeMap<(Option<std::net::IpAddr>, u16), BTreeSet<
     match work.await {
         Ok(Ok(0)) => {}
         Ok(Ok(count)) => tracing::debug!(count, "flows of UDP services were forgotten"),
-        Ok(Err(error)) => tracing::warn!(%error, "flows of UDP services can't be forgotten: clients keep their backend"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "flows of UDP services can't be forgotten: clients keep their backend")
+        }
         Err(error) => tracing::warn!(%error, "flows of UDP services can't be forgotten"),
     }
 }

@@ -102,8 +102,7 @@ fn skeleton(model: &mut Model, table: &ServiceTable) {
     }
     for f in &FAMILIES {
         let (ip, digit, loopback) = (f.ip, f.digit, f.loopback);
-        let text =
-            format!("fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport vmap @local{digit}");
+        let text = format!("fib daddr type local {ip} daddr != {loopback} meta l4proto . th dport vmap @local{digit}");
         rule(model, "services", text);
     }
     refusals(model, table);
@@ -238,7 +237,13 @@ fn balance(model: &mut Model, f: &Family, local: bool, count: usize) -> String {
 }
 
 /// Chains of a frontend whose clients stay with their backends: a set of clients for each backend, which packets fill.
-fn sticky(model: &mut Model, f: &Family, frontend: &Frontend, addresses: &BTreeSet<SocketAddr>, seconds: u32) -> String {
+fn sticky(
+    model: &mut Model,
+    f: &Family,
+    frontend: &Frontend,
+    addresses: &BTreeSet<SocketAddr>,
+    seconds: u32,
+) -> String {
     let ip = f.ip;
     let name = format!("sticky_{}", digest(&format!("{frontend} {seconds}")));
     let mut goals = Vec::new();

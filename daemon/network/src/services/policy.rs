@@ -118,7 +118,9 @@ fn has_names(rule: &Rule) -> bool {
 /// The ports that a rule gives by number; `None`: it restricts no ports.
 fn numbers(rule: &Rule) -> Option<BTreeSet<PortRange>> {
     let number = |port: &RulePort| match port {
-        RulePort::Numbers { protocol, first, last } => Some(PortRange { protocol: *protocol, first: *first, last: *last }),
+        RulePort::Numbers { protocol, first, last } => {
+            Some(PortRange { protocol: *protocol, first: *first, last: *last })
+        }
         RulePort::Named { .. } => None,
     };
     (!rule.ports.is_empty()).then(|| rule.ports.iter().filter_map(number).collect())

@@ -115,17 +115,19 @@ impl Maker<'_> {
         let mut all: Vec<_> = cluster.chain(external.map(|ip| at(address(ip), port.port, outside))).collect();
         if let Some(number) = port.node_port {
             let has = |v4: bool| service.cluster_ips.iter().any(|ip| ip.is_ipv4() == v4);
-            all.extend([(Place::HostV4, true), (Place::HostV6, false)].into_iter().filter(|(_, v4)| has(*v4)).map(
-                |(place, _)| at(place, number, outside),
-            ));
+            all.extend(
+                [(Place::HostV4, true), (Place::HostV6, false)]
+                    .into_iter()
+                    .filter(|(_, v4)| has(*v4))
+                    .map(|(place, _)| at(place, number, outside)),
+            );
         }
         all
     }
 
     fn backends(&self, place: Place, local: bool, title: &str) -> Backends {
-        let fits = |(name, protocol, _): &&(String, Protocol, u16)| {
-            *name == self.port.name && *protocol == self.port.protocol
-        };
+        let fits =
+            |(name, protocol, _): &&(String, Protocol, u16)| *name == self.port.name && *protocol == self.port.protocol;
         let (mut ready, mut last): (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) = Default::default();
         for slice in self.slices {
             let Some((_, _, number)) = slice.ports.iter().find(fits) else { continue };
