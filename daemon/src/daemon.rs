@@ -194,11 +194,8 @@ impl Daemon {
             tracing::error!(%error, "pods that are to get a token wait: there is no certificate to give them");
         });
         let (kubernetes, load_balancer) = (services::kubernetes(settings), settings.load_balancer_cidr.clone());
-        let options = reddwarf_controllers::Options {
-            root_ca: root_ca.ok(),
-            kubernetes: Some(kubernetes),
-            load_balancer,
-        };
+        let options =
+            reddwarf_controllers::Options { root_ca: root_ca.ok(), kubernetes: Some(kubernetes), load_balancer };
         components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));

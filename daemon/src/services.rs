@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use reddwarf_config::Settings;
+use reddwarf_config::settings::ClusterDns;
 use reddwarf_controllers::endpoints::kubernetes::KubernetesService;
 use reddwarf_host::Host;
 use reddwarf_network::ServiceRanges;
@@ -81,7 +82,9 @@ pub(crate) fn task(
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), String>> + Send + 'static {
     let mut resolvers = vec![SocketAddr::new(gateway(settings), 53)];
-    resolvers.extend(settings.cluster_dns);
+    if let ClusterDns::At(address) = settings.cluster_dns {
+        resolvers.push(address);
+    }
     let table = TableSettings {
         node: settings.node_name.clone(),
         cluster: settings.service_cidr.clone(),

@@ -217,6 +217,8 @@ mod tests {
             None
         );
         let whole = message([10, 88, 0, 8]);
-        (0..whole.len()).for_each(|cut| drop(doomed_tuple(&whole[..cut], &stale)));
+        (0..whole.len()).for_each(|cut| {
+            let _ = doomed_tuple(&whole[..cut], &stale);
+        });
     }
 }
