@@ -4,8 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-api install
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-api bench-services install
+.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-api bench-services install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -54,6 +53,7 @@ bench: build
 ## make bench-pods 100 pods from one `kubectl apply` to all Ready (release build)
 bench-pods: build
 	$(SUDO) ./vm-tests/bench.py --apply $(BENCH)
+
 ## make bench-services  throughput through a service, and how soon packets follow a pod's change (release build)
 bench-services: build
 	$(SUDO) ./vm-tests/bench-services.py $(or $(CARGO_TARGET_DIR),target)/release
