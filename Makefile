@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-api bench-services install
+.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-api bench-services bench-dns dns-systemd install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -61,6 +61,16 @@ bench-services: build
 ## make bench-api what the Kubernetes API costs under load, beside what the reference costs (release build)
 bench-api: build
 	$(CARGO) run --quiet --locked --release -p reddwarf-api --example api_bench -- "$(or $(CARGO_TARGET_DIR),target)/release/reddwarfd"
+
+## make bench-dns the name server beside those of Debian, with the same names (release build)
+bench-dns: setup
+	$(CARGO) build --quiet --locked --release -p reddwarf-network --example dns_bench
+	$(SUDO) ./vm-tests/bench-dns.py "$(or $(CARGO_TARGET_DIR),target)/release/examples/dns_bench"
+
+## make dns-systemd sockets over restarts and systemd-resolved, under a real systemd in a container (a minute the first time)
+dns-systemd:
+	$(CARGO) build --quiet --locked -p reddwarfd -p reddwarfctl
+	$(SUDO) ./vm-tests/dns-systemd.sh "$(or $(CARGO_TARGET_DIR),target)/debug"
 
 ## make install   install programs, unit, man pages, completions under PREFIX (default /usr/local), below DESTDIR
 install: build

@@ -100,6 +100,59 @@ pub(crate) fn inherited_sockets() -> Vec<(String, std::os::fd::OwnedFd)> {
     Vec::new()
 }
 
+/// Keeps this host resolving names below `domain` through our name server at `server`, and says how that goes. Ends only
+/// where nothing on the host can be told.
+#[cfg(target_os = "linux")]
+pub(crate) async fn resolve_names_here(
+    bridge: String,
+    server: std::net::SocketAddr,
+    domain: String,
+    said: impl Fn(Told),
+) {
+    use reddwarf_linux::resolved::{Resolved, Wanted, keep};
+    let wanted = Wanted { bridge, server, domain };
+    let ended = keep(wanted, |resolved| {
+        said(match resolved {
+            Resolved::NotRunning => Told::Nobody,
+            Resolved::Waiting => Told::Soon,
+            Resolved::Told => Told::SystemdResolved,
+            Resolved::Failed(why) => Told::Failed(why),
+        });
+    });
+    if let Err(error) = ended.await {
+        tracing::warn!(%error, "whether this host resolves names of services is not watched");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) async fn resolve_names_here(_: String, _: std::net::SocketAddr, _: String, said: impl Fn(Told)) {
+    said(Told::Nobody);
+}
+
+/// Takes back what [`resolve_names_here`] told on this or an earlier start.
+pub(crate) async fn resolve_no_names_here(bridge: &str) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = reddwarf_linux::resolved::revert(bridge).await {
+        tracing::warn!(%error, bridge, "systemd-resolved may still ask for names of services: `resolvectl revert` helps");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bridge;
+}
+
+/// Who on this host was told where names of services are.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "systemd-resolved is Linux only"))]
+pub(crate) enum Told {
+    /// Nobody who could be: a person has to.
+    Nobody,
+    /// systemd-resolved, as soon as the pod bridge is there.
+    Soon,
+    /// systemd-resolved.
+    SystemdResolved,
+    /// systemd-resolved could not be.
+    Failed(String),
+}
+
 /// Hands free memory back to the system.
 pub(crate) fn give_memory_back() {
     #[cfg(target_os = "linux")]

@@ -33,16 +33,33 @@ pub(crate) fn watchdog_interval() -> Option<Duration> {
 }
 
 /// Has the service manager keep sockets for the next start (FileDescriptorStoreMax=). Those of one name go together.
+/// Only systemd does so.
+#[cfg(target_os = "linux")]
 pub(crate) fn keep_sockets(name: &str, sockets: &[BorrowedFd<'_>]) {
-    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-    if let Err(error) = sd_notify::notify_with_fds(&state, sockets) {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use std::os::fd::AsRawFd;
+    let Some(manager) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let text = format!("FDSTORE=1\nFDNAME={name}\n");
+    let fds: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    let send = || -> std::io::Result<usize> {
+        let socket = std::os::unix::net::UnixDatagram::unbound()?;
+        socket.connect(manager)?;
+        let text = [std::io::IoSlice::new(text.as_bytes())];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        Ok(sendmsg(socket.as_raw_fd(), &text, &rights, MsgFlags::MSG_NOSIGNAL, None::<&()>)?)
+    };
+    if let Err(error) = send() {
         tracing::debug!(%error, "the service manager could not be given sockets to keep");
     }
 }
 
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn keep_sockets(_name: &str, _sockets: &[BorrowedFd<'_>]) {}
+
 /// Has it close those of a name.
 pub(crate) fn forget_sockets(name: &str) {
-    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    let name = format!("FDNAME={name}");
+    tell(&[NotifyState::Custom("FDSTOREREMOVE=1"), NotifyState::Custom(&name)]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {

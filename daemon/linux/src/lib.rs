@@ -28,7 +28,7 @@
 //! | `services` | services and network policies: one nftables table |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
 //! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
-//! | [`inherited`] | sockets that the service manager kept |
+//! | [`inherited`], [`resolved`] | sockets that the service manager kept; names of services on this host |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
 //! Nothing here knows a Kubernetes object.
@@ -63,6 +63,7 @@ mod paths;
 mod process;
 mod program;
 mod record;
+pub mod resolved;
 mod rootfs;
 mod runtime;
 mod sandbox;

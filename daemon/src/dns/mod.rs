@@ -13,8 +13,10 @@ mod sockets;
 
 use crate::chain::chain;
 use crate::cli::Mode;
+use crate::host::{self, Told};
 use reddwarf_api::types;
 use reddwarf_config::Settings;
+use reddwarf_config::settings::HostKind;
 use reddwarf_network::dns::forward::servers::HostServers;
 use reddwarf_network::dns::forward::{Forwarder, Patience};
 use reddwarf_network::dns::serve::{Listener, Server};
@@ -74,6 +76,10 @@ impl NameServer {
         wanted.dedup();
         if wanted.is_empty() {
             sockets::release(&kept);
+            if settings.host == HostKind::Linux && mode == Mode::Agent {
+                let name = settings.bridge.clone();
+                tokio::spawn(async move { host::resolve_no_names_here(&name).await });
+            }
             return Ok(None);
         }
         let reverse = std::iter::once(settings.pod_cidr).chain(settings.service_cidr.iter().copied()).collect();
@@ -97,6 +103,15 @@ impl NameServer {
             stop: CancellationToken::new(),
         });
         this.state().host = by_hand(&settings.cluster_domain, &wanted);
+        let bridge = SocketAddr::new(settings.bridge_address(), 53);
+        if settings.host == HostKind::Linux && mode == Mode::Agent {
+            if wanted.contains(&bridge) {
+                tokio::spawn(Arc::clone(&this).tell_host(settings.bridge.clone(), bridge));
+            } else {
+                let name = settings.bridge.clone();
+                tokio::spawn(async move { host::resolve_no_names_here(&name).await });
+            }
+        }
         let mut tasks = JoinSet::new();
         let mut kept = sockets::by_address(kept, &wanted);
         for address in wanted {
@@ -141,6 +156,29 @@ impl NameServer {
                     }
                 },
             }
+        }
+    }
+
+    /// Has this host's own resolver ask us for our names.
+    async fn tell_host(self: Arc<Self>, bridge: String, server: SocketAddr) {
+        let by_hand = self.state().host.clone();
+        let domain = &self.domain;
+        let told = host::resolve_names_here(bridge.clone(), server, domain.clone(), |told| {
+            let text = match told {
+                Told::Nobody => by_hand.clone(),
+                Told::Soon => format!("systemd-resolved will be told once the bridge {bridge} is there"),
+                Told::SystemdResolved => format!("systemd-resolved asks {} for names of {domain}", server.ip()),
+                Told::Failed(why) => format!("systemd-resolved could not be told: {why}; {by_hand}"),
+            };
+            let mut state = self.state();
+            if state.host != text {
+                tracing::info!("names of services on this host: {text}");
+                state.host = text;
+            }
+        });
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = told => {}
         }
     }
 

@@ -273,6 +273,9 @@ fn a_restart_under_queries_gives_no_wrong_answer_and_a_taken_port_is_said() {
     }
     let (mut world, _elsewhere) = world("dnsload");
     let gateway = bridge(&world);
+    // The bridge comes with the first pod.
+    world.file("user.yaml", &pod("user", "", &format!("[sh, -c, {FOREVER:?}]"), ""));
+    world.ready("user");
     world.until("the name", |w| dig(w, &["web.default.svc.cluster.local"]).out.contains("10.96.7.7").then_some(()));
     let script = ASKER.replace("sys.argv[1]", &format!("{gateway:?}"));
     let mut asker = Background::python(&world, &script);

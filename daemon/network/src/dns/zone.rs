@@ -6,7 +6,7 @@ use super::source::{Key, Port, Service, Slice};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -188,8 +188,11 @@ impl<'z> Names<'z> {
     /// Answers for all names, and the names between them and the domain that have no records.
     fn encode(mut self) -> Vec<(Arc<[u8]>, Arc<Node>)> {
         for records in self.records.values_mut() {
-            let mut seen = BTreeSet::new();
-            records.retain(|r| seen.insert((r.record_type(), r.data.to_string())));
+            // In few there is seldom the same twice.
+            if records.len() > 1 {
+                let mut seen = HashSet::with_capacity(records.len());
+                records.retain(|r| seen.insert(r.data.clone()));
+            }
         }
         let glue = |target: &Name| -> Vec<Record> {
             let of_target = self.records.get(target).into_iter().flatten();

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""Name servers side by side: the same names, one load generator, one run. `make bench-dns` builds what it needs.
+
+Each server gets one thread and the second core is the load generator's. Figures are answers a second as fast as they
+come, answers a second of the server's own CPU time (which other load on the machine does not change), and how long
+answers take at a bearable rate. Servers come from Debian's packages, unpacked and not installed; those that can't be had
+are left out; OTHER=PROGRAM is one more, on port 5399 with the same names. Prints a table for docs/performance.md.
+"""
+import json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time
+
+BENCH = sys.argv[1]
+SERVICES = int(os.environ.get("SERVICES", "5000"))
+# An address, two ports and a pointer each: 5,000 records.
+REPLACED = 1250
+SECONDS = os.environ.get("SECONDS_EACH", "5")
+RATE = os.environ.get("RATE", "20000")
+CACHE = pathlib.Path(os.environ.get("REDDWARF_CI_CACHE", "/var/cache/reddwarf-ci")) / "dns-servers"
+PACKAGES = ("knot libdnssec9 libknot13 libzscanner4 libxdp1 libbpf1 liburcu8 liblmdb0 libfstrm0 libprotobuf-c1 libmaxminddb0 libuv1 "
+            "libjemalloc2 bind9-libs bind9 nsd unbound dnsmasq-base aardvark-dns libevent-2.1-7 libnftables1 libnetfilter-conntrack3 "
+            "libdbus-1-3 libldns3 libedit2 libxml2 libjson-c5 libnghttp2-14 libcap-ng0 libprotobuf-c1 libpython3.11 libhiredis0.14 "
+            "libicu72 libnfnetlink0 libbsd0 libmd0").split()
+PORT = 5399
+
+
+def unpack():
+    """Debian's packages below the cache; whatever can't be had is missing later."""
+    if CACHE.exists() or not shutil.which("apt-get"):
+        return
+    debs = CACHE / "debs"
+    debs.mkdir(parents=True)
+    for package in PACKAGES:
+        subprocess.run(["apt-get", "download", "-qq", package], cwd=debs, stderr=subprocess.DEVNULL)
+    for deb in debs.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", deb, CACHE], check=True)
+    shutil.rmtree(debs)
+
+
+def program(*names):
+    for name in names:
+        for root in (CACHE, pathlib.Path("/")):
+            for directory in ("usr/sbin", "usr/bin", "usr/lib/podman"):
+                path = root / directory / name
+                if path.is_file():
+                    return str(path)
+    return None
+
+
+def environment():
+    libraries = [CACHE / "usr/lib/x86_64-linux-gnu", CACHE / "lib/x86_64-linux-gnu", CACHE / "usr/lib/aarch64-linux-gnu"]
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(str(path) for path in libraries)}
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def knot(path, directory, zone):
+    config = write(directory / "knot.conf", f"""
+server:
+    rundir: {directory}
+    listen: 127.0.0.1@{PORT}
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: {directory}
+zone:
+  - domain: cluster.local
+    file: {zone}
+""")
+    return [path, "-c", config]
+
+
+def nsd(path, directory, zone):
+    config = write(directory / "nsd.conf", f"""
+server:
+  ip-address: 127.0.0.1@{PORT}
+  server-count: 1
+  username: ""
+  zonesdir: "{directory}"
+  pidfile: ""
+  xfrdfile: "{directory}/xfrd"
+  zonelistfile: "{directory}/zones"
+  database: ""
+  rrl-ratelimit: 0
+remote-control:
+  control-enable: no
+zone: {{
+  name: cluster.local
+  zonefile: {zone}
+}}
+""".replace("zone: {", "zone:").replace("\n}\n", "\n"))
+    return [path, "-d", "-c", config]
+
+
+def bind(path, directory, zone):
+    config = write(directory / "named.conf", f"""
+options {{ directory "{directory}"; listen-on port {PORT} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no;
+  pid-file none; session-keyfile none; minimal-responses yes; dnssec-validation no; managed-keys-directory "{directory}"; }};
+controls {{ }};
+zone "cluster.local" {{ type primary; file "{zone}"; }};
+""")
+    return [path, "-g", "-n", "1", "-c", config]
+
+
+def unbound(path, directory, zone):
+    names = [line.split() for line in open(zone) if " A " in line and line.startswith("svc-")]
+    data = "\n".join(f'  local-data: "{name}.cluster.local. 30 IN A {address}"' for name, _, address in names)
+    config = write(directory / "unbound.conf", f"""
+server:
+  interface: 127.0.0.1@{PORT}
+  num-threads: 1
+  username: ""
+  chroot: ""
+  directory: "{directory}"
+  pidfile: ""
+  use-syslog: no
+  do-daemonize: no
+  local-zone: "cluster.local." static
+{data}
+remote-control:
+  control-enable: no
+""")
+    return [path, "-d", "-c", config]
+
+
+def dnsmasq(path, directory, zone):
+    names = [line.split() for line in open(zone) if " A " in line and line.startswith("svc-")]
+    config = write(directory / "dnsmasq.conf", "\n".join(f"host-record={name}.cluster.local,{address}" for name, _, address in names) + "\n")
+    return [path, "-k", "-C", config, "-p", str(PORT), "--listen-address=127.0.0.1", "--bind-interfaces", "-R", "-h", "-u", "root"]
+
+
+def aardvark(path, directory, zone):
+    # One network whose containers are the services: the format that netavark writes.
+    names = [line.split() for line in open(zone) if " A " in line and line.startswith("svc-")]
+    conf = directory / "networks"
+    conf.mkdir()
+    lines = [f"{n:064x} {address}  {name}.cluster.local" for n, (name, _, address) in enumerate(names)]
+    write(conf / "podman", "127.0.0.1\n" + "\n".join(lines) + "\n")
+    return [path, "--config", str(conf), "--port", str(PORT), "run"]
+
+
+SERVERS = [("knot", ["knotd"], knot), ("NSD", ["nsd"], nsd), ("BIND", ["named"], bind), ("unbound", ["unbound"], unbound),
+           ("dnsmasq", ["dnsmasq"], dnsmasq), ("aardvark-dns", ["aardvark-dns"], aardvark)]
+
+
+def tree(pid):
+    """A process and all below it."""
+    found, todo = set(), [pid]
+    while todo:
+        pid = todo.pop()
+        found.add(pid)
+        try:
+            children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                children += (task / "children").read_text().split()
+            todo += [int(child) for child in children if int(child) not in found]
+        except OSError:
+            pass
+    return found
+
+
+def listeners():
+    """Who has our port."""
+    said = subprocess.run(["ss", "-Hlnup", f"sport = :{PORT}"], capture_output=True, text=True).stdout
+    return {int(part.split(",")[0]) for part in said.split("pid=")[1:]}
+
+
+def cpu(pids):
+    ticks = 0
+    for pid in pids:
+        try:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        except OSError:
+            pass
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+QUERY = b"\1\1\1\0\0\1\0\0\0\0\0\0\5svc-1\7default\3svc\7cluster\5local\0\0\1\0\1"
+
+
+def answers(limit=15):
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.settimeout(0.2)
+            try:
+                udp.sendto(QUERY, ("127.0.0.1", PORT))
+                answer = udp.recv(1000)
+                if answer[7] == 1 and answer[3] & 15 == 0:
+                    return True
+            except OSError:
+                pass
+        time.sleep(0.1)
+    return False
+
+
+def load(*arguments, services=SERVICES):
+    pin = ["taskset", "-c", "1"] if os.cpu_count() > 1 else []
+    said = subprocess.run(pin + [BENCH, "load", f"127.0.0.1:{PORT}", str(services), *arguments], capture_output=True, check=True, text=True)
+    return json.loads(said.stdout)
+
+
+def measure(name, command, where):
+    log = open(where / "log", "w")
+    pin = ["taskset", "-c", "0"] if os.cpu_count() > 1 else []
+    server = subprocess.Popen(pin + command, stdout=log, stderr=log, env=environment(), start_new_session=True)
+    try:
+        if not answers():
+            return (name, None, pathlib.Path(log.name).read_text()[-300:].strip().replace("\n", " / "))
+        pids = tree(server.pid) | listeners()
+        load("1")
+        before = cpu(pids)
+        fast = load(SECONDS)
+        used = cpu(pids) - before
+        even = load(SECONDS, RATE)
+        fast["per_cpu_second"] = fast["per_second"] * int(SECONDS) / used if used else 0
+        return (name, fast, even)
+    finally:
+        try:
+            os.killpg(server.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        # Some put themselves into the background.
+        for pid in listeners():
+            os.kill(pid, signal.SIGKILL)
+        server.wait()
+
+
+def main():
+    unpack()
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        os.chmod(scratch, 0o755)
+        zone = scratch / "cluster.local.zone"
+        zone.write_bytes(subprocess.run([BENCH, "zone", str(SERVICES)], capture_output=True, check=True).stdout)
+        where = scratch / "reddwarf"
+        where.mkdir()
+        results.append(measure("reddwarfd", [BENCH, "serve", f"127.0.0.1:{PORT}", str(SERVICES)], where))
+        for name, programs, configure in SERVERS:
+            path = program(*programs)
+            if not path:
+                print(f"{name}: not to be had here", file=sys.stderr)
+                continue
+            where = scratch / name
+            where.mkdir()
+            results.append(measure(name, configure(path, where, zone), where))
+        if os.environ.get("OTHER"):
+            where = scratch / "other"
+            where.mkdir()
+            results.append(measure(os.path.basename(os.environ["OTHER"]), [os.environ["OTHER"]], where))
+        # All records replaced every second under load.
+        where = scratch / "replaced"
+        where.mkdir()
+        with open(where / "log", "w") as log:
+            server = subprocess.Popen(["taskset", "-c", "0", BENCH, "serve", f"127.0.0.1:{PORT}", str(REPLACED), SECONDS], stdout=log)
+            assert answers(), "the name server does not answer"
+            under = load(str(int(SECONDS) - 2), RATE, services=REPLACED)
+            server.wait()
+        replaced = [json.loads(line)["replaced_ms"] for line in (where / "log").read_text().splitlines() if line.startswith("{")]
+    print(f"{SERVICES} services, one thread a server; evenly: {RATE} questions a second\n")
+    print("| server | answers/s | answers/s of CPU | p50 evenly | p99 evenly | lost |\n|---|---|---|---|---|---|")
+    for name, fast, even in results:
+        if fast is None:
+            print(f"{name} did not answer: {even}", file=sys.stderr)
+            continue
+        print(f"| {name} | {fast['per_second']:,.0f} | {fast['per_cpu_second']:,.0f} | {even['p50_us']:.0f} µs | {even['p99_us']:.0f} µs "
+              f"| {fast['lost'] + even['lost']} |")
+    print(f"\nall {4 * REPLACED} records of {REPLACED} services replaced: {min(replaced):.1f} to {max(replaced):.1f} ms (worst of {len(replaced)}), meanwhile "
+          f"{under['lost']} of the questions lost, {under['wrong']} wrong, p99 {under['p99_us']:.0f} µs")
+
+
+main()
