@@ -71,7 +71,7 @@ fn a_day_of_crashes_leaves_logs_events_and_the_database_bounded() {
             Arc::new(move || *now.lock().unwrap())
         };
         let options = StoreOptions { history_commits: 400, ..StoreOptions::new(wall.clone()) };
-        let store = Store::open(&directory.path().join("db"), options).unwrap().store;
+        let store = Store::open(directory.path().join("db"), options).unwrap().store;
         let registry = Registry::open(store.clone(), wall).await.unwrap();
         let plane = RegistryPlane::new(registry.clone(), Arc::new(SystemClock));
         let mut pod = pod("crash", json!({"nodeName": "node-1"}));
