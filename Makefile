@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-api bench-services bench-dns dns-systemd install
+.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-logs bench-api bench-services bench-dns dns-systemd install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -57,6 +57,10 @@ bench-pods: build
 ## make bench-services  throughput through a service, and how soon packets follow a pod's change (release build)
 bench-services: build
 	$(SUDO) ./vm-tests/bench-services.py $(or $(CARGO_TARGET_DIR),target)/release
+
+## make bench-logs how fast logs are read and followed through the API (release build)
+bench-logs: build
+	$(SUDO) ./vm-tests/bench.py --logs
 
 ## make bench-api what the Kubernetes API costs under load, beside what the reference costs (release build)
 bench-api: build

@@ -59,7 +59,8 @@ def row(what, value, budget=""):
 
 
 class World:
-    def __init__(self, target):
+    def __init__(self, target, extra=()):
+        self.extra = list(extra)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="reddwarf-bench."))
         self.target = target
         self.netns = self.dir.name.replace(".", "")
@@ -77,7 +78,7 @@ class World:
             ["nsenter", f"--net=/run/netns/{self.netns}", "--", str(self.target / "reddwarfd"),
              "--manifests", str(self.dir / "manifests"), "--state", str(self.dir / "state"), "--run", str(self.dir / "run"),
              "--pod-cidr", "10.97.0.0/16", "--bridge", "rdbench0", "--node-name", "bench", "--max-pods", "2000",
-             "--host-path-allow", str(self.dir / "out"), *more],
+             "--host-path-allow", str(self.dir / "out"), *self.extra, *more],
             stdout=log, stderr=log)
         while True:
             try:
@@ -254,13 +255,64 @@ def main():
     arguments.add_argument("--apply", action="store_true")
     arguments.add_argument("--podman", action="store_true")
     arguments.add_argument("--podman-runs", type=int, default=15)
+    arguments.add_argument("--logs", action="store_true", help="only what reading and following logs costs")
     arguments.add_argument("--target", default="target/release")
     options = arguments.parse_args()
-    world = World(pathlib.Path(options.target).resolve())
+    # All that is written is kept, so that a slow reader shows as slow and not as one that missed something.
+    world = World(pathlib.Path(options.target).resolve(), ["--log-max-bytes", str(64 << 20), "--log-max-files", "20"] if options.logs else [])
     try:
-        apply(world, options) if options.apply else measure(world, options)
+        (logs if options.logs else apply if options.apply else measure)(world, options)
     finally:
         world.end()
+
+
+FLOOD = """apiVersion: v1
+kind: Pod
+metadata:
+  name: flood
+  annotations: {{reddwarf.io/zone-brand: sparse}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: main
+      command: [sh, -c, "while [ ! -e /out/go ]; do sleep 0.01; done; yes $(printf %099d 7) | head -c {size}; exec sleep 100000"]
+      volumeMounts: [{{name: out, mountPath: /out}}]
+  volumes: [{{name: out, hostPath: {{path: {out}}}}}]
+"""
+
+
+def read_log(world, query, size, started=lambda: None):
+    """Seconds until `size` bytes of the pod's own text have come, from `started` on, and the daemon's CPU seconds."""
+    connection = Unix(world.socket)
+    connection.request("GET", f"/api/v1/namespaces/default/pods/flood/log?{query}")
+    answer = connection.getresponse()
+    cpu = cpu_seconds(world.daemon.pid)
+    started()
+    began, read = time.monotonic(), 0
+    while read < size:
+        piece = answer.read1(1 << 20)
+        if not piece:
+            sys.exit(f"the log ended after {read} of {size} bytes")
+        read += len(piece)
+    took = time.monotonic() - began
+    connection.close()
+    return took, cpu_seconds(world.daemon.pid) - cpu
+
+
+def logs(world, _):
+    size = 500_000_000
+    world.start()
+    (world.dir / "manifests" / "flood.yaml").write_text(FLOOD.format(size=size, out=world.dir / "out"))
+    world.wait_running(1)
+    took, cpu = read_log(world, "follow=true", size, lambda: (world.dir / "out" / "go").touch())
+    row("following a container that writes as fast as it can", f"{size / took / 1e6:.0f} MB/s", f"50 MB/s; daemon CPU {cpu:.1f} s")
+    took, cpu = read_log(world, "", size)
+    row("reading a log of 500 MB in 20 files", f"{size / took / 1e6:.0f} MB/s", f"daemon CPU {cpu:.1f} s")
+    began = time.monotonic()
+    for _ in range(20):
+        status, body = world.get("/api/v1/namespaces/default/pods/flood/log?tailLines=100")
+        assert status == 200 and len(body) == 10_000, (status, len(body))
+    row("the last 100 lines of it", f"{(time.monotonic() - began) / 20 * 1000:.1f} ms")
 
 
 def measure(world, options):

@@ -12,10 +12,12 @@ use reddwarf_api::runtime::{
 };
 use reddwarf_api::{Access, types};
 use reddwarf_config::Settings;
+use reddwarf_config::settings::{EvictionAmount, EvictionSignal};
 use reddwarf_controllers::directory::DirectoryHandle;
 use reddwarf_host::spec::ResolvConf;
 use reddwarf_host::{AttachRequest, Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
 use reddwarf_node::plan::{Effect, Notice};
+use reddwarf_node::pressure::{Amount, Thresholds};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_node::usage::Rate;
 use reddwarf_node::{
@@ -81,9 +83,27 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         system_reserved_cpu_millis: settings.system_reserved_cpu_millis,
         system_reserved_memory_bytes: settings.system_reserved_memory_bytes,
         host_path_allow: settings.host_path_allow.clone(),
+        log_max_bytes: settings.log_max_bytes,
+        log_max_files: settings.log_max_files,
+        eviction: thresholds(settings),
+        eviction_transition: Duration::from_secs(settings.eviction_transition_seconds),
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         prune_guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
         ..NodeSettings::new(&settings.node_name, &settings.bridge, settings.pod_cidr, &settings.log_dir)
+    }
+}
+
+fn thresholds(settings: &Settings) -> Thresholds {
+    let of = |signal| match settings.eviction(signal) {
+        EvictionAmount::Off => None,
+        EvictionAmount::Absolute(amount) => Some(Amount::Absolute(amount)),
+        EvictionAmount::Percent(percent) => Some(Amount::Percent(percent)),
+    };
+    Thresholds {
+        memory_available: of(EvictionSignal::Memory),
+        storage_available: of(EvictionSignal::Storage),
+        inodes_free: of(EvictionSignal::Inodes),
+        pids_available: of(EvictionSignal::Pids),
     }
 }
 

@@ -35,6 +35,9 @@ macro_rules! words {
     };
 }
 
+mod eviction;
+pub use eviction::{EvictionAmount, EvictionSignal, EvictionThreshold};
+
 words! {
     /// Which host is driven.
     HostKind {
@@ -211,6 +214,14 @@ pub struct Settings {
     pub system_reserved_cpu_millis: u64,
     /// Memory kept from pods, in bytes.
     pub system_reserved_memory_bytes: u64,
+    /// When the host is short of something, as given; [`Settings::eviction`] knows the rest.
+    pub eviction_hard: Vec<EvictionThreshold>,
+    /// Seconds that a shortage must be over.
+    pub eviction_transition_seconds: u64,
+    /// Bytes of a container's log before it is rotated.
+    pub log_max_bytes: u64,
+    /// Files kept of a container's log.
+    pub log_max_files: u32,
     /// Host directories that pods may mount, themselves and below.
     pub host_path_allow: Vec<PathBuf>,
     /// What runs containers on Linux.

@@ -171,6 +171,10 @@ impl Resolve {
                 as u64,
             system_reserved_memory_bytes: self.one("system_reserved_memory", values::quantity, zero()).units().max(0)
                 as u64,
+            eviction_hard: self.many("eviction_hard", values::eviction).unwrap_or_default(),
+            eviction_transition_seconds: self.number("eviction_transition_seconds", 0, 86_400, 300),
+            log_max_bytes: self.number("log_max_bytes", 16 << 10, 1 << 40, 10 << 20),
+            log_max_files: self.number("log_max_files", 2, 1000, 5),
             host_path_allow: self.many("host_path_allow", values::path).unwrap_or_default(),
             container_runtime: self.one(
                 "container_runtime",

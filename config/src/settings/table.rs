@@ -72,6 +72,12 @@ fn optional_path(value: &Option<std::path::PathBuf>) -> String {
     value.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string())
 }
 
+/// What was given; without that the defaults.
+fn eviction(settings: &Settings) -> String {
+    let given: Vec<String> = settings.eviction_hard.iter().map(ToString::to_string).collect();
+    if given.is_empty() { super::eviction::DEFAULTS.map(|t| t.to_string()).join(":") } else { given.join(":") }
+}
+
 macro_rules! settings {
     ($($key:literal $flag:literal $value_name:literal $form:ident $reload:ident, $default:literal, $help:literal, $show:expr;)*) => {
         /// Every setting, in the order of the documentation.
@@ -147,6 +153,14 @@ settings! {
         "CPU that pods can't ask for: the node's allocatable is less by it", |s| format!("{}m", s.system_reserved_cpu_millis);
     "system_reserved_memory" "system-reserved-memory" "QUANTITY" Quantity Live, "0",
         "Memory that pods can't ask for", |s| s.system_reserved_memory_bytes.to_string();
+    "eviction_hard" "eviction-hard" "SIGNAL<AMOUNT" List Restart, "memory.available<100Mi, nodefs.available<10%, nodefs.inodesFree<5%, pid.available<5%",
+        "When the host is short of something: pods are then evicted; signals that are not named keep their default, and `off` in the place of an amount turns one off", eviction;
+    "eviction_transition_seconds" "eviction-transition-seconds" "SECONDS" Number Restart, "300",
+        "How long a shortage must be over before the node takes new pods again", |s| s.eviction_transition_seconds.to_string();
+    "log_max_bytes" "log-max-bytes" "BYTES" Number Restart, "10485760",
+        "Bytes of a container's log before it is rotated", |s| s.log_max_bytes.to_string();
+    "log_max_files" "log-max-files" "N" Number Restart, "5",
+        "Files kept of a container's log, the current one included", |s| s.log_max_files.to_string();
     "host_path_allow" "host-path-allow" "DIR" List Live, "none",
         "Host directories that pods may mount by hostPath, themselves and what is below", |s| paths(&s.host_path_allow);
     "resync_seconds" "resync-seconds" "SECONDS" Number Live, "30",

@@ -1,6 +1,8 @@
 //! One text to one value, with the reason when it is none.
 
-use super::{ClusterDns, ContainerRuntime, DnsListen, HostKind, LogFormat};
+use super::{
+    ClusterDns, ContainerRuntime, DnsListen, EvictionAmount, EvictionSignal, EvictionThreshold, HostKind, LogFormat,
+};
 use ipnet::IpNet;
 use reddwarf_objects::{Quantity, names};
 use std::net::{IpAddr, SocketAddr};
@@ -190,6 +192,25 @@ pub(super) fn quantity(text: &str) -> Result<Quantity, Bad> {
         Ok(quantity) => Ok(quantity),
         Err(_) => bad("it is not a Kubernetes quantity", "write a number with or without a suffix, like 500m or 1Gi"),
     }
+}
+
+/// A threshold as the kubelet takes it: `memory.available<100Mi`, `nodefs.available<10%`.
+pub(super) fn eviction(text: &str) -> Result<EvictionThreshold, Bad> {
+    let example =
+        "write a signal and an amount, like memory.available<100Mi, nodefs.available<10% or pid.available<off";
+    let Some((signal, amount)) = text.split_once('<') else { return bad("there is no `<` in it", example) };
+    use EvictionSignal::{Inodes, Memory, Pids, Storage};
+    let signal = one_of(signal.trim(), &[Memory, Storage, Inodes, Pids], EvictionSignal::as_str)?;
+    let amount = amount.trim();
+    let amount = match (amount, amount.strip_suffix('%')) {
+        ("off", _) => EvictionAmount::Off,
+        (_, Some(percent)) => match percent.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => EvictionAmount::Percent(percent),
+            _ => return bad("a share must be between 0% and 100%", example),
+        },
+        (amount, None) => EvictionAmount::Absolute(u64::try_from(quantity(amount)?.units()).unwrap_or_default()),
+    };
+    Ok(EvictionThreshold { signal, amount })
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, Bad> {

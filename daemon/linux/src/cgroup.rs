@@ -168,9 +168,10 @@ impl Cgroups {
     }
 
     /// Takes the calling process out of the daemon's cgroup, so that a service manager which stops or limits the
-    /// daemon leaves it alone. Only where that matters: memory and pids are counted there, systemd looks there.
+    /// daemon leaves it alone. Only where that matters: memory and pids are counted there, systemd looks there; and
+    /// processor time is shared out there, so that a shim whose container writes without end takes it from its like.
     pub(crate) fn leave_daemon(&self, cgroup: &Path) -> io::Result<()> {
-        self.move_to(cgroup, &["memory", "pids", "name=systemd"], 0)
+        self.move_to(cgroup, &["cpu", "memory", "pids", "name=systemd"], 0)
     }
 
     /// The same for another process, where only processes are counted and a runtime puts its container nowhere.

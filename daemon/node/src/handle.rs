@@ -6,6 +6,7 @@ use crate::follow;
 use crate::key::PodKey;
 use crate::logs::{self, LogOptions};
 use crate::plan::{Effect, Memory, Notice, Op, Plan, Reservations, Step, plan};
+use crate::pressure::NodeCondition;
 use crate::probe;
 use crate::run::{self, Shared, Work};
 use crate::settings::NodeSettings;
@@ -382,7 +383,7 @@ impl NodeHandle {
             let Some(shared) = shared.upgrade() else { return true };
             !follow || !is_running(&shared, &pod, &name, attempt)
         });
-        Ok(logs::stream(spec.log.path, options, ended))
+        Ok(logs::stream(spec.log.path, options, ended, self.shared.log_watcher.clone()))
     }
 
     /// The instance whose log is asked for: the last one that has or had a process, or the one before it.
@@ -501,7 +502,12 @@ impl NodeHandle {
             state.observed.as_ref().and_then(|o| o.sandboxes.known()).map_or(0, std::collections::BTreeMap::len);
         NodeSummary {
             ready: state.last_pass.is_some(),
-            notices: state.host_notices.clone(),
+            notices: state
+                .host_notices
+                .iter()
+                .cloned()
+                .chain(state.memory.pressure.all().map(pressure_notice))
+                .collect(),
             pods: state.desired.pods.len(),
             degraded: state.pods.iter().filter_map(|(key, p)| Some((key.clone(), first(&p.outlook)?))).collect(),
             sandboxes,
@@ -610,6 +616,13 @@ impl NodeHandle {
 /// Waits until the node was told to stop.
 async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopping| *stopping).await.is_ok();
+}
+
+/// What the node is short of, for people.
+fn pressure_notice(condition: NodeCondition) -> Notice {
+    let message =
+        format!("{}: pods may be evicted, and new ones wait; see `kubectl describe node`", condition.words(true).1);
+    Notice::new(condition.name(), message)
 }
 
 /// Waiting that needs nobody.

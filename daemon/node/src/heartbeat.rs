@@ -1,11 +1,17 @@
 //! Says every few seconds that the node is alive, and keeps its Node object true.
 
+use crate::control_plane::EventText;
 use crate::node_object::{NodeInput, node_object};
 use crate::plan::Notice;
+use crate::pressure::{self, Shortage};
 use crate::run::{Shared, Work, host_facts};
 use reddwarf_host::HostInfo;
 use reddwarf_objects::Object;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Looking at the host's pressure may take this long.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// Runs until the node ends.
 pub(crate) async fn beat(shared: Arc<Shared>) {
@@ -41,15 +47,21 @@ async fn once(shared: &Arc<Shared>, previous: &mut Option<Object>) {
         None => Some(shared.observer.fresh().await),
     };
     let trouble = trouble.or_else(|| trouble_of(shared));
+    // The heartbeat goes on whatever hangs there.
+    let looked = tokio::time::timeout(limit.min(LOOK), pressure::look(shared)).await;
+    let (changes, short) = looked.unwrap_or_default();
+    let conditions = shared.state().memory.pressure.clone();
     if let Some(info) = info {
         let node = node_object(NodeInput {
             settings: &shared.settings,
             info: &info,
             observed: observed.as_deref(),
             trouble: trouble.as_deref(),
+            pressure: &conditions,
             previous: previous.as_ref(),
             now: shared.clock.wall(),
         });
+        tell(shared, &changes, &short);
         if let Some(node) = node {
             match shared.control.write_node(node.clone()).await {
                 Ok(()) => *previous = Some(node),
@@ -59,6 +71,28 @@ async fn once(shared: &Arc<Shared>, previous: &mut Option<Object>) {
     }
     if let Err(error) = shared.control.heartbeat(&shared.settings.node_name, shared.clock.wall()).await {
         tracing::warn!(%error, "the node's heartbeat could not be written");
+    }
+}
+
+/// Events about the node's pressure.
+fn tell(shared: &Shared, changes: &[pressure::Change], short: &[Shortage]) {
+    if changes.is_empty() {
+        return;
+    }
+    let name = &shared.settings.node_name;
+    // By its name as the kubelet does: `kubectl describe node` looks for both.
+    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}});
+    let Ok(node) = Object::from_value(node).map(Arc::new) else { return };
+    let event = |warning: bool, reason: &str, message: String| {
+        let event = EventText { warning, reason: reason.to_owned(), message, field_path: String::new() };
+        shared.event(&node, event);
+    };
+    for (condition, holds) in changes {
+        let reason = condition.event(*holds);
+        event(false, reason, format!("Node {name} status is now: {reason}"));
+    }
+    for shortage in short.iter().filter(|s| changes.contains(&(s.resource.condition(), true))) {
+        event(true, "EvictionThresholdMet", format!("Attempting to reclaim {}", shortage.resource.name()));
     }
 }
 

@@ -31,6 +31,7 @@
 //! | [`perform`] | one step carried out |
 //! | [`queue`] | one slot per key, the earliest moment wins |
 //! | [`status`], [`node_object`] | statuses of pods and node, pure |
+//! | [`pressure`] | what the host is short of, who is evicted for it, who is let in, who comes back |
 //! | [`usage`] | what pods and node use: samples on demand, rates, the kubelet's summary |
 //! | [`logs`] | reading CRI logs |
 //! | [`tokens`] | tokens of pods' accounts: asked for, renewed, found again |
@@ -50,6 +51,7 @@ pub mod node_object;
 pub mod observe;
 pub mod perform;
 pub mod plan;
+pub mod pressure;
 pub mod probe;
 pub mod queue;
 pub mod registry_plane;

@@ -1,5 +1,6 @@
 //! The Node object of this host, in the shape that `kubectl describe node` expects. Pure.
 
+use crate::pressure::{Conditions, NodeCondition};
 use crate::settings::NodeSettings;
 use chrono::{DateTime, Utc};
 use reddwarf_host::{Brand, HostInfo, HostObservation, Observation, SandboxState};
@@ -26,6 +27,8 @@ pub struct NodeInput<'a> {
     pub observed: Option<&'a HostObservation>,
     /// Why the node can't do its work; `None`: it can.
     pub trouble: Option<&'a str>,
+    /// What the host is short of.
+    pub pressure: &'a Conditions,
     /// The Node object as last written.
     pub previous: Option<&'a Object>,
     /// The time for people.
@@ -63,6 +66,7 @@ pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
             },
             "annotations": { ZONE_COUNT_ANNOTATION: count, ZONE_SUMMARY_ANNOTATION: summary },
         },
+        "spec": { "taints": taints(input) },
         "status": {
             "capacity": capacity(info.cpu_millis, info.memory_bytes),
             "allocatable": capacity(
@@ -133,10 +137,14 @@ fn conditions(input: NodeInput<'_>) -> Value {
         None => ("True", "KubeletReady", "reddwarfd is managing this host".to_owned()),
         Some(trouble) => ("False", "KubeletNotReady", trouble.to_owned()),
     };
-    let fine = |kind: &str| (kind.to_owned(), ("False", "KubeletHasNoPressure", format!("no {kind} is known of")));
-    let wanted = [fine("MemoryPressure"), fine("DiskPressure"), fine("PIDPressure"), ("Ready".to_owned(), ready)];
-    let all: Vec<Value> = wanted
+    let pressure = NodeCondition::ALL.map(|condition| {
+        let holds = input.pressure.holds(condition);
+        let (reason, message) = condition.words(holds);
+        (condition.name().to_owned(), (if holds { "True" } else { "False" }, reason, message.to_owned()))
+    });
+    let all: Vec<Value> = pressure
         .into_iter()
+        .chain([("Ready".to_owned(), ready)])
         .map(|(kind, (status, reason, message))| {
             let before = previous_condition(input.previous, &kind);
             let text = |field: &str| before.and_then(|b| b.get(field)).and_then(Value::as_str);
@@ -155,6 +163,18 @@ fn conditions(input: NodeInput<'_>) -> Value {
         })
         .collect();
     Value::Array(all)
+}
+
+/// Keeps pods away while the host is short of something. Others' taints are not ours to know.
+fn taints(input: NodeInput<'_>) -> Value {
+    let taint = |condition: NodeCondition| {
+        let before = input.previous.and_then(|n| n.get("/spec/taints")).and_then(Value::as_array);
+        let before = before.into_iter().flatten().find(|t| t.get("key").is_some_and(|k| k == condition.taint()));
+        let since =
+            before.and_then(|t| t.get("timeAdded")?.as_str()).map_or_else(|| timestamp(input.now), str::to_owned);
+        json!({"key": condition.taint(), "effect": "NoSchedule", "timeAdded": since})
+    };
+    input.pressure.all().map(taint).collect()
 }
 
 fn previous_condition<'a>(node: Option<&'a Object>, kind: &str) -> Option<&'a Value> {

@@ -7,6 +7,7 @@
 use crate::control_plane::{ControlPlane, ControlPlaneError, EventText, FOLLOWED, ObjectChange, Promise};
 use crate::key::PodKey;
 use crate::node_object::{HEALTH_EVERY, judge};
+use crate::pressure::NodeCondition;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use reddwarf_host::{BootTime, Clock, PodUid};
@@ -242,6 +243,7 @@ impl ControlPlane for RegistryPlane {
             for (key, value) in node.annotations() {
                 live.set_annotation(key, value);
             }
+            take_taints(live, &node);
         });
         merged.await.map_err(|e| at(&e))?;
         let status = node.status().cloned();
@@ -386,6 +388,20 @@ async fn next(watch: &mut ObjectWatch) -> Result<ObjectChange, String> {
         WatchEventType::Added | WatchEventType::Modified => ObjectChange::Put(Box::new(event.object)),
         WatchEventType::Deleted => ObjectChange::Gone(Box::new(event.object)),
     })
+}
+
+/// The taints of pressure are the node's own; all others stay as they are.
+fn take_taints(live: &mut Object, node: &Object) {
+    let list = |of: &Object| of.get("/spec/taints").and_then(|t| t.as_array()).cloned().unwrap_or_default();
+    let ours = |taint: &serde_json::Value| {
+        NodeCondition::ALL.iter().any(|c| taint.get("key").and_then(|k| k.as_str()) == Some(c.taint()))
+    };
+    let before = list(live);
+    let mut taints: Vec<_> = before.iter().filter(|t| !ours(t)).cloned().collect();
+    taints.extend(list(node));
+    if taints != before {
+        live.set("/spec/taints", taints);
+    }
 }
 
 fn absent_is_fine(result: Result<(), RegistryError>) -> Result<(), RegistryError> {

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     statuses: Mutex<BTreeMap<PodKey, Publication>>,
     publish: Notify,
     events: mpsc::Sender<(Arc<Object>, EventText)>,
+    /// Tells of changes to logs that are followed.
+    pub(crate) log_watcher: crate::logs::LogWatcher,
     /// What was used lately, for those who ask.
     pub(crate) samples: tokio::sync::Mutex<crate::usage::Samples>,
     pub(crate) probes: Probes,
@@ -102,6 +104,7 @@ impl Shared {
             statuses: Mutex::new(BTreeMap::new()),
             publish: Notify::new(),
             events,
+            log_watcher: crate::logs::LogWatcher::default(),
             samples: tokio::sync::Mutex::default(),
             probes: Probes::default(),
             stop: watch::Sender::new(false),
@@ -409,6 +412,7 @@ async fn execute(
     object: Option<&Arc<Object>>,
     sandbox: Option<&SandboxObserved>,
 ) -> bool {
+    crate::logs::tidy(shared, &step.op).await;
     let result = perform(&*shared.host, &*shared.control, &step.op, shared.settings.call_timeout).await;
     let record = |error: Option<String>| Record {
         at: shared.clock.wall(),

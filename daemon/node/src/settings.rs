@@ -1,5 +1,6 @@
 //! What the node must know besides objects and the host.
 
+use crate::pressure::Thresholds;
 use ipnet::IpNet;
 use reddwarf_host::spec::{NetworkSpec, ResolvConf};
 use std::net::IpAddr;
@@ -35,6 +36,10 @@ pub struct NodeSettings {
     pub host_path_allow: Vec<PathBuf>,
     /// Processes and threads per container when nothing else is said.
     pub default_pids_limit: u64,
+    /// Less than this of something is too little: pods are evicted for it.
+    pub eviction: Thresholds,
+    /// How long a shortage must be over before the node says so.
+    pub eviction_transition: Duration,
     /// A full pass at least this often; changes are acted on at once without it.
     pub resync: Duration,
     /// When a mass deletion of unwanted sandboxes needs a person's word.
@@ -73,6 +78,8 @@ impl NodeSettings {
             system_reserved_memory_bytes: 0,
             host_path_allow: Vec::new(),
             default_pids_limit: 4096,
+            eviction: Thresholds::default(),
+            eviction_transition: Duration::from_secs(300),
             resync: Duration::from_secs(30),
             prune_guard: PruneGuard::default(),
             concurrency: 16,

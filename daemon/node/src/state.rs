@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) reservations: Reservations,
     pub(crate) memory: Memory,
     pub(crate) pods: BTreeMap<PodKey, PodState>,
+    /// Pods that were evicted, and how often.
+    pub(crate) evictions: crate::pressure::Evictions,
     /// Notices about the host as a whole.
     pub(crate) host_notices: Vec<Notice>,
     pub(crate) host_recent: VecDeque<Record>,
@@ -88,6 +90,7 @@ impl State {
             reservations,
             memory: Memory::default(),
             pods: BTreeMap::new(),
+            evictions: crate::pressure::Evictions::default(),
             host_notices: Vec::new(),
             host_recent: VecDeque::new(),
             index: None,

@@ -193,7 +193,7 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { discover read write apply patches workloads streams nodes access deletes }
+transcripts! { discover read write apply patches workloads streams nodes access deletes top }
 
 #[test]
 fn patterns_match_as_documented() {

@@ -22,5 +22,6 @@ mod pods;
 mod services;
 mod streams;
 mod surface;
+mod usage;
 mod volumes;
 mod workloads;

@@ -67,6 +67,17 @@ struct Term {
     broken: bool,
 }
 
+/// Whether any container asks for processor or memory: the pod's quality of service is not BestEffort.
+fn asks_for_something(pod: &Value) -> bool {
+    let containers =
+        ["/spec/containers", "/spec/initContainers"].into_iter().filter_map(|list| pod.pointer(list)?.as_array());
+    let asks = |amounts: &Value| ["cpu", "memory"].iter().any(|r| amounts.get(r).is_some_and(|q| *q != "0" && *q != 0));
+    containers
+        .flatten()
+        .filter_map(|c| c.get("resources"))
+        .any(|resources| ["requests", "limits"].iter().filter_map(|kind| resources.get(kind)).any(asks))
+}
+
 /// What a pod asks of its node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Constraints {
@@ -90,10 +101,16 @@ impl Constraints {
             effect: text(t, "effect"),
         });
         let annotations = at("/metadata/annotations");
+        // As the reference has it: who asks for something can cope with a node that is short of memory.
+        let copes = asks_for_something(pod).then(|| Toleration {
+            key: "node.kubernetes.io/memory-pressure".to_owned(),
+            value: None,
+            effect: "NoSchedule".to_owned(),
+        });
         Self {
             selector: selector.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect(),
             terms: required.and_then(Value::as_array).map(|terms| terms.iter().map(term).collect()),
-            tolerations: tolerations.collect(),
+            tolerations: tolerations.chain(copes).collect(),
             brand: annotations.and_then(|a| a.get(ZONE_BRAND_ANNOTATION)).and_then(Value::as_str).map(str::to_owned),
         }
     }

@@ -286,6 +286,18 @@ mod tests {
                 None,
             ),
             (
+                json!({"spec": {"containers": [{"resources": {"requests": {"memory": "1Mi"}}}]}}),
+                cpu(0),
+                node("n", &[], taint("node.kubernetes.io/memory-pressure")),
+                None,
+            ),
+            (
+                json!({"spec": {"containers": [{"resources": {"requests": {"memory": "0"}}}]}}),
+                cpu(0),
+                node("n", &[], taint("node.kubernetes.io/memory-pressure")),
+                Some(helpless("node(s) had untolerated taint(s)")),
+            ),
+            (
                 json!({"spec": {"tolerations": [{"key": "k", "value": "x"}]}}),
                 cpu(0),
                 node("n", &[], taint("k")),

@@ -26,6 +26,12 @@ pub fn next_backoff(latest: &ContainerObserved, previous: Option<&ContainerObser
     waited.saturating_mul(2).clamp(BACKOFF_FIRST, BACKOFF_MOST)
 }
 
+/// The wait after the `count`th time in a row.
+pub fn next_backoff_after(count: u32) -> Duration {
+    let doublings = count.saturating_sub(1).min(16);
+    BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MOST)
+}
+
 /// A wait as the kubelet prints it: `10s`, `2m40s`, `5m0s`.
 pub(super) fn in_words(wait: Duration) -> String {
     match (wait.as_secs() / 60, wait.as_secs() % 60) {

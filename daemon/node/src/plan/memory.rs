@@ -2,6 +2,7 @@
 
 use super::step::{Notice, Op};
 use crate::key::PodKey;
+use crate::pressure::Conditions;
 use crate::probe::Checks;
 use reddwarf_host::{BootTime, Family, Leftover, PodUid, SandboxId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ pub struct Memory {
     pub evicted: BTreeMap<PodUid, Notice>,
     /// What probes and hooks have found out.
     pub checks: Checks,
+    /// What the host is short of: pods that have not begun may have to wait.
+    pub pressure: Conditions,
     /// Left-overs, and when each was first seen: what is only passing through is left alone.
     pub leftovers: BTreeMap<Leftover, BootTime>,
 }

@@ -28,7 +28,7 @@ mod restart;
 mod step;
 mod view;
 
-pub use backoff::{BACKOFF_FIRST, BACKOFF_MOST, HEALTHY_AFTER, next_backoff};
+pub use backoff::{BACKOFF_FIRST, BACKOFF_MOST, HEALTHY_AFTER, next_backoff, next_backoff_after};
 pub use host::{HostPlan, plan_host};
 pub use memory::{Deadline, Failure, Memory};
 pub use pod::{PodPlan, plan_pod};

@@ -12,6 +12,12 @@ use crate::probe::Start;
 use crate::translate::{self, Identity};
 use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{BootTime, ContainerState, SandboxObserved, SandboxState};
+use std::time::Duration;
+
+/// The reason of an eviction.
+pub(super) const EVICTED: &str = "Evicted";
+/// What an evicted pod's processes have between TERM and KILL.
+pub(super) const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 impl Planner<'_> {
     /// Whether the pod has come to its end: every main container, or one init container that is not tried again.
@@ -43,13 +49,36 @@ impl Planner<'_> {
 
     /// The pod has ended: what still runs is stopped, sidecars last, then the sandbox. Its records stay until it is
     /// deleted.
-    pub(super) fn wind_down(&mut self, intent: &PodIntent, sandbox: &SandboxObserved, reason: &str) {
+    pub(super) fn wind_down(&mut self, sandbox: &SandboxObserved, grace: Duration, reason: &str) {
         self.plan.outlook.ended = true;
-        if self.stop_all(sandbox, intent.grace(), Effect::Remove, reason, None)
+        if self.stop_all(sandbox, grace, Effect::Remove, reason, None)
             && matches!(sandbox.state, SandboxState::Running | SandboxState::Stopping)
         {
             self.push(Effect::Remove, Op::SandboxStop(sandbox.spec.id.clone()), reason, None);
         }
+    }
+
+    /// An evicted pod was to give room: nothing of it stays but its logs.
+    pub(super) fn clear_away(&mut self, sandbox: &SandboxObserved) {
+        self.plan.outlook.ended = true;
+        self.remove(sandbox, EVICTION_GRACE, Effect::Remove, "it was evicted, and what it has must not stay", None);
+    }
+
+    /// Whether the host is too short of something for a pod that has not begun. One that a file declares waits, others
+    /// fail, as the kubelet has it: whoever made them makes another one, or asks a scheduler.
+    pub(super) fn is_kept_out(&mut self, intent: &PodIntent) -> bool {
+        if !intent.history.is_empty() || self.is_promised(&intent.uid) {
+            return false;
+        }
+        let Some(message) = self.view.memory.pressure.refuse(&intent.pod) else { return false };
+        if intent.source.is_some() {
+            let notice = Notice::new("NodePressure", format!("{message}It is started when that is over."));
+            self.all_waiting(intent, &notice);
+            self.notice(notice);
+        } else {
+            self.fail(Notice::new(EVICTED, message));
+        }
+        true
     }
 
     /// Init containers one after another, then all others side by side; ephemeral ones wait for nothing.

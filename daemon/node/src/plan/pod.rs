@@ -2,6 +2,7 @@
 
 use super::containers::{Item, Target};
 use super::earliest;
+use super::order::{EVICTED, EVICTION_GRACE};
 use super::remove::{DEFAULT_GRACE, FORCED_GRACE};
 use super::reservations::Reservations;
 use super::step::{Effect, Notice, Op, Outlook, Step};
@@ -272,7 +273,12 @@ impl Planner<'_> {
         Identity { id: SandboxId::for_pod(&pod), pod, address: None, account_volume }
     }
 
-    fn all_waiting(&mut self, intent: &PodIntent, notice: &Notice) {
+    /// Whether an address, or a place, was promised to it.
+    pub(super) fn is_promised(&self, uid: &PodUid) -> bool {
+        self.claims.knows(uid)
+    }
+
+    pub(super) fn all_waiting(&mut self, intent: &PodIntent, notice: &Notice) {
         for which in translate::containers(intent) {
             self.waiting(&which.name, notice.clone());
         }
@@ -292,6 +298,9 @@ impl Planner<'_> {
         }
         if let Some(verdict) = self.verdict(intent) {
             return self.fail(verdict);
+        }
+        if self.is_kept_out(intent) {
+            return;
         }
         let mut identity = self.identity_of(intent);
         if !self.claims.knows(&identity.pod.uid) && self.claims.len() >= self.view.desired.settings.max_pods as usize {
@@ -362,13 +371,18 @@ impl Planner<'_> {
         let items: Vec<_> = containers.iter().map(item).collect();
         let targets: Vec<Target> = items.iter().map(|item| self.target(item)).collect();
         if intent.finished {
-            return self.wind_down(intent, sandbox, "all of its containers have ended");
+            return match intent.status.reason.as_str() {
+                EVICTED => self.clear_away(sandbox),
+                _ => self.wind_down(sandbox, intent.grace(), "all of its containers have ended"),
+            };
         }
         let ended = Self::has_ended(&items, &targets);
         if !ended && let Some(verdict) = self.verdict(intent) {
             let reason = verdict.message.clone();
+            // The host can't wait for long.
+            let grace = if verdict.reason == EVICTED { intent.grace().min(EVICTION_GRACE) } else { intent.grace() };
             self.fail(verdict);
-            return self.wind_down(intent, sandbox, &reason);
+            return self.wind_down(sandbox, grace, &reason);
         }
         if let Ok(wanted) = &wanted
             && self.recreate(intent, sandbox, wanted, &identity, &items, &targets)
@@ -376,7 +390,7 @@ impl Planner<'_> {
             return;
         }
         if ended {
-            return self.wind_down(intent, sandbox, "all of its containers have ended");
+            return self.wind_down(sandbox, intent.grace(), "all of its containers have ended");
         }
         let spec = wanted.unwrap_or_else(|_| sandbox.spec.clone());
         match &sandbox.state {

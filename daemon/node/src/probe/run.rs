@@ -12,6 +12,7 @@ use crate::key::PodKey;
 use crate::run::{Shared, Work as QueueWork};
 use reddwarf_host::BootTime;
 use reddwarf_host::spec::Hook;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -99,10 +100,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 same
             });
             for (key, job) in jobs {
-                if !of.contains_key(&key) {
-                    let worker = Worker { shared: shared.clone(), pod: pod.clone(), key: key.clone(), begun };
+                if let Entry::Vacant(free) = of.entry(key) {
+                    let worker = Worker { shared: shared.clone(), pod: pod.clone(), key: free.key().clone(), begun };
                     let handle = tasks.spawn(worker.work(job.clone()));
-                    of.insert(key, Task { job, handle });
+                    free.insert(Task { job, handle });
                 }
             }
             if of.is_empty() {

@@ -58,6 +58,24 @@ pub struct PodSpec {
     pub readiness_gates: Vec<ReadinessGate>,
     /// Does it get a token of its account? The account says when absent.
     pub automount_service_account_token: Option<bool>,
+    /// How important it is; the more, the later it is evicted.
+    pub priority: Option<i32>,
+    /// The node's taints that it bears with.
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A taint, or many, that a pod bears with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Toleration {
+    /// The taint's key; all when empty.
+    pub key: String,
+    /// `Exists` or `Equal` (also when empty).
+    pub operator: String,
+    /// The taint's value, for `Equal`.
+    pub value: String,
+    /// The taint's effect; all when empty.
+    pub effect: String,
 }
 
 impl Default for PodSpec {
@@ -82,6 +100,8 @@ impl Default for PodSpec {
             dns_policy: DnsPolicy::ClusterFirst,
             dns_config: DnsConfig::default(),
             enable_service_links: true,
+            priority: None,
+            tolerations: Vec::new(),
             security_context: PodSecurityContext::default(),
             runtime_class_name: None,
             service_account_name: String::new(),
