@@ -21,7 +21,7 @@ use reddwarf_host::{
 use reddwarf_objects::pod::PodStatus;
 use serde::Serialize;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
@@ -375,15 +375,37 @@ impl NodeHandle {
         options: LogOptions,
     ) -> Result<mpsc::Receiver<io::Result<Bytes>>, NodeError> {
         let observed = self.shared.observer.fresh().await;
-        let spec = self.instance(&observed, pod, container, options.previous)?;
-        let (shared, pod, attempt) = (Arc::downgrade(&self.shared), pod.clone(), spec.attempt);
-        let name = spec.name.clone();
+        let (path, name, attempt) = match self.instance(&observed, pod, container, options.previous) {
+            Ok(spec) => (spec.log.path, spec.name, spec.attempt),
+            Err(error) => self.log_of_the_gone(&observed, pod, container, options.previous).ok_or(error)?,
+        };
+        let (shared, pod) = (Arc::downgrade(&self.shared), pod.clone());
         let follow = options.follow;
         let ended = Box::new(move || {
             let Some(shared) = shared.upgrade() else { return true };
             !follow || !is_running(&shared, &pod, &name, attempt)
         });
-        Ok(logs::stream(spec.log.path, options, ended, self.shared.log_watcher.clone()))
+        Ok(logs::stream(path, options, ended, self.shared.log_watcher.clone()))
+    }
+
+    /// The log of a pod that has ended and of which nothing else is left: it was evicted.
+    fn log_of_the_gone(
+        &self,
+        observed: &HostObservation,
+        pod: &PodKey,
+        container: &str,
+        previous: bool,
+    ) -> Option<(PathBuf, ContainerName, u32)> {
+        let state = self.shared.state();
+        let intent = state.desired.pods.get(pod).filter(|i| i.finished)?;
+        if sandbox_of(observed, intent, &state.reservations).is_some() {
+            return None;
+        }
+        let status = &intent.status;
+        let mut all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        let attempt = all.find(|c| c.name == container)?.restart_count.checked_sub(u32::from(previous))?;
+        let path = logs::path(&self.shared.settings.log_dir, pod, &intent.uid, container, attempt);
+        Some((path, ContainerName::new(container).ok()?, attempt))
     }
 
     /// The instance whose log is asked for: the last one that has or had a process, or the one before it.

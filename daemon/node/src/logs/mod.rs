@@ -21,11 +21,13 @@ pub use line::{Line, parse_line};
 pub(crate) use remove::tidy;
 pub(crate) use watch::LogWatcher;
 
+use crate::key::PodKey;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use read::{Progress, Reader};
+use reddwarf_host::PodUid;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -65,6 +67,11 @@ pub enum Output {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+/// Where a container's log lies, in the kubelet's layout.
+pub(crate) fn path(log_dir: &Path, pod: &PodKey, uid: &PodUid, container: &str, attempt: u32) -> PathBuf {
+    log_dir.join(remove::directory(pod, uid)).join(container).join(format!("{attempt}.log"))
 }
 
 /// Whether what is followed has ended, so that no more lines will come.

@@ -75,7 +75,7 @@ async fn remove_pod(log_dir: &Path, pod: &PodKey, uid: &PodUid) {
 }
 
 /// A pod's directory, as the kubelet names it.
-fn directory(pod: &PodKey, uid: &PodUid) -> String {
+pub(super) fn directory(pod: &PodKey, uid: &PodUid) -> String {
     format!("{}_{}_{uid}", pod.namespace, pod.name)
 }
 

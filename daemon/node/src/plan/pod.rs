@@ -377,7 +377,11 @@ impl Planner<'_> {
             };
         }
         let ended = Self::has_ended(&items, &targets);
-        if !ended && let Some(verdict) = self.verdict(intent) {
+        // What ended because it was told to has not ended by itself.
+        let told = sandbox.containers.values().flatten().any(|c| c.stop.is_some());
+        if (!ended || told)
+            && let Some(verdict) = self.verdict(intent)
+        {
             let reason = verdict.message.clone();
             // The host can't wait for long.
             let grace = if verdict.reason == EVICTED { intent.grace().min(EVICTION_GRACE) } else { intent.grace() };
