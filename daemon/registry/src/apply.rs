@@ -12,7 +12,7 @@ use crate::part::Part;
 use crate::stored::{decode, decode_bytes, encode};
 use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
-use reddwarf_objects::admission::{Surroundings, service_account_of};
+use reddwarf_objects::admission::{self, Surroundings, service_account_of};
 use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::convert;
 use reddwarf_objects::diff::{Change, diff};
@@ -355,7 +355,11 @@ impl<'a> Work<'a> {
         let writer = self.writer(source);
         let mut merged = match source {
             Some(_) => wholly(kind, old, last, &wanted),
-            None => three_way(old, last, &wanted),
+            None => {
+                let mut merged = three_way(old, last, &wanted);
+                admission::keep(kind, old, &mut merged);
+                merged
+            }
         };
         // Declared as before and already so: the owners are as they were.
         let known = record.as_ref().is_some_and(|r| r.source == declared.source && r.object == wanted);

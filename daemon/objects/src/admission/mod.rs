@@ -76,6 +76,13 @@ pub fn admit(kind: &Kind, object: &mut Object, around: &Surroundings, entropy: u
     }
 }
 
+/// What admission gave an object stays when it is declared again without it, by someone who replaces whole lists.
+pub fn keep(kind: &Kind, old: &Object, new: &mut Object) {
+    if kind.is_core("Pod") {
+        service_account::keep_token(old, new);
+    }
+}
+
 /// Is a valid object within the bounds of its namespace?
 ///
 /// # Errors

@@ -78,6 +78,35 @@ pub(super) fn mount_token(pod: &mut Object, entropy: u64) {
     }
 }
 
+/// What [`mount_token`] added to a pod stays when the pod is declared again without it, by someone who replaces lists.
+pub(super) fn keep_token(old: &Object, new: &mut Object) {
+    let list = |object: &Object, pointer: &str| object.get(pointer).and_then(Value::as_array).cloned();
+    let named = |value: &Value, name: &Value| value.get("name") == Some(name);
+    let volumes = list(old, "/spec/volumes").unwrap_or_default();
+    let given = |v: &&Value| v.get("name").and_then(Value::as_str).is_some_and(|n| n.starts_with(VOLUME_PREFIX));
+    let Some(volume) = volumes.iter().find(given) else { return };
+    let name = volume.get("name").cloned().unwrap_or_default();
+    for field in ["/spec/initContainers", "/spec/containers"] {
+        let (Some(before), Some(mut containers)) = (list(old, field), list(new, field)) else { continue };
+        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
+            let same = before.iter().find(|b| b.get("name") == container.get("name"));
+            let mounts = same.and_then(|b| b.get("volumeMounts")).and_then(Value::as_array);
+            let Some(mount) = mounts.and_then(|m| m.iter().find(|m| named(m, &name))) else { continue };
+            let own = container.entry("volumeMounts").or_insert_with(|| json!([]));
+            let Some(own) = own.as_array_mut() else { continue };
+            if !own.iter().any(|m| m.get("mountPath") == mount.get("mountPath")) {
+                own.push(mount.clone());
+            }
+        }
+        new.set(field, containers);
+    }
+    let mut own = list(new, "/spec/volumes").unwrap_or_default();
+    if !own.iter().any(|v| named(v, &name)) {
+        own.push(volume.clone());
+        new.set("/spec/volumes", own);
+    }
+}
+
 /// The token, the authority to check the server with, and the namespace.
 fn token_volume(name: &str) -> Value {
     json!({"name": name, "projected": {"defaultMode": 420, "sources": [

@@ -100,6 +100,25 @@ fn the_token_is_mounted_into_every_container_that_has_none() {
     assert_eq!(pod.get("/spec/volumes/1/projected"), Some(&projected));
 }
 
+/// Whoever declares the pod again, replacing lists, does not know of it.
+#[test]
+fn the_mounted_token_stays_when_the_pod_is_declared_again() {
+    let own = json!({"name": "own", "mountPath": "/own"});
+    let declared =
+        pod(json!({"containers": [{"name": "a", "image": "a"}, {"name": "b", "image": "b", "volumeMounts": [own]}],
+        "volumes": [{"name": "own", "emptyDir": {}}]}));
+    let mut live = declared.clone();
+    service_account::mount_token(&mut live, 7);
+    let mut again = declared.clone();
+    service_account::keep_token(&live, &mut again);
+    assert_eq!(again, live);
+    service_account::keep_token(&live, &mut again);
+    assert_eq!(again, live, "twice is once");
+    let mut plain = declared.clone();
+    service_account::keep_token(&declared, &mut plain);
+    assert_eq!(plain, declared, "nothing comes from nothing");
+}
+
 #[test]
 fn who_says_whether_the_token_is_wanted() {
     for (of_pod, of_account, wanted) in [
