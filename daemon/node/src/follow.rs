@@ -3,6 +3,7 @@
 use crate::control_plane::ObjectChange;
 use crate::desired::{ConfigBytes, ConfigData, Desired, PodIntent, ServiceFacts, ServicePort};
 use crate::key::PodKey;
+use crate::status::gates;
 use crate::translate::ROOT_CA;
 use base64::Engine;
 use reddwarf_host::spec::Sensitive;
@@ -105,7 +106,12 @@ fn put_pod(desired: &mut Desired, object: Object) -> Vec<PodKey> {
     let before = desired.pods.insert(key.clone(), Arc::new(intent));
     let after = desired.pods.get(&key);
     let same = before.as_ref().zip(after).is_some_and(|(b, a)| {
-        b.uid == a.uid && b.pod == a.pod && b.deleting == a.deleting && b.finished == a.finished && b.source == a.source
+        b.uid == a.uid
+            && b.pod == a.pod
+            && b.deleting == a.deleting
+            && b.finished == a.finished
+            && b.source == a.source
+            && gates(b) == gates(a)
     });
     if same { Vec::new() } else { vec![key] }
 }

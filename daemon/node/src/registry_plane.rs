@@ -8,6 +8,7 @@ use crate::control_plane::{ControlPlane, ControlPlaneError, EventText, FOLLOWED,
 use crate::key::PodKey;
 use crate::node_object::{HEALTH_EVERY, judge};
 use crate::pressure::NodeCondition;
+use crate::status::keep_others;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use reddwarf_host::{BootTime, Clock, PodUid};
@@ -191,7 +192,9 @@ impl ControlPlane for RegistryPlane {
         let key = pod_key(pod);
         let written = self.registry.modify_status(&US, &key, |live| {
             if live.uid() == Some(uid) {
-                live.set_status(Some(status.clone()));
+                let mut status = status.clone();
+                keep_others(&mut status, live);
+                live.set_status(Some(status));
             }
         });
         absent_is_fine(written.await.map(drop)).map_err(|e| failed("write status", pod)(&e))

@@ -20,6 +20,7 @@ mod kubectl;
 mod lifecycle;
 mod pods;
 mod services;
+mod probes;
 mod streams;
 mod surface;
 mod usage;

@@ -1,5 +1,6 @@
 //! A pod's conditions; each keeps its lastTransitionTime for as long as its status stays the same.
 
+use super::others::shut_gates;
 use super::phase::{has_begun, incomplete, is_sidecar};
 use super::{StatusInput, UP_TO_DATE};
 use reddwarf_host::SandboxState;
@@ -43,7 +44,10 @@ fn ready(kind: &str, status: &PodStatus, input: StatusInput<'_>) -> Condition {
     let sidecars = status.init_container_statuses.iter().filter(|c| is_sidecar(input, &c.name));
     let unready = names(sidecars.chain(&status.container_statuses).filter(|c| !c.ready));
     if unready.is_empty() {
-        return condition(true);
+        return match shut_gates(input).filter(|_| kind == "Ready") {
+            Some(shut) => condition(false).because("ReadinessGatesNotReady", shut),
+            None => condition(true),
+        };
     }
     condition(false).because("ContainersNotReady", format!("containers with unready status: [{unready}]"))
 }

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `container.rs` | one container: state, last state, ready, started |
 //! | `phase.rs` | the pod in one word |
+//! | `others.rs` | conditions that others set, and readiness gates |
 //! | `conditions.rs` | PodReadyToStartContainers, Initialized, Ready, ContainersReady, PodScheduled, DisruptionTarget |
 
 mod conditions;
 mod container;
+mod others;
 mod phase;
 
 use crate::desired::{HostFacts, PodIntent};
@@ -17,6 +19,9 @@ use chrono::{DateTime, Utc};
 use conditions::{conditions, up_to_date};
 pub(crate) use container::id_of;
 use container::{container, share_message_room};
+pub(crate) use others::gates;
+pub use others::keep_others;
+use others::take_over;
 use phase::{is_terminal, phase};
 use reddwarf_host::SandboxObserved;
 use reddwarf_host::spec::{ContainerRole, SandboxNetwork};
@@ -52,6 +57,7 @@ pub fn status(input: StatusInput<'_>) -> PodStatus {
         // Nothing new is known: what was said stays, with the reason. Nor was a new generation looked at: an end that
         // belongs to the one before must not be taken for its own.
         let mut status = previous.clone();
+        take_over(&mut status, input);
         up_to_date(&mut status, input);
         return status;
     }
@@ -81,6 +87,7 @@ pub fn status(input: StatusInput<'_>) -> PodStatus {
         status.message.clone_from(&failed.message);
     }
     addresses(&mut status, input);
+    take_over(&mut status, input);
     conditions(&mut status, input);
     status
 }

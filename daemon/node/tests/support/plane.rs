@@ -133,6 +133,18 @@ impl MemoryPlane {
         *inner = Inner { uids, rng, fail_one_in: inner.fail_one_in, ..Inner::default() };
     }
 
+    /// Someone else sets a condition on a pod.
+    pub fn set_condition(&self, name: &str, kind: &str, status: &str) {
+        let mut inner = self.lock();
+        let at = ("Pod".to_owned(), "default".to_owned(), name.to_owned());
+        let Some(mut object) = inner.objects.get(&at).cloned() else { return };
+        let mut all = object.get("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+        all.retain(|c| c["type"] != kind);
+        all.push(serde_json::json!({"type": kind, "status": status, "lastTransitionTime": null}));
+        object.set("/status/conditions", all);
+        inner.put(object);
+    }
+
     pub fn get(&self, kind: &str, name: &str) -> Option<Object> {
         let namespace = if kind == "Node" { "" } else { "default" };
         self.lock().objects.get(&(kind.into(), namespace.into(), name.into())).cloned()
@@ -253,6 +265,8 @@ impl ControlPlane for MemoryPlane {
         inner.written.iter_mut().for_each(|all| all.push((now, Written::Status(status.clone()))));
         let at = ("Pod".to_owned(), pod.namespace.clone(), pod.name.clone());
         if let Some(mut object) = inner.objects.get(&at).filter(|o| o.uid() == Some(uid)).cloned() {
+            let mut status = status;
+            reddwarf_node::status::keep_others(&mut status, &object);
             object.set_status(Some(status));
             inner.put(object);
         }
