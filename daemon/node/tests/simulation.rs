@@ -37,6 +37,8 @@ struct Model {
     volume: bool,
     init: bool,
     sidecar: Sidecar,
+    /// Probes that pass, and hooks that take their time.
+    probed: bool,
     kind: Kind,
 }
 
@@ -91,6 +93,7 @@ impl Model {
                 3 => Sidecar::Crash,
                 _ => Sidecar::None,
             },
+            probed: rng.u8(0..3) == 0,
             kind,
         }
     }
@@ -120,6 +123,14 @@ impl Model {
     fn object(&self, name: &str) -> Object {
         let mut app = json!({"name": "app", "image": format!("web:{}", self.image), "command": self.command()});
         let mut spec = json!({"terminationGracePeriodSeconds": 5});
+        if self.probed {
+            let probe = |period: u8| json!({"exec": {"command": ["true"]}, "periodSeconds": period, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 1});
+            app["startupProbe"] = probe(1);
+            app["readinessProbe"] = probe(3);
+            app["livenessProbe"] = probe(2);
+            app["lifecycle"] =
+                json!({"postStart": {"sleep": {"seconds": 1}}, "preStop": {"exec": {"command": ["sleep", "2"]}}});
+        }
         if self.limit > 0 {
             app["resources"] = json!({"limits": {"memory": format!("{}Mi", 64 * u32::from(self.limit))}});
         }

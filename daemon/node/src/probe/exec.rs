@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 /// Bytes of output that are kept.
 const KEPT: usize = 10 * 1024;
-/// Bytes of output that are read; who writes more finds the pipe closed.
-const READ: usize = 1 << 20;
+/// Bytes of output that are read; who writes more is cut off, as by containerd.
+const READ: usize = 16 << 20;
 /// Time to read what is left in the pipes after the command's end: what it left running may hold them open for ever.
 const REST: Duration = Duration::from_millis(100);
 /// Commands that are being started at one time. Starting one costs some processes and milliseconds; without a limit
@@ -23,6 +23,8 @@ pub(super) enum Ended {
     Exit(i32, String),
     /// Its time was over.
     Late,
+    /// It printed too much; it began with that.
+    Flood(String),
     /// It could not be run.
     NotRun(HostError),
 }
@@ -58,18 +60,18 @@ async fn to_its_end(session: Session) -> Ended {
     let mut output = Output::default();
     let ended = {
         let stderr = stderr.unwrap_or_else(|| Box::new(tokio::io::empty()));
-        // Closes its ends when there was too much: a flood ends with SIGPIPE.
         let reading = output.read(stdout, stderr);
         tokio::pin!(reading);
         tokio::select! {
             ended = &mut exit => {
                 let _ = timeout(REST, &mut reading).await;
-                ended
+                Some(ended)
             }
-            () = &mut reading => exit.await,
+            all = &mut reading => if all { Some(exit.await) } else { None },
         }
     };
     drop(guard);
+    let Some(ended) = ended else { return Ended::Flood(output.text()) };
     match ended {
         Ok(exit) => Ended::Exit(exit.code, output.text()),
         Err(_) => Ended::Exit(255, "the command's supervisor died".to_owned()),
@@ -85,8 +87,8 @@ struct Output {
 }
 
 impl Output {
-    /// Reads until both end or there was too much.
-    async fn read(&mut self, mut stdout: Stream, mut stderr: Stream) {
+    /// Reads until both end, or there was too much: then false.
+    async fn read(&mut self, mut stdout: Stream, mut stderr: Stream) -> bool {
         let (mut out, mut err) = ([0; 4096], [0; 1024]);
         let (mut out_open, mut err_open) = (true, true);
         let mut total = 0;
@@ -101,6 +103,7 @@ impl Output {
             let room = KEPT.saturating_sub(self.kept.len());
             self.kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
         }
+        total < READ
     }
 
     fn text(&self) -> String {

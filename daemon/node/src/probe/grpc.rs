@@ -231,6 +231,52 @@ mod tests {
         assert_eq!(health(&[11]), None);
     }
 
+    /// A server that answers every call with this body and these trailers.
+    async fn served(body: Vec<u8>, trailers: &[(&'static str, &'static str)], service: &str) -> Result<Said, String> {
+        use http_body_util::StreamBody;
+        use hyper::body::Frame;
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let asked = framed(service);
+        let trailers: HeaderMap = trailers
+            .iter()
+            .map(|(name, value)| (hyper::header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
+        let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (body, trailers, asked) = (body.clone(), trailers.clone(), asked.clone());
+            async move {
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                assert_eq!(request.headers()["content-type"], "application/grpc");
+                assert_eq!(request.headers()["te"], "trailers");
+                assert_eq!(request.into_body().collect().await.unwrap().to_bytes(), asked);
+                let frames = [Ok(Frame::data(Bytes::from(body))), Ok::<_, String>(Frame::trailers(trailers))];
+                let body = StreamBody::new(futures_util::stream::iter(frames));
+                Ok::<_, String>(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
+            }
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        tokio::spawn(server.serve_connection(TokioIo::new(theirs), answer));
+        call(Box::new(ours), "10.0.0.1:50051", service).await
+    }
+
+    #[tokio::test]
+    async fn a_health_service_is_asked_over_http_2() {
+        let ok = [("grpc-status", "0")];
+        let serving = served(vec![0, 0, 0, 0, 2, 8, 1], &ok, "").await.unwrap();
+        assert_eq!((serving.code, serving.status), (0, Some(1)));
+        let not = served(vec![0, 0, 0, 0, 2, 8, 2], &ok, "shop.v1.Cart").await.unwrap();
+        assert_eq!((not.code, not.status), (0, Some(2)));
+        let unknown = served(Vec::new(), &[("grpc-status", "12"), ("grpc-message", "unknown service")], "").await;
+        let unknown = unknown.unwrap();
+        assert_eq!((unknown.code, unknown.message.as_str(), unknown.status), (12, "unknown service", None));
+        assert!(served(Vec::new(), &[], "").await.unwrap_err().contains("grpc-status"));
+        // A server that speaks something else.
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut theirs, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        });
+        call(Box::new(ours), "h:1", "").await.unwrap_err();
+    }
+
     proptest! {
         #[test]
         fn reading_is_total(bytes in prop::collection::vec(any::<u8>(), 0..40)) {

@@ -21,6 +21,7 @@ pub(super) async fn carry_out(
         Hook::Exec { argv } => match exec::command(host, &target.sandbox, &target.container, argv, None).await {
             Ended::Exit(0, _) => Ok(()),
             Ended::Exit(code, output) => Err(format!("command '{}' exited with {code}: {output}", argv.join(" "))),
+            Ended::Flood(output) => Err(format!("command '{}' printed too much: {output}", argv.join(" "))),
             Ended::Late => Err(format!("command '{}' timed out", argv.join(" "))),
             Ended::NotRun(error) => Err(error.chain()),
         },

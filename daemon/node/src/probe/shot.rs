@@ -71,7 +71,7 @@ pub async fn shoot(host: &dyn Host, spec: &ProbeSpec, target: &Target) -> Outcom
 async fn command(host: &dyn Host, spec: &ProbeSpec, target: &Target, argv: &[String]) -> Outcome {
     match exec::command(host, &target.sandbox, &target.container, argv, Some(spec.timeout)).await {
         Ended::Exit(0, _) => Outcome::Good,
-        Ended::Exit(_, output) => Outcome::Bad(output),
+        Ended::Exit(_, output) | Ended::Flood(output) => Outcome::Bad(output),
         Ended::Late => {
             let limit = go_seconds(spec.timeout);
             Outcome::Bad(format!("command timed out: {:?} timed out after {limit}", argv.join(" ")))

@@ -70,3 +70,42 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+
+    #[tokio::test]
+    async fn any_certificate_will_do_and_a_plain_server_is_told_apart() {
+        let key = rcgen::generate_simple_self_signed(["web".to_owned()]).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let (ours, theirs) = duplex(4096);
+        tokio::spawn(async move {
+            let mut stream = TlsAcceptor::from(Arc::new(config)).accept(theirs).await.unwrap();
+            let byte = stream.read_u8().await.unwrap();
+            stream.write_u8(byte + 1).await.unwrap();
+            stream.flush().await.unwrap();
+        });
+        let mut stream = secured(Box::new(ours), "10.0.0.1").await.unwrap();
+        stream.write_u8(41).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), 42);
+
+        let (ours, mut theirs) = duplex(4096);
+        tokio::spawn(async move {
+            let _ = theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let mut rest = Vec::new();
+            let _ = theirs.read_to_end(&mut rest).await;
+        });
+        let Err(error) = secured(Box::new(ours), "10.0.0.1").await else { panic!("it speaks TLS") };
+        assert!(is_plain(&error), "{error}");
+    }
+}
