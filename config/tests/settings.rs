@@ -88,6 +88,8 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ("log_max_bytes", ["20000", "20001", "20002"]),
     ("log_max_files", ["2", "3", "4"]),
     ("host_path_allow", ["/f", "/e", "/c"]),
+    ("allowed_unsafe_sysctls", ["net.core.*", "kernel.msgmax", "fs.mqueue.*"]),
+    ("seccomp_dir", ["/f", "/e", "/c"]),
     ("resync_seconds", ["1", "2", "3"]),
     ("debounce_milliseconds", ["1", "2", "3"]),
     ("prune_guard_percent", ["1", "2", "3"]),

@@ -35,6 +35,7 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
     let mut options = LinuxOptions::new(&settings.run_dir, &settings.state_dir, self_exe);
     options.bridge.clone_from(&settings.bridge);
     options.host_path_allow.clone_from(&settings.host_path_allow);
+    options.seccomp_dir.clone_from(&settings.seccomp_dir);
     options.runtime = match settings.container_runtime {
         ContainerRuntime::Libcontainer => Runtime::Libcontainer,
         ContainerRuntime::Crun => Runtime::Crun(program("crun")?),

@@ -87,6 +87,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         log_max_files: settings.log_max_files,
         eviction: thresholds(settings),
         eviction_transition: Duration::from_secs(settings.eviction_transition_seconds),
+        allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         prune_guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
         ..NodeSettings::new(&settings.node_name, &settings.bridge, settings.pod_cidr, &settings.log_dir)

@@ -64,6 +64,10 @@ fn commas(list: &[impl ToString]) -> String {
     if list.is_empty() { "off".to_owned() } else { list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
 }
 
+fn names(list: &[String]) -> String {
+    list.join(":")
+}
+
 fn optional(value: &Option<impl ToString>) -> String {
     value.as_ref().map(ToString::to_string).unwrap_or_else(|| "off".to_owned())
 }
@@ -163,6 +167,10 @@ settings! {
         "Files kept of a container's log, the current one included", |s| s.log_max_files.to_string();
     "host_path_allow" "host-path-allow" "DIR" List Live, "none",
         "Host directories that pods may mount by hostPath, themselves and what is below", |s| paths(&s.host_path_allow);
+    "allowed_unsafe_sysctls" "allowed-unsafe-sysctls" "NAME" List Live, "none",
+        "Kernel settings beyond the safe ones that pods may ask for: names, or prefixes such as `net.core.*`", |s| names(&s.allowed_unsafe_sysctls);
+    "seccomp_dir" "seccomp-dir" "DIR" Text Restart, "STATE/seccomp",
+        "Profiles of system calls that pods may name (seccompProfile of type Localhost)", |s| s.seccomp_dir.display().to_string();
     "resync_seconds" "resync-seconds" "SECONDS" Number Live, "30",
         "Time between full passes over everything, whatever events came", |s| s.resync_seconds.to_string();
     "debounce_milliseconds" "debounce-milliseconds" "MS" Number Live, "20",

@@ -19,6 +19,8 @@ mod kube_rs;
 mod kubectl;
 mod lifecycle;
 mod pods;
+mod resources;
+mod security;
 mod services;
 mod probes;
 mod streams;

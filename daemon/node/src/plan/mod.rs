@@ -24,6 +24,7 @@ mod order;
 mod pod;
 mod remove;
 mod reservations;
+mod resize;
 mod restart;
 mod step;
 mod view;
@@ -33,7 +34,7 @@ pub use host::{HostPlan, plan_host};
 pub use memory::{Deadline, Failure, Memory};
 pub use pod::{PodPlan, plan_pod};
 pub use reservations::{Holder, Reservations};
-pub use step::{Effect, Notice, Op, Outlook, Plan, Step};
+pub use step::{Effect, Notice, Op, Outlook, Plan, Resize, Step};
 pub use view::{Index, NETWORK_NOT_READY, View};
 
 use crate::desired::Desired;
