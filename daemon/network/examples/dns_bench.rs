@@ -218,7 +218,7 @@ impl Asker {
             let right = len > 40 && buffer[3] & 15 == 0 && buffer[7] > 0;
             seen.wrong += u64::from(!right);
             seen.answers += 1;
-            if seen.answers % 8 == 0 {
+            if seen.answers.is_multiple_of(8) {
                 seen.times.push(since.elapsed().as_nanos().min(u32::MAX.into()) as u32);
             }
         }

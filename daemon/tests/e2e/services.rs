@@ -304,7 +304,7 @@ fn node_ports_load_balancers_external_addresses_and_host_ports_are_reached_from_
             service("late", &format!("type: LoadBalancer, selector: {{app: web}}, {port}")),
             service(
                 "external",
-                &format!("externalIPs: [192.0.2.1], selector: {{app: web}}, ports: [{{port: 81, targetPort: 8080}}]"),
+                "externalIPs: [192.0.2.1], selector: {app: web}, ports: [{port: 81, targetPort: 8080}]",
             ),
         ]),
     );

@@ -138,7 +138,10 @@ fn policies(spec: Value) -> Vec<Isolation> {
     table(&cluster, &settings()).0.isolations
 }
 
-fn one(direction: Direction, pods: &[&str], allow: &[(Option<&[&str]>, Option<(u16, u16)>)]) -> Isolation {
+/// From or to whom (`None`: anyone), and on which ports.
+type Allowed<'a> = (Option<&'a [&'a str]>, Option<(u16, u16)>);
+
+fn one(direction: Direction, pods: &[&str], allow: &[Allowed<'_>]) -> Isolation {
     let allow = allow.iter().map(|(peers, ports)| Allow {
         peers: peers.map(|list| list.iter().map(|p| p.parse().unwrap()).collect()),
         ports: ports.map(|(first, last)| [PortRange { protocol: Protocol::Tcp, first, last }].into()),
