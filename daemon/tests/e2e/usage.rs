@@ -3,6 +3,7 @@
 use crate::harness::{World, skip};
 use crate::pods::{pod, script};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 /// A quantity of processor in thousandths.
@@ -95,9 +96,23 @@ fn following_a_flood_across_rotations_is_exact_and_logs_go_with_their_pod() {
     let flood = format!("echo begin; sleep 1; seq -f 'line-%.0f and something to make it longer' {LINES}; sleep 1000");
     world.file("flood.yaml", &script("flood", &flood));
     world.ready("flood");
-    let follower =
+    let mut follower =
         world.ctl_command().args(["logs", "-f", "flood"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let last = format!("line-{LINES} and something to make it longer\n");
+    // A log goes with its pod: who is to have all of it must have read it by then.
+    let (all_read, (done, read)) = (last.clone(), std::sync::mpsc::channel());
+    let out = BufReader::new(follower.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        for line in out.lines() {
+            text.push_str(&line.unwrap());
+            text.push('\n');
+            if text.ends_with(&all_read) {
+                let _ = done.send(());
+            }
+        }
+        text
+    });
     world.until("the last line", |w| (w.ctl(&["logs", "flood", "--tail", "1"]).out == last).then_some(()));
     let dir = world.dir.join("state/pods-log");
     let pod_dir = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
@@ -111,10 +126,11 @@ fn following_a_flood_across_rotations_is_exact_and_logs_go_with_their_pod() {
     let expected =
         |from: u32| (from..=LINES).map(|n| format!("line-{n} and something to make it longer\n")).collect::<String>();
     assert!(tail == expected(LINES - 40_000 + 1), "{} bytes", tail.len());
+    world.until("the follower to have read all", |_| read.try_recv().ok());
     world.remove("flood.yaml");
     world.gone("flood");
-    let out = follower.wait_with_output().unwrap();
-    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(follower.wait().unwrap().success());
+    let text = reader.join().unwrap();
     let wanted = format!("begin\n{}", expected(1));
     assert!(text == wanted, "{} of {} bytes", text.len(), wanted.len());
     world.until("the logs to be gone", |_| {
