@@ -149,7 +149,7 @@ fn volumes_belong_to_their_group() {
         let log: Vec<String> = world.log(&container).iter().map(|l| l.replace("stdout F ", "")).collect();
         assert_eq!(
             log,
-            ["1000 4321", "4321 2777", "4321", "4321 3777", "4321", "4321 440", "read", "4321 440", "read",]
+            ["1000 4321", "4321 2777", "4321", "4321 2777", "4321", "4321 440", "read", "4321 440", "read",]
         );
         world.destroy(&sandbox).await;
     });
