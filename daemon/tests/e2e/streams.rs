@@ -128,7 +128,7 @@ fn commands_run_and_files_are_copied_byte_for_byte() {
     let failed = k(&world, "exec web -- sh -c 'echo e >&2; exit 7'").exits(7);
     assert_eq!(failed.err, "e\ncommand terminated with exit code 7\n");
     let missing = k(&world, "exec web -- nosuch").exits(1);
-    assert!(missing.err.contains("exec nosuch: no such file"), "{missing:?}");
+    assert!(missing.err.contains("exec: \"nosuch\": executable file not found in $PATH"), "{missing:?}");
     // The size comes on a channel of its own, and may be later than the program.
     let sized = r#"until stty size | grep -v "^0 0"; do sleep 0.05; done"#;
     let (code, screen) = on_terminal(&world, &format!("exec -it web -- sh -c '{sized}; tty; exit 3'"), &[]);
