@@ -7,7 +7,6 @@ use serde_json::Value;
 const SPEC: &[(&str, &str)] = &[
     ("hostIPC", "the pod keeps its own IPC namespace"),
     ("hostnameOverride", "the hostname is made from hostname and the pod's name"),
-    ("imagePullSecrets", "images are not fetched from registries: import them with `reddwarfctl image import`"),
     ("overhead", "overhead is not added to the pod's limits"),
     ("priority", "pods do not preempt one another: it only says who is evicted last"),
     ("priorityClassName", "pods do not preempt one another: it only says who is evicted last"),
