@@ -1,5 +1,6 @@
 //! What a Linux host is made with.
 
+use reddwarf_pull::RegistryOptions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,9 @@ pub struct LinuxOptions {
     pub host_path_allow: Vec<PathBuf>,
     /// Extra sources for `sparse` root file systems; empty for the host's own `/usr`.
     pub sparse_usr: Option<PathBuf>,
+    /// How registries are spoken with; no affair of shims.
+    #[serde(skip)]
+    pub registries: RegistryOptions,
 }
 
 impl LinuxOptions {
@@ -59,6 +63,7 @@ impl LinuxOptions {
             bridge: "reddwarf0".to_owned(),
             host_path_allow: Vec::new(),
             sparse_usr: None,
+            registries: RegistryOptions::default(),
         }
     }
 }

@@ -109,7 +109,17 @@ fn images() -> BTreeMap<ImageId, ImageInfo> {
         .map(|n| {
             let id = ImageId::new(format!("sha256:{}", format!("{n:x}").repeat(64))).unwrap();
             let config = ImageConfig { entrypoint: vec!["/bin/web".into()], ..ImageConfig::default() };
-            (id.clone(), ImageInfo { id, names: vec![format!("web:{n}")], size_bytes: 1, config })
+            (
+                id.clone(),
+                ImageInfo {
+                    id,
+                    names: vec![format!("web:{n}")],
+                    size_bytes: 1,
+                    config,
+                    pulled: BTreeMap::new(),
+                    last_used: None,
+                },
+            )
         })
         .collect()
 }

@@ -72,6 +72,8 @@ impl Setup {
             names: vec!["web:1".into(), "short:latest".into()],
             size_bytes: 1,
             config: self.image.clone(),
+            pulled: BTreeMap::new(),
+            last_used: None,
         };
         let observed = Observation::Known(BTreeMap::from([(id, info)]));
         let images = Images::new(&observed);

@@ -72,7 +72,13 @@ pub(crate) async fn fetch(session: &Session<'_>, blob: &Descriptor, at: &BlobPat
 }
 
 /// One request: goes on where the file ends.
-async fn once(session: &Session<'_>, blob: &Descriptor, at: &BlobPath, done: &Counter, counted: &Counter) -> Result<()> {
+async fn once(
+    session: &Session<'_>,
+    blob: &Descriptor,
+    at: &BlobPath,
+    done: &Counter,
+    counted: &Counter,
+) -> Result<()> {
     let part = at.part.clone();
     let (mut sink, here) = blocking(move || Sink::open(part)).await?;
     let count = |n: u64| {
@@ -135,7 +141,9 @@ async fn stream(
     let outcome = loop {
         let frame = match timeout(session.transport.patience(), response.body_mut().frame()).await {
             Err(_) => break Err(session.transport.silent(&url)),
-            Ok(None) if left > 0 => break Err(PullError::unreachable(format!("{url} broke off {left} bytes too early"))),
+            Ok(None) if left > 0 => {
+                break Err(PullError::unreachable(format!("{url} broke off {left} bytes too early")));
+            }
             Ok(None) => break Ok(()),
             Ok(Some(Err(error))) => break Err(PullError::unreachable(format!("{url} broke off: {}", chain(&error)))),
             Ok(Some(Ok(frame))) => frame,

@@ -126,7 +126,10 @@ fn check(manifest: Manifest) -> Result<Manifest> {
         let media = layer.media_type.as_str();
         let known = ["tar", "tar+gzip", "tar+zstd", "tar.gzip", "tar.zstd"].iter().any(|end| media.ends_with(end));
         if !known || media.contains("foreign") || media.contains("nondistributable") || media.contains("encrypted") {
-            return Err(PullError::invalid(format!("layer {} is of a kind that is not known here: {media}", layer.digest)));
+            return Err(PullError::invalid(format!(
+                "layer {} is of a kind that is not known here: {media}",
+                layer.digest
+            )));
         }
     }
     for descriptor in manifest.layers.iter().chain([&manifest.config]) {
@@ -142,7 +145,14 @@ pub(crate) fn choose(manifests: Vec<Descriptor>, platform: &Platform) -> Result<
         .filter_map(|d| d.platform.as_ref())
         // Attestations of buildkit.
         .filter(|p| p.os != "unknown")
-        .map(|p| [Some(&p.os), Some(&p.architecture), p.variant.as_ref()].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("/"))
+        .map(|p| {
+            [Some(&p.os), Some(&p.architecture), p.variant.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join("/")
+        })
         .collect();
     let ranked = manifests.into_iter().filter_map(|d| {
         // An index of one image need not say for what it is.
@@ -235,14 +245,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(digest: char, os: &str, architecture: &str, variant: Option<&str>) -> Descriptor {
-        let platform = Described { os: os.into(), architecture: architecture.into(), variant: variant.map(str::to_owned) };
+        let platform =
+            Described { os: os.into(), architecture: architecture.into(), variant: variant.map(str::to_owned) };
         let digest = format!("sha256:{}", String::from(digest).repeat(64));
         Descriptor { media_type: String::new(), digest, size: 1, platform: Some(platform) }
     }
 
     #[test]
     fn the_best_variant_is_chosen() {
-        let pick = |platform: &Platform, all: Vec<Descriptor>| choose(all, platform).map(|d| d.digest.as_bytes()[7] as char);
+        let pick =
+            |platform: &Platform, all: Vec<Descriptor>| choose(all, platform).map(|d| d.digest.as_bytes()[7] as char);
         let arm = Platform::new("linux", "arm");
         let all = vec![entry('a', "linux", "arm", Some("v5")), entry('b', "linux", "arm", Some("v7"))];
         assert_eq!(pick(&arm, all).unwrap(), 'b');
@@ -260,7 +272,8 @@ mod tests {
     #[test]
     fn what_is_no_image_is_told() {
         let hex = "a".repeat(64);
-        let config = format!(r#"{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"sha256:{hex}","size":1}}"#);
+        let config =
+            format!(r#"{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"sha256:{hex}","size":1}}"#);
         let error = |text: &str| read(text.as_bytes(), "").err().unwrap().message;
         assert!(error(&format!(r#"{{"config":{config},"layers":[]}}"#)).contains("artifact"));
         assert!(error(r#"{"schemaVersion":1,"fsLayers":[]}"#).contains("schema 1"));

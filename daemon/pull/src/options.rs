@@ -70,7 +70,8 @@ impl Endpoint {
         if authority.contains('/') {
             return Err("a mirror has no path");
         }
-        let parsed: hyper::http::uri::Authority = authority.parse().map_err(|_| "it is no host with or without a port")?;
+        let parsed: hyper::http::uri::Authority =
+            authority.parse().map_err(|_| "it is no host with or without a port")?;
         if parsed.host().is_empty() || authority.contains('@') {
             return Err("it is no host with or without a port");
         }

@@ -311,7 +311,9 @@ impl Puller {
         let local = |message: String| PullError::new(PullErrorKind::Local, message);
         match read_private(path) {
             Ok(None) => Ok(Logins::default()),
-            Ok(Some(bytes)) => Logins::of_config(&bytes).map_err(|e| local(format!("registry_auth {}: {e}", path.display()))),
+            Ok(Some(bytes)) => {
+                Logins::of_config(&bytes).map_err(|e| local(format!("registry_auth {}: {e}", path.display())))
+            }
             Err(why) => Err(local(format!("registry_auth {}: {why}", path.display()))),
         }
     }
@@ -355,7 +357,9 @@ async fn resolve(
     if reference.digest().is_none() {
         let ask = Ask { method: Method::HEAD, path: &path, accept: ACCEPT, from: 0 };
         let digest = match session.ask(&ask).await {
-            Ok(answer) => answer.response.headers().get("docker-content-digest").and_then(|d| d.to_str().ok()).map(str::to_owned),
+            Ok(answer) => {
+                answer.response.headers().get("docker-content-digest").and_then(|d| d.to_str().ok()).map(str::to_owned)
+            }
             // Not every registry answers HEAD; GET says what is wrong, in words.
             Err(error) if error.kind == PullErrorKind::Unreachable => return Err(error),
             Err(_) => None,

@@ -164,9 +164,13 @@ impl<'a> Session<'a> {
             access_token: Option<String>,
         }
         let Challenge::Bearer { realm, service, scope } = challenge else { return Ok(None) };
-        let mut url = Url::parse(realm).filter(|u| u.secure || self.endpoint.scheme != Scheme::Https).ok_or_else(|| {
-            PullError::invalid(format!("{} sends us to {realm:?} for a token, which is not https", self.endpoint.authority))
-        })?;
+        let mut url =
+            Url::parse(realm).filter(|u| u.secure || self.endpoint.scheme != Scheme::Https).ok_or_else(|| {
+                PullError::invalid(format!(
+                    "{} sends us to {realm:?} for a token, which is not https",
+                    self.endpoint.authority
+                ))
+            })?;
         let scope = scope.clone().unwrap_or_else(|| format!("repository:{}:pull", self.repository));
         let mut form = vec![("scope", scope)];
         form.extend(service.clone().map(|service| ("service", service)));

@@ -3,16 +3,23 @@
 //! `LinuxHost::images_in_use` names the images that must stay.
 
 mod import;
+mod pull;
 pub(crate) mod store;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
 mod tests;
 
 use crate::host::LinuxHost;
+pub(crate) use pull::blobs_dir;
+
 use async_trait::async_trait;
-use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, ImageInfo, ImageStore};
+use reddwarf_host::{
+    Change, HostError, HostErrorKind, HostResult, ImageId, ImageInfo, ImageStore, PullProgress, PullRequest,
+    PulledImage,
+};
 use std::path::Path;
 use store::Store;
+use tokio::sync::watch;
 
 #[async_trait]
 impl ImageStore for LinuxHost {
@@ -32,5 +39,18 @@ impl ImageStore for LinuxHost {
         // Looked up under the lock: a container may have been started while we waited for it.
         let locked = store.lock().await?;
         locked.remove_name(name, &self.images_in_use()?)
+    }
+    async fn image_pull(
+        &self,
+        request: &PullRequest,
+        progress: &watch::Sender<PullProgress>,
+    ) -> HostResult<PulledImage> {
+        pull::pull(self, request, progress).await
+    }
+
+    async fn image_collect(&self, images: &[ImageId]) -> HostResult<Vec<ImageId>> {
+        let store = Store::of(&self.shared.options);
+        let locked = store.lock().await?;
+        locked.remove_images(images, &self.images_in_use()?)
     }
 }

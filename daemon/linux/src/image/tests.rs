@@ -398,11 +398,13 @@ async fn what_is_no_image_is_said_so() {
     let file = world.path("file");
     put(&file, b"hello, world");
     assert_eq!(world.refused(&file).await.kind, HostErrorKind::InvalidSpec);
-    put(&file, &Layer::new().file("etc/passwd", "x").tar());
+    put(&file, &Layer::new().file("letters/one", "x").tar());
     let error = world.refused(&file).await;
     assert!(error.message.contains("holds neither index.json (OCI) nor manifest.json"), "{error}");
+    put(&file, b"BZh91AY&SY");
+    assert!(world.refused(&file).await.message.contains("bzip2: known here are tar, tar.gz and tar.zst"));
     put(&file, &[0x28, 0xb5, 0x2f, 0xfd, 0, 0]);
-    assert!(world.refused(&file).await.message.contains("zstd, which comes with registries"));
+    assert!(world.refused(&file).await.message.contains("zstd"));
     let image = world.path("image");
     let mut config: serde_json::Value = serde_json::from_str(&config(&[], here())).unwrap();
     config["rootfs"]["diff_ids"] = json!([]);

@@ -11,7 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `source`, `pack` | OCI layouts and archives, docker archives, directories |
-//! | `stream`, `entry`, `path` | digests, decompression, tar headers, paths: pure |
+//! | `stream`, `zstd`, `entry`, `path` | digests, decompression, tar headers, paths: pure |
 //! | `layer` | writing entries below a descriptor |
 //! | `confine` | namespaces, root directory, capabilities |
 
@@ -26,9 +26,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod xattr;
+mod zstd;
 
 pub(crate) use error::UnpackError;
-pub(crate) use source::{ImageSource, LayerSource};
+pub(crate) use source::{BlobPlace, ImageSource, LayerSource};
 pub(crate) use stream::{Limits, digest_of};
 
 use error::{Kind, Result};

@@ -1,5 +1,5 @@
 //! Finding an image in what a user points at, by content: an OCI layout (directory or tar), a docker archive, a root
-//! file system directory. Everything here is plain JSON and offsets; no layer is unpacked.
+//! file system (directory or tar). Everything here is plain JSON and offsets; no layer is unpacked.
 
 use super::entry::{EntryKind, Place, read_entries};
 use super::error::{Result, UnpackError};
@@ -67,9 +67,12 @@ pub(crate) fn find(source: &Path, scratch: &Path, architecture: &str, limits: &L
     if archive.contains("manifest.json") {
         return docker_image(&archive, architecture);
     }
+    if archive.is_root_file_system() {
+        return super::pack::tarball(&archive.file, architecture, limits);
+    }
     Err(UnpackError::invalid(format!(
-        "{} is no image: it holds neither index.json (OCI) nor manifest.json (docker save); a root file system is imported \
-         from a directory",
+        "{} is no image: it holds neither index.json (OCI) nor manifest.json (docker save), nor any of /bin, /usr, /etc as a \
+         root file system does",
         source.display()
     )))
 }
@@ -136,7 +139,7 @@ impl Archive {
         input.rewind().map_err(failed)?;
         let file = match sniff(start.get(..n).unwrap_or_default())? {
             Compression::None => source.to_owned(),
-            Compression::Gzip => {
+            Compression::Gzip | Compression::Zstd => {
                 let target = scratch.join("archive.tar");
                 decompress(input, &target, limits)?;
                 target
@@ -148,6 +151,12 @@ impl Archive {
 
     fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(Path::new(name))
+    }
+
+    /// A tar of a root file system, as `tar -C ROOT -c .` makes it.
+    fn is_root_file_system(&self) -> bool {
+        let mut tops = self.entries.keys().filter_map(|path| path.components().next());
+        tops.any(|top| ["bin", "sbin", "usr", "etc", "lib"].iter().any(|name| top.as_os_str() == *name))
     }
 }
 
@@ -280,13 +289,6 @@ fn oci_image(files: &impl Files, architecture: &str) -> Result<ImageSource> {
     let config = verified_document(files, &manifest.config)?;
     let head = check_config(&config, manifest.layers.len(), architecture)?;
     let layers = manifest.layers.iter().zip(head.rootfs.diff_ids).map(|(layer, diff_id)| {
-        if layer.media_type.ends_with("zstd") {
-            return Err(UnpackError::invalid(format!(
-                "layer {} is compressed with zstd, which comes with registries; for now store it as gzip (`skopeo copy \
-                 --dest-compress-format gzip`)",
-                layer.digest
-            )));
-        }
         Ok(LayerSource { place: files.place(&blob_name(&layer.digest)?)?, digest: Some(layer.digest.clone()), diff_id })
     });
     Ok(ImageSource { layers: layers.collect::<Result<_>>()?, config })
