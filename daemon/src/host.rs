@@ -35,12 +35,32 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
     let mut options = LinuxOptions::new(&settings.run_dir, &settings.state_dir, self_exe);
     options.bridge.clone_from(&settings.bridge);
     options.host_path_allow.clone_from(&settings.host_path_allow);
+    options.registries = registries(settings)?;
     options.runtime = match settings.container_runtime {
         ContainerRuntime::Libcontainer => Runtime::Libcontainer,
         ContainerRuntime::Crun => Runtime::Crun(program("crun")?),
         ContainerRuntime::Runc => Runtime::Runc(program("runc")?),
     };
     Ok(Arc::new(LinuxHost::new(options, clock)?))
+}
+
+/// How registries are spoken with.
+#[cfg(target_os = "linux")]
+fn registries(settings: &Settings) -> HostResult<reddwarf_linux::RegistryOptions> {
+    use reddwarf_linux::{Endpoint, RegistryOptions};
+    let mut options = RegistryOptions {
+        insecure: settings.insecure_registries.iter().cloned().collect(),
+        authorities: settings.registry_ca.clone(),
+        credentials: settings.registry_auth.clone(),
+        patience: std::time::Duration::from_secs(settings.registry_timeout_seconds),
+        ..RegistryOptions::default()
+    };
+    for (registry, mirror) in &settings.registry_mirrors {
+        let endpoint = Endpoint::parse(mirror)
+            .map_err(|why| HostError::new(HostErrorKind::InvalidSpec, "open host", "linux", format!("{mirror}: {why}")))?;
+        options.mirrors.entry(registry.clone()).or_default().push(endpoint);
+    }
+    Ok(options)
 }
 
 #[cfg(not(target_os = "linux"))]

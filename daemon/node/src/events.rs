@@ -7,6 +7,7 @@ use crate::plan::{Effect, Notice, Op, Outlook, Step};
 use crate::translate::{self, ContainerRef};
 use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, Note, SandboxObserved};
+use std::time::Duration;
 
 /// What a step that was carried out is worth saying; `sandbox` is as it was before.
 /// `pulled`: its image was fetched, or asked for, just before, and that was told.
@@ -164,9 +165,8 @@ pub(crate) fn pull_failed(which: &ContainerRef<'_>, error: &str) -> EventText {
 /// Secrets that are not there.
 pub(crate) fn pull_secrets_missing(names: &[&str]) -> EventText {
     let names = names.join(", ");
-    let message = format!(
-        "Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
-    );
+    let message =
+        format!("Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed.");
     warning("FailedToRetrieveImagePullSecret", message, "")
 }
 
@@ -249,9 +249,15 @@ fn warning(reason: &str, message: String, at: &str) -> EventText {
 mod tests {
     #[test]
     fn durations_are_printed_as_go_prints_them() {
-        for (millis, text) in
-            [(0, "0s"), (7, "7ms"), (1000, "1s"), (1200, "1.2s"), (12_034, "12.034s"), (65_010, "1m5.01s"), (3_600_000, "1h0m0s")]
-        {
+        for (millis, text) in [
+            (0, "0s"),
+            (7, "7ms"),
+            (1000, "1s"),
+            (1200, "1.2s"),
+            (12_034, "12.034s"),
+            (65_010, "1m5.01s"),
+            (3_600_000, "1h0m0s"),
+        ] {
             assert_eq!(super::duration(std::time::Duration::from_millis(millis)), text);
         }
     }

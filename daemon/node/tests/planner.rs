@@ -13,7 +13,7 @@ use reddwarf_host::{
 };
 use reddwarf_node::control_plane::{ObjectChange, Promise};
 use reddwarf_node::desired::{ConfigData, Desired, HostFacts};
-use reddwarf_node::plan::{Failure, Memory, Op, Plan, Reservations, plan};
+use reddwarf_node::plan::{Failure, Memory, Op, Plan, Reservations, Tickets, plan};
 use reddwarf_node::translate::{self, Facts, Identity, Images};
 use reddwarf_node::{PodKey, follow};
 use serde_json::json;
@@ -154,6 +154,7 @@ impl BoxInput {
             images: &images,
             settings: &wanted.settings,
             host: &wanted.host,
+            pulls: &Tickets::default(),
         };
         let spec: SandboxSpec = translate::sandbox(&intent, &identity, facts, None).ok()?;
         let mut containers: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();

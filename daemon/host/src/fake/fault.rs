@@ -43,7 +43,7 @@ pub enum Op {
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 28] = [
+    pub const ALL: [Op; 30] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,

@@ -7,11 +7,10 @@ use crate::desired::PodIntent;
 use crate::plan::Notice;
 use crate::probe;
 use reddwarf_host::spec::{
-    ContainerImage, ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage,
+    ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage,
 };
-use reddwarf_host::{ContainerName, ImageConfig, ImageInfo};
-use reddwarf_objects::BRAND_SPARSE;
-use reddwarf_objects::pod::{Container, ImagePullPolicy, PodSpec, TerminationMessagePolicy};
+use reddwarf_host::{ContainerName, ImageConfig};
+use reddwarf_objects::pod::{Container, PodSpec, TerminationMessagePolicy};
 use std::path::PathBuf;
 use std::time::Duration;
 

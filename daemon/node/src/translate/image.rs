@@ -34,7 +34,9 @@ pub(super) fn image(
             let failure = ticket.filter(|t| t.image == which.container.image).and_then(|t| t.failure());
             Err(match failure {
                 Some(failure) => Notice::new(&failure.reason, &failure.message),
-                None => Notice::new("ContainerCreating", format!("image \"{}\" is not here yet", which.container.image)),
+                None => {
+                    Notice::new("ContainerCreating", format!("image \"{}\" is not here yet", which.container.image))
+                }
             }
             .at(field))
         }

@@ -33,8 +33,8 @@ mod volumes;
 pub use account::AccountVolume;
 pub(crate) use account::{ROOT_CA, TokenFile, token_files};
 pub(crate) use container::log;
-pub(crate) use image::needs_pull;
 pub use container::{ContainerRef, container, containers};
+pub(crate) use image::needs_pull;
 pub use sandbox::sandbox;
 
 use crate::desired::{ConfigBytes, ConfigData, HostFacts, PodIntent};

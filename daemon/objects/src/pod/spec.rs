@@ -90,6 +90,7 @@ impl Default for PodSpec {
             restart_policy: RestartPolicy::Always,
             termination_grace_period_seconds: 30,
             active_deadline_seconds: None,
+            image_pull_secrets: Vec::new(),
             node_name: String::new(),
             hostname: String::new(),
             subdomain: String::new(),
