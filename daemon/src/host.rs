@@ -36,12 +36,32 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
     options.bridge.clone_from(&settings.bridge);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
+    options.zar_keys = zar_keys(settings)?;
     options.runtime = match settings.container_runtime {
         ContainerRuntime::Libcontainer => Runtime::Libcontainer,
         ContainerRuntime::Crun => Runtime::Crun(program("crun")?),
         ContainerRuntime::Runc => Runtime::Runc(program("runc")?),
     };
     Ok(Arc::new(LinuxHost::new(options, clock)?))
+}
+
+/// The lines of the files of public keys.
+#[cfg(target_os = "linux")]
+fn zar_keys(settings: &Settings) -> HostResult<Vec<String>> {
+    let mut keys = Vec::new();
+    for path in &settings.zar_keys {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let subject = path.display().to_string();
+            HostError::new(HostErrorKind::Other, "read zar_keys", subject, "the file can't be read").caused_by(e)
+        })?;
+        keys.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
+    }
+    // No key at all would mean that any archive is taken.
+    if keys.is_empty() && !settings.zar_keys.is_empty() {
+        let message = "its files hold no key";
+        return Err(HostError::new(HostErrorKind::InvalidSpec, "read zar_keys", "zar_keys", message));
+    }
+    Ok(keys)
 }
 
 /// How registries are spoken with.
@@ -56,8 +76,9 @@ fn registries(settings: &Settings) -> HostResult<reddwarf_linux::RegistryOptions
         ..RegistryOptions::default()
     };
     for (registry, mirror) in &settings.registry_mirrors {
-        let endpoint = Endpoint::parse(mirror)
-            .map_err(|why| HostError::new(HostErrorKind::InvalidSpec, "open host", "linux", format!("{mirror}: {why}")))?;
+        let endpoint = Endpoint::parse(mirror).map_err(|why| {
+            HostError::new(HostErrorKind::InvalidSpec, "open host", "linux", format!("{mirror}: {why}"))
+        })?;
         options.mirrors.entry(registry.clone()).or_default().push(endpoint);
     }
     Ok(options)

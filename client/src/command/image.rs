@@ -40,6 +40,9 @@ enum Verb {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
+    /// Archives of golden images (.zar): make, verify; `image import` takes them
+    #[command(subcommand)]
+    Zar(super::zar::Verb),
     /// List images
     #[command(visible_alias = "list")]
     Ls,
@@ -60,6 +63,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
                 context.say(&format!("{name} is {} ({})", image.id, size(image.size_bytes)))?;
             }
         }
+        Verb::Zar(verb) => return super::zar::run(context, verb),
         Verb::Pull { image } => return pull(context, image).await,
         Verb::Prune { all } => {
             let path = if *all { "/reddwarf/v1/images/prune?all=true" } else { "/reddwarf/v1/images/prune" };

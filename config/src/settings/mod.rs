@@ -236,6 +236,8 @@ pub struct Settings {
     pub registry_auth: Option<PathBuf>,
     /// Seconds after which a registry that sends nothing is given up.
     pub registry_timeout_seconds: u64,
+    /// Files of public keys, one of which must have signed a `.zar` that is imported.
+    pub zar_keys: Vec<PathBuf>,
     /// Percent of the disk from which on unused images are removed.
     pub image_gc_high_percent: u8,
     /// Percent of the disk down to which they are removed.

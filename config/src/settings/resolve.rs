@@ -187,6 +187,7 @@ impl Resolve {
             registry_ca: self.many("registry_ca", values::path).unwrap_or_default(),
             registry_auth: self.one("registry_auth", values::path_or_off, Some(DEFAULT_REGISTRY_AUTH.into())),
             registry_timeout_seconds: self.number("registry_timeout_seconds", 1, 3600, 30),
+            zar_keys: self.many("zar_keys", values::path).unwrap_or_default(),
             image_gc_high_percent: self.number("image_gc_high_percent", 1, 100, 85),
             image_gc_low_percent: self.number("image_gc_low_percent", 0, 99, 80),
             image_gc_min_age_seconds: self.number("image_gc_min_age_seconds", 0, 1 << 32, 120),

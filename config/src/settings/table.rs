@@ -177,6 +177,8 @@ settings! {
         "The host's own credentials for registries, as docker's config.json, mode 0600; used after a pod's imagePullSecrets. Need not exist; read anew at every pull", |s| optional_path(&s.registry_auth);
     "registry_timeout_seconds" "registry-timeout-seconds" "SECONDS" Number Restart, "30",
         "A registry that sends nothing for so long is given up", |s| s.registry_timeout_seconds.to_string();
+    "zar_keys" "zar-keys" "FILE" List Restart, "none",
+        "Files of ed25519 public keys, one a line: only `.zar` archives that one of them signed are imported; none: any is", |s| paths(&s.zar_keys);
     "image_gc_high_percent" "image-gc-high-percent" "PERCENT" Number Restart, "85",
         "When the disk with the images is this full, images that nobody uses are removed, longest unused first; those imported by hand stay. 100 never removes any", |s| s.image_gc_high_percent.to_string();
     "image_gc_low_percent" "image-gc-low-percent" "PERCENT" Number Restart, "80",

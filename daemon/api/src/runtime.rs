@@ -3,7 +3,8 @@
 
 use crate::types::{
     BackupReport, Check, Done, FileSet, GenerationDetail, GenerationDiff, GenerationList, Image, ImageImport,
-    ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned, PlanReport, ReloadReport, RollbackReport, StatusReport, WhyReport,
+    ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned, PlanReport, ReloadReport, RollbackReport,
+    StatusReport, WhyReport,
 };
 use async_trait::async_trait;
 use bytes::Bytes;

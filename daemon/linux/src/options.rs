@@ -44,6 +44,9 @@ pub struct LinuxOptions {
     pub host_path_allow: Vec<PathBuf>,
     /// Extra sources for `sparse` root file systems; empty for the host's own `/usr`.
     pub sparse_usr: Option<PathBuf>,
+    /// Public keys, one of which must have signed a `.zar` that is imported; none: any is taken.
+    #[serde(default)]
+    pub zar_keys: Vec<String>,
     /// How registries are spoken with; no affair of shims.
     #[serde(skip)]
     pub registries: RegistryOptions,
@@ -63,6 +66,7 @@ impl LinuxOptions {
             bridge: "reddwarf0".to_owned(),
             host_path_allow: Vec::new(),
             sparse_usr: None,
+            zar_keys: Vec::new(),
             registries: RegistryOptions::default(),
         }
     }

@@ -3,8 +3,8 @@
 
 mod support;
 
-use reddwarf_host::{ContainerName, HostErrorKind};
 use reddwarf_host::fake::{Fault, Op};
+use reddwarf_host::{ContainerName, HostErrorKind};
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::*;
@@ -48,7 +48,8 @@ async fn what_is_not_here_is_pulled_once_for_all_and_not_again() {
     assert_eq!(events(&world, "Pulling"), [format!("Pulling image \"{WEB}\""), format!("Pulling image \"{WEB}\"")]);
     let pulled = events(&world, "Pulled");
     assert_eq!(pulled.len(), 2, "{pulled:?}");
-    let words = format!("Successfully pulled image \"{WEB}\" in 1.2s (1.2s including waiting). Image size: 1048576 bytes.");
+    let words =
+        format!("Successfully pulled image \"{WEB}\" in 1.2s (1.2s including waiting). Image size: 1048576 bytes.");
     assert!(pulled.contains(&words), "{pulled:?}");
     let id = world.status("one").container_statuses[0].image_id.clone();
     assert!(id.starts_with("registry.test/team/web@sha256:"), "{id}");
@@ -69,10 +70,12 @@ async fn always_asks_at_every_start_and_takes_what_the_name_means_by_then() {
     world.sleep(60).await;
     assert_eq!(pulls(&world), 1, "nothing is asked while it runs");
     world.node().restart(&key("web"), None).await.unwrap();
-    world.until(10, "the newer one", |w| {
-        let id = w.status("web").container_statuses[0].image_id.clone();
-        w.is_ready("web") && !id.is_empty() && id != first
-    }).await;
+    world
+        .until(10, "the newer one", |w| {
+            let id = w.status("web").container_statuses[0].image_id.clone();
+            w.is_ready("web") && !id.is_empty() && id != first
+        })
+        .await;
     assert_eq!(pulls(&world), 2);
     // What was imported by hand has no registry.
     world.plane.apply(wants("hand", "web:1", "Always"));
@@ -144,12 +147,13 @@ async fn never_and_names_that_are_none_ask_nobody() {
 async fn a_pull_that_never_ends_holds_up_nobody_else() {
     let world = World::new().await;
     world.host.faults().on(Op::ImagePull, Fault::Hang);
-    world.plane.apply(pod("web", json!({"containers": [
-        {"name": "slow", "image": WEB}, {"name": "app", "image": "web:1"},
-    ]})));
-    let runs = |w: &World, pod: &str| {
-        w.sandbox(pod).is_some_and(|s| s.containers.contains_key(&name("app")))
-    };
+    world.plane.apply(pod(
+        "web",
+        json!({"containers": [
+            {"name": "slow", "image": WEB}, {"name": "app", "image": "web:1"},
+        ]}),
+    ));
+    let runs = |w: &World, pod: &str| w.sandbox(pod).is_some_and(|s| s.containers.contains_key(&name("app")));
     world.until(3, "its other container runs", |w| runs(w, "web")).await;
     for n in 0..20 {
         world.plane.apply(pod(&format!("other-{n}"), json!({})));
@@ -177,10 +181,12 @@ async fn a_new_version_is_pulled_before_the_old_one_is_stopped() {
     let told = world.status("web").condition("reddwarf.io/UpToDate").unwrap().message.clone();
     assert!(told.contains(WEB), "{told}");
     world.host.serve_image(WEB, image(&["/bin/web"]), None);
-    world.until(60, "the new one", |w| {
-        let running = w.sandbox("web").and_then(|s| s.containers[&name("app")].last().cloned());
-        running.is_some_and(|c| c.spec.image_name == WEB) && w.is_ready("web")
-    }).await;
+    world
+        .until(60, "the new one", |w| {
+            let running = w.sandbox("web").and_then(|s| s.containers[&name("app")].last().cloned());
+            running.is_some_and(|c| c.spec.image_name == WEB) && w.is_ready("web")
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,7 +244,10 @@ fn images_are_found_by_name_latest_or_not_at_all() {
     assert!(image("short", "IfNotPresent").is_ok());
     assert!(image(&format!("web@sha256:{}", "a".repeat(64)), "IfNotPresent").is_ok());
     let missing = image("web", "IfNotPresent").unwrap_err();
-    assert_eq!((missing.reason.as_str(), missing.message.as_str()), ("ContainerCreating", "image \"web\" is not here yet"));
+    assert_eq!(
+        (missing.reason.as_str(), missing.message.as_str()),
+        ("ContainerCreating", "image \"web\" is not here yet")
+    );
     // Imported by hand: no registry is asked for it.
     assert!(image("web:1", "Always").is_ok());
     let bad = image("Web:1", "IfNotPresent").unwrap_err();

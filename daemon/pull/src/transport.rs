@@ -214,6 +214,10 @@ fn tls_failure(url: &Url, error: &io::Error) -> ConnectError {
             );
             ConnectError::Failed(PullError::new(PullErrorKind::Unreachable, message))
         }
+        // Some hang up instead of saying so.
+        None if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            ConnectError::NoTls(format!("{} hangs up on TLS: {error}", url.authority))
+        }
         _ => ConnectError::Failed(PullError::unreachable(format!("TLS with {}: {error}", url.authority))),
     }
 }

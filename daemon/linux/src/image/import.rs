@@ -14,12 +14,15 @@ use std::path::{Path, PathBuf};
 
 pub(super) const IMPORT: &str = "import image";
 
+/// Finds the images in use, once the store is ours: a container may have been started while we waited for it.
+pub(super) type InUse<'a> = dyn Fn() -> HostResult<BTreeSet<ImageId>> + Send + Sync + 'a;
+
 /// Imports `source` under `name`.
 pub(super) async fn import(
     options: &LinuxOptions,
     source: &Path,
     name: &str,
-    in_use: &BTreeSet<ImageId>,
+    in_use: &InUse<'_>,
 ) -> HostResult<ImageInfo> {
     check_name(name)?;
     let source = std::path::absolute(source).map_err(|e| io_error(IMPORT, source, e))?;
@@ -44,7 +47,7 @@ pub(super) async fn import_pulled(
     repo_digest: &str,
     config: &str,
     layers: Vec<KnownLayer>,
-    in_use: &BTreeSet<ImageId>,
+    in_use: &InUse<'_>,
     unpacked: &(dyn Fn(u32) + Send + Sync),
 ) -> HostResult<ImageInfo> {
     check_name(name)?;
@@ -73,9 +76,9 @@ pub(super) async fn name_pulled(
     Import { options, locked: &locked, name, limits: Limits::default(), repo_digest: Some(repo_digest) }.record(record)
 }
 
-fn tidy_up(locked: &Locked<'_>, in_use: &BTreeSet<ImageId>) {
+fn tidy_up(locked: &Locked<'_>, in_use: &InUse<'_>) {
     // What a name pointed at before, and what a failure left. Its own failure must not hide the result.
-    if let Err(error) = locked.clear_scratch().and_then(|()| locked.collect(in_use)) {
+    if let Err(error) = locked.clear_scratch().and_then(|()| locked.collect(&in_use()?)) {
         tracing::warn!(error = %error.chain(), "the image store could not be tidied up; tried again at the next import");
     }
 }
@@ -150,6 +153,7 @@ impl Import<'_> {
             scratch: self.scratch("found")?,
             architecture: architecture(std::env::consts::ARCH).to_owned(),
             limits: self.limits,
+            zar_keys: self.options.zar_keys.clone(),
         };
         match self.call(job).await? {
             Answer::Found(image) => Ok(image),

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 #[async_trait]
 impl ImageStore for LinuxHost {
     async fn image_import(&self, source: &Path, name: &str) -> HostResult<ImageInfo> {
-        import::import(&self.shared.options, source, name, &self.images_in_use()?).await
+        import::import(&self.shared.options, source, name, &|| self.images_in_use()).await
     }
 
     async fn image_list(&self) -> HostResult<Vec<ImageInfo>> {
@@ -49,8 +49,15 @@ impl ImageStore for LinuxHost {
     }
 
     async fn image_collect(&self, images: &[ImageId]) -> HostResult<Vec<ImageId>> {
-        let store = Store::of(&self.shared.options);
-        let locked = store.lock().await?;
-        locked.remove_images(images, &self.images_in_use()?)
+        let (host, images) = (self.clone(), images.to_vec());
+        // Thousands of files may have to be removed: not on a thread that others wait for.
+        let removal = tokio::task::spawn_blocking(move || {
+            let store = Store::of(&host.shared.options);
+            let locked = tokio::runtime::Handle::current().block_on(store.lock())?;
+            locked.remove_images(&images, &host.images_in_use()?)
+        });
+        removal.await.unwrap_or_else(|e| {
+            Err(HostError::new(HostErrorKind::Other, "collect images", "", "the task ended early").caused_by(e))
+        })
     }
 }

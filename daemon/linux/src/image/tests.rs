@@ -39,7 +39,7 @@ impl World {
     }
 
     async fn import(&self, source: &Path, name: &str) -> HostResult<ImageInfo> {
-        import(&self.options, source, name, &BTreeSet::new()).await
+        import(&self.options, source, name, &|| Ok(BTreeSet::new())).await
     }
 
     async fn refused(&self, source: &Path) -> HostError {
@@ -487,7 +487,7 @@ async fn an_image_in_use_survives_the_loss_of_its_name() {
     layout(&two, &[manifest(&two, &[Layer::new().file("two", "2").tar()], here())]);
     let first = world.import(&one, "app").await.unwrap();
     let in_use = BTreeSet::from([first.id.clone()]);
-    import(&world.options, &two, "app", &in_use).await.map(drop).unwrap();
+    import(&world.options, &two, "app", &|| Ok(in_use.clone())).await.map(drop).unwrap();
     let store = Store::of(&world.options);
     assert!(store.record(&first.id).unwrap().is_some());
     import(&world.options, &two, "app", &BTreeSet::new()).await.map(drop).unwrap();

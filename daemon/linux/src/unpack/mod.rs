@@ -56,6 +56,8 @@ pub(crate) enum Job {
         architecture: String,
         /// Limits.
         limits: Limits,
+        /// Public keys, one of which must have signed a `.zar`; none: unsigned ones are taken.
+        zar_keys: Vec<String>,
     },
     /// Unpack one layer.
     Layer(LayerJob),
@@ -123,8 +125,8 @@ pub(crate) fn run(job: Job) -> Result<Answer> {
     // After it: until then the umask is shared with other threads.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match job {
-        Job::Find { source, scratch, architecture, limits } => {
-            source::find(&source, &scratch, &architecture, &limits).map(Answer::Found)
+        Job::Find { source, scratch, architecture, limits, zar_keys } => {
+            source::find(&source, &scratch, &architecture, &limits, &zar_keys).map(Answer::Found)
         }
         Job::Layer(job) => unpack_layer(&job),
     }

@@ -2,7 +2,7 @@
 //! file system (directory or tar). Everything here is plain JSON and offsets; no layer is unpacked.
 
 use super::entry::{EntryKind, Place, read_entries};
-use super::error::{Result, UnpackError};
+use super::error::{Kind, Result, UnpackError};
 use super::path::EntryPath;
 use super::stream::{BlobReader, Compression, Limits, digest_of, sniff};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,13 @@ pub(crate) struct ImageSource {
 ///
 /// # Errors
 /// `NotFound`, `Invalid` saying what is missing or wrong, `Exhausted`.
-pub(crate) fn find(source: &Path, scratch: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
+pub(crate) fn find(
+    source: &Path,
+    scratch: &Path,
+    architecture: &str,
+    limits: &Limits,
+    zar_keys: &[String],
+) -> Result<ImageSource> {
     let meta = std::fs::metadata(source).map_err(|e| UnpackError::io("open", source.display(), &e))?;
     if meta.is_dir() {
         if source.join("index.json").is_file() {
@@ -61,6 +67,9 @@ pub(crate) fn find(source: &Path, scratch: &Path, architecture: &str, limits: &L
         return Err(UnpackError::invalid(format!("{} is neither a file nor a directory", source.display())));
     }
     let archive = Archive::open(source, scratch, limits)?;
+    if archive.contains("zar.json") {
+        return zar_image(&archive, architecture, zar_keys);
+    }
     if archive.contains("index.json") {
         return oci_image(&archive, architecture);
     }
@@ -71,7 +80,7 @@ pub(crate) fn find(source: &Path, scratch: &Path, architecture: &str, limits: &L
         return super::pack::tarball(&archive.file, architecture, limits);
     }
     Err(UnpackError::invalid(format!(
-        "{} is no image: it holds neither index.json (OCI) nor manifest.json (docker save), nor any of /bin, /usr, /etc as a \
+        "{} is no image: it holds neither index.json (OCI) nor manifest.json (docker save) nor zar.json, nor any of /bin, /usr, /etc as a \
          root file system does",
         source.display()
     )))
@@ -368,6 +377,26 @@ fn check_config(config: &str, layers: usize, architecture: &str) -> Result<Confi
         return Err(UnpackError::invalid(message));
     }
     Ok(head)
+}
+
+/// docs/zar.md. The parts' digests are checked while they are unpacked.
+fn zar_image(archive: &Archive, architecture: &str, keys: &[String]) -> Result<ImageSource> {
+    let refuse = |e: reddwarf_zar::ZarError| UnpackError::invalid(format!("{}: {e}", archive.file.display()));
+    let keys = keys.iter().map(|k| reddwarf_zar::PublicKey::parse(k)).collect::<std::result::Result<Vec<_>, _>>();
+    let file = File::open(&archive.file).map_err(|e| UnpackError::io("open", archive.file.display(), &e))?;
+    let opened = reddwarf_zar::open(std::io::BufReader::new(file)).map_err(refuse)?;
+    opened.check_signature(&keys.map_err(refuse)?).map_err(refuse)?;
+    if opened.manifest.parts.iter().any(|p| p.kind == reddwarf_zar::PartKind::Zfs) {
+        return Err(UnpackError::new(Kind::Unsupported, "it holds zfs streams, which a host of zones takes"));
+    }
+    let config = opened.manifest.image_config();
+    check_config(&config, opened.manifest.parts.len(), architecture)?;
+    let layers = opened.manifest.parts.iter().zip(&opened.places).map(|(part, place)| LayerSource {
+        place: BlobPlace { file: archive.file.clone(), offset: place.offset, length: place.size },
+        digest: Some(part.digest.clone()),
+        diff_id: part.digest.clone(),
+    });
+    Ok(ImageSource { layers: layers.collect(), config })
 }
 
 /// `docker save` (moby, image/spec/v1.2.md).

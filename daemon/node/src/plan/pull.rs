@@ -131,7 +131,10 @@ impl Planner<'_> {
             Some(failure) => failure.notice(image, self.now),
             None => Notice::new("ContainerCreating", format!("image \"{image}\" is to be pulled")),
         };
-        self.push(Effect::Create, op, "it is not here, or its registry is to be asked for it", Some(&field));
+        let here = matches!(self.view.images.by_name(image), Ok(Some(_)));
+        let reason =
+            if here { "its registry is asked at every start (imagePullPolicy Always)" } else { "it is not here" };
+        self.push(Effect::Create, op, reason, Some(&field));
         Some(shown.at(field))
     }
 }

@@ -135,5 +135,8 @@ async fn one_that_speaks_no_tls_is_only_spoken_with_where_that_is_allowed() {
     let refused = error(world.pull_named(&format!("{name}/app:1"), Vec::new()).await);
     assert!(refused.message.contains("insecure_registries"), "{refused}");
     world.options.insecure.insert(name.clone());
-    assert_eq!(contents(world.pull_named(&format!("{name}/app:1"), Vec::new()).await.unwrap()), [Some(b"layer".to_vec())]);
+    assert_eq!(
+        contents(world.pull_named(&format!("{name}/app:1"), Vec::new()).await.unwrap()),
+        [Some(b"layer".to_vec())]
+    );
 }

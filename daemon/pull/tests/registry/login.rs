@@ -81,7 +81,10 @@ async fn a_token_is_fetched_with_the_password_and_used_until_it_is_of_age() {
                 return Some(Reply::status(401));
             }
             *tokens += 1;
-            return Some(Reply { body: json!({ "token": format!("t{tokens}") }).to_string().into(), ..Reply::status(200) });
+            return Some(Reply {
+                body: json!({ "token": format!("t{tokens}") }).to_string().into(),
+                ..Reply::status(200)
+            });
         }
         // The first is of age when the blob is asked for.
         let good = match *tokens {
@@ -119,8 +122,8 @@ async fn where_a_registry_leads_nobody_is_shown_the_password() {
     assert!(!asked.is_empty() && asked.iter().all(|r| shown(r).is_empty()), "{asked:?}");
     // Round and round.
     let here = world.server.address.clone();
-    world.server.fault(move |request| {
-        Some(Reply::status(302).with("Location", format!("http://{here}{}", request.path)))
-    });
+    world
+        .server
+        .fault(move |request| Some(Reply::status(302).with("Location", format!("http://{here}{}", request.path))));
     assert!(error(world.pull("app:1").await).message.contains("more than 5 times"));
 }

@@ -77,9 +77,8 @@ impl World {
     /// Names and lengths of what lies in the directory of blobs.
     pub(crate) fn left(&self) -> Vec<(String, u64)> {
         let entries = std::fs::read_dir(self.blobs()).into_iter().flatten().flatten();
-        let mut all: Vec<_> = entries
-            .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().len()))
-            .collect();
+        let mut all: Vec<_> =
+            entries.map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().len())).collect();
         all.sort();
         all
     }

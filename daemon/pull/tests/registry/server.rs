@@ -123,6 +123,11 @@ impl Server {
 
     fn serve(&self, stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
+        // A TLS handshake: refused in plain words, as web servers do.
+        if reader.fill_buf().ok()?.first() == Some(&0x16) {
+            let mut stream = stream;
+            return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").ok();
+        }
         let request = read(&mut reader)?;
         let reply = {
             let mut shelf = self.shelf.lock().unwrap();
@@ -173,7 +178,8 @@ fn answer(shelf: &Shelf, request: &Request) -> Reply {
         return Reply { body: body.to_string().into(), ..Reply::status(404) };
     };
     let reply = Reply::status(200).with("Content-Type", media).with("Docker-Content-Digest", digest(content));
-    match request.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()) {
+    match request.headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok())
+    {
         Some(from) if from < content.len() => {
             let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
             Reply { status: 206, body: content[from..].to_vec(), ..reply }.with("Content-Range", range)
