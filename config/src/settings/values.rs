@@ -176,12 +176,12 @@ pub(super) fn mirrors(text: &str) -> Result<Vec<(String, String)>, Bad> {
         };
         Ok((registry_host(registry)?, format!("{scheme}://{}", registry_host(rest)?)))
     };
-    text.split(',').filter(|part| !part.trim().is_empty()).map(one).collect()
+    text.split(',').filter(|part| !part.trim().is_empty() && text != "off").map(one).collect()
 }
 
 /// `registry.lan:5000`, several with commas between them.
 pub(super) fn registries(text: &str) -> Result<Vec<String>, Bad> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(registry_host).collect()
+    text.split(',').map(str::trim).filter(|part| !part.is_empty() && text != "off").map(registry_host).collect()
 }
 
 fn registry_host(text: &str) -> Result<String, Bad> {

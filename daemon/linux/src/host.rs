@@ -101,19 +101,8 @@ impl LinuxHost {
         let platform = Platform::new("linux", info::architecture(std::env::consts::ARCH));
         let puller = Puller::new(options.registries.clone(), platform, crate::image::blobs_dir(&options));
         let (nft_generation, services) = (generation::Known::default(), tokio::sync::Mutex::default());
-        let shared = Shared {
-            options,
-            paths,
-            clock,
-            events,
-            cgroups,
-            records,
-            turns,
-            nft,
-            nft_generation,
-            services,
-            puller,
-        };
+        let shared =
+            Shared { options, paths, clock, events, cgroups, records, turns, nft, nft_generation, services, puller };
         let shared = Arc::new(shared);
         let watches = vec![watch::start(&shared, &runtime)?].into_iter().chain(monitor::start(&shared, &runtime));
         let watch = Arc::new(watches.map(AbortOnDrop).collect());

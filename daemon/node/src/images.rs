@@ -41,7 +41,7 @@ pub struct Collected {
 }
 
 /// Images that may go, the first to go first. `None` for `images` or sandboxes that are not known: none may.
-pub fn collectable<'o>(observed: &'o HostObservation, imported: bool) -> Vec<&'o ImageInfo> {
+pub fn collectable(observed: &HostObservation, imported: bool) -> Vec<&ImageInfo> {
     let (Some(images), Some(used)) = (observed.images.known(), in_use(observed)) else { return Vec::new() };
     let mut free: Vec<&ImageInfo> =
         images.values().filter(|i| !used.contains(&i.id) && (imported || !i.is_imported())).collect();

@@ -65,16 +65,11 @@ async fn take(
         KnownLayer { diff_id: layer.diff_id.clone(), source }
     });
     let options = &host.shared.options;
-    let info = import::import_pulled(
-        options,
-        name,
-        &image.repo_digest,
-        &image.config,
-        layers.collect(),
-        &|| host.images_in_use(),
-        &unpacked,
-    );
-    let info = info.await.map_err(|e| HostError { op: PULL, ..e });
+    let in_use = || host.images_in_use();
+    let layers = layers.collect();
+    let info =
+        import::import_pulled(options, name, &image.repo_digest, &image.config, layers, &in_use, &unpacked).await;
+    let info = info.map_err(|e| HostError { op: PULL, ..e });
     let (repo_digest, size_bytes) = (image.repo_digest.clone(), image.size_bytes);
     // Kept after a failure that may pass: what was fetched need not be fetched again. What can't be unpacked, or fills
     // the disk, goes.

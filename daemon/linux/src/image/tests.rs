@@ -490,7 +490,7 @@ async fn an_image_in_use_survives_the_loss_of_its_name() {
     import(&world.options, &two, "app", &|| Ok(in_use.clone())).await.map(drop).unwrap();
     let store = Store::of(&world.options);
     assert!(store.record(&first.id).unwrap().is_some());
-    import(&world.options, &two, "app", &BTreeSet::new()).await.map(drop).unwrap();
+    import(&world.options, &two, "app", &|| Ok(BTreeSet::new())).await.map(drop).unwrap();
     assert!(store.record(&first.id).unwrap().is_none());
 }
 
@@ -522,7 +522,7 @@ async fn imports_at_once_wait_for_each_other() {
     simple_layout(&image);
     let results = futures_util::future::join_all((0..6).map(|i| {
         let (options, image) = (world.options.clone(), image.clone());
-        tokio::spawn(async move { import(&options, &image, &format!("n{i}"), &BTreeSet::new()).await })
+        tokio::spawn(async move { import(&options, &image, &format!("n{i}"), &|| Ok(BTreeSet::new())).await })
     }))
     .await;
     let ids: BTreeSet<_> = results.into_iter().map(|r| r.unwrap().unwrap().id).collect();

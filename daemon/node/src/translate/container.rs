@@ -6,9 +6,7 @@ use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, righ
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use crate::probe;
-use reddwarf_host::spec::{
-    ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage,
-};
+use reddwarf_host::spec::{ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage};
 use reddwarf_host::{ContainerName, ImageConfig};
 use reddwarf_objects::pod::{Container, PodSpec, TerminationMessagePolicy};
 use std::path::PathBuf;

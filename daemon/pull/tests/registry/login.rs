@@ -127,3 +127,24 @@ async fn where_a_registry_leads_nobody_is_shown_the_password() {
         .fault(move |request| Some(Reply::status(302).with("Location", format!("http://{here}{}", request.path))));
     assert!(error(world.pull("app:1").await).message.contains("more than 5 times"));
 }
+
+#[tokio::test]
+async fn a_refresh_token_is_posted_never_put_into_the_address() {
+    let world = World::new();
+    stock(&world.server);
+    let realm = format!("http://{}/token", world.server.address);
+    world.server.fault(move |request| {
+        if request.path.starts_with("/token") {
+            let good = request.method == "POST" && request.body.contains("grant_type=refresh_token&client_id=reddwarf");
+            assert!(!request.path.contains("refresh"), "{}", request.path);
+            let body = json!({ "access_token": "t" }).to_string().into();
+            let status = if good && request.body.contains("refresh_token=r3fresh") { 200 } else { 401 };
+            return Some(Reply { body, ..Reply::status(status) });
+        }
+        let challenge = format!("Bearer realm=\"{realm}\"");
+        (shown(request) != "Bearer t").then(|| Reply::status(401).with("WWW-Authenticate", challenge))
+    });
+    let text = json!({ world.server.address.clone(): { "identitytoken": "r3fresh" } }).to_string();
+    let secret = PullSecret::DockerCfg(Sensitive::new(text.into_bytes()));
+    assert_eq!(contents(world.pull_with("app:1", vec![secret]).await.unwrap()), [Some(b"layer".to_vec())]);
+}
