@@ -97,6 +97,8 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ("image_gc_high_percent", ["91", "92", "93"]),
     ("image_gc_low_percent", ["1", "2", "3"]),
     ("image_gc_min_age_seconds", ["1", "2", "3"]),
+    ("allowed_unsafe_sysctls", ["net.core.*", "kernel.msgmax", "fs.mqueue.*"]),
+    ("seccomp_dir", ["/f", "/e", "/c"]),
     ("resync_seconds", ["1", "2", "3"]),
     ("debounce_milliseconds", ["1", "2", "3"]),
     ("prune_guard_percent", ["1", "2", "3"]),

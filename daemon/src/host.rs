@@ -37,6 +37,7 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
     options.zar_keys = zar_keys(settings)?;
+    options.seccomp_dir.clone_from(&settings.seccomp_dir);
     options.runtime = match settings.container_runtime {
         ContainerRuntime::Libcontainer => Runtime::Libcontainer,
         ContainerRuntime::Crun => Runtime::Crun(program("crun")?),

@@ -94,6 +94,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
             min_age: Duration::from_secs(settings.image_gc_min_age_seconds),
             ..ImageCollection::default()
         },
+        allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         prune_guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
         ..NodeSettings::new(&settings.node_name, &settings.bridge, settings.pod_cidr, &settings.log_dir)

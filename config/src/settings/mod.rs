@@ -224,6 +224,10 @@ pub struct Settings {
     pub log_max_files: u32,
     /// Host directories that pods may mount, themselves and below.
     pub host_path_allow: Vec<PathBuf>,
+    /// Kernel settings beyond the safe ones that pods may ask for.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Profiles of system calls that pods may name.
+    pub seccomp_dir: PathBuf,
     /// What runs containers on Linux.
     pub container_runtime: ContainerRuntime,
     /// Registries and where else their images are looked for first: (`docker.io`, `https://mirror.example:5000`).
@@ -328,6 +332,7 @@ impl Settings {
             system_reserved_cpu_millis: new.system_reserved_cpu_millis,
             system_reserved_memory_bytes: new.system_reserved_memory_bytes,
             host_path_allow: new.host_path_allow.clone(),
+            allowed_unsafe_sysctls: new.allowed_unsafe_sysctls.clone(),
             resync_seconds: new.resync_seconds,
             debounce_milliseconds: new.debounce_milliseconds,
             prune_guard_percent: new.prune_guard_percent,

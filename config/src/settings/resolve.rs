@@ -143,6 +143,7 @@ impl Resolve {
             manifests: manifests.unwrap_or_else(|| DEFAULT_MANIFESTS.iter().map(PathBuf::from).collect()),
             log_dir: self.one("log_dir", values::path, default_log_dir),
             socket: self.socket(&run_dir),
+            seccomp_dir: self.one("seccomp_dir", values::path, state_dir.join("seccomp")),
             kubeconfig: self.one("kubeconfig", values::path, state_dir.join("admin.kubeconfig")),
             state_dir,
             run_dir,
@@ -176,6 +177,7 @@ impl Resolve {
             eviction_transition_seconds: self.number("eviction_transition_seconds", 0, 86_400, 300),
             log_max_bytes: self.number("log_max_bytes", 16 << 10, 1 << 40, 10 << 20),
             log_max_files: self.number("log_max_files", 2, 1000, 5),
+            allowed_unsafe_sysctls: self.many("allowed_unsafe_sysctls", values::sysctl).unwrap_or_default(),
             host_path_allow: self.many("host_path_allow", values::path).unwrap_or_default(),
             container_runtime: self.one(
                 "container_runtime",

@@ -68,6 +68,10 @@ fn pairs(list: &[(String, String)]) -> String {
     commas(&list.iter().map(|(one, other)| format!("{one}={other}")).collect::<Vec<_>>())
 }
 
+fn names(list: &[String]) -> String {
+    list.join(":")
+}
+
 fn optional(value: &Option<impl ToString>) -> String {
     value.as_ref().map(ToString::to_string).unwrap_or_else(|| "off".to_owned())
 }
@@ -185,6 +189,10 @@ settings! {
         "Images are removed until the disk is no fuller than this", |s| s.image_gc_low_percent.to_string();
     "image_gc_min_age_seconds" "image-gc-min-age-seconds" "SECONDS" Number Restart, "120",
         "An image that was used within this time is not removed for want of room", |s| s.image_gc_min_age_seconds.to_string();
+    "allowed_unsafe_sysctls" "allowed-unsafe-sysctls" "NAME" List Live, "none",
+        "Kernel settings beyond the safe ones that pods may ask for: names, or prefixes such as `net.core.*`", |s| names(&s.allowed_unsafe_sysctls);
+    "seccomp_dir" "seccomp-dir" "DIR" Text Restart, "STATE/seccomp",
+        "Profiles of system calls that pods may name (seccompProfile of type Localhost)", |s| s.seccomp_dir.display().to_string();
     "resync_seconds" "resync-seconds" "SECONDS" Number Live, "30",
         "Time between full passes over everything, whatever events came", |s| s.resync_seconds.to_string();
     "debounce_milliseconds" "debounce-milliseconds" "MS" Number Live, "20",

@@ -19,6 +19,26 @@ fn bad<T>(why: impl Into<String>, help: impl Into<String>) -> Result<T, Bad> {
     Err(Bad { why: why.into(), help: help.into() })
 }
 
+/// A kernel setting's name, or a prefix of names with a `*` behind (sysctl(8)).
+pub(super) fn sysctl(text: &str) -> Result<String, Bad> {
+    let plain = text.strip_suffix('*').unwrap_or(text);
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if plain.is_empty() || !plain.chars().all(known) {
+        return bad(
+            "that is no kernel setting",
+            "write a name such as `net.core.somaxconn`, or a prefix such as `net.core.*`",
+        );
+    }
+    let own = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "net."];
+    if !own.iter().any(|prefix| plain.starts_with(prefix)) {
+        return bad(
+            "it is one of the whole machine, not of a pod's own namespaces",
+            "name settings of net, kernel.shm, kernel.msg, kernel.sem or fs.mqueue",
+        );
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn path(text: &str) -> Result<PathBuf, Bad> {
     let path = Path::new(text);
     if !path.is_absolute() {

@@ -63,12 +63,45 @@ pub struct SandboxSpec {
     pub network: SandboxNetwork,
     /// `/etc/resolv.conf` inside.
     pub dns: ResolvConf,
-    /// Further lines of `/etc/hosts` inside, after the standard ones.
+    /// Further lines of `/etc/hosts` inside, after the standard ones. One of the sandbox's own address takes the place
+    /// of its standard line.
     pub hosts: Vec<HostsEntry>,
     /// Limits for the whole pod.
     pub resources: Resources,
+    /// Containers see one another's processes, and a small process of the host's is the first one.
+    #[serde(default)]
+    pub share_processes: bool,
+    /// The host's own System V IPC and /dev/shm instead of the sandbox's.
+    #[serde(default)]
+    pub host_ipc: bool,
+    /// Kernel settings of the sandbox's own namespaces, dotted names (sysctl(8)) to values.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Group that owns the sandbox's volumes, host paths aside.
+    #[serde(default)]
+    pub fs_group: Option<FsGroup>,
     /// The sandbox's volumes; containers mount them by name.
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+}
+
+/// A group that owns volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FsGroup {
+    /// Group id inside.
+    pub gid: u32,
+    /// When what is in a volume already is given to it.
+    pub change: FsGroupChange,
+}
+
+/// When the content of a volume that is there already changes hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FsGroupChange {
+    /// Whenever the sandbox comes up.
+    Always,
+    /// When the volume's root has another owner or other permissions than it should.
+    OnRootMismatch,
 }
 
 /// How a sandbox is connected.
@@ -117,6 +150,12 @@ pub struct Resources {
     pub memory_limit_bytes: Option<u64>,
     /// Most processes and threads.
     pub pids_limit: Option<u64>,
+    /// Huge pages of 2 MiB, in bytes.
+    #[serde(default)]
+    pub huge_pages_2mi_bytes: Option<u64>,
+    /// The same for pages of 1 GiB.
+    #[serde(default)]
+    pub huge_pages_1gi_bytes: Option<u64>,
 }
 
 /// A directory tree that containers of one sandbox share.
@@ -263,6 +302,10 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// What it may do.
     pub security: Security,
+    /// How readily the kernel kills it for want of memory, -1000 to 1000 (proc_pid_oom_score_adj(5)); `None`: as the
+    /// host's own. A host that may not go that low goes as low as it may.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
     /// A terminal for its standard streams.
     pub tty: bool,
     /// Keep standard input open.
@@ -354,6 +397,8 @@ pub enum ProcessView {
     Own,
     /// The host's (`hostPID: true`).
     Host,
+    /// Those of all containers of the sandbox, which is made with [`SandboxSpec::share_processes`].
+    Sandbox,
     /// Those of another container of the sandbox, which must run when this one starts; ends with it.
     Container(ContainerName),
 }
@@ -488,6 +533,27 @@ pub struct Security {
     pub cap_add: Vec<String>,
     /// Capabilities taken away, without `CAP_`; `ALL` for all.
     pub cap_drop: Vec<String>,
+    /// Which system calls it may make; `None`: all of them, as with versions that knew no filters.
+    #[serde(default)]
+    pub seccomp: Option<Seccomp>,
+    /// Only the groups that are named, without those that the image's /etc/group gives the user.
+    #[serde(default)]
+    pub strict_groups: bool,
+    /// Nothing of /proc is masked or read-only.
+    #[serde(default)]
+    pub unmasked_proc: bool,
+}
+
+/// Which system calls a process may make (seccomp(2)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Seccomp {
+    /// The host's own choice: what ordinary programs need.
+    RuntimeDefault,
+    /// As a file says: a relative path within the host's directory of profiles.
+    Localhost(String),
+    /// All.
+    Unconfined,
 }
 
 /// Where a container's output goes: the CRI log format

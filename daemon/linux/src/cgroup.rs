@@ -118,14 +118,25 @@ impl Cgroups {
             let path = dir.join(file);
             match write_kernel_file(&path, &value) {
                 Ok(()) => {}
-                // Not every kernel counts swap; without swap accounting the plain limit is all there is.
-                Err(e) if file.starts_with("memory.memsw") || file.starts_with("memory.swap") => {
-                    tracing::debug!(path = %path.display(), error = %e, "swap can't be limited");
+                // Not every kernel counts swap or has huge pages of both sizes: there is nothing to limit then.
+                Err(e) if file.starts_with("memory.swap") || controller == "hugetlb" => {
+                    tracing::debug!(path = %path.display(), error = %e, "can't be limited");
                 }
                 Err(e) => return Err(io::Error::new(e.kind(), format!("write {value} to {}: {e}", path.display()))),
             }
         }
         Ok(())
+    }
+
+    /// What runtimes set differently or not at all: weights (v2), swap and huge pages.
+    pub(crate) fn limit_further(&self, cgroup: &Path, resources: &Resources) -> io::Result<()> {
+        if self.is_unified() { self.limit(cgroup, resources) } else { Ok(()) }
+    }
+
+    /// Bytes of memory in use; `None` when that is not counted here.
+    pub(crate) fn memory_in_use(&self, cgroup: &Path) -> Option<u64> {
+        let file = if self.is_unified() { "memory.current" } else { "memory.usage_in_bytes" };
+        fs::read_to_string(self.directory("memory", cgroup)?.join(file)).ok()?.trim().parse().ok()
     }
 
     /// Puts the calling process into a cgroup in every hierarchy where the cgroup exists.
@@ -296,6 +307,9 @@ fn limit_files(resources: &Resources, unified: bool) -> Vec<(&'static str, &'sta
             ("cpu", "cpu.weight", weight_of_shares(shares).to_string()),
             ("cpu", "cpu.max", format!("{max} {PERIOD_US}")),
             ("memory", "memory.max", number(resources.memory_limit_bytes, "max")),
+            ("memory", "memory.swap.max", if resources.memory_limit_bytes.is_some() { "0" } else { "max" }.to_owned()),
+            ("hugetlb", "hugetlb.2MB.max", number(resources.huge_pages_2mi_bytes, "0")),
+            ("hugetlb", "hugetlb.1GB.max", number(resources.huge_pages_1gi_bytes, "0")),
             ("pids", "pids.max", number(resources.pids_limit, "max")),
         ];
     }
@@ -304,13 +318,15 @@ fn limit_files(resources: &Resources, unified: bool) -> Vec<(&'static str, &'sta
         ("cpu", "cpu.cfs_period_us", PERIOD_US.to_string()),
         ("cpu", "cpu.cfs_quota_us", quota.map_or_else(|| "-1".to_owned(), |q| q.to_string())),
         ("memory", "memory.limit_in_bytes", number(resources.memory_limit_bytes, "-1")),
+        ("hugetlb", "hugetlb.2MB.limit_in_bytes", number(resources.huge_pages_2mi_bytes, "0")),
+        ("hugetlb", "hugetlb.1GB.limit_in_bytes", number(resources.huge_pages_1gi_bytes, "0")),
         ("pids", "pids.max", number(resources.pids_limit, "max")),
     ]
 }
 
-/// `cpu.shares` as the kubelet computes it: 1024 per CPU, at least 2.
+/// `cpu.shares` as the kubelet computes it: 1024 per CPU, at least 2, which is also what those get who ask for none.
 pub(crate) fn cpu_shares(request_millis: Option<u64>) -> u64 {
-    request_millis.map_or(1024, |m| (m.saturating_mul(1024) / 1000).clamp(2, 262_144))
+    (request_millis.unwrap_or(0).saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
 /// CFS quota for one period; the kernel takes nothing below 1 ms.
@@ -323,9 +339,19 @@ pub(crate) fn period_us() -> u64 {
     PERIOD_US
 }
 
-/// The OCI runtimes' mapping of 2..262144 shares to a weight of 1..10000.
+/// The OCI runtimes' mapping of 2..262144 shares to a weight of 1..10000: through (2, 1), (1024, 100) and
+/// (262144, 10000), so that one CPU asked for weighs as much as the kernel's default (runc 1.4, crun 1.23).
 fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let l = (shares as f64).log2();
+            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+            // Between 1 and 10000 by construction.
+            10_f64.powf(exponent).ceil() as u64
+        }
+    }
 }
 
 fn keyed_value(text: &str, key: &str) -> u64 {
@@ -425,6 +451,7 @@ mod tests {
             cpu_limit_millis: Some(500),
             memory_limit_bytes: Some(64 << 20),
             pids_limit: None,
+            ..Resources::default()
         };
         let v1 = limit_files(&resources, false);
         assert!(v1.contains(&("cpu", "cpu.shares", "256".into())));
@@ -433,8 +460,24 @@ mod tests {
         assert!(v1.contains(&("pids", "pids.max", "max".into())));
         let v2 = limit_files(&resources, true);
         assert!(v2.contains(&("cpu", "cpu.max", "50000 100000".into())));
-        assert!(v2.contains(&("cpu", "cpu.weight", "10".into())));
+        assert!(v2.contains(&("cpu", "cpu.weight", "35".into())));
         assert_eq!(quota_us(1), 1000, "the kernel refuses less");
+    }
+
+    /// Request in thousandths to cpu.shares and cpu.weight.
+    #[test]
+    fn requests_become_shares_and_weights() {
+        for (millis, shares, weight) in [
+            (None, 2, 1),
+            (Some(1), 2, 1),
+            (Some(100), 102, 17),
+            (Some(250), 256, 35),
+            (Some(1000), 1024, 100),
+            (Some(2000), 2048, 174),
+            (Some(500_000), 262_144, 10_000),
+        ] {
+            assert_eq!((cpu_shares(millis), weight_of_shares(cpu_shares(millis))), (shares, weight), "{millis:?}");
+        }
     }
 
     #[test]

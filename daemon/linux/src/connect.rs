@@ -93,9 +93,7 @@ fn netns(shared: &Shared, id: &SandboxId) -> HostResult<Option<PathBuf>> {
     let fail = |kind, message: &str| Err(HostError::new(kind, "connect", id.as_str(), message));
     let Some(mark) = sandbox::own_mark(shared, id)? else { return fail(HostErrorKind::NotFound, "no such sandbox") };
     match sandbox::phase(shared, id)? {
-        Some(SandboxPhase::Running { .. }) => {
-            Ok(namespaces::paths(&shared.paths, id, sandbox::isolation(&mark.spec)).net)
-        }
+        Some(SandboxPhase::Running { .. }) => Ok(namespaces::paths(&shared.paths, &mark.spec).net),
         Some(SandboxPhase::Stopping | SandboxPhase::Stopped) | None => {
             fail(HostErrorKind::InvalidState, "the sandbox is not running")
         }

@@ -154,7 +154,7 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
     let invalid = |message: String| {
         HostError::new(HostErrorKind::InvalidSpec, "start container", format!("{id}/{}", spec.name), message)
     };
-    oci::check_capabilities(&spec.security).map_err(|e| invalid(e.to_string()))?;
+    let _ = oci::capabilities(&spec.security).map_err(|e| invalid(e.to_string()))?;
     if spec.argv.first().is_none_or(String::is_empty) {
         return Err(invalid("no program: neither the pod nor the image names one".to_owned()));
     }
@@ -205,10 +205,10 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
             dir: shared.paths.disk_container(id, &spec.name, spec.attempt),
             mountpoint: dir.bundle().join("rootfs"),
         },
-        namespaces: namespaces::paths(&shared.paths, id, sandbox::isolation(&mark.spec)),
+        namespaces: namespaces::paths(&shared.paths, &mark.spec),
         cgroup: shared.container_cgroup(id, &spec.name, spec.attempt),
         etc: shared.paths.etc(id),
-        shm: shared.paths.shm(id),
+        shm: if mark.spec.host_ipc { PathBuf::from("/dev/shm") } else { shared.paths.shm(id) },
         mounts,
         env_files,
         last_words: last_words(shared, id, spec),
@@ -380,6 +380,14 @@ pub(crate) fn update(
         return Ok(Change::Unchanged);
     }
     let cgroup = shared.container_cgroup(id, name, attempt);
+    // Below what is in use the kernel would refuse (v1) or kill (v2).
+    if let (Some(limit), Some(used)) = (resources.memory_limit_bytes, shared.cgroups.memory_in_use(&cgroup))
+        && limit < used
+        && spec.resources.memory_limit_bytes.is_none_or(|old| limit < old)
+    {
+        let message = format!("a memory limit of {limit} bytes is below the {used} bytes in use");
+        return Err(HostError::new(HostErrorKind::Busy, "update container", subject(), message));
+    }
     shared.cgroups.limit(&cgroup, resources).map_err(|e| io_error("limit", &cgroup, e))?;
     spec.resources = *resources;
     write_record("record container", &dir.spec_file(), &spec)?;

@@ -9,23 +9,38 @@ use std::path::Path;
 /// Writes the three files. They are bound into containers one by one, so they are made once per sandbox.
 pub(crate) fn write(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
     make_open_dir(dir)?;
-    write_atomically(&dir.join("hosts"), hosts(spec).as_bytes(), 0o644)?;
+    let of_host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    write_atomically(&dir.join("hosts"), hosts(spec, &of_host).as_bytes(), 0o644)?;
     write_atomically(&dir.join("hostname"), format!("{}\n", spec.hostname).as_bytes(), 0o644)?;
     write_atomically(&dir.join("resolv.conf"), resolv_conf(&spec.dns).as_bytes(), 0o644)
 }
 
-/// hosts(5): the standard lines, the pod's own name, then what the spec adds.
-fn hosts(spec: &SandboxSpec) -> String {
-    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    match &spec.network {
-        SandboxNetwork::Pod { address, .. } => line(&mut text, &address.addr().to_string(), &spec.hostname),
-        SandboxNetwork::Host => line(&mut text, "127.0.1.1", &spec.hostname),
+/// hosts(5), as the kubelet lays it out: the standard lines and the pod's own, or the host's own file, then what the
+/// spec adds. An entry of the pod's own address takes the place of its standard line.
+fn hosts(spec: &SandboxSpec, of_host: &str) -> String {
+    let (mut text, own) = match &spec.network {
+        SandboxNetwork::Pod { address, .. } => (String::from(STANDARD), Some(address.addr())),
+        SandboxNetwork::Host => (format!("# Kubernetes-managed hosts file (host network).\n{of_host}"), None),
+    };
+    let is_own = |entry: &&HostsEntry| Some(entry.ip) == own;
+    match (own, spec.hosts.iter().find(is_own)) {
+        (_, Some(entry)) => line(&mut text, &entry.ip.to_string(), &entry.names.join("\t")),
+        (Some(own), None) => line(&mut text, &own.to_string(), &spec.hostname),
+        (None, None) => {}
     }
-    for HostsEntry { ip, names } in &spec.hosts {
+    let mut aliases = spec.hosts.iter().filter(|entry| !is_own(entry)).peekable();
+    if aliases.peek().is_some() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+    }
+    for HostsEntry { ip, names } in aliases {
         line(&mut text, &ip.to_string(), &names.join("\t"));
     }
     text
 }
+
+const STANDARD: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\n\
+    fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
 
 fn line(text: &mut String, ip: &str, names: &str) {
     // Writing to a String can't fail.

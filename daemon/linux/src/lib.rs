@@ -17,10 +17,10 @@
 //! | [`options`] | what a host is made with |
 //! | `paths`, `record`, `files` | every path of ours, the records that lie there, how they are written |
 //! | `host`, `sandboxes` | [`LinuxHost`] and its wiring to the traits |
-//! | `sandbox`, `namespaces`, `volumes`, `etc` | sandboxes and their parts |
+//! | `sandbox`, `namespaces`, `pause`, `volumes`, `ownership`, `etc` | sandboxes and their parts |
 //! | `container`, `lock`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
 //! | `host_path`, `env_file` | the host's paths for pods; variables from files of volumes |
-//! | [`shim`], `runtime`, `oci`, `user`, `inside`, `program` | making one container and watching over it |
+//! | [`shim`], `runtime`, `oci`, `devices`, `seccomp`, `user`, `inside`, `program` | making one container and watching over it |
 //! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `usage` | figures of the machine, of control groups, of disks |
@@ -38,6 +38,7 @@ mod cgroup;
 pub mod command;
 mod connect;
 mod container;
+mod devices;
 mod env_file;
 mod etc;
 pub mod exec;
@@ -59,7 +60,9 @@ mod nft;
 mod observe;
 mod oci;
 pub mod options;
+mod ownership;
 mod paths;
+pub mod pause;
 mod process;
 mod program;
 mod record;
@@ -68,6 +71,7 @@ mod rootfs;
 mod runtime;
 mod sandbox;
 mod sandboxes;
+mod seccomp;
 mod services;
 pub mod shim;
 pub mod unpack;
@@ -79,12 +83,13 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__unpack`).
+/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__pause`, `__unpack`).
 /// To be asked first thing in `main`: helpers are single-threaded and small.
 pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
         "__shim" => Some(shim::main(arguments)),
         "__exec" => Some(exec::helper::main(arguments)),
+        "__pause" => Some(pause::main(arguments)),
         "__unpack" => Some(unpack::main()),
         _ => None,
     }

@@ -6,7 +6,7 @@
 
 use crate::network::announce::announce;
 use crate::network::mark::{bridge_alias, link_alias, link_mac, pod_mac, sandbox_of};
-use crate::network::netlink::{Link, Netlink, NetlinkError, VethEnd, in_netns, open_netns};
+use crate::network::netlink::{Link, Netlink, NetlinkError, VethEnd, open_netns};
 use crate::network::sysctl;
 use crate::options::LinuxOptions;
 use ipnet::IpNet;
@@ -214,9 +214,6 @@ impl Attachment<'_> {
         sandbox_ns: &File,
         bridge: &Link,
     ) -> Result<(Link, Link), NetlinkError> {
-        // Unprivileged ping and low ports inside, as containerd sets them.
-        in_netns(sandbox_ns.as_fd(), sysctl::set_up_sandbox)
-            .map_err(|e| NetlinkError::Talk { what: "join network namespace".to_owned(), source: Box::new(e) })?;
         let outer = VethEnd { name: self.name.as_str(), mac: link_mac(&self.options.instance, self.id), netns: None };
         let inner = VethEnd { name: INSIDE, mac: self.mac, netns: Some(sandbox_ns) };
         host.add_veth(&outer, &inner, bridge.mtu).await?;

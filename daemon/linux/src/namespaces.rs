@@ -1,80 +1,146 @@
-//! Namespaces of a sandbox, pinned to files (namespaces(7)): they live without any process in them.
+//! Namespaces of a sandbox, pinned to files (namespaces(7)): they live without any process in them, save for a shared
+//! PID namespace, which needs its first process ([`crate::pause`]).
 
-use crate::files::make_dir;
+use crate::files::{make_dir, write_kernel_file};
 use crate::mounts;
+use crate::network::sysctl;
 use crate::paths::Paths;
 use crate::record::NamespacePaths;
 use nix::sched::{CloneFlags, unshare};
-use reddwarf_host::SandboxId;
+use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a sandbox needs: everything, or, on the host's network, IPC only (the host's name comes with its network).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Isolation {
-    Full,
-    HostNetwork,
+/// Files that the namespaces of a sandbox are pinned to. On the host's network its name is the host's as well.
+pub(crate) fn paths(paths: &Paths, spec: &SandboxSpec) -> NamespacePaths {
+    let dir = paths.namespaces(&spec.id);
+    let own = |wanted: bool, name: &str| wanted.then(|| dir.join(name));
+    let network = has_link(spec);
+    NamespacePaths {
+        net: own(network, "net"),
+        ipc: own(!spec.host_ipc, "ipc"),
+        uts: own(network, "uts"),
+        pid: own(spec.share_processes, "pid"),
+    }
 }
 
-/// Files that the namespaces of `id` are pinned to.
-pub(crate) fn paths(paths: &Paths, id: &SandboxId, isolation: Isolation) -> NamespacePaths {
-    let dir = paths.namespaces(id);
-    let full = isolation == Isolation::Full;
-    NamespacePaths { net: full.then(|| dir.join("net")), ipc: dir.join("ipc"), uts: full.then(|| dir.join("uts")) }
+/// Whether a sandbox has a network of its own.
+pub(crate) fn has_link(spec: &SandboxSpec) -> bool {
+    match spec.network {
+        SandboxNetwork::Pod { .. } => true,
+        SandboxNetwork::Host => false,
+    }
+}
+
+/// Every kind as /proc/PID/ns names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Net,
+    Uts,
+    Ipc,
+    Pid,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Net => "net",
+            Self::Uts => "uts",
+            Self::Ipc => "ipc",
+            Self::Pid => "pid",
+        }
+    }
+
+    pub(crate) fn flag(self) -> CloneFlags {
+        match self {
+            Self::Net => CloneFlags::CLONE_NEWNET,
+            Self::Uts => CloneFlags::CLONE_NEWUTS,
+            Self::Ipc => CloneFlags::CLONE_NEWIPC,
+            Self::Pid => CloneFlags::CLONE_NEWPID,
+        }
+    }
 }
 
 impl NamespacePaths {
-    fn all(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-        [("net", self.net.as_ref()), ("ipc", Some(&self.ipc)), ("uts", self.uts.as_ref())]
-            .into_iter()
-            .filter_map(|(kind, path)| path.map(|p| (kind, p)))
+    /// Those that there are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Kind, &PathBuf)> {
+        [
+            (Kind::Net, self.net.as_ref()),
+            (Kind::Uts, self.uts.as_ref()),
+            (Kind::Ipc, self.ipc.as_ref()),
+            (Kind::Pid, self.pid.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(kind, path)| path.map(|p| (kind, p)))
     }
 
     /// Whether every one of them is among these mount points.
-    pub(crate) fn are_pinned(&self, mounted: &std::collections::BTreeSet<PathBuf>) -> bool {
+    pub(crate) fn are_pinned(&self, mounted: &BTreeSet<PathBuf>) -> bool {
         self.all().all(|(_, path)| mounted.contains(path))
     }
 }
 
-/// Makes and pins the namespaces unless they are all there; whether something was done. Half of a set left by a crash
-/// is taken away first: its members would not belong together.
-pub(crate) fn pin(namespaces: &NamespacePaths, hostname: &str) -> io::Result<bool> {
-    let Some(dir) = namespaces.ipc.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    if namespaces.are_pinned(&mounts::targets_below(dir)?) {
-        return Ok(false);
-    }
-    mounts::detach_below(dir)?;
-    make_dir(dir)?;
-    let wanted: Vec<(&'static str, PathBuf)> = namespaces.all().map(|(k, p)| (k, p.clone())).collect();
-    let hostname = hostname.to_owned();
+/// Makes and pins namespaces that need no process of their own, in `dir`. What an interrupted call left there is taken
+/// away first: its members would not belong together.
+pub(crate) fn pin(
+    dir: &Path,
+    namespaces: &NamespacePaths,
+    hostname: &str,
+    sysctls: &BTreeMap<String, String>,
+) -> io::Result<()> {
+    clear(dir)?;
+    let wanted: Vec<(Kind, PathBuf)> = namespaces.all().map(|(k, p)| (k, p.clone())).collect();
+    let (hostname, sysctls) = (hostname.to_owned(), sysctls.clone());
     // A thread has namespaces of its own after unshare(2); it must not go back to tokio's pool with them.
     let thread = std::thread::Builder::new().name("pin-namespaces".to_owned()).stack_size(64 << 10);
-    let result = thread.spawn(move || make_and_bind(&wanted, &hostname))?.join();
-    result.unwrap_or_else(|_| Err(io::Error::other("the thread that makes namespaces panicked")))?;
-    Ok(true)
+    let made = thread.spawn(move || {
+        let kinds: Vec<Kind> = wanted.iter().map(|(kind, _)| *kind).collect();
+        enter_new(&kinds, &hostname, &sysctls)?;
+        for (kind, path) in &wanted {
+            File::create(path)?;
+            mounts::bind(Path::new(&format!("/proc/thread-self/ns/{}", kind.name())), path)?;
+        }
+        Ok(())
+    });
+    made?.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes namespaces panicked")))
 }
 
-fn make_and_bind(wanted: &[(&'static str, PathBuf)], hostname: &str) -> io::Result<()> {
-    let mut flags = CloneFlags::empty();
-    for (kind, _) in wanted {
-        flags |= match *kind {
-            "net" => CloneFlags::CLONE_NEWNET,
-            "uts" => CloneFlags::CLONE_NEWUTS,
-            _ => CloneFlags::CLONE_NEWIPC,
-        };
-    }
+/// Leaves an empty directory to pin in.
+pub(crate) fn clear(dir: &Path) -> io::Result<()> {
+    mounts::detach_below(dir)?;
+    make_dir(dir)
+}
+
+/// Puts the calling thread into new namespaces and sets them up. A new PID namespace begins with its next child.
+pub(crate) fn enter_new(kinds: &[Kind], hostname: &str, sysctls: &BTreeMap<String, String>) -> io::Result<()> {
+    let flags = kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
     unshare(flags)?;
-    for (kind, path) in wanted {
-        match *kind {
-            "uts" => nix::unistd::sethostname(hostname)?,
-            "net" => loopback_up()?,
-            _ => {}
-        }
-        File::create(path)?;
-        mounts::bind(Path::new(&format!("/proc/thread-self/ns/{kind}")), path)?;
+    if kinds.contains(&Kind::Uts) {
+        nix::unistd::sethostname(hostname)?;
+    }
+    if kinds.contains(&Kind::Net) {
+        loopback_up()?;
+        // Unprivileged ping and low ports, as containerd sets them.
+        sysctl::set_up_sandbox();
+    }
+    // /proc/sys shows each thread its own namespaces' values.
+    for (name, value) in sysctls {
+        let path = sysctl_path(name)?;
+        let explain = |e: io::Error| io::Error::new(e.kind(), format!("set {name} to {value:?}: {e}"));
+        write_kernel_file(&path, value).map_err(explain)?;
     }
     Ok(())
+}
+
+/// sysctl(8): dots are slashes. Names hold no `..` (the pod's rules) but are not trusted to.
+fn sysctl_path(name: &str) -> io::Result<PathBuf> {
+    let parts: Vec<&str> = name.split(['.', '/']).collect();
+    if parts.iter().any(|p| p.is_empty()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no kernel setting")));
+    }
+    Ok(Path::new("/proc/sys").join(parts.join("/")))
 }
 
 /// Brings `lo` of the calling thread's network namespace up (netdevice(7)).

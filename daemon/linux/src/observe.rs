@@ -7,7 +7,8 @@ use crate::host::{LinuxHost, Shared};
 use crate::leftovers;
 use crate::link;
 use crate::mounts;
-use crate::namespaces::{self, Isolation};
+use crate::namespaces;
+use crate::pause;
 use crate::record::{SandboxMark, SandboxPhase, read_mark};
 use crate::sandbox;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec};
@@ -138,16 +139,18 @@ fn running_state(shared: &Shared, mark: &SandboxMark, facts: &Facts) -> HostResu
         reddwarf_host::HostError::new(reddwarf_host::HostErrorKind::Other, "observe sandbox", id, why.clone())
     };
     let id = &mark.spec.id;
-    let isolation = sandbox::isolation(&mark.spec);
     let mounted = facts.mounted.as_ref().map_err(unknown)?;
     let partial = |what: &str| Ok(SandboxState::Partial(what.to_owned()));
-    if !namespaces::paths(&shared.paths, id, isolation).are_pinned(mounted) {
+    if !namespaces::paths(&shared.paths, &mark.spec).are_pinned(mounted) {
         return partial("its namespaces are gone");
     }
-    if !mounted.contains(&shared.paths.shm(id)) {
+    if !pause::lives(shared, &mark.spec)? {
+        return partial("its first process has ended");
+    }
+    if !mark.spec.host_ipc && !mounted.contains(&shared.paths.shm(id)) {
         return partial("its /dev/shm is gone");
     }
-    if isolation == Isolation::Full && !facts.links.as_ref().map_err(unknown)?.contains(id) {
+    if namespaces::has_link(&mark.spec) && !facts.links.as_ref().map_err(unknown)?.contains(id) {
         return partial("its network link is gone");
     }
     Ok(SandboxState::Running)

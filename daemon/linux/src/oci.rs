@@ -1,6 +1,7 @@
 //! The OCI runtime config of a container (OCI runtime spec 1.0, `config.json`). Pure.
 
 use crate::cgroup;
+use crate::devices;
 use crate::record::Launch;
 use crate::user::User;
 use reddwarf_host::spec::{EnvVar, Propagation, Security};
@@ -107,13 +108,8 @@ pub(crate) struct ReadyMount {
 #[error("capability {0:?} does not exist: see capabilities(7), names without CAP_")]
 pub(crate) struct UnknownCapability(String);
 
-/// Checks names of capabilities before anything is made.
-pub(crate) fn check_capabilities(security: &Security) -> Result<(), UnknownCapability> {
-    capabilities(security).map(|_| ())
-}
-
-/// The effective set: defaults, minus drops, plus adds; drops of `ALL` come first, as in Kubernetes.
-fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCapability> {
+/// What a container holds: defaults, minus drops, plus adds; drops of `ALL` come first, as in Kubernetes.
+pub(crate) fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCapability> {
     let known = |name: &String| {
         let plain = name.to_ascii_uppercase();
         let plain = plain.strip_prefix("CAP_").unwrap_or(&plain);
@@ -143,7 +139,7 @@ fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCa
 pub(crate) enum PidNamespace {
     New,
     Host,
-    /// Of a process, by a path that stays good for as long as the container is being made.
+    /// By a path that stays good for as long as the container is being made.
     Join(PathBuf),
 }
 
@@ -158,8 +154,8 @@ pub(crate) fn config(
     let container = &launch.container;
     let security = &container.security;
     let (masked, readonly): (&[&str], &[&str]) =
-        if security.privileged { (&[], &[]) } else { (&MASKED_PATHS, &READONLY_PATHS) };
-    Ok(json!({
+        if security.privileged || security.unmasked_proc { (&[], &[]) } else { (&MASKED_PATHS, &READONLY_PATHS) };
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "process": process(launch, user)?,
         "root": { "path": root, "readonly": security.read_only_root },
@@ -173,7 +169,11 @@ pub(crate) fn config(
             "readonlyPaths": readonly,
             "rootfsPropagation": root_propagation(mounts),
         },
-    }))
+    });
+    if security.privileged {
+        config["linux"]["devices"] = devices::of_host();
+    }
+    Ok(config)
 }
 
 fn process(launch: &Launch, user: &User) -> Result<Value, UnknownCapability> {
@@ -221,7 +221,9 @@ fn namespaces(launch: &Launch, processes: &PidNamespace) -> Vec<Value> {
         PidNamespace::Host => {}
         PidNamespace::Join(path) => list.push(json!({"type": "pid", "path": path})),
     }
-    list.push(json!({"type": "ipc", "path": launch.namespaces.ipc}));
+    if let Some(ipc) = &launch.namespaces.ipc {
+        list.push(json!({"type": "ipc", "path": ipc}));
+    }
     if let Some(net) = &launch.namespaces.net {
         list.push(json!({"type": "network", "path": net}));
     }
@@ -233,7 +235,7 @@ fn namespaces(launch: &Launch, processes: &PidNamespace) -> Vec<Value> {
 
 fn resources(launch: &Launch) -> Value {
     let r = &launch.container.resources;
-    let mut out = json!({ "devices": devices(launch.container.security.privileged) });
+    let mut out = json!({ "devices": devices::rules(launch.container.security.privileged) });
     let mut cpu = json!({ "shares": cgroup::cpu_shares(r.cpu_request_millis) });
     if let Some(limit) = r.cpu_limit_millis {
         cpu["quota"] = json!(cgroup::quota_us(limit));
@@ -247,29 +249,6 @@ fn resources(launch: &Launch) -> Value {
         out["pids"] = json!({ "limit": pids });
     }
     out
-}
-
-/// Device cgroup rules (v1): the standard devices and terminals only.
-fn devices(privileged: bool) -> Value {
-    if privileged {
-        return json!([{ "allow": true, "access": "rwm" }]);
-    }
-    let allow =
-        |major: u32, minor: u32| json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"});
-    json!([
-        { "allow": false, "access": "rwm" },
-        { "allow": true, "type": "c", "access": "m" },
-        { "allow": true, "type": "b", "access": "m" },
-        allow(1, 3),
-        allow(1, 5),
-        allow(1, 7),
-        allow(1, 8),
-        allow(1, 9),
-        allow(5, 0),
-        allow(5, 1),
-        allow(5, 2),
-        { "allow": true, "type": "c", "major": 136, "access": "rwm" },
-    ])
 }
 
 fn all_mounts(launch: &Launch, mounts: &[ReadyMount]) -> Vec<Value> {

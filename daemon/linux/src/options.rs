@@ -50,16 +50,20 @@ pub struct LinuxOptions {
     /// How registries are spoken with; no affair of shims.
     #[serde(skip)]
     pub registries: RegistryOptions,
+    /// Profiles of system calls for containers that name one ([`reddwarf_host::spec::Seccomp::Localhost`]).
+    #[serde(default)]
+    pub seccomp_dir: PathBuf,
 }
 
 impl LinuxOptions {
     /// Options for the given directories and otherwise defaults.
     pub fn new(run_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, self_exe: impl Into<PathBuf>) -> Self {
-        let run_dir = run_dir.into();
+        let (run_dir, state_dir) = (run_dir.into(), state_dir.into());
         Self {
             instance: instance_name(&run_dir),
+            seccomp_dir: state_dir.join("seccomp"),
             run_dir,
-            state_dir: state_dir.into(),
+            state_dir,
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             self_exe: self_exe.into(),
             runtime: Runtime::Libcontainer,

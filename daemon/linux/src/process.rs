@@ -1,9 +1,31 @@
 //! Processes: identity that survives pid reuse, signals without races.
 
+use crate::files::write_kernel_file;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// How readily the kernel kills a process for want of memory.
+pub(crate) fn oom_score(pid: u32) -> io::Result<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))?;
+    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Gives this process, and what it forks, `wanted`, or as low as it may go without CAP_SYS_RESOURCE. Containers that
+/// ask for nothing don't inherit the protection that daemon and shim have.
+pub(crate) fn adjust_oom_score(wanted: Option<i32>) -> io::Result<()> {
+    let now = oom_score(std::process::id())?;
+    let wanted = wanted.unwrap_or(now.max(0));
+    if now == wanted {
+        return Ok(());
+    }
+    match write_kernel_file(Path::new("/proc/self/oom_score_adj"), &wanted.to_string()) {
+        Err(e) if e.raw_os_error() == Some(libc::EACCES) => Ok(()),
+        other => other,
+    }
+}
 
 /// A process, told apart from a later one with the same number by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -90,8 +90,11 @@ pub(crate) struct Launch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NamespacePaths {
     pub(crate) net: Option<PathBuf>,
-    pub(crate) ipc: PathBuf,
+    pub(crate) ipc: Option<PathBuf>,
     pub(crate) uts: Option<PathBuf>,
+    /// That of all containers of the sandbox, where they share it.
+    #[serde(default)]
+    pub(crate) pid: Option<PathBuf>,
 }
 
 /// One volume mount, its source resolved to a path of the host.
@@ -231,6 +234,14 @@ impl ContainerDir {
     /// The OCI bundle: `config.json`, and `rootfs` to mount on.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.0.join("bundle")
+    }
+    /// The process as it is meant to be: what the runtime reads in `config.json` may differ on the way there.
+    pub(crate) fn process_file(&self) -> PathBuf {
+        self.bundle().join("process.json")
+    }
+    /// The system call filter, where there is one.
+    pub(crate) fn filter_file(&self) -> PathBuf {
+        self.bundle().join("seccomp.bpf")
     }
     /// Where the shim listens for those who want to attach.
     pub(crate) fn attach_socket(&self) -> PathBuf {

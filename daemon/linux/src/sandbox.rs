@@ -9,11 +9,13 @@ use crate::files::{io_error, make_dir, names_in, remove_dir, remove_file, remove
 use crate::host::Shared;
 use crate::lock;
 use crate::mounts;
-use crate::namespaces::{self, Isolation};
+use crate::namespaces;
+use crate::ownership;
+use crate::pause;
 use crate::record::{ContainerDir, MARK_VERSION, SandboxMark, SandboxPhase, read_mark, read_record, write_record};
 use crate::rootfs;
 use crate::volumes;
-use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
+use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{ContainerName, HostError, HostErrorKind, HostResult, SandboxId};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -35,13 +37,6 @@ pub(crate) enum Prepared {
     NeedsLink { netns: Option<PathBuf> },
 }
 
-pub(crate) fn isolation(spec: &SandboxSpec) -> Isolation {
-    match spec.network {
-        SandboxNetwork::Pod { .. } => Isolation::Full,
-        SandboxNetwork::Host => Isolation::HostNetwork,
-    }
-}
-
 /// Everything of `sandbox_ensure` up to the link.
 pub(crate) fn prepare(shared: &Shared, spec: &SandboxSpec, has_link: bool) -> HostResult<Prepared> {
     let paths = &shared.paths;
@@ -57,13 +52,14 @@ pub(crate) fn prepare(shared: &Shared, spec: &SandboxSpec, has_link: bool) -> Ho
         }
         resized = difference.resources;
     }
-    let wanted = namespaces::paths(paths, &spec.id, isolation(spec));
+    let wanted = namespaces::paths(paths, spec);
     let phase = phase(shared, &spec.id)?;
-    let needs_link = isolation(spec) == Isolation::Full;
+    let needs_link = namespaces::has_link(spec);
     if let (Some(_), Some(SandboxPhase::Running { .. })) = (&known, phase) {
         let mounted =
             mounts::targets_below(&paths.private()).map_err(|e| io_error("read mounts", &paths.private(), e))?;
-        let whole = wanted.are_pinned(&mounted) && mounted.contains(&paths.shm(&spec.id));
+        let shm = spec.host_ipc || mounted.contains(&paths.shm(&spec.id));
+        let whole = wanted.are_pinned(&mounted) && shm && pause::lives(shared, spec)?;
         if whole && (has_link || !needs_link) {
             if resized {
                 limit(shared, spec)?;
@@ -97,10 +93,26 @@ fn check(spec: &SandboxSpec) -> HostResult<()> {
 fn make_parts(shared: &Shared, spec: &SandboxSpec, wanted: &crate::record::NamespacePaths) -> HostResult<()> {
     let paths = &shared.paths;
     volumes::make_all(paths, spec)?;
+    ownership::give_all(paths, spec)?;
     let etc_dir = paths.etc(&spec.id);
     etc::write(&etc_dir, spec).map_err(|e| io_error("write /etc files", &etc_dir, e))?;
     limit(shared, spec)?;
-    let shm = paths.shm(&spec.id);
+    if !spec.host_ipc {
+        make_shm(shared, spec)?;
+    }
+    let dir = paths.namespaces(&spec.id);
+    let failed = |e| io_error("make namespaces", &dir, e);
+    if wanted.are_pinned(&mounts::targets_below(&dir).map_err(failed)?) && pause::lives(shared, spec)? {
+        return Ok(());
+    }
+    if wanted.pid.is_some() {
+        return pause::pin(shared, spec, wanted);
+    }
+    namespaces::pin(&dir, wanted, &spec.hostname, &spec.sysctls).map_err(failed)
+}
+
+fn make_shm(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
+    let shm = shared.paths.shm(&spec.id);
     let made = (|| {
         if !mounts::targets_below(&shm)?.contains(&shm) {
             make_dir(&shm)?;
@@ -108,10 +120,7 @@ fn make_parts(shared: &Shared, spec: &SandboxSpec, wanted: &crate::record::Names
         }
         Ok(())
     })();
-    made.map_err(|e| io_error("mount /dev/shm", &shm, e))?;
-    let dir = paths.namespaces(&spec.id);
-    namespaces::pin(wanted, &spec.hostname).map_err(|e| io_error("make namespaces", &dir, e))?;
-    Ok(())
+    made.map_err(|e| io_error("mount /dev/shm", &shm, e))
 }
 
 /// Says that the sandbox is complete.
@@ -168,7 +177,21 @@ struct Difference {
 
 fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
     // Exhaustive: a field added to the spec must be sorted in here.
-    let SandboxSpec { id, pod, brand, hostname, network, dns, hosts, resources, volumes } = old;
+    let SandboxSpec {
+        id,
+        pod,
+        brand,
+        hostname,
+        network,
+        dns,
+        hosts,
+        resources,
+        share_processes,
+        host_ipc,
+        sysctls,
+        fs_group,
+        volumes,
+    } = old;
     let same = [
         ("name", *id == new.id),
         ("pod", *pod == new.pod),
@@ -177,6 +200,10 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
         ("network", *network == new.network),
         ("resolv.conf", *dns == new.dns),
         ("hosts", *hosts == new.hosts),
+        ("shared processes", *share_processes == new.share_processes),
+        ("IPC", *host_ipc == new.host_ipc),
+        ("sysctls", *sysctls == new.sysctls),
+        ("group of volumes", *fs_group == new.fs_group),
         ("set of volumes", *volumes == new.volumes),
     ];
     let fixed = same.into_iter().find(|(_, same)| !same).map(|(field, _)| field);

@@ -6,6 +6,7 @@ use crate::host::{LinuxHost, Shared};
 use crate::image::store::Store;
 use crate::link;
 use crate::lock;
+use crate::namespaces;
 use crate::record::ContainerDir;
 use crate::sandbox::{self, Prepared};
 use crate::volumes;
@@ -64,10 +65,10 @@ impl LinuxHost {
     }
 
     async fn has_link(&self, spec: &SandboxSpec) -> HostResult<bool> {
-        match sandbox::isolation(spec) {
-            crate::namespaces::Isolation::Full => Ok(link::list_marked(&self.shared.options).await?.contains(&spec.id)),
-            crate::namespaces::Isolation::HostNetwork => Ok(false),
+        if !namespaces::has_link(spec) {
+            return Ok(false);
         }
+        Ok(link::list_marked(&self.shared.options).await?.contains(&spec.id))
     }
 
     /// Starts the shim and waits for its word.
@@ -302,7 +303,7 @@ fn update_volume(shared: &Shared, id: &SandboxId, volume: &VolumeName, wanted: &
     if present == wanted {
         return Ok(Change::Unchanged);
     }
-    volumes::update(&shared.paths, id, volume, wanted, files)?;
+    volumes::update(&shared.paths, &mark.spec, volume, wanted, files)?;
     mark.spec.volumes.insert(volume.clone(), wanted.clone());
     sandbox::write_mark(shared, &mark.spec)?;
     Ok(Change::Changed("replaced files".to_owned()))

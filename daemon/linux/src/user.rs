@@ -29,24 +29,36 @@ pub(crate) enum UserError {
     Io(#[from] io::Error),
 }
 
-/// Resolves `spec` against a root file system.
-pub(crate) fn resolve(spec: &UserSpec, root: &Inside) -> Result<User, UserError> {
+/// Resolves `spec` against a root file system. `strict`: without the groups that the image's /etc/group gives the user.
+pub(crate) fn resolve(spec: &UserSpec, root: &Inside, strict: bool) -> Result<User, UserError> {
+    let passwd = root.read(Path::new("etc/passwd"), LARGEST)?.unwrap_or_default();
+    let group = root.read(Path::new("etc/group"), LARGEST)?.unwrap_or_default();
     match spec {
         UserSpec::Ids { uid, gid, groups } => {
-            let passwd = root.read(Path::new("etc/passwd"), LARGEST)?.unwrap_or_default();
-            let home = passwd_entries(&passwd).find(|e| e.uid == *uid).map(|e| e.home.to_owned());
-            Ok(User { uid: *uid, gid: *gid, groups: groups.clone(), home })
+            let entry = passwd_entries(&passwd).find(|e| e.uid == *uid);
+            let groups = all_groups(groups, *gid, entry.as_ref().filter(|_| !strict), &group);
+            Ok(User { uid: *uid, gid: *gid, groups, home: entry.map(|e| e.home.to_owned()) })
         }
-        UserSpec::Named { user, groups } => {
-            let passwd = root.read(Path::new("etc/passwd"), LARGEST)?.unwrap_or_default();
-            let group = root.read(Path::new("etc/group"), LARGEST)?.unwrap_or_default();
-            lookup(user, groups, &passwd, &group)
-        }
+        UserSpec::Named { user, groups } => lookup(user, groups, &passwd, &group, strict),
     }
 }
 
+/// The groups that are named, the primary one (a process that changes it must not lose what it forbids) and the user's
+/// memberships.
+fn all_groups(named: &[u32], primary: u32, user: Option<&PasswdEntry<'_>>, group: &str) -> Vec<u32> {
+    let mut groups = named.to_vec();
+    groups.push(primary);
+    if let Some(user) = user {
+        let memberships = group_entries(group).filter(|g| g.members.split(',').any(|m| m == user.name));
+        groups.extend(memberships.map(|g| g.gid));
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 /// `user`, `user:group`, `uid`, `uid:gid` (OCI image spec, config `User`); empty is root.
-fn lookup(text: &str, extra: &[u32], passwd: &str, group: &str) -> Result<User, UserError> {
+fn lookup(text: &str, extra: &[u32], passwd: &str, group: &str, strict: bool) -> Result<User, UserError> {
     let (user, group_text) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
         None => (text, None),
@@ -69,13 +81,7 @@ fn lookup(text: &str, extra: &[u32], passwd: &str, group: &str) -> Result<User, 
             None => name.parse().map_err(|_| UserError::NoGroup(name.to_owned()))?,
         },
     };
-    let mut groups = extra.to_vec();
-    if let (Some(entry), None) = (&entry, group_text) {
-        let memberships = group_entries(group).filter(|g| g.members.split(',').any(|m| m == entry.name));
-        groups.extend(memberships.map(|g| g.gid));
-    }
-    groups.sort_unstable();
-    groups.dedup();
+    let groups = all_groups(extra, gid, entry.as_ref().filter(|_| !strict), group);
     Ok(User { uid, gid, groups, home: entry.map(|e| e.home.to_owned()) })
 }
 
@@ -122,35 +128,37 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwww:x:33:\nadm:x:4:syslog,www\n";
 
     fn ids(text: &str) -> (u32, u32, Vec<u32>) {
-        let user = lookup(text, &[], PASSWD, GROUP).unwrap();
+        let user = lookup(text, &[], PASSWD, GROUP, false).unwrap();
         (user.uid, user.gid, user.groups)
     }
 
     #[test]
     fn images_users_in_all_their_forms() {
-        assert_eq!(ids(""), (0, 0, vec![]));
-        assert_eq!(ids("www"), (33, 33, vec![4]));
-        assert_eq!(ids("33"), (33, 33, vec![4]));
-        assert_eq!(ids("www:adm"), (33, 4, vec![]));
-        assert_eq!(ids("1000"), (1000, 0, vec![]));
-        assert_eq!(ids("1000:7"), (1000, 7, vec![]));
-        assert_eq!(lookup("www", &[], PASSWD, GROUP).unwrap().home.as_deref(), Some("/var/www"));
+        assert_eq!(ids(""), (0, 0, vec![0]));
+        assert_eq!(ids("www"), (33, 33, vec![4, 33]));
+        assert_eq!(ids("33"), (33, 33, vec![4, 33]));
+        assert_eq!(ids("www:adm"), (33, 4, vec![4]));
+        assert_eq!(ids("www:root"), (33, 0, vec![0, 4]));
+        assert_eq!(ids("1000"), (1000, 0, vec![0]));
+        assert_eq!(ids("1000:7"), (1000, 7, vec![7]));
+        assert_eq!(lookup("www", &[9], PASSWD, GROUP, true).unwrap().groups, [9, 33], "strict");
+        assert_eq!(lookup("www", &[], PASSWD, GROUP, false).unwrap().home.as_deref(), Some("/var/www"));
     }
 
     #[test]
     fn an_unknown_name_is_said() {
-        let error = lookup("nobody", &[], PASSWD, GROUP).unwrap_err().to_string();
+        let error = lookup("nobody", &[], PASSWD, GROUP, false).unwrap_err().to_string();
         assert_eq!(
             error,
             "user \"nobody\" is not in the image's /etc/passwd: name one that is, or use numbers (runAsUser)"
         );
-        assert!(matches!(lookup("www:none", &[], PASSWD, GROUP), Err(UserError::NoGroup(g)) if g == "none"));
+        assert!(matches!(lookup("www:none", &[], PASSWD, GROUP, false), Err(UserError::NoGroup(g)) if g == "none"));
     }
 
     proptest::proptest! {
         #[test]
         fn no_database_makes_it_panic(user in ".{0,12}", passwd in ".{0,60}", group in ".{0,60}") {
-            let _ = lookup(&user, &[], &passwd, &group);
+            let _ = lookup(&user, &[], &passwd, &group, false);
         }
     }
 }

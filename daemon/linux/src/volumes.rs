@@ -14,9 +14,10 @@
 
 use crate::files::{io_error, make_dir, make_open_dir, names_in, remove_file, remove_tree};
 use crate::mounts;
+use crate::ownership;
 use crate::paths::Paths;
 use crate::record::wall_time;
-use reddwarf_host::spec::{FileContent, HostPathKind, SandboxSpec, VolumeSpec};
+use reddwarf_host::spec::{FileContent, FsGroup, HostPathKind, SandboxSpec, VolumeSpec};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, SandboxId, VolumeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions, Permissions};
@@ -46,13 +47,13 @@ pub(crate) fn check(volumes: &BTreeMap<VolumeName, VolumeSpec>) -> HostResult<()
 pub(crate) fn make_all(paths: &Paths, spec: &SandboxSpec) -> HostResult<bool> {
     let mut any = false;
     for (name, volume) in &spec.volumes {
-        any |= make(paths, &spec.id, name, volume)?;
+        any |= make(paths, spec, name, volume)?;
     }
     Ok(any)
 }
 
-fn make(paths: &Paths, id: &SandboxId, name: &VolumeName, volume: &VolumeSpec) -> HostResult<bool> {
-    let Some(dir) = location(paths, id, name, volume) else { return Ok(false) };
+fn make(paths: &Paths, spec: &SandboxSpec, name: &VolumeName, volume: &VolumeSpec) -> HostResult<bool> {
+    let Some(dir) = location(paths, &spec.id, name, volume) else { return Ok(false) };
     let failed = |e| io_error("make volume", &dir, e);
     match volume {
         VolumeSpec::EmptyDir { memory: true, size_limit_bytes } => {
@@ -79,7 +80,7 @@ fn make(paths: &Paths, id: &SandboxId, name: &VolumeName, volume: &VolumeSpec) -
             if dir.join(DATA).exists() {
                 return Ok(false);
             }
-            write_files(&dir, files).map_err(failed)?;
+            write_files(&dir, files, spec.fs_group).map_err(failed)?;
         }
         VolumeSpec::HostPath { .. } => {}
     }
@@ -114,14 +115,14 @@ pub(crate) fn source(
 /// Replaces the content of a files volume.
 pub(crate) fn update(
     paths: &Paths,
-    id: &SandboxId,
+    spec: &SandboxSpec,
     name: &VolumeName,
     volume: &VolumeSpec,
     files: &BTreeMap<String, FileContent>,
 ) -> HostResult<()> {
     check_names(name, files)?;
-    let Some(dir) = location(paths, id, name, volume) else { return Ok(()) };
-    write_files(&dir, files).map_err(|e| io_error("update volume", &dir, e))
+    let Some(dir) = location(paths, &spec.id, name, volume) else { return Ok(()) };
+    write_files(&dir, files, spec.fs_group).map_err(|e| io_error("update volume", &dir, e))
 }
 
 /// Removes a sandbox's volumes; whether there were any. Content of host paths is not ours.
@@ -145,11 +146,14 @@ fn check_names(volume: &VolumeName, files: &BTreeMap<String, FileContent>) -> Ho
     Ok(())
 }
 
-fn write_files(dir: &Path, files: &BTreeMap<String, FileContent>) -> io::Result<()> {
+fn write_files(dir: &Path, files: &BTreeMap<String, FileContent>, group: Option<FsGroup>) -> io::Result<()> {
     make_open_dir(dir)?;
-    fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+    if group.is_none() {
+        fs::set_permissions(dir, Permissions::from_mode(0o755))?;
+    }
     let set = fresh_name(dir)?;
     write_set(&dir.join(&set), files)?;
+    ownership::give_files(&dir.join(&set), group)?;
     // From here on every reader sees the new set: one rename.
     let link = dir.join("..data.new");
     remove_file(&link)?;
@@ -229,11 +233,11 @@ mod tests {
     fn an_update_replaces_the_whole_set_and_leaves_nothing_old() {
         let dir = tempfile::tempdir().unwrap();
         let volume = dir.path().join("v");
-        write_files(&volume, &files(&[("a", "1"), ("sub/b", "2")])).unwrap();
+        write_files(&volume, &files(&[("a", "1"), ("sub/b", "2")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "1");
         assert_eq!(fs::read_to_string(volume.join("sub/b")).unwrap(), "2");
         assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o440);
-        write_files(&volume, &files(&[("a", "3"), ("c", "4")])).unwrap();
+        write_files(&volume, &files(&[("a", "3"), ("c", "4")]), None).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
         assert_eq!(fs::read_to_string(volume.join("c")).unwrap(), "4");
         assert!(!volume.join("sub").exists());

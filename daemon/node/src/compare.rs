@@ -3,7 +3,7 @@
 //! Both sides are unpacked without `..`: whoever adds a field to a spec is asked here, by the compiler, what a
 //! change of it means. No stored hash takes part (a hash that changes meaning restarts every pod on an upgrade).
 
-use reddwarf_host::spec::{ContainerSpec, MountSpec, SandboxSpec, VolumeSpec};
+use reddwarf_host::spec::{ContainerSpec, MountSpec, SandboxSpec, Security, VolumeSpec};
 
 /// What a change costs, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,21 @@ pub fn cost(differences: &[Difference]) -> Option<Cost> {
 
 /// How two sandbox specs differ.
 pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
-    let SandboxSpec { id, pod, brand, hostname, network, dns, hosts, resources, volumes } = old;
+    let SandboxSpec {
+        id,
+        pod,
+        brand,
+        hostname,
+        network,
+        dns,
+        hosts,
+        resources,
+        share_processes,
+        host_ipc,
+        sysctls,
+        fs_group,
+        volumes,
+    } = old;
     let mut found = Vec::new();
     let mut note = |differs: bool, cost, field: &str| {
         if differs {
@@ -69,6 +83,10 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
     note(*network != new.network, Cost::Recreate, "spec.hostNetwork");
     note(*dns != new.dns, Cost::Recreate, "spec.dnsConfig");
     note(*hosts != new.hosts, Cost::Recreate, "spec.hostAliases");
+    note(*share_processes != new.share_processes, Cost::Recreate, "spec.shareProcessNamespace");
+    note(*host_ipc != new.host_ipc, Cost::Recreate, "spec.hostIPC");
+    note(*sysctls != new.sysctls, Cost::Recreate, "spec.securityContext.sysctls");
+    note(*fs_group != new.fs_group, Cost::Recreate, "spec.securityContext.fsGroup");
     note(*resources != new.resources, Cost::InPlace, "spec.resources");
     for (name, volume) in volumes {
         match new.volumes.get(name) {
@@ -110,8 +128,9 @@ fn same_mounts(old: &[MountSpec], new: &[MountSpec]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new))
 }
 
-/// How two specs of one container differ. What it heard of services at its start never counts. Attempt, back-off and log file belong to an instance, not to what is
-/// asked: they never count. A moved image name counts only through what `new` was made from: the translator pins a
+/// How two specs of one container differ. What it heard of services at its start never counts, nor does how readily it
+/// is killed for want of memory: the next start takes it over. Attempt, back-off and log file belong to an instance, not
+/// to what is asked: they never count. A moved image name counts only through what `new` was made from: the translator pins a
 /// running container's image.
 pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     let ContainerSpec {
@@ -130,6 +149,7 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
         mounts,
         resources,
         security,
+        oom_score_adj: _,
         tty,
         stdin,
         stdin_once,
@@ -155,7 +175,7 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*working_dir != new.working_dir, Cost::Restart, "workingDir");
     note(*user != new.user, Cost::Restart, "securityContext.runAsUser");
     note(!same_mounts(mounts, &new.mounts), Cost::Restart, "volumeMounts");
-    note(*security != new.security, Cost::Restart, "securityContext");
+    note(security_differs(security, &new.security), Cost::Restart, "securityContext");
     note(*tty != new.tty, Cost::Restart, "tty");
     note(*stdin != new.stdin, Cost::Restart, "stdin");
     note(*stdin_once != new.stdin_once, Cost::Restart, "stdinOnce");
@@ -169,4 +189,26 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*restart_token != new.restart_token, Cost::Restart, RESTART_REQUESTED);
     note(*resources != new.resources, Cost::InPlace, "resources");
     found
+}
+
+/// A container from a version without system call filters has none recorded: that alone restarts nothing.
+fn security_differs(old: &Security, new: &Security) -> bool {
+    let Security {
+        privileged,
+        read_only_root,
+        allow_privilege_escalation,
+        cap_add,
+        cap_drop,
+        seccomp,
+        strict_groups,
+        unmasked_proc,
+    } = old;
+    *privileged != new.privileged
+        || *read_only_root != new.read_only_root
+        || *allow_privilege_escalation != new.allow_privilege_escalation
+        || *cap_add != new.cap_add
+        || *cap_drop != new.cap_drop
+        || (seccomp.is_some() && *seccomp != new.seccomp)
+        || *strict_groups != new.strict_groups
+        || *unmasked_proc != new.unmasked_proc
 }

@@ -3,7 +3,7 @@
 use crate::control_plane::EventText;
 use crate::desired::PodIntent;
 use crate::perform::StepError;
-use crate::plan::{Effect, Notice, Op, Outlook, Step};
+use crate::plan::{Effect, Notice, Op, Outlook, Resize, Step};
 use crate::translate::{self, ContainerRef};
 use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, Note, SandboxObserved};
@@ -130,6 +130,22 @@ pub(crate) fn outlook(intent: &PodIntent, before: &Outlook, now: &Outlook) -> Ve
     for notice in now.notices.iter().filter(|n| !before.notices.contains(n)) {
         events.extend(in_the_way(notice));
     }
+    let refused = now.rejected.iter().filter(|r| before.rejected.as_ref() != Some(*r));
+    let advice = now.advice.iter().filter(|a| !before.advice.contains(a));
+    events.extend(refused.chain(advice).map(|n| warning(&n.reason, n.message.clone(), "")));
+    match (&before.resize, &now.resize) {
+        (was, Some(Resize::Infeasible(why))) if *was != now.resize => {
+            events.push(warning("ResizeInfeasible", format!("Pod resize infeasible: {why}"), ""));
+        }
+        (was, Some(Resize::Deferred(why))) if *was != now.resize => {
+            events.push(warning("ResizeDeferred", format!("Pod resize deferred: {why}"), ""));
+        }
+        (None, Some(Resize::InProgress(_))) => events.push(normal("ResizeStarted", "Pod resize started".into(), "")),
+        (Some(Resize::InProgress(_)), None) => {
+            events.push(normal("ResizeCompleted", "Pod resize completed".into(), ""));
+        }
+        _ => {}
+    }
     if let Some(verdict) = now.failed.as_ref().filter(|v| before.failed.as_ref() != Some(v) && v.reason != "Lost") {
         // The kubelet takes a deadline for the normal course of things.
         let is_warning = verdict.reason != "DeadlineExceeded";
@@ -219,10 +235,13 @@ fn waiting(intent: &PodIntent, which: &ContainerRef<'_>, notice: &Notice) -> Vec
 /// What keeps the pod as a whole from being as asked.
 fn in_the_way(notice: &Notice) -> Option<EventText> {
     let (reason, message) = match notice.reason.as_str() {
-        "FailedMount" | "OutOfpods" => (notice.reason.as_str(), notice.message.clone()),
-        "AddressPoolExhausted" | "InvalidNetwork" | "InvalidBrand" | "UnsupportedBrand" => {
-            ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", notice.message))
-        }
+        "FailedMount" | "OutOfpods" | "FailedCreatePodSandBox" => (notice.reason.as_str(), notice.message.clone()),
+        "AddressPoolExhausted"
+        | "InvalidNetwork"
+        | "InvalidBrand"
+        | "UnsupportedBrand"
+        | "UnsupportedUserNamespace"
+        | "InvalidFsGroup" => ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", notice.message)),
         // Of a step that failed, of a container that waits, of the host: told there.
         _ => return None,
     };

@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub system_reserved_memory_bytes: u64,
     /// hostPath volumes must lie at or below one of these.
     pub host_path_allow: Vec<PathBuf>,
+    /// Kernel settings beyond the safe ones that pods may ask for: names, or prefixes with a `*` behind.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Processes and threads per container when nothing else is said.
     pub default_pids_limit: u64,
     /// Less than this of something is too little: pods are evicted for it.
@@ -80,6 +82,7 @@ impl NodeSettings {
             system_reserved_cpu_millis: 0,
             system_reserved_memory_bytes: 0,
             host_path_allow: Vec::new(),
+            allowed_unsafe_sysctls: Vec::new(),
             default_pids_limit: 4096,
             eviction: Thresholds::default(),
             eviction_transition: Duration::from_secs(300),

@@ -21,6 +21,8 @@ mod kubectl;
 mod lifecycle;
 mod pods;
 mod probes;
+mod resources;
+mod security;
 mod services;
 mod streams;
 mod surface;

@@ -225,6 +225,7 @@ async fn limits_change_in_place(lab: &Lab<'_>) -> Outcome {
         cpu_limit_millis: Some(250),
         memory_limit_bytes: Some(128 << 20),
         pids_limit: Some(100),
+        ..Resources::default()
     };
     changed(lab.host.container_update(&sandbox.id, &spec.name, 0, &resources).await, "other limits")?;
     unchanged(lab.host.container_update(&sandbox.id, &spec.name, 0, &resources).await, "the same again")?;

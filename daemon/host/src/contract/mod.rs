@@ -6,7 +6,7 @@
 //! | [`Fixture`] | what a host's test supplies: the host, specs, where its programs are |
 //! | [`cases`], [`suite`] | the cases, and running all of them |
 //! | `lab.rs` | what a case works with |
-//! | `sandboxes.rs`, `containers.rs`, `exec.rs`, `streams.rs`, `volumes.rs`, `images.rs`, `network.rs`, `usage.rs`, `survival.rs` | the cases by subject |
+//! | `sandboxes.rs`, `containers.rs`, `rights.rs`, `exec.rs`, `streams.rs`, `volumes.rs`, `images.rs`, `network.rs`, `usage.rs`, `survival.rs` | the cases by subject |
 //!
 //! ```no_run
 //! # use reddwarf_host::contract::{self, Fixture};
@@ -21,6 +21,7 @@ mod exec;
 mod images;
 mod lab;
 mod network;
+mod rights;
 mod sandboxes;
 mod streams;
 mod survival;
@@ -201,6 +202,7 @@ pub fn cases() -> Vec<Case> {
         network::cases(),
         sandboxes::cases(),
         containers::cases(),
+        rights::cases(),
         volumes::cases(),
         exec::cases(),
         streams::cases(),

@@ -76,6 +76,7 @@ async fn resources_change_in_place(lab: &Lab<'_>) -> Outcome {
         cpu_limit_millis: Some(500),
         memory_limit_bytes: Some(256 << 20),
         pids_limit: Some(200),
+        ..Resources::default()
     };
     changed(lab.host.sandbox_ensure(&spec).await, "other resources")?;
     unchanged(lab.host.sandbox_ensure(&spec).await, "the same again")?;

@@ -68,6 +68,10 @@ impl Fixture for FakeFixture {
             dns: ResolvConf::default(),
             hosts: Vec::new(),
             resources: Resources::default(),
+            share_processes: false,
+            host_ipc: false,
+            sysctls: Default::default(),
+            fs_group: None,
             volumes: Default::default(),
         }
     }
@@ -89,6 +93,7 @@ impl Fixture for FakeFixture {
             mounts: Vec::new(),
             resources: Resources::default(),
             security: Security::default(),
+            oom_score_adj: None,
             tty: false,
             stdin: false,
             stdin_once: false,

@@ -8,7 +8,7 @@ use super::{FakeHost, Op};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{ContainerName, SandboxId};
 use crate::observe::{Change, ContainerState, Note};
-use crate::spec::{ContainerImage, ContainerSpec, Resources, Signal, UserSpec};
+use crate::spec::{ContainerImage, ContainerSpec, ProcessView, Resources, Seccomp, Signal, UserSpec};
 use crate::traits::HostEvent;
 use std::path::{Component, Path};
 
@@ -133,6 +133,9 @@ impl Call<'_> {
         if let Err(message) = self.check_process(spec) {
             return error(HostErrorKind::InvalidSpec, message);
         }
+        if spec.processes == ProcessView::Sandbox && !sandbox.spec.share_processes {
+            return error(HostErrorKind::InvalidSpec, "the sandbox was not made to share processes".into());
+        }
         if let Some(mount) = spec.mounts.iter().find(|m| !sandbox.spec.volumes.contains_key(&m.volume)) {
             return error(HostErrorKind::InvalidSpec, format!("the sandbox has no volume {}", mount.volume));
         }
@@ -160,6 +163,12 @@ impl Call<'_> {
                     return Err(format!("the image has no user or group {part:?}"));
                 }
             }
+        }
+        if let Some(Seccomp::Localhost(name)) = &spec.security.seccomp
+            && !self.host.shared.options.seccomp_profiles.contains(name)
+        {
+            let path = format!("/var/lib/reddwarf/seccomp/{name}");
+            return Err(format!("cannot load seccomp profile \"{path}\": open {path}: no such file or directory"));
         }
         let named = spec.security.cap_add.iter().chain(&spec.security.cap_drop);
         match named.into_iter().find(|c| !CAPABILITIES.split_whitespace().any(|known| known == *c)) {

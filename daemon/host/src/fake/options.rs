@@ -24,6 +24,8 @@ pub struct FakeOptions {
     pub max_containers: usize,
     /// User names that exist in every image.
     pub users: Vec<String>,
+    /// Profiles of system calls that its directory holds; others can't be loaded.
+    pub seccomp_profiles: Vec<String>,
     /// Routes that the host has besides ours; a pod network that overlaps one is `Conflict`.
     pub routes: Vec<IpNet>,
     /// Ports on which the machine's own programs listen.
@@ -57,6 +59,7 @@ impl Default for FakeOptions {
             max_sandboxes: 8192,
             max_containers: 100_000,
             users: vec!["root".into(), "nobody".into()],
+            seccomp_profiles: Vec::new(),
             routes: Vec::new(),
             listeners: BTreeSet::new(),
             write_logs: false,

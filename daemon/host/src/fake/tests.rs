@@ -33,6 +33,10 @@ fn sandbox(name: &str, last: u8) -> SandboxSpec {
         dns: ResolvConf::default(),
         hosts: Vec::new(),
         resources: Resources::default(),
+        share_processes: false,
+        host_ipc: false,
+        sysctls: Default::default(),
+        fs_group: None,
         volumes: BTreeMap::new(),
     }
 }
@@ -54,6 +58,7 @@ fn container(image: &ImageId, argv: &[&str], log: &Path) -> ContainerSpec {
         mounts: Vec::new(),
         resources: Resources::default(),
         security: Security::default(),
+        oom_score_adj: None,
         tty: false,
         stdin: false,
         stdin_once: false,

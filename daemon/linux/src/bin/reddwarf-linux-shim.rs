@@ -13,9 +13,10 @@ fn main() -> ExitCode {
     match command.as_ref().and_then(|c| c.to_str()) {
         Some("__shim") => reddwarf_linux::shim::main(&rest),
         Some("__exec") => reddwarf_linux::exec::helper::main(&rest),
+        Some("__pause") => reddwarf_linux::pause::main(&rest),
         Some("__unpack") => reddwarf_linux::unpack::main(),
         _ => {
-            eprintln!("usage: reddwarf-linux-shim __shim|__exec DIRECTORY, or __unpack");
+            eprintln!("usage: reddwarf-linux-shim __shim|__exec DIRECTORY, __pause FILE, or __unpack");
             ExitCode::from(2)
         }
     }

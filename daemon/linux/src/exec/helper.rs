@@ -7,9 +7,11 @@
 use super::compartment::Compartment;
 use super::message::{self, Decoder, Report, Request, Resize};
 use crate::cgroup::Cgroups;
-use crate::files::{read_json, write_kernel_file};
+use crate::files::read_json;
+use crate::process::ProcessId;
 use crate::program::{self, ProgramError};
 use crate::record::{ContainerDir, FailureKind};
+use crate::seccomp::Filter;
 use caps::{CapSet, Capability, CapsHashSet};
 use libcontainer::oci_spec::runtime::{Process, Spec};
 use nix::errno::Errno;
@@ -27,7 +29,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -91,8 +93,8 @@ fn run(dir: &ContainerDir, socket: &UnixStream) -> io::Result<Report> {
     let Some(container) = init.map(|i| i.open()).transpose()?.flatten() else { return Ok(Report::NotRunning) };
     let missing = |what: &str| io::Error::new(io::ErrorKind::NotFound, format!("{what} is missing"));
     let brief: Brief = read_json(&dir.launch_file())?.ok_or_else(|| missing("launch.json"))?;
-    let spec: Spec = read_json(&dir.bundle().join("config.json"))?.ok_or_else(|| missing("config.json"))?;
-    let process = spec.process().clone().ok_or_else(|| missing("process in config.json"))?;
+    let process = process(dir)?.ok_or_else(|| missing("process.json"))?;
+    let filter = filter(dir)?;
     let cgroups = Cgroups::detect(&brief.options.cgroup_root)?;
 
     let own = request.contained.then(|| Compartment::new(cgroups.clone(), &brief.cgroup));
@@ -100,8 +102,9 @@ fn run(dir: &ContainerDir, socket: &UnixStream) -> io::Result<Report> {
     let (exec_told, exec_tell) = pipe2(OFlag::O_CLOEXEC)?;
     let joiner = match fork()? {
         ForkResult::Child => {
-            let job = Job { request, process, stdio: fds, tell: exec_tell };
-            let result = join(&container, &cgroups, &brief.cgroup, own.as_ref()).and_then(|()| spawn(job, &pid_tell));
+            let job = Job { request, process, filter, stdio: fds, tell: exec_tell };
+            let enter = join(&container, init, &cgroups, &brief, own.as_ref());
+            let result = enter.and_then(|()| spawn(job, &pid_tell));
             if let Err(e) = result {
                 say(&pid_tell, &Report::Failed { kind: FailureKind::Other, message: e.to_string() }, &[]);
             }
@@ -140,6 +143,27 @@ fn attend(
     say(socket, &Report::Started, &beside);
     let code = wait(command, socket, master.as_ref(), children, own)?;
     Ok(Report::Exited { code })
+}
+
+/// The container's first process as it was meant to be. Versions before filters had it in `config.json` only.
+fn process(dir: &ContainerDir) -> io::Result<Option<Process>> {
+    if let Some(process) = read_json(&dir.process_file())? {
+        return Ok(Some(process));
+    }
+    let spec: Option<Spec> = read_json(&dir.bundle().join("config.json"))?;
+    Ok(spec.and_then(|s| s.process().clone()))
+}
+
+/// The container's filter; `None`: it has none.
+fn filter(dir: &ContainerDir) -> io::Result<Option<Filter>> {
+    match std::fs::read(dir.filter_file()) {
+        Ok(bytes) => match Filter::from_bytes(&bytes) {
+            Some(filter) => Ok(Some(filter)),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "seccomp.bpf is damaged")),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn hear_request(socket: &UnixStream) -> io::Result<(Request, Vec<OwnedFd>)> {
@@ -182,11 +206,16 @@ fn hear_joiner(from: &UnixStream) -> io::Result<Joined> {
 }
 
 /// Enters the container. Cgroups first: their paths are the host's.
-fn join(container: &OwnedFd, cgroups: &Cgroups, cgroup: &Path, own: Option<&Compartment>) -> io::Result<()> {
-    if std::fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse::<i32>().is_ok_and(|now| now < 0) {
-        write_kernel_file(Path::new("/proc/self/oom_score_adj"), "0")?;
-    }
-    cgroups.join(cgroup)?;
+fn join(
+    container: &OwnedFd,
+    init: Option<ProcessId>,
+    cgroups: &Cgroups,
+    brief: &Brief,
+    own: Option<&Compartment>,
+) -> io::Result<()> {
+    let of_init = init.and_then(|init| crate::process::oom_score(init.pid).ok());
+    crate::process::adjust_oom_score(of_init)?;
+    cgroups.join(&brief.cgroup)?;
     if let Some(own) = own {
         own.enter()?;
     }
@@ -203,6 +232,7 @@ fn join(container: &OwnedFd, cgroups: &Cgroups, cgroup: &Path, own: Option<&Comp
 struct Job {
     request: Request,
     process: Process,
+    filter: Option<Filter>,
     stdio: Vec<OwnedFd>,
     tell: OwnedFd,
 }
@@ -268,7 +298,7 @@ fn become_command(job: &Job, terminal: Option<&OwnedFd>) -> Result<std::convert:
     if nix::unistd::chdir(process.cwd()).is_err() {
         nix::unistd::chdir("/").map_err(|e| failed("change to /")(e.into()))?;
     }
-    drop_privileges(process).map_err(failed("give up privileges"))?;
+    drop_privileges(process, job.filter.as_ref()).map_err(failed("give up privileges"))?;
     let env = process.env().clone().unwrap_or_default();
     Err(program::exec(&job.request.argv, &env))
 }
@@ -296,8 +326,9 @@ fn close_on_exec() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The same user, groups, capabilities and no_new_privs as the container's first process.
-fn drop_privileges(process: &Process) -> io::Result<()> {
+/// The same user, groups, capabilities, no_new_privs and filter as the container's first process. Nothing but
+/// execve(2) may come after it.
+fn drop_privileges(process: &Process, filter: Option<&Filter>) -> io::Result<()> {
     let user = process.user();
     let capabilities = process.capabilities().as_ref();
     let bounding = capability_set(capabilities.and_then(|c| c.bounding().as_ref()));
@@ -311,6 +342,14 @@ fn drop_privileges(process: &Process) -> io::Result<()> {
     nix::unistd::setgroups(&groups)?;
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
     nix::unistd::setresgid(gid, gid, gid)?;
+    if let (Some(filter), false) = (filter, process.no_new_privileges().unwrap_or(false)) {
+        nix::sys::prctl::set_keepcaps(true)?;
+        nix::unistd::setresuid(uid, uid, uid)?;
+        caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)?;
+        // Installing takes this one; execve(2) leaves no more than the bounding set allows, to others than root nothing.
+        caps::set(None, CapSet::Effective, &[Capability::CAP_SYS_ADMIN].into()).map_err(io::Error::other)?;
+        return filter.install();
+    }
     // Leaving user 0 clears the permitted set by itself.
     nix::unistd::setresuid(uid, uid, uid)?;
     if uid.is_root() {
@@ -321,7 +360,7 @@ fn drop_privileges(process: &Process) -> io::Result<()> {
     if process.no_new_privileges().unwrap_or(false) {
         nix::sys::prctl::set_no_new_privs()?;
     }
-    Ok(())
+    filter.map_or(Ok(()), Filter::install)
 }
 
 fn capability_set(names: Option<&HashSet<libcontainer::oci_spec::runtime::Capability>>) -> CapsHashSet {

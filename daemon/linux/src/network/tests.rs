@@ -118,6 +118,10 @@ fn sandbox(name: &str, uid: &str, address: &str, gateway: &str) -> SandboxSpec {
         dns: ResolvConf::default(),
         hosts: Vec::new(),
         resources: Resources::default(),
+        share_processes: false,
+        host_ipc: false,
+        sysctls: Default::default(),
+        fs_group: None,
         volumes: Default::default(),
     }
 }

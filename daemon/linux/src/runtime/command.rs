@@ -2,6 +2,7 @@
 
 use super::{OciRuntime, Order, StartFailure, Streams};
 use crate::program::ProgramError;
+use serde_json::Value;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,8 +87,12 @@ fn program_fault(message: &str) -> Option<i32> {
 }
 
 impl OciRuntime for Command {
+    fn ask_for_filter(&self, config: &mut Value, oci: &Value) {
+        config["linux"]["seccomp"] = oci.clone();
+    }
+
     fn run(&self, order: Order<'_>) -> Result<u32, StartFailure> {
-        let Order { id, bundle, state, streams, made } = order;
+        let Order { id, bundle, state, streams, made, filter: _ } = order;
         if self.flavour == Flavour::Crun {
             hide_hybrid_v2();
         }

@@ -2,12 +2,15 @@
 
 use super::{OciRuntime, Order, StartFailure, Streams};
 use crate::program::{self, ProgramError};
+use crate::seccomp::Filter;
+use caps::{CapSet, Capability};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::fcntl::OFlag;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs::File;
@@ -19,7 +22,29 @@ use tracing::field::{Field, Visit};
 
 pub(crate) struct Libcontainer;
 
+/// What it takes to install a filter without no_new_privs, and to give that up afterwards.
+const TO_INSTALL: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETPCAP];
+
 impl OciRuntime for Libcontainer {
+    /// Our executor installs the filter last of all, when libcontainer has already reduced the process to what the
+    /// config says. Where no_new_privs doesn't stand in, it must still hold CAP_SYS_ADMIN then; taken out of the
+    /// bounding set, it does not survive execve(2).
+    fn ask_for_filter(&self, config: &mut Value, _oci: &Value) {
+        let process = &mut config["process"];
+        if process["noNewPrivileges"] == Value::Bool(true) {
+            return;
+        }
+        let granted = process["capabilities"]["bounding"].clone();
+        let mut held: Vec<Value> = granted.as_array().cloned().unwrap_or_default();
+        let missing: Vec<Value> =
+            TO_INSTALL.iter().map(|c| c.to_string().into()).filter(|c| !held.contains(c)).collect();
+        config["annotations"][SHED] = missing.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ").into();
+        held.extend(missing);
+        for set in ["bounding", "permitted", "effective"] {
+            config["process"]["capabilities"][set] = held.clone().into();
+        }
+    }
+
     fn run(&self, order: Order<'_>) -> Result<u32, StartFailure> {
         let errors = ErrorLog::install(&order.bundle.join("errors"));
         self.create(order).map_err(|failure| with_details(failure, errors))
@@ -28,10 +53,10 @@ impl OciRuntime for Libcontainer {
 
 impl Libcontainer {
     fn create(&self, order: Order<'_>) -> Result<u32, StartFailure> {
-        let Order { id, bundle, state, streams, made } = order;
+        let Order { id, bundle, state, streams, made, filter } = order;
         let (told, tell) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| StartFailure::host(format!("pipe: {e}")))?;
-        let executor = TellingExecutor { tell: Rc::new(tell) };
+        let executor = TellingExecutor { tell: Rc::new(tell), filter: filter.map(Rc::new) };
         let mut builder = ContainerBuilder::new(id.to_owned(), SyscallType::Linux)
             .with_executor(executor)
             .with_root_path(state)
@@ -87,6 +112,28 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Clone)]
 struct TellingExecutor {
     tell: Rc<OwnedFd>,
+    filter: Option<Rc<Filter>>,
+}
+
+/// Annotation with the capabilities that are held for the filter's sake alone.
+const SHED: &str = "io.reddwarf.shed";
+
+impl TellingExecutor {
+    /// Puts this process under its filter. Nothing but execve(2) comes after it.
+    fn confine(&self, spec: &Spec) -> Result<(), ProgramError> {
+        let Some(filter) = &self.filter else { return Ok(()) };
+        let failed = |what: &str, e: &dyn std::fmt::Display| ProgramError {
+            code: 128,
+            message: format!("container set-up: {what}: {e}"),
+        };
+        let shed = spec.annotations().as_ref().and_then(|a| a.get(SHED)).map(String::as_str).unwrap_or_default();
+        // CAP_SETPCAP, which dropping takes, comes last.
+        for name in shed.split_whitespace() {
+            let capability = name.parse::<Capability>().map_err(|e| failed("capabilities", &e))?;
+            caps::drop(None, CapSet::Bounding, capability).map_err(|e| failed("give up capabilities", &e))?;
+        }
+        filter.install().map_err(|e| failed("install the system call filter", &e))
+    }
 }
 
 impl Executor for TellingExecutor {
@@ -94,7 +141,10 @@ impl Executor for TellingExecutor {
         let process = spec.process().as_ref();
         let argv = process.and_then(|p| p.args().clone()).unwrap_or_default();
         let env = process.and_then(|p| p.env().clone()).unwrap_or_default();
-        let error = program::exec(&argv, &env);
+        let error = match self.confine(spec) {
+            Ok(()) => program::exec(&argv, &env),
+            Err(error) => error,
+        };
         program::report_and_exit(&self.tell.as_raw_fd(), &error)
     }
 

@@ -8,6 +8,8 @@ pub(crate) mod libcontainer;
 use crate::options::Runtime;
 use crate::program::ProgramError;
 use crate::record::FailureKind;
+use crate::seccomp::Filter;
+use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -49,10 +51,16 @@ pub(crate) struct Order<'a> {
     pub(crate) streams: Streams,
     /// Called with the container's first process before its program runs.
     pub(crate) made: &'a dyn Fn(u32) -> std::io::Result<()>,
+    /// What the process may ask of the kernel.
+    pub(crate) filter: Option<Filter>,
 }
 
 /// Creates and starts one container; returns its first process when its program runs.
 pub(crate) trait OciRuntime {
+    /// Changes the config so that [`Self::run`] can put the container under its filter; `oci` is the filter as OCI
+    /// configs have it.
+    fn ask_for_filter(&self, config: &mut Value, oci: &Value);
+
     fn run(&self, order: Order<'_>) -> Result<u32, StartFailure>;
 }
 

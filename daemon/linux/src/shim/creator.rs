@@ -3,17 +3,20 @@
 
 use super::{CreatorReport, staging};
 use crate::cgroup::Cgroups;
-use crate::files::{make_dir, write_json, write_kernel_file};
+use crate::files::{make_dir, write_atomically, write_json};
 use crate::inside::Inside;
 use crate::oci::{self, PidNamespace, ReadyMount};
+use crate::process;
 use crate::program::{ProgramError, reset_signals};
 use crate::record::{ContainerDir, FailureKind, Launch};
 use crate::rootfs;
-use crate::runtime::{self, Order, StartFailure, Streams};
+use crate::runtime::{self, OciRuntime, Order, StartFailure, Streams};
+use crate::seccomp;
 use crate::user::{self, UserError};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use reddwarf_host::spec::{ProcessView, Propagation};
+use serde_json::Value;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -69,7 +72,8 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     cut_off().map_err(Failure::io("cut the mount namespace off"))?;
     let root_path = rootfs::prepare(&launch.rootfs).map_err(|e| Failure::new(e.kind.into(), e.chain()))?;
     let root = Inside::root_of(&root_path).map_err(Failure::io("open the root file system"))?;
-    let user = user::resolve(&launch.container.user, &root).map_err(|e| {
+    let security = &launch.container.security;
+    let user = user::resolve(&launch.container.user, &root, security.strict_groups).map_err(|e| {
         let kind = match &e {
             UserError::NoUser(_) | UserError::NoGroup(_) => FailureKind::InvalidSpec,
             UserError::Io(_) => FailureKind::Other,
@@ -83,16 +87,50 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     let (processes, _held) = pid_namespace(&launch)?;
     let config = oci::config(&launch, &root_path, &user, &ready, &processes)
         .map_err(|e| Failure::new(FailureKind::InvalidSpec, e.to_string()))?;
+    let filter = prepare_filter(dir, &launch)?;
+    let runtime = runtime::select(&launch.options.runtime);
     let bundle = dir.bundle();
-    write_json(&bundle.join("config.json"), &config).map_err(Failure::io("write config.json"))?;
+    write_config(dir, config, runtime.as_ref(), filter.as_ref()).map_err(Failure::io("write config.json"))?;
     let state = dir.path().join("oci");
     make_dir(&state).map_err(Failure::io("make the runtime's directory"))?;
-    lift_oom_score().map_err(Failure::io("set oom_score_adj"))?;
+    process::adjust_oom_score(launch.container.oom_score_adj).map_err(Failure::io("set oom_score_adj"))?;
     let cgroups = Cgroups::detect(&launch.options.cgroup_root).map_err(Failure::io("look for cgroups"))?;
     let shims = Path::new("/").join(&launch.options.instance).join("shims");
-    let made = |pid| cgroups.take_from_daemon(&shims, pid);
-    let order = Order { id: &launch.id, bundle: &bundle, state: &state, streams, made: &made };
-    runtime::select(&launch.options.runtime).run(order)
+    let made = |pid| {
+        cgroups.limit_further(&launch.cgroup, &launch.container.resources)?;
+        cgroups.take_from_daemon(&shims, pid)
+    };
+    let filter = filter.map(|prepared| prepared.filter);
+    runtime.run(Order { id: &launch.id, bundle: &bundle, state: &state, streams, made: &made, filter })
+}
+
+/// The system call filter, kept where commands that join the container find it.
+fn prepare_filter(dir: &ContainerDir, launch: &Launch) -> Result<Option<seccomp::Prepared>, Failure> {
+    let security = &launch.container.security;
+    let invalid = |message: String| Failure::new(FailureKind::InvalidSpec, message);
+    let Some(wanted) = &security.seccomp else { return Ok(None) };
+    let capabilities = oci::capabilities(security).map_err(|e| invalid(e.to_string()))?;
+    let prepared = seccomp::prepare(wanted, &launch.options.seccomp_dir, &capabilities);
+    let prepared = prepared.map_err(|e| invalid(e.to_string()))?;
+    if let Some(prepared) = &prepared {
+        write_atomically(&dir.filter_file(), &prepared.filter.to_bytes(), 0o600)
+            .map_err(Failure::io("write seccomp.bpf"))?;
+    }
+    Ok(prepared)
+}
+
+/// The config as the runtime is to see it, and the process as it is meant to be for commands that join it.
+fn write_config(
+    dir: &ContainerDir,
+    mut config: Value,
+    runtime: &dyn OciRuntime,
+    filter: Option<&seccomp::Prepared>,
+) -> io::Result<()> {
+    write_json(&dir.process_file(), &config["process"])?;
+    if let Some(filter) = filter {
+        runtime.ask_for_filter(&mut config, &filter.oci);
+    }
+    write_json(&dir.bundle().join("config.json"), &config)
 }
 
 /// The file of the container's last words, where no volume of the user's is mounted.
@@ -113,6 +151,10 @@ fn pid_namespace(launch: &Launch) -> Result<(PidNamespace, Option<fs::File>), Fa
     match (&launch.container.processes, launch.process_peer) {
         (ProcessView::Own, _) => Ok((PidNamespace::New, None)),
         (ProcessView::Host, _) => Ok((PidNamespace::Host, None)),
+        (ProcessView::Sandbox, _) => match &launch.namespaces.pid {
+            Some(path) => Ok((PidNamespace::Join(path.clone()), None)),
+            None => Err(Failure::new(FailureKind::InvalidSpec, "the sandbox was not made to share processes")),
+        },
         (ProcessView::Container(target), peer) => {
             let gone = || Failure::new(FailureKind::NotFound, format!("target container {target} does not run"));
             let peer = peer.ok_or_else(gone)?;
@@ -130,15 +172,6 @@ fn pid_namespace(launch: &Launch) -> Result<(PidNamespace, Option<fs::File>), Fa
 /// From here on nothing that is mounted in this namespace reaches the host's.
 fn cut_off() -> io::Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)?;
-    Ok(())
-}
-
-/// Containers don't inherit the protection from the kernel's OOM killer that daemon and shim have.
-fn lift_oom_score() -> io::Result<()> {
-    let path = Path::new("/proc/self/oom_score_adj");
-    if fs::read_to_string(path)?.trim().parse::<i32>().is_ok_and(|now| now < 0) {
-        write_kernel_file(path, "0")?;
-    }
     Ok(())
 }
 

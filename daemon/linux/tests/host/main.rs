@@ -16,5 +16,6 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod rights;
 mod runtimes;
 mod survival;

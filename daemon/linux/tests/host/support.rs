@@ -167,6 +167,10 @@ impl World {
             dns: ResolvConf { nameservers: vec!["10.213.0.1".parse().unwrap()], ..ResolvConf::default() },
             hosts: Vec::new(),
             resources: Resources::default(),
+            share_processes: false,
+            host_ipc: false,
+            sysctls: Default::default(),
+            fs_group: None,
             volumes: BTreeMap::new(),
         }
     }
@@ -199,6 +203,7 @@ impl World {
             mounts: Vec::new(),
             resources: Resources::default(),
             security: Security::default(),
+            oom_score_adj: None,
             tty: false,
             stdin: false,
             stdin_once: false,
@@ -277,6 +282,19 @@ impl World {
     pub(crate) fn log(&self, container: &ContainerSpec) -> Vec<String> {
         let text = std::fs::read_to_string(&container.log.path).unwrap_or_default();
         text.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    /// Waits until a line of the log ends with `text`; the log's texts up to now.
+    pub(crate) async fn until_log(&self, container: &ContainerSpec, text: &str) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let log = self.log(container);
+            if log.iter().any(|line| line.ends_with(text)) {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "no line {text:?} in {log:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Stops and destroys, and checks that nothing of the sandbox is left anywhere.

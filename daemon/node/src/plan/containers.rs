@@ -1,7 +1,8 @@
 //! One container of a pod whose sandbox is (or is about to be) up.
 
 use super::pod::Planner;
-use super::step::{Effect, Notice, Op};
+use super::resize;
+use super::step::{Effect, Notice, Op, Resize};
 use crate::compare::{self, Cost, Difference};
 use crate::desired::PodIntent;
 use crate::probe::Start;
@@ -93,10 +94,19 @@ impl Planner<'_> {
             Some(notice) => Err(notice.clone()),
             None => translate::container(item.intent, item.which, item.identity, self.view.facts(), running),
         };
+        let pending = self.plan.outlook.resize.as_ref().is_some_and(Resize::is_pending);
+        let spec = match (spec, running) {
+            (Ok(spec), Some(running)) if pending => Ok(ContainerSpec { resources: running.resources, ..spec }),
+            (spec, _) => spec,
+        };
         let differences = match (&spec, running) {
             // It is what it was when it was added, and nothing starts it again.
             _ if item.which.role == ContainerRole::Ephemeral => Vec::new(),
-            (Ok(spec), Some(running)) => compare::container(running, spec),
+            (Ok(spec), Some(running)) => {
+                let mut found = compare::container(running, spec);
+                resize::price(item.which, &running.resources, &spec.resources, &mut found);
+                found
+            }
             _ => Vec::new(),
         };
         Target { spec, differences }
@@ -193,6 +203,9 @@ impl Planner<'_> {
         if let Some(difference) = target.restart() {
             let field = item.field(difference);
             let reason = difference.reason();
+            if difference.field == "resources" {
+                self.resizing(None);
+            }
             self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, &reason, Some(&field));
             return Stage::Starting;
         }
@@ -216,6 +229,7 @@ impl Planner<'_> {
                 attempt: latest.spec.attempt,
                 resources: spec.resources,
             };
+            self.resizing(Some(&op));
             self.push(Effect::Change, op, "limits changed", Some(&item.field(difference)));
         }
         match standing.start {

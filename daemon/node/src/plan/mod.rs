@@ -26,6 +26,7 @@ mod pod;
 mod pull;
 mod remove;
 mod reservations;
+mod resize;
 mod restart;
 mod step;
 mod view;
@@ -36,7 +37,7 @@ pub use memory::{Deadline, Failure, Memory};
 pub use pod::{PodPlan, plan_pod};
 pub use pull::{PullFailure, Ticket, TicketState, Tickets, pull_secrets};
 pub use reservations::{Holder, Reservations};
-pub use step::{Effect, Notice, Op, Outlook, Plan, Step};
+pub use step::{Effect, Notice, Op, Outlook, Plan, Resize, Step};
 pub use view::{Index, NETWORK_NOT_READY, View};
 
 use crate::desired::Desired;

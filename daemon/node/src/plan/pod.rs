@@ -299,6 +299,12 @@ impl Planner<'_> {
         if let Some(verdict) = self.verdict(intent) {
             return self.fail(verdict);
         }
+        if let Some(rejection) = translate::rejection(intent, self.view.facts()) {
+            self.plan.outlook.ended = true;
+            self.plan.outlook.rejected = Some(rejection);
+            return;
+        }
+        self.plan.outlook.advice = translate::dns_warnings(intent, self.view.facts());
         if self.is_kept_out(intent) {
             return;
         }
@@ -365,6 +371,11 @@ impl Planner<'_> {
         let hold = wanted.as_ref().err().and_then(|p| p.first()).cloned();
         for problem in wanted.as_ref().err().into_iter().flatten() {
             self.notice(problem.clone());
+        }
+        let mut wanted = wanted;
+        self.plan.outlook.resize = self.held_resize(intent, sandbox, wanted.as_ref().ok());
+        if let (Some(_), Ok(spec)) = (&self.plan.outlook.resize, &mut wanted) {
+            spec.resources = sandbox.spec.resources;
         }
         let containers = translate::containers(intent);
         let item = |which| Item { intent, which, identity: &identity, sandbox: Some(sandbox), hold: hold.as_ref() };

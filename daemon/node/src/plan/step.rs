@@ -246,6 +246,30 @@ pub struct Outlook {
     /// Why it has failed as a whole, whatever its containers say: `Lost` (it ran under restartPolicy Never and its
     /// sandbox vanished), `DeadlineExceeded`, `Evicted`. Becomes the status's reason and message once nothing runs.
     pub failed: Option<Notice>,
+    /// Why this node refuses it for good: it has failed before anything of it was made.
+    pub rejected: Option<Notice>,
+    /// A change of a running pod's resources that is not carried out (yet).
+    pub resize: Option<Resize>,
+    /// Worth an event, though it keeps the pod from nothing.
+    pub advice: Vec<Notice>,
+}
+
+/// How a change of a running pod's resources stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// The machine is too small for it, ever.
+    Infeasible(String),
+    /// There is no room for it now.
+    Deferred(String),
+    /// Being carried out; what went wrong the last time, if something did.
+    InProgress(Option<String>),
+}
+
+impl Resize {
+    /// It waits: what runs keeps what it has.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Infeasible(_) | Self::Deferred(_))
+    }
 }
 
 /// A visible reason: a condition's or a waiting container's `reason` and `message`.

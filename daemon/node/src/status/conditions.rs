@@ -3,6 +3,7 @@
 use super::others::shut_gates;
 use super::phase::{has_begun, incomplete, is_sidecar};
 use super::{StatusInput, UP_TO_DATE};
+use crate::plan::Resize;
 use reddwarf_host::SandboxState;
 use reddwarf_objects::pod::{Condition, ConditionStatus, ContainerStatus, Phase, PodStatus};
 
@@ -15,7 +16,12 @@ pub(super) fn conditions(status: &mut PodStatus, input: StatusInput<'_>) {
         ready("ContainersReady", status, input),
         Condition::new("PodScheduled", true, input.now),
     ];
-    for condition in new.into_iter().chain(disrupted(input)) {
+    const RESIZES: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+    let resize = resize(input);
+    status
+        .conditions
+        .retain(|c| !RESIZES.contains(&c.kind.as_str()) || resize.as_ref().is_some_and(|r| r.kind == c.kind));
+    for condition in new.into_iter().chain(disrupted(input)).chain(resize) {
         status.set_condition(Condition { observed_generation: status.observed_generation, ..condition });
     }
     up_to_date(status, input);
@@ -50,6 +56,17 @@ fn ready(kind: &str, status: &PodStatus, input: StatusInput<'_>) -> Condition {
         };
     }
     condition(false).because("ContainersNotReady", format!("containers with unready status: [{unready}]"))
+}
+
+/// New resources of a running pod wait, or are being given to it.
+fn resize(input: StatusInput<'_>) -> Option<Condition> {
+    let condition = |kind| Condition::new(kind, true, input.now);
+    Some(match input.outlook.resize.as_ref()? {
+        Resize::Infeasible(message) => condition("PodResizePending").because("Infeasible", message),
+        Resize::Deferred(message) => condition("PodResizePending").because("Deferred", message),
+        Resize::InProgress(None) => condition("PodResizeInProgress"),
+        Resize::InProgress(Some(error)) => condition("PodResizeInProgress").because("Error", error),
+    })
 }
 
 /// The pod was made to go for the host's sake.

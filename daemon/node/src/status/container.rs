@@ -8,8 +8,8 @@ use chrono::DateTime;
 use reddwarf_host::spec::{ContainerImage, ContainerRole, ContainerSpec, UserSpec};
 use reddwarf_host::{ContainerObserved, ContainerState, ImageReference, SandboxId};
 use reddwarf_objects::pod::{
-    Container, ContainerState as State, ContainerStatus, ContainerUser, LinuxUser, PodStatus, Terminated, VolumeMount,
-    VolumeMountStatus,
+    Container, ContainerState as State, ContainerStatus, ContainerUser, LinuxUser, PodStatus, ResourceList, Resources,
+    ResourcesStatus, Terminated, VolumeMount, VolumeMountStatus,
 };
 use std::collections::BTreeSet;
 
@@ -62,6 +62,7 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
         },
     };
     let running = state.running.is_some();
+    let (allocated_resources, resources) = resources(input, which, latest, remembered);
     let completed = which.role == ContainerRole::Init && state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
     ContainerStatus {
         name: which.name.to_string(),
@@ -77,8 +78,33 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
         container_id: latest.map(|l| container_id(input, l)).unwrap_or_default(),
         state,
         last_state,
+        allocated_resources,
+        resources,
         volume_mounts: mounts(which.container),
         user: latest.and_then(user),
+    }
+}
+
+/// What is set aside for a container, and what holds for it: what it asks for, except while a resize waits (neither
+/// has changed yet) or is being carried out (the limits have not).
+fn resources(
+    input: StatusInput<'_>,
+    which: &ContainerRef<'_>,
+    latest: Option<&ContainerObserved>,
+    remembered: Option<&ContainerStatus>,
+) -> (ResourceList, Option<ResourcesStatus>) {
+    if latest.is_none() || which.role == ContainerRole::Ephemeral {
+        return (ResourceList::new(), None);
+    }
+    let Resources { limits, requests } = which.container.resources.clone();
+    let (asked, holds) = (requests.clone(), Some(ResourcesStatus { limits, requests }));
+    let before = remembered.filter(|r| r.resources.is_some());
+    match (&input.outlook.resize, before) {
+        (Some(resize), Some(before)) if resize.is_pending() => {
+            (before.allocated_resources.clone(), before.resources.clone())
+        }
+        (Some(_), Some(before)) => (asked, before.resources.clone()),
+        _ => (asked, holds),
     }
 }
 

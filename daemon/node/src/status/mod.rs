@@ -13,7 +13,7 @@ mod others;
 mod phase;
 
 use crate::desired::{HostFacts, PodIntent};
-use crate::plan::Outlook;
+use crate::plan::{Notice, Outlook};
 use crate::translate;
 use chrono::{DateTime, Utc};
 use conditions::{conditions, up_to_date};
@@ -25,7 +25,7 @@ use others::take_over;
 use phase::{is_terminal, phase};
 use reddwarf_host::spec::{ContainerRole, SandboxNetwork};
 use reddwarf_host::{ImageId, ImageInfo, SandboxObserved};
-use reddwarf_objects::pod::{Ip, PodStatus};
+use reddwarf_objects::pod::{Ip, Phase, PodStatus};
 use std::collections::BTreeMap;
 
 /// The condition that says why a pod is not as it was asked to be. Absent when it is.
@@ -64,6 +64,9 @@ pub fn status(input: StatusInput<'_>) -> PodStatus {
         up_to_date(&mut status, input);
         return status;
     }
+    if let Some(rejected) = &outlook.rejected {
+        return refused(input, rejected);
+    }
     let all = translate::containers(intent);
     let of = |role| all.iter().filter(move |c| c.role == role);
     let mut status = PodStatus {
@@ -93,6 +96,19 @@ pub fn status(input: StatusInput<'_>) -> PodStatus {
     take_over(&mut status, input);
     conditions(&mut status, input);
     status
+}
+
+/// A pod that this node does not take.
+fn refused(input: StatusInput<'_>, why: &Notice) -> PodStatus {
+    PodStatus {
+        observed_generation: input.intent.pod.metadata.generation,
+        phase: Phase::Failed,
+        reason: why.reason.clone(),
+        message: format!("Pod was rejected: {}", why.message),
+        qos_class: Some(input.intent.pod.qos_class()),
+        start_time: input.previous.start_time.or(Some(input.now)),
+        ..PodStatus::default()
+    }
 }
 
 /// The time without its fraction of a second.

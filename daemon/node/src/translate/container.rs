@@ -59,10 +59,13 @@ pub fn containers(intent: &PodIntent) -> Vec<ContainerRef<'_>> {
         .collect()
 }
 
-/// The host's with hostPID, the target's for an ephemeral container that names one, else its own.
+/// The host's with hostPID, the pod's with shareProcessNamespace, the target's for an ephemeral container that names one, else its own.
 fn processes(spec: &PodSpec, name: &ContainerName, role: ContainerRole) -> ProcessView {
     if spec.host_pid {
         return ProcessView::Host;
+    }
+    if spec.share_process_namespace {
+        return ProcessView::Sandbox;
     }
     let mut ephemeral = spec.ephemeral_containers.iter().filter(|_| role == ContainerRole::Ephemeral);
     let target = ephemeral.find(|c| c.container.name == name.as_str()).map(|c| c.target_container_name.as_str());
@@ -105,8 +108,9 @@ pub fn container(
         working_dir: working_dir.cloned().unwrap_or_else(|| "/".into()),
         user: rights::user(intent, container, &config, field)?,
         mounts,
-        resources: resources::container(container, facts.settings.default_pids_limit),
+        resources: resources::container(&intent.pod.spec, container, facts.settings.default_pids_limit),
         security: rights::security(intent, container, field)?,
+        oom_score_adj: Some(resources::oom_score_adj(&intent.pod, container, *role, resources::capacity(facts))),
         tty: container.tty,
         stdin: container.stdin,
         stdin_once: container.stdin_once,

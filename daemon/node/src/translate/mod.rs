@@ -3,6 +3,8 @@
 //! | file | decides |
 //! |---|---|
 //! | `sandbox.rs` | brand, host name, network, DNS, hosts, pod-wide limits |
+//! | `limits.rs` | what resolvers take of name servers and search domains |
+//! | `sysctls.rs`, `reject.rs` | kernel settings; pods that are refused on this node for good |
 //! | `volumes.rs` | emptyDir, hostPath; which volumes there are |
 //! | `files.rs` | volumes of files: configMap, secret, downwardAPI, projected |
 //! | `account.rs` | tokens of the pod's account, and where they are mounted |
@@ -11,8 +13,8 @@
 //! | `mounts.rs` | where a container sees which volume |
 //! | `env.rs`, `services.rs` | variables, references, `$(NAME)`; variables of Services |
 //! | `downward.rs` | what a pod may learn of itself |
-//! | `rights.rs` | user, groups, capabilities |
-//! | `resources.rs` | requests and limits |
+//! | `rights.rs` | user, groups, capabilities, system calls |
+//! | `resources.rs` | requests and limits, who is killed first |
 //!
 //! What depends on the host rather than on the pod (the host's resolv.conf and address, where an image name points)
 //! stays as it is for as long as a sandbox or container runs: only a change of the pod disturbs a pod.
@@ -23,11 +25,14 @@ mod downward;
 mod env;
 mod files;
 mod image;
+mod limits;
 mod mounts;
+mod reject;
 mod resources;
 mod rights;
 mod sandbox;
 mod services;
+mod sysctls;
 mod volumes;
 
 pub use account::AccountVolume;
@@ -35,6 +40,9 @@ pub(crate) use account::{ROOT_CA, TokenFile, token_files};
 pub(crate) use container::log;
 pub use container::{ContainerRef, container, containers};
 pub(crate) use image::needs_pull;
+pub(crate) use reject::rejection;
+pub(crate) use resources::{cpu, memory, request};
+pub(crate) use sandbox::dns_warnings;
 pub use sandbox::sandbox;
 
 use crate::desired::{ConfigBytes, ConfigData, HostFacts, PodIntent};

@@ -4,7 +4,7 @@ use super::config_error;
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use reddwarf_host::ImageConfig;
-use reddwarf_host::spec::{Security, UserSpec};
+use reddwarf_host::spec::{Seccomp, Security, UserSpec};
 use reddwarf_objects::pod::Container;
 
 /// The user: the container's, else the pod's, else the image's, else root.
@@ -24,7 +24,7 @@ pub(super) fn user(
         }
     }
     if own.run_as_non_root.or(pod.run_as_non_root) == Some(true) {
-        check_non_root(uid, &image.user, field)?;
+        check_non_root(intent, container, uid, &image.user, field)?;
     }
     Ok(match (uid, gid) {
         (Some(uid), Some(gid)) => UserSpec::Ids { uid, gid, groups },
@@ -48,21 +48,28 @@ fn id(value: Option<i64>, field: &str, what: &str) -> Result<Option<u32>, Notice
         .transpose()
 }
 
-fn check_non_root(uid: Option<u32>, image_user: &str, field: &str) -> Result<(), Notice> {
-    let refuse = |message: String| Err(config_error(&format!("{field}.securityContext.runAsNonRoot"), message));
+/// In the reference's words, which people search for.
+fn check_non_root(
+    intent: &PodIntent,
+    container: &Container,
+    uid: Option<u32>,
+    image_user: &str,
+    field: &str,
+) -> Result<(), Notice> {
     let name = image_user.split(':').next().unwrap_or_default();
-    match (uid, name.parse::<u32>()) {
-        (Some(0), _) => refuse("runAsNonRoot is set, but runAsUser is 0".into()),
-        (Some(_), _) => Ok(()),
-        (None, Ok(0)) => refuse("runAsNonRoot is set, but the image runs as root; set runAsUser".into()),
-        (None, Ok(_)) => Ok(()),
-        (None, Err(_)) if name.is_empty() => {
-            refuse("runAsNonRoot is set, but the image runs as root; set runAsUser".into())
-        }
-        (None, Err(_)) => refuse(format!(
-            "runAsNonRoot is set, but the image's user {name:?} is a name, which can't be checked; set runAsUser"
-        )),
-    }
+    let what = match (uid, name.parse::<u32>()) {
+        (Some(0), _) => "container's runAsUser breaks non-root policy".to_owned(),
+        (Some(_), _) => return Ok(()),
+        (None, Ok(0)) => "container has runAsNonRoot and image will run as root".to_owned(),
+        (None, Ok(_)) => return Ok(()),
+        (None, Err(_)) if name.is_empty() => "container has runAsNonRoot and image will run as root".to_owned(),
+        (None, Err(_)) => format!(
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+        ),
+    };
+    let pod = format!("{}_{}({})", intent.key.name, intent.key.namespace, intent.uid);
+    let message = format!("{what} (pod: {pod:?}, container: {})", container.name);
+    Err(config_error(&format!("{field}.securityContext.runAsNonRoot"), message))
 }
 
 /// Capabilities and the like. Only pods declared by files of this host may be privileged.
@@ -87,5 +94,25 @@ pub(super) fn security(intent: &PodIntent, container: &Container, field: &str) -
         allow_privilege_escalation: privileged || escalates,
         cap_add,
         cap_drop: plain(&own.capabilities.drop),
+        seccomp: Some(if privileged { Seccomp::Unconfined } else { seccomp(intent, container, field)? }),
+        strict_groups: intent.pod.spec.security_context.supplemental_groups_policy.as_deref() == Some("Strict"),
+        unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     })
+}
+
+/// The container's, else the pod's, else the default one: Kubernetes' own default would be no filter.
+fn seccomp(intent: &PodIntent, container: &Container, field: &str) -> Result<Seccomp, Notice> {
+    let pod = &intent.pod.spec.security_context;
+    let Some(profile) = container.security_context.seccomp_profile.as_ref().or(pod.seccomp_profile.as_ref()) else {
+        return Ok(Seccomp::RuntimeDefault);
+    };
+    match (profile.kind.as_str(), profile.localhost_profile.as_deref()) {
+        ("Unconfined", _) => Ok(Seccomp::Unconfined),
+        ("Localhost", Some(path)) if super::volumes::is_plain_relative(path) => Ok(Seccomp::Localhost(path.to_owned())),
+        ("Localhost", path) => {
+            let message = format!("{:?} must be a relative path without '..'", path.unwrap_or_default());
+            Err(config_error(&format!("{field}.securityContext.seccompProfile.localhostProfile"), message))
+        }
+        _ => Ok(Seccomp::RuntimeDefault),
+    }
 }

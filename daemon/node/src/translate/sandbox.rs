@@ -1,10 +1,10 @@
 //! The sandbox of a pod.
 
-use super::{Facts, Identity, resources, volumes};
+use super::{Facts, Identity, limits, resources, sysctls, volumes};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use reddwarf_host::Brand;
-use reddwarf_host::spec::{HostsEntry, ResolvConf, SandboxNetwork, SandboxSpec};
+use reddwarf_host::spec::{FsGroup, FsGroupChange, HostsEntry, ResolvConf, SandboxNetwork, SandboxSpec};
 use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec};
 use std::net::IpAddr;
 
@@ -24,6 +24,9 @@ pub fn sandbox(
     let network = keep(network(spec, identity, facts), &mut problems);
     let dns = keep(dns(intent, facts, running.map(|r| &r.dns)), &mut problems);
     let hosts = keep(hosts(intent, identity, facts), &mut problems);
+    let hostname = keep(hostname(intent, facts), &mut problems);
+    let fs_group = keep(fs_group(spec), &mut problems);
+    let users = keep(check_users(spec), &mut problems);
     let volumes = match volumes::volumes(intent, identity, facts, running) {
         Ok(volumes) => Some(volumes),
         Err(found) => {
@@ -31,19 +34,25 @@ pub fn sandbox(
             None
         }
     };
-    let (Some(brand), Some(network), Some(dns), Some(hosts), Some(volumes)) = (brand, network, dns, hosts, volumes)
+    let (Some(brand), Some(network), Some(dns), Some(hosts), Some(hostname), Some(volumes)) =
+        (brand, network, dns, hosts, hostname, volumes)
     else {
         return Err(problems);
     };
+    let (Some(fs_group), Some(())) = (fs_group, users) else { return Err(problems) };
     Ok(SandboxSpec {
         id: identity.id.clone(),
         pod: identity.pod.clone(),
         brand,
-        hostname: hostname(intent, facts),
+        hostname,
         network,
         dns,
         hosts,
         resources: resources::pod(spec),
+        share_processes: spec.share_process_namespace && !spec.host_pid,
+        host_ipc: spec.host_ipc,
+        sysctls: sysctls::of(spec),
+        fs_group,
         volumes,
     })
 }
@@ -79,17 +88,52 @@ fn network(spec: &PodSpec, identity: &Identity, facts: Facts<'_>) -> Result<Sand
     Ok(SandboxNetwork::Pod { address, gateway: network.gateway })
 }
 
+/// sethostname(2)'s limit.
+const HOSTNAME_MAX: usize = 64;
+
 /// `spec.hostname`, or the pod's name, cut to a host name's 63 bytes; the host's own on the host's network.
-fn hostname(intent: &PodIntent, facts: Facts<'_>) -> String {
+fn hostname(intent: &PodIntent, facts: Facts<'_>) -> Result<String, Notice> {
     let spec = &intent.pod.spec;
     if spec.host_network {
-        return facts.settings.node_name.clone();
+        return Ok(facts.settings.node_name.clone());
+    }
+    if let Some(name) = &spec.hostname_override {
+        return Ok(name.clone());
     }
     let short = short_hostname(intent);
     match fqdn(intent, facts, &short) {
-        Some(full) if spec.set_hostname_as_fqdn => full,
-        _ => short,
+        Some(full) if spec.set_hostname_as_fqdn && full.len() > HOSTNAME_MAX => {
+            let message = format!(
+                "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long ({HOSTNAME_MAX} characters is the max, {} characters requested)",
+                full.len()
+            );
+            Err(Notice::new("FailedCreatePodSandBox", message).at("spec.setHostnameAsFQDN"))
+        }
+        Some(full) if spec.set_hostname_as_fqdn => Ok(full),
+        _ => Ok(short),
     }
+}
+
+fn fs_group(spec: &PodSpec) -> Result<Option<FsGroup>, Notice> {
+    let context = &spec.security_context;
+    let Some(group) = context.fs_group else { return Ok(None) };
+    let gid = u32::try_from(group).map_err(|_| {
+        Notice::new("InvalidFsGroup", format!("{group} is no group id")).at("spec.securityContext.fsGroup")
+    })?;
+    let change = match context.fs_group_change_policy.as_deref() {
+        Some("OnRootMismatch") => FsGroupChange::OnRootMismatch,
+        _ => FsGroupChange::Always,
+    };
+    Ok(Some(FsGroup { gid, change }))
+}
+
+/// A pod that wants its users kept apart from the host's must not run without that.
+fn check_users(spec: &PodSpec) -> Result<(), Notice> {
+    if spec.host_users != Some(false) {
+        return Ok(());
+    }
+    let message = "this version gives pods no users of their own: leave hostUsers out, and use runAsUser";
+    Err(Notice::new("UnsupportedUserNamespace", message).at("spec.hostUsers"))
 }
 
 fn short_hostname(intent: &PodIntent) -> String {
@@ -125,11 +169,7 @@ fn hosts(intent: &PodIntent, identity: &Identity, facts: Facts<'_>) -> Result<Ve
 /// it keeps what it has unless its own words (policy, dnsConfig) ask for something else.
 fn dns(intent: &PodIntent, facts: Facts<'_>, running: Option<&ResolvConf>) -> Result<ResolvConf, Notice> {
     let spec = &intent.pod.spec;
-    let for_cluster = match spec.dns_policy {
-        DnsPolicy::ClusterFirst => !spec.host_network,
-        DnsPolicy::ClusterFirstWithHostNet => true,
-        DnsPolicy::Default | DnsPolicy::None => false,
-    };
+    let for_cluster = for_cluster(spec);
     let own_words = spec.dns_policy == DnsPolicy::None || spec.dns_config != DnsConfig::default();
     if let Some(running) = running.filter(|r| !own_words && **r != ResolvConf::default()) {
         // The host's own can't be taken for the cluster's: with policy Default it is the pod that asks anew.
@@ -138,12 +178,34 @@ fn dns(intent: &PodIntent, facts: Facts<'_>, running: Option<&ResolvConf>) -> Re
             return Ok(running.clone());
         }
     }
+    wanted_dns(intent, facts).map(|wanted| limits::fit(wanted).0)
+}
+
+fn wanted_dns(intent: &PodIntent, facts: Facts<'_>) -> Result<ResolvConf, Notice> {
+    let spec = &intent.pod.spec;
+    let for_cluster = for_cluster(spec);
     let base = match (spec.dns_policy, facts.settings.cluster_dns.filter(|_| for_cluster)) {
         (DnsPolicy::None, _) => ResolvConf::default(),
         (_, Some(server)) => cluster_dns(intent, facts, server),
         (_, None) => facts.settings.host_dns.clone(),
     };
     with_dns_config(base, &spec.dns_config)
+}
+
+fn for_cluster(spec: &PodSpec) -> bool {
+    match spec.dns_policy {
+        DnsPolicy::ClusterFirst => !spec.host_network,
+        DnsPolicy::ClusterFirstWithHostNet => true,
+        DnsPolicy::Default | DnsPolicy::None => false,
+    }
+}
+
+/// What of the resolver's settings does not fit, as events about the pod.
+pub(crate) fn dns_warnings(intent: &PodIntent, facts: Facts<'_>) -> Vec<Notice> {
+    match wanted_dns(intent, facts) {
+        Ok(wanted) => limits::fit(wanted).1,
+        Err(_) => Vec::new(),
+    }
 }
 
 fn cluster_dns(intent: &PodIntent, facts: Facts<'_>, server: IpAddr) -> ResolvConf {

@@ -1,6 +1,6 @@
 //! `Container` as the node reads it.
 
-use super::{Lifecycle, Probe, SeccompProfile};
+use super::{AppArmorProfile, Lifecycle, Probe, SeccompProfile};
 use crate::quantity::Quantity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub struct Container {
     pub env_from: Vec<EnvFrom>,
     /// Requests and limits.
     pub resources: Resources,
+    /// What a change of a resource costs.
+    pub resize_policy: Vec<ResizePolicy>,
     /// Volumes in its file system.
     pub volume_mounts: Vec<VolumeMount>,
     /// Rights of its processes.
@@ -277,6 +279,23 @@ pub struct Resources {
     pub requests: ResourceList,
 }
 
+impl Container {
+    /// Whether the container must be started again for a new amount of this resource.
+    pub fn restarts_for(&self, resource: &str) -> bool {
+        self.resize_policy.iter().any(|p| p.resource_name == resource && p.restart_policy == "RestartContainer")
+    }
+}
+
+/// What a change of one resource costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResizePolicy {
+    /// `cpu` or `memory`.
+    pub resource_name: String,
+    /// `NotRequired` or `RestartContainer`.
+    pub restart_policy: String,
+}
+
 /// A volume in a container's file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -319,6 +338,8 @@ pub struct SecurityContext {
     pub proc_mount: Option<String>,
     /// System call filter; the pod's when absent.
     pub seccomp_profile: Option<SeccompProfile>,
+    /// AppArmor profile; the pod's when absent.
+    pub app_armor_profile: Option<AppArmorProfile>,
 }
 
 /// Capabilities without the `CAP_` prefix; `ALL` stands for every one.

@@ -80,7 +80,13 @@ impl Pod {
 
     /// Guaranteed, Burstable or BestEffort, from the containers' cpu and memory (Kubernetes: "Pod Quality of Service Classes").
     pub fn qos_class(&self) -> QosClass {
-        let all: Vec<_> = self.spec.init_containers.iter().chain(&self.spec.containers).map(|c| &c.resources).collect();
+        let own = &self.spec.resources;
+        let all: Vec<_> = if own.limits.is_empty() && own.requests.is_empty() {
+            self.spec.init_containers.iter().chain(&self.spec.containers).map(|c| &c.resources).collect()
+        } else {
+            // What the pod asks for as a whole counts alone.
+            vec![own]
+        };
         let zero = |quantity: &crate::Quantity| quantity.is_zero();
         let asks = |map: &ResourceList, name: &str| map.get(name).filter(|q| !zero(q)).copied();
         let names = ["cpu", "memory"];

@@ -1,6 +1,6 @@
 //! `PodSpec` as the node reads it.
 
-use super::{Container, EphemeralContainer, Volume};
+use super::{Container, EphemeralContainer, ResourceList, Resources, Volume};
 use serde::{Deserialize, Serialize};
 
 /// What a pod asks for.
@@ -37,6 +37,14 @@ pub struct PodSpec {
     /// See the host's processes.
     #[serde(rename = "hostPID")]
     pub host_pid: bool,
+    /// Users of its own instead of the host's, when false.
+    pub host_users: Option<bool>,
+    /// The hostname inside, whatever hostname and subdomain say.
+    pub hostname_override: Option<String>,
+    /// What running it costs beside its containers (from its runtime class).
+    pub overhead: ResourceList,
+    /// Requests and limits of all containers together.
+    pub resources: Resources,
     /// Share the host's System V IPC.
     #[serde(rename = "hostIPC")]
     pub host_ipc: bool,
@@ -98,6 +106,10 @@ impl Default for PodSpec {
             host_network: false,
             host_pid: false,
             host_ipc: false,
+            host_users: None,
+            hostname_override: None,
+            overhead: ResourceList::new(),
+            resources: Resources::default(),
             share_process_namespace: false,
             host_aliases: Vec::new(),
             dns_policy: DnsPolicy::ClusterFirst,
@@ -196,6 +208,10 @@ pub struct PodSecurityContext {
     pub fs_group_change_policy: Option<String>,
     /// Further groups.
     pub supplemental_groups: Vec<i64>,
+    /// `Merge` adds the groups that the image's /etc/group gives the user, `Strict` does not.
+    pub supplemental_groups_policy: Option<String>,
+    /// AppArmor profile.
+    pub app_armor_profile: Option<AppArmorProfile>,
     /// Kernel settings of the pod's namespaces.
     pub sysctls: Vec<Sysctl>,
     /// System call filter.
@@ -210,6 +226,15 @@ pub struct Sysctl {
     pub name: String,
     /// Its value.
     pub value: String,
+}
+
+/// An AppArmor profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AppArmorProfile {
+    /// `RuntimeDefault`, `Unconfined` or `Localhost`.
+    #[serde(rename = "type")]
+    pub kind: String,
 }
 
 /// A system call filter.

@@ -1,5 +1,6 @@
 //! A pod's status, in exactly the shape that kubectl and operators read (core/v1 `PodStatus`).
 
+use super::ResourceList;
 use crate::object::timestamp;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -204,12 +205,30 @@ pub struct ContainerStatus {
     /// Has it started (and passed its startup probe)? Absent for ephemeral containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<bool>,
+    /// What the node has set aside for it.
+    #[serde(skip_serializing_if = "ResourceList::is_empty")]
+    pub allocated_resources: ResourceList,
+    /// The requests and limits that hold for it now; absent before the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesStatus>,
     /// What is mounted in it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<VolumeMountStatus>,
     /// Who runs its first process; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<ContainerUser>,
+}
+
+/// Requests and limits that hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourcesStatus {
+    /// Upper bounds.
+    #[serde(skip_serializing_if = "ResourceList::is_empty")]
+    pub limits: ResourceList,
+    /// What is set aside.
+    #[serde(skip_serializing_if = "ResourceList::is_empty")]
+    pub requests: ResourceList,
 }
 
 /// A mount as it came to be.

@@ -5,16 +5,11 @@ use serde_json::Value;
 
 /// Fields below spec. A value that asks for nothing (absent, empty, false, the default) gives no warning.
 const SPEC: &[(&str, &str)] = &[
-    ("hostIPC", "the pod keeps its own IPC namespace"),
-    ("hostnameOverride", "the hostname is made from hostname and the pod's name"),
-    ("overhead", "overhead is not added to the pod's limits"),
     ("priority", "pods do not preempt one another: it only says who is evicted last"),
     ("priorityClassName", "pods do not preempt one another: it only says who is evicted last"),
     ("resourceClaims", "devices are not claimed"),
-    ("resources", "limits are taken from the containers only"),
     ("runtimeClassName", "choose the zone's brand with the annotation reddwarf.io/zone-brand"),
     ("schedulingGroup", "the pod starts without waiting for its group"),
-    ("shareProcessNamespace", "containers do not see one another's processes"),
     ("topologySpreadConstraints", "the pod runs on this host"),
 ];
 
@@ -26,26 +21,16 @@ const AFFINITY: &[(&str, &str)] = &[
 
 /// Fields below spec.securityContext.
 const POD_SECURITY: &[(&str, &str)] = &[
-    ("appArmorProfile", "AppArmor profiles are not applied"),
-    ("fsGroupChangePolicy", "volumes keep their owner; fsGroup is only a supplementary group of the processes"),
     ("seLinuxOptions", "SELinux labels are not applied"),
-    ("seccompProfile", "the runtime's default filter applies"),
-    ("sysctls", "kernel settings are not changed"),
     ("windowsOptions", "this host does not run Windows containers"),
 ];
 
 /// Fields of every container.
-const CONTAINER: &[(&str, &str)] = &[
-    ("resizePolicy", "resources change by a restart"),
-    ("volumeDevices", "block devices are not given to containers"),
-];
+const CONTAINER: &[(&str, &str)] = &[("volumeDevices", "block devices are not given to containers")];
 
 /// Fields of every container's securityContext.
 const SECURITY: &[(&str, &str)] = &[
-    ("appArmorProfile", "AppArmor profiles are not applied"),
-    ("procMount", "the default masks of /proc apply"),
     ("seLinuxOptions", "SELinux labels are not applied"),
-    ("seccompProfile", "the runtime's default filter applies"),
     ("windowsOptions", "this host does not run Windows containers"),
 ];
 
