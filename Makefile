@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-logs bench-api bench-services bench-dns dns-systemd install
+.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -22,6 +22,7 @@ test: setup lint unit $(if $(SUDO),e2e) test-install illumos
 setup:
 	@./.ci/setup
 	@./.ci/kubectl
+	@./.ci/registry
 
 ## make build     release binaries in target/release
 build: setup
@@ -61,6 +62,10 @@ bench-services: build
 ## make bench-logs how fast logs are read and followed through the API (release build)
 bench-logs: build
 	$(SUDO) ./vm-tests/bench.py --logs
+
+## make bench-pull pulling and unpacking 200 MB from a registry on this machine, beside podman (release build)
+bench-pull: build
+	$(SUDO) env CARGO_TARGET_DIR="$(or $(CARGO_TARGET_DIR),target)" ./vm-tests/bench-pull.sh "$(or $(CARGO_TARGET_DIR),target)/release"
 
 ## make bench-api what the Kubernetes API costs under load, beside what the reference costs (release build)
 bench-api: build

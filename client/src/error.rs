@@ -59,6 +59,9 @@ pub(crate) enum Error {
         /// What to look at.
         help: String,
     },
+    /// The daemon did what was asked for, and it failed.
+    #[error("{0}")]
+    Failed(String),
     /// The terminal can't be set up.
     #[error("the terminal can't be set up")]
     Terminal(#[source] io::Error),

@@ -646,6 +646,71 @@ pub(crate) struct Image {
     /// ENTRYPOINT and CMD.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) command: Vec<String>,
+    /// What registries call it, by the names under which it came from them.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub(crate) pulled: std::collections::BTreeMap<String, String>,
+    /// When a container was last started from it, or it came here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_used: Option<String>,
+}
+
+/// `POST images/pull`: begin to fetch an image from its registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImagePull {
+    /// The image as users write it, `nginx:1.29`.
+    pub(crate) image: String,
+}
+
+/// A pull under way, or one that ended lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImagePullStatus {
+    /// The image in full, `docker.io/library/nginx:1.29`.
+    pub(crate) image: String,
+    /// `waiting`, `resolving`, `fetching`, `unpacking`, `pulled` or `failed`.
+    pub(crate) state: String,
+    /// Bytes that are here of those that are to be fetched.
+    pub(crate) bytes_done: u64,
+    /// Bytes that are to be fetched.
+    pub(crate) bytes_total: u64,
+    /// Layers that are unpacked.
+    pub(crate) layers_done: u32,
+    /// Layers in all.
+    pub(crate) layers_total: u32,
+    /// Once pulled: `registry/repository@sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repo_digest: Option<String>,
+    /// Once pulled: bytes in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size_bytes: Option<u64>,
+    /// Once pulled: whether anything had to be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fetched: Option<bool>,
+    /// Once it ended: how long it took from its turn on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) took_milliseconds: Option<u64>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// `GET images/pulls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImagePullList {
+    /// Newest last.
+    pub(crate) items: Vec<ImagePullStatus>,
+}
+
+/// `POST images/prune`: what was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImagesPruned {
+    /// Names, or ids of what had none.
+    pub(crate) removed: Vec<String>,
+    /// Bytes that they took, layers that others still have included.
+    pub(crate) bytes: u64,
 }
 
 /// `GET images`.

@@ -35,6 +35,8 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
     let mut options = LinuxOptions::new(&settings.run_dir, &settings.state_dir, self_exe);
     options.bridge.clone_from(&settings.bridge);
     options.host_path_allow.clone_from(&settings.host_path_allow);
+    options.registries = registries(settings)?;
+    options.zar_keys = zar_keys(settings)?;
     options.seccomp_dir.clone_from(&settings.seccomp_dir);
     options.runtime = match settings.container_runtime {
         ContainerRuntime::Libcontainer => Runtime::Libcontainer,
@@ -42,6 +44,45 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
         ContainerRuntime::Runc => Runtime::Runc(program("runc")?),
     };
     Ok(Arc::new(LinuxHost::new(options, clock)?))
+}
+
+/// The lines of the files of public keys.
+#[cfg(target_os = "linux")]
+fn zar_keys(settings: &Settings) -> HostResult<Vec<String>> {
+    let mut keys = Vec::new();
+    for path in &settings.zar_keys {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let subject = path.display().to_string();
+            HostError::new(HostErrorKind::Other, "read zar_keys", subject, "the file can't be read").caused_by(e)
+        })?;
+        keys.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
+    }
+    // No key at all would mean that any archive is taken.
+    if keys.is_empty() && !settings.zar_keys.is_empty() {
+        let message = "its files hold no key";
+        return Err(HostError::new(HostErrorKind::InvalidSpec, "read zar_keys", "zar_keys", message));
+    }
+    Ok(keys)
+}
+
+/// How registries are spoken with.
+#[cfg(target_os = "linux")]
+fn registries(settings: &Settings) -> HostResult<reddwarf_linux::RegistryOptions> {
+    use reddwarf_linux::{Endpoint, RegistryOptions};
+    let mut options = RegistryOptions {
+        insecure: settings.insecure_registries.iter().cloned().collect(),
+        authorities: settings.registry_ca.clone(),
+        credentials: settings.registry_auth.clone(),
+        patience: std::time::Duration::from_secs(settings.registry_timeout_seconds),
+        ..RegistryOptions::default()
+    };
+    for (registry, mirror) in &settings.registry_mirrors {
+        let endpoint = Endpoint::parse(mirror).map_err(|why| {
+            HostError::new(HostErrorKind::InvalidSpec, "open host", "linux", format!("{mirror}: {why}"))
+        })?;
+        options.mirrors.entry(registry.clone()).or_default().push(endpoint);
+    }
+    Ok(options)
 }
 
 #[cfg(not(target_os = "linux"))]

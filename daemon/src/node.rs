@@ -21,7 +21,8 @@ use reddwarf_node::pressure::{Amount, Thresholds};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_node::usage::Rate;
 use reddwarf_node::{
-    Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard, TokenSource, logs,
+    ImageCollection, Node, NodeDeps, NodeError, NodeHandle, NodeSettings, PlannedStep, PodKey, Proposal, PruneGuard,
+    PullView, TokenSource, logs,
 };
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_registry::Registry;
@@ -87,6 +88,12 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         log_max_files: settings.log_max_files,
         eviction: thresholds(settings),
         eviction_transition: Duration::from_secs(settings.eviction_transition_seconds),
+        images: ImageCollection {
+            high_percent: settings.image_gc_high_percent,
+            low_percent: settings.image_gc_low_percent,
+            min_age: Duration::from_secs(settings.image_gc_min_age_seconds),
+            ..ImageCollection::default()
+        },
         allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         prune_guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
@@ -271,6 +278,37 @@ fn image(info: &ImageInfo) -> types::Image {
         names: info.names.clone(),
         size_bytes: info.size_bytes,
         command: info.config.entrypoint.iter().chain(&info.config.cmd).cloned().collect(),
+        pulled: info.pulled.clone(),
+        last_used: info.last_used.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+    }
+}
+
+fn pull_status(view: PullView) -> types::ImagePullStatus {
+    let PullView {
+        image,
+        state,
+        bytes_done,
+        bytes_total,
+        layers_done,
+        layers_total,
+        repo_digest,
+        size_bytes,
+        fetched,
+        took_milliseconds,
+        error,
+    } = view;
+    types::ImagePullStatus {
+        image,
+        state,
+        bytes_done,
+        bytes_total,
+        layers_done,
+        layers_total,
+        repo_digest,
+        size_bytes,
+        fetched,
+        took_milliseconds,
+        error,
     }
 }
 
@@ -407,6 +445,19 @@ impl Runtime for NodeRuntime {
         }
         let info = self.node()?.image_import(&path, &request.name).await.map_err(failed)?;
         Ok(image(&info))
+    }
+
+    async fn image_pull(&self, request: &types::ImagePull) -> Result<types::ImagePullStatus, RuntimeError> {
+        self.node()?.image_pull(&request.image).map(pull_status).map_err(failed)
+    }
+
+    async fn image_pulls(&self) -> Result<types::ImagePullList, RuntimeError> {
+        Ok(types::ImagePullList { items: self.node()?.image_pulls().into_iter().map(pull_status).collect() })
+    }
+
+    async fn image_prune(&self, all: bool) -> Result<types::ImagesPruned, RuntimeError> {
+        let pruned = self.node()?.image_prune(all).await.map_err(failed)?;
+        Ok(types::ImagesPruned { removed: pruned.removed, bytes: pruned.bytes })
     }
 
     async fn image_remove(&self, name: &str) -> Result<types::Done, RuntimeError> {

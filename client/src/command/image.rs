@@ -1,4 +1,4 @@
-//! `image`: import, list and remove images of the host.
+//! `image`: pull, import, list and remove images of the host.
 
 use crate::context::Context;
 use crate::daemon::with_query;
@@ -7,9 +7,11 @@ use crate::exit::Exit;
 use crate::files;
 use crate::output::Output;
 use crate::output::table::Table;
-use crate::wire::{Done, Image, ImageImport, ImageList};
+use crate::wire::{Done, Image, ImageImport, ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned};
 use clap::Subcommand;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -19,7 +21,18 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Import a root file system directory, an OCI layout, or an OCI or docker archive
+    /// Fetch an image from its registry and wait until it is here
+    Pull {
+        /// The image as pods name it: `nginx:1.29`, `registry.lan:5000/team/app@sha256:…`
+        image: String,
+    },
+    /// Remove images that no container was started from
+    Prune {
+        /// Also those that were imported by hand
+        #[arg(long)]
+        all: bool,
+    },
+    /// Import a root file system, an OCI layout or what `docker save` wrote, as a directory or a tar
     Import {
         /// A path on the daemon's host
         path: PathBuf,
@@ -27,6 +40,9 @@ enum Verb {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
+    /// Archives of golden images (.zar): make, verify; `image import` takes them
+    #[command(subcommand)]
+    Zar(super::zar::Verb),
     /// List images
     #[command(visible_alias = "list")]
     Ls,
@@ -47,6 +63,18 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
                 context.say(&format!("{name} is {} ({})", image.id, size(image.size_bytes)))?;
             }
         }
+        Verb::Zar(verb) => return super::zar::run(context, verb),
+        Verb::Pull { image } => return pull(context, image).await,
+        Verb::Prune { all } => {
+            let path = if *all { "/reddwarf/v1/images/prune?all=true" } else { "/reddwarf/v1/images/prune" };
+            let pruned: ImagesPruned = context.daemon.post_empty(path).await?;
+            if !context.structured(&pruned)? {
+                for name in &pruned.removed {
+                    context.say(&format!("removed {name}"))?;
+                }
+                context.say(&format!("{} images, {}", pruned.removed.len(), size(pruned.bytes)))?;
+            }
+        }
         Verb::Ls => {
             let list: ImageList = context.daemon.get("/reddwarf/v1/images").await?;
             if !context.structured(&list)? {
@@ -60,6 +88,78 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
         }
     }
     Ok(Exit::Ok)
+}
+
+/// How often it is asked how far a pull is.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Begins a pull and shows how far it is, until it ends.
+async fn pull(context: &Context, image: &str) -> Result<Exit, Error> {
+    let mut status: ImagePullStatus =
+        context.daemon.post("/reddwarf/v1/images/pull", &ImagePull { image: image.to_owned() }).await?;
+    let mut line = ProgressLine::new(context);
+    while !matches!(status.state.as_str(), "pulled" | "failed") {
+        line.show(&progress(&status));
+        tokio::time::sleep(POLL).await;
+        let list: ImagePullList = context.daemon.get("/reddwarf/v1/images/pulls").await?;
+        let Some(now) = list.items.into_iter().rev().find(|s| s.image == status.image) else {
+            return Err(Error::Failed(format!("the pull of {image} was broken off: reddwarfd was started anew")));
+        };
+        status = now;
+    }
+    line.clear();
+    if let Some(error) = &status.error {
+        return Err(Error::Failed(format!("failed to pull {}: {error}", status.image)));
+    }
+    if !context.structured(&status)? {
+        let digest = status.repo_digest.as_deref().unwrap_or_default();
+        let what = match (status.fetched, status.took_milliseconds) {
+            (Some(false), _) => "is up to date".to_owned(),
+            (_, took) => format!(
+                "pulled in {:.1} s ({})",
+                took.unwrap_or_default() as f64 / 1000.0,
+                size(status.size_bytes.unwrap_or_default())
+            ),
+        };
+        context.say(&format!("{} {what}\n{digest}", status.image))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// One line on how far a pull is.
+fn progress(status: &ImagePullStatus) -> String {
+    let ImagePullStatus { image, state, bytes_done, bytes_total, layers_done, layers_total, .. } = status;
+    match state.as_str() {
+        "fetching" => format!("{image}: fetching {} of {}", size(*bytes_done), size(*bytes_total)),
+        "unpacking" => format!("{image}: unpacking, {layers_done} of {layers_total} layers"),
+        other => format!("{image}: {other}"),
+    }
+}
+
+/// A line on the terminal that is written over again and again; nothing where there is no terminal.
+struct ProgressLine {
+    shown: bool,
+    last: String,
+}
+
+impl ProgressLine {
+    fn new(context: &Context) -> Self {
+        Self { shown: !context.quiet && std::io::stderr().is_terminal(), last: String::new() }
+    }
+
+    fn show(&mut self, text: &str) {
+        if self.shown && self.last != text {
+            // A terminal that is gone needs no progress.
+            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+            self.last = text.to_owned();
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 fn render(context: &Context, list: &ImageList) -> String {

@@ -32,6 +32,7 @@ pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod why;
+mod zar;
 
 use crate::cli::Command;
 use crate::context::Context;

@@ -230,6 +230,24 @@ pub struct Settings {
     pub seccomp_dir: PathBuf,
     /// What runs containers on Linux.
     pub container_runtime: ContainerRuntime,
+    /// Registries and where else their images are looked for first: (`docker.io`, `https://mirror.example:5000`).
+    pub registry_mirrors: Vec<(String, String)>,
+    /// Registries that may be spoken with in plain HTTP.
+    pub insecure_registries: Vec<String>,
+    /// Authorities that registries' certificates are believed from besides the system's.
+    pub registry_ca: Vec<PathBuf>,
+    /// The host's credentials for registries, as docker's config.json.
+    pub registry_auth: Option<PathBuf>,
+    /// Seconds after which a registry that sends nothing is given up.
+    pub registry_timeout_seconds: u64,
+    /// Files of public keys, one of which must have signed a `.zar` that is imported.
+    pub zar_keys: Vec<PathBuf>,
+    /// Percent of the disk from which on unused images are removed.
+    pub image_gc_high_percent: u8,
+    /// Percent of the disk down to which they are removed.
+    pub image_gc_low_percent: u8,
+    /// Seconds for which an image that was used is left alone.
+    pub image_gc_min_age_seconds: u64,
     /// Seconds between full passes.
     pub resync_seconds: u64,
     /// Milliseconds of quiet awaited after a file change.

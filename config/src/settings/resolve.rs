@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const DEFAULT_STATE: &str = "/var/lib/reddwarf";
+const DEFAULT_REGISTRY_AUTH: &str = "/etc/reddwarf/registry-auth.json";
 const DEFAULT_MANIFESTS: [&str; 3] = ["/usr/lib/reddwarf.d", "/etc/reddwarf.d", "/run/reddwarf.d"];
 /// Settings files are small; more is a mistake.
 const FILE_BYTES: u64 = 1 << 20;
@@ -183,6 +184,15 @@ impl Resolve {
                 values::container_runtime,
                 super::ContainerRuntime::Libcontainer,
             ),
+            registry_mirrors: self.one("registry_mirrors", values::mirrors, Vec::new()),
+            insecure_registries: self.one("insecure_registries", values::registries, Vec::new()),
+            registry_ca: self.many("registry_ca", values::path).unwrap_or_default(),
+            registry_auth: self.one("registry_auth", values::path_or_off, Some(DEFAULT_REGISTRY_AUTH.into())),
+            registry_timeout_seconds: self.number("registry_timeout_seconds", 1, 3600, 30),
+            zar_keys: self.many("zar_keys", values::path).unwrap_or_default(),
+            image_gc_high_percent: self.number("image_gc_high_percent", 1, 100, 85),
+            image_gc_low_percent: self.number("image_gc_low_percent", 0, 99, 80),
+            image_gc_min_age_seconds: self.number("image_gc_min_age_seconds", 0, 1 << 32, 120),
             resync_seconds: self.number("resync_seconds", 1, 86_400, 30),
             debounce_milliseconds: self.number("debounce_milliseconds", 0, 10_000, 20),
             prune_guard_percent: self.number("prune_guard_percent", 0, 100, 50),
@@ -247,6 +257,14 @@ impl Resolve {
                 let help = "choose networks apart from each other";
                 self.given.report(codes::SETTINGS_CLASH, key, &place, what, &why, help);
             }
+        }
+        if settings.image_gc_low_percent >= settings.image_gc_high_percent
+            && let Some((key, place)) = place(&self.given, ["image_gc_high_percent", "image_gc_low_percent"])
+        {
+            let (high, low) = (settings.image_gc_high_percent, settings.image_gc_low_percent);
+            let what = format!("`image_gc_low_percent` {low} is not below `image_gc_high_percent` {high}");
+            let why = "removing images would never come to its end";
+            self.given.report(codes::SETTINGS_CLASH, key, &place, what, why, "choose a lower image_gc_low_percent");
         }
         let pairs = [("state", &settings.state_dir, "run", &settings.run_dir)];
         for (one, a, other, b) in pairs {

@@ -64,6 +64,10 @@ fn commas(list: &[impl ToString]) -> String {
     if list.is_empty() { "off".to_owned() } else { list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
 }
 
+fn pairs(list: &[(String, String)]) -> String {
+    commas(&list.iter().map(|(one, other)| format!("{one}={other}")).collect::<Vec<_>>())
+}
+
 fn names(list: &[String]) -> String {
     list.join(":")
 }
@@ -167,6 +171,24 @@ settings! {
         "Files kept of a container's log, the current one included", |s| s.log_max_files.to_string();
     "host_path_allow" "host-path-allow" "DIR" List Live, "none",
         "Host directories that pods may mount by hostPath, themselves and what is below", |s| paths(&s.host_path_allow);
+    "registry_mirrors" "registry-mirrors" "MIRRORS" Text Restart, "off",
+        "Where images are looked for before their registry: `docker.io=https://mirror.example:5000`, several with commas between them, asked in this order", |s| pairs(&s.registry_mirrors);
+    "insecure_registries" "insecure-registries" "REGISTRIES" Text Restart, "off",
+        "Registries (host or host:port, commas between them) that may be spoken with in plain HTTP where they speak no TLS; those of this very host (localhost, 127.0.0.1) always may", |s| commas(&s.insecure_registries);
+    "registry_ca" "registry-ca" "FILE" List Restart, "none",
+        "Authorities in PEM that registries' certificates are believed from, besides the system's", |s| paths(&s.registry_ca);
+    "registry_auth" "registry-auth" "FILE" Text Restart, "/etc/reddwarf/registry-auth.json",
+        "The host's own credentials for registries, as docker's config.json, mode 0600; used after a pod's imagePullSecrets. Need not exist; read anew at every pull", |s| optional_path(&s.registry_auth);
+    "registry_timeout_seconds" "registry-timeout-seconds" "SECONDS" Number Restart, "30",
+        "A registry that sends nothing for so long is given up", |s| s.registry_timeout_seconds.to_string();
+    "zar_keys" "zar-keys" "FILE" List Restart, "none",
+        "Files of ed25519 public keys, one a line: only `.zar` archives that one of them signed are imported; none: any is", |s| paths(&s.zar_keys);
+    "image_gc_high_percent" "image-gc-high-percent" "PERCENT" Number Restart, "85",
+        "When the disk with the images is this full, images that nobody uses are removed, longest unused first; those imported by hand stay. 100 never removes any", |s| s.image_gc_high_percent.to_string();
+    "image_gc_low_percent" "image-gc-low-percent" "PERCENT" Number Restart, "80",
+        "Images are removed until the disk is no fuller than this", |s| s.image_gc_low_percent.to_string();
+    "image_gc_min_age_seconds" "image-gc-min-age-seconds" "SECONDS" Number Restart, "120",
+        "An image that was used within this time is not removed for want of room", |s| s.image_gc_min_age_seconds.to_string();
     "allowed_unsafe_sysctls" "allowed-unsafe-sysctls" "NAME" List Live, "none",
         "Kernel settings beyond the safe ones that pods may ask for: names, or prefixes such as `net.core.*`", |s| names(&s.allowed_unsafe_sysctls);
     "seccomp_dir" "seccomp-dir" "DIR" Text Restart, "STATE/seccomp",

@@ -183,6 +183,39 @@ pub(super) fn link_name(text: &str) -> Result<String, Bad> {
     )
 }
 
+/// `docker.io=https://mirror.example:5000`, several with commas between them.
+pub(super) fn mirrors(text: &str) -> Result<Vec<(String, String)>, Bad> {
+    let example = "write registry=URL, like docker.io=https://mirror.example:5000, several with commas between them";
+    let one = |part: &str| {
+        let Some((registry, url)) = part.trim().split_once('=') else {
+            return bad("it does not say of which registry it is a mirror", example);
+        };
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme @ ("https" | "http"), rest)) => (scheme, rest.trim_end_matches('/')),
+            _ => return bad("a mirror is a URL that begins with https:// or http://", example),
+        };
+        Ok((registry_host(registry)?, format!("{scheme}://{}", registry_host(rest)?)))
+    };
+    text.split(',').filter(|part| !part.trim().is_empty() && text != "off").map(one).collect()
+}
+
+/// `registry.lan:5000`, several with commas between them.
+pub(super) fn registries(text: &str) -> Result<Vec<String>, Bad> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty() && text != "off").map(registry_host).collect()
+}
+
+fn registry_host(text: &str) -> Result<String, Bad> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'[' | b']' | b':');
+    if host.is_empty() || !host.bytes().all(plain) || port.is_some_and(|p| p.parse::<u16>().is_err()) {
+        return bad("it is no host with or without a port", "write a registry like registry.lan:5000");
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn dns_name(text: &str) -> Result<String, Bad> {
     match names::dns1123_subdomain(text).into_iter().next() {
         None => Ok(text.to_owned()),

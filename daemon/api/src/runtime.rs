@@ -3,7 +3,8 @@
 
 use crate::types::{
     BackupReport, Check, Done, FileSet, GenerationDetail, GenerationDiff, GenerationList, Image, ImageImport,
-    ImageList, PlanReport, ReloadReport, RollbackReport, StatusReport, WhyReport,
+    ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned, PlanReport, ReloadReport, RollbackReport,
+    StatusReport, WhyReport,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -248,6 +249,24 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::BadRequest`] when the path holds no image.
     async fn image_import(&self, request: &ImageImport) -> Result<Image, RuntimeError>;
+
+    /// Begin to pull an image, or join the pull that is under way.
+    ///
+    /// # Errors
+    /// [`RuntimeError::BadRequest`] for what is no image name.
+    async fn image_pull(&self, request: &ImagePull) -> Result<ImagePullStatus, RuntimeError>;
+
+    /// Pulls under way and lately ended, newest last.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] without a host.
+    async fn image_pulls(&self) -> Result<ImagePullList, RuntimeError>;
+
+    /// Remove images that no container was started from; with `all` those too that were imported by hand.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] when the host can't be asked.
+    async fn image_prune(&self, all: bool) -> Result<ImagesPruned, RuntimeError>;
 
     /// Remove an image by name.
     ///

@@ -15,6 +15,9 @@
 //! | `GET images` | | [`ImageList`] |
 //! | `POST images` | [`ImageImport`] | [`Image`] |
 //! | `DELETE images?name=` | | [`Done`] |
+//! | `POST images/pull` | [`ImagePull`] | [`ImagePullStatus`] |
+//! | `GET images/pulls` | | [`ImagePullList`] |
+//! | `POST images/prune?all=` | | [`ImagesPruned`] |
 //! | `POST reload` | | [`ReloadReport`] |
 //! | `POST reconcile?allowPrune=true` | | [`Done`] |
 //! | `POST shutdown?stopPods=true` | | [`Done`] |
@@ -594,6 +597,71 @@ pub struct Image {
     /// ENTRYPOINT and CMD.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// What registries call it, by the names under which it came from them.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub pulled: std::collections::BTreeMap<String, String>,
+    /// When a container was last started from it, or it came here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<String>,
+}
+
+/// `POST images/pull`: begin to fetch an image from its registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePull {
+    /// The image as users write it, `nginx:1.29`.
+    pub image: String,
+}
+
+/// A pull under way, or one that ended lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePullStatus {
+    /// The image in full, `docker.io/library/nginx:1.29`.
+    pub image: String,
+    /// `waiting`, `resolving`, `fetching`, `unpacking`, `pulled` or `failed`.
+    pub state: String,
+    /// Bytes that are here of those that are to be fetched.
+    pub bytes_done: u64,
+    /// Bytes that are to be fetched.
+    pub bytes_total: u64,
+    /// Layers that are unpacked.
+    pub layers_done: u32,
+    /// Layers in all.
+    pub layers_total: u32,
+    /// Once pulled: `registry/repository@sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo_digest: Option<String>,
+    /// Once pulled: bytes in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Once pulled: whether anything had to be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<bool>,
+    /// Once it ended: how long it took from its turn on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_milliseconds: Option<u64>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// `GET images/pulls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePullList {
+    /// Newest last.
+    pub items: Vec<ImagePullStatus>,
+}
+
+/// `POST images/prune`: what was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagesPruned {
+    /// Names, or ids of what had none.
+    pub removed: Vec<String>,
+    /// Bytes that they took, layers that others still have included.
+    pub bytes: u64,
 }
 
 /// `GET images`.

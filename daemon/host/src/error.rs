@@ -35,6 +35,10 @@ pub enum HostErrorKind {
     Timeout,
     /// The host lacks something (command, kernel feature, privilege).
     Unsupported,
+    /// Someone far away (a registry) does not answer, or says that it can't just now.
+    Unreachable,
+    /// Someone far away (a registry) knows us not, or not well enough.
+    Denied,
     /// No room: disk, memory, processes, descriptors.
     Exhausted,
     /// Anything else.
@@ -74,7 +78,7 @@ impl HostError {
     /// What to do about it.
     pub fn family(&self) -> Family {
         match self.kind {
-            HostErrorKind::InvalidSpec => Family::User,
+            HostErrorKind::InvalidSpec | HostErrorKind::Denied => Family::User,
             HostErrorKind::Foreign | HostErrorKind::Unsupported => Family::Permanent,
             HostErrorKind::NotFound
             | HostErrorKind::Conflict
@@ -82,6 +86,7 @@ impl HostError {
             | HostErrorKind::InvalidState
             | HostErrorKind::Timeout
             | HostErrorKind::Exhausted
+            | HostErrorKind::Unreachable
             | HostErrorKind::Other => Family::Transient,
         }
     }

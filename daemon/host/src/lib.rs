@@ -8,6 +8,7 @@
 //! | [`service`] | what is asked of a host for services and network policies, as one table |
 //! | [`termination`] | a container's last words |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
+//! | [`reference`], [`pull`] | images' names in full; fetching images from registries |
 //! | [`usage`] | figures of what the host and what runs on it use |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
 //! | [`error`] | [`HostError`] and its families |
@@ -22,6 +23,8 @@ pub mod error;
 pub mod fake;
 pub mod names;
 pub mod observe;
+pub mod pull;
+pub mod reference;
 pub mod service;
 pub mod signal;
 pub mod spec;
@@ -36,6 +39,8 @@ pub use observe::{
     Change, ContainerObserved, ContainerState, HostInfo, HostObservation, ImageConfig, ImageInfo, Leftover,
     NetworkObserved, Note, Observation, SandboxObserved, SandboxState, StopOrder, StopRequest,
 };
+pub use pull::{PullProgress, PullRequest, PullSecret, PullStage, PulledImage};
+pub use reference::{ImageReference, ReferenceError};
 pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{
     Attach, AttachRequest, Connect, Connection, Duplex, Exec, ExecExit, ExecRequest, Host, HostEvent, ImageStore,

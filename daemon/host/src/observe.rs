@@ -226,6 +226,20 @@ pub struct ImageInfo {
     pub size_bytes: u64,
     /// How it wants to be run.
     pub config: ImageConfig,
+    /// Those of its names that came from a registry, and what the registry called it
+    /// (`docker.io/library/web@sha256:…`). Other names were given by hand.
+    #[serde(default)]
+    pub pulled: BTreeMap<String, String>,
+    /// When a container was last started from it, or it came here; `None`: not known.
+    #[serde(default)]
+    pub last_used: Option<DateTime<Utc>>,
+}
+
+impl ImageInfo {
+    /// Whether a person put it here: it is not removed for want of room.
+    pub fn is_imported(&self) -> bool {
+        self.names.iter().any(|name| !self.pulled.contains_key(name))
+    }
 }
 
 /// The part of an OCI image config that matters for running (OCI image spec, `config`).

@@ -9,8 +9,9 @@
 //! * Calls for one sandbox are never made concurrently by the node; calls for different sandboxes are.
 
 use crate::error::HostResult;
-use crate::names::{ContainerName, SandboxId, VolumeName};
+use crate::names::{ContainerName, ImageId, SandboxId, VolumeName};
 use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover, Note};
+use crate::pull::{PullProgress, PullRequest, PulledImage};
 use crate::service::{Listener, ServiceTable};
 use crate::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::usage::{HostPressure, SandboxDisk, UsageReport};
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// All that the node needs of a host.
 #[async_trait]
@@ -201,12 +202,32 @@ pub trait Services: Send + Sync {
 /// Images that containers start from.
 #[async_trait]
 pub trait ImageStore: Send + Sync {
-    /// Imports a root file system directory, an OCI layout directory, or an OCI or docker archive (tar, tar.gz)
-    /// under `name`. The same content again only adds the name. A name that pointed elsewhere moves.
+    /// Imports a root file system directory, an OCI layout directory, or an archive (tar, tar.gz, tar.zst) of an
+    /// OCI layout, of `docker save` or of a root file system under `name`. The same content again only adds the name. A name that pointed elsewhere moves.
     ///
     /// # Errors
     /// `NotFound` (path), `InvalidSpec` (not an image, unsafe paths, digest mismatch), `Exhausted`, `Other`.
     async fn image_import(&self, source: &Path, name: &str) -> HostResult<ImageInfo>;
+
+    /// Fetches an image from its registry, unless what the registry has is here already, and gives it the reference's
+    /// full form as a name. Cancel safe: what is half done is gone on with, or removed, later; it is never seen.
+    /// Several run at a time. Not bounded as a whole, but a registry that says nothing is given up.
+    ///
+    /// # Errors
+    /// `NotFound` (the registry has it not), `Denied`, `Unreachable` (no answer, cut off, 429, 5xx), `InvalidSpec`
+    /// (wrong digest, not for this host, unsafe), `Exhausted` (no room), `Busy`, `Unsupported`, `Other`.
+    async fn image_pull(
+        &self,
+        request: &PullRequest,
+        progress: &watch::Sender<PullProgress>,
+    ) -> HostResult<PulledImage>;
+
+    /// Removes images with all their names, those in use left out, and gives those that are gone. Constant in the number
+    /// of images but for their files.
+    ///
+    /// # Errors
+    /// `Busy`, `Other`.
+    async fn image_collect(&self, images: &[ImageId]) -> HostResult<Vec<ImageId>>;
 
     /// All images, by name.
     ///

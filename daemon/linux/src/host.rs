@@ -17,6 +17,7 @@ use reddwarf_host::{
     Change, Clock, ContainerName, Host, HostError, HostErrorKind, HostEvent, HostInfo, HostObservation, HostResult,
     ImageId, Leftover, SandboxId,
 };
+use reddwarf_pull::{Platform, Puller};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     /// The rule set's number after our own last transaction.
     pub(crate) nft_generation: generation::Known,
     pub(crate) services: tokio::sync::Mutex<services::State>,
+    pub(crate) puller: Puller,
 }
 
 impl Shared {
@@ -96,8 +98,11 @@ impl LinuxHost {
         tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
         let (events, _) = broadcast::channel(EVENTS);
         let (records, turns, nft) = (observe::Cache::default(), Turns::default(), TableCache::default());
+        let platform = Platform::new("linux", info::architecture(std::env::consts::ARCH));
+        let puller = Puller::new(options.registries.clone(), platform, crate::image::blobs_dir(&options));
         let (nft_generation, services) = (generation::Known::default(), tokio::sync::Mutex::default());
-        let shared = Shared { options, paths, clock, events, cgroups, records, turns, nft, nft_generation, services };
+        let shared =
+            Shared { options, paths, clock, events, cgroups, records, turns, nft, nft_generation, services, puller };
         let shared = Arc::new(shared);
         let watches = vec![watch::start(&shared, &runtime)?].into_iter().chain(monitor::start(&shared, &runtime));
         let watch = Arc::new(watches.map(AbortOnDrop).collect());

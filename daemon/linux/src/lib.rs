@@ -26,7 +26,7 @@
 //! | `usage` | figures of the machine, of control groups, of disks |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `services` | services and network policies: one nftables table |
-//! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
+//! | `image`, `unpack`, `rootfs` | the image store, what `reddwarf-pull` brings into it, containers' root file systems |
 //! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
 //! | [`inherited`], [`resolved`] | sockets that the service manager kept; names of services on this host |
 //!
@@ -97,3 +97,4 @@ pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
 
 pub use host::LinuxHost;
 pub use options::{LinuxOptions, Runtime};
+pub use reddwarf_pull::{Endpoint, RegistryOptions};

@@ -1,5 +1,6 @@
 //! What a Linux host is made with.
 
+use reddwarf_pull::RegistryOptions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,12 @@ pub struct LinuxOptions {
     pub host_path_allow: Vec<PathBuf>,
     /// Extra sources for `sparse` root file systems; empty for the host's own `/usr`.
     pub sparse_usr: Option<PathBuf>,
+    /// Public keys, one of which must have signed a `.zar` that is imported; none: any is taken.
+    #[serde(default)]
+    pub zar_keys: Vec<String>,
+    /// How registries are spoken with; no affair of shims.
+    #[serde(skip)]
+    pub registries: RegistryOptions,
     /// Profiles of system calls for containers that name one ([`reddwarf_host::spec::Seccomp::Localhost`]).
     #[serde(default)]
     pub seccomp_dir: PathBuf,
@@ -63,6 +70,8 @@ impl LinuxOptions {
             bridge: "reddwarf0".to_owned(),
             host_path_allow: Vec::new(),
             sparse_usr: None,
+            zar_keys: Vec::new(),
+            registries: RegistryOptions::default(),
         }
     }
 }

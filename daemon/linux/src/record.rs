@@ -180,6 +180,8 @@ impl From<HostErrorKind> for FailureKind {
             | HostErrorKind::Foreign
             | HostErrorKind::InvalidState
             | HostErrorKind::Timeout
+            | HostErrorKind::Unreachable
+            | HostErrorKind::Denied
             | HostErrorKind::Other => Self::Other,
         }
     }

@@ -3,6 +3,7 @@
 use crate::container::{self, Begun};
 use crate::files::io_error;
 use crate::host::{LinuxHost, Shared};
+use crate::image::store::Store;
 use crate::link;
 use crate::lock;
 use crate::namespaces;
@@ -10,7 +11,7 @@ use crate::record::ContainerDir;
 use crate::sandbox::{self, Prepared};
 use crate::volumes;
 use async_trait::async_trait;
-use reddwarf_host::spec::{ContainerSpec, Resources, SandboxSpec, Signal, VolumeSpec};
+use reddwarf_host::spec::{ContainerImage, ContainerSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use reddwarf_host::{
     Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, Note, SandboxId, Sandboxes, VolumeName,
 };
@@ -230,6 +231,9 @@ impl Sandboxes for LinuxHost {
                 container::conclude(shared, &wanted_id, &wanted, &dir, &said)
             })
             .await?;
+        if let ContainerImage::Image { id } = &spec.image {
+            Store::of(&self.shared.options).touch(id, self.shared.clock.wall());
+        }
         // Nobody may be listening.
         let _ = self.shared.events.send(HostEvent::Container(id.clone(), spec.name.clone()));
         Ok(change)

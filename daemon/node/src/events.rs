@@ -7,14 +7,16 @@ use crate::plan::{Effect, Notice, Op, Outlook, Resize, Step};
 use crate::translate::{self, ContainerRef};
 use reddwarf_host::spec::ContainerRole;
 use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, Note, SandboxObserved};
+use std::time::Duration;
 
 /// What a step that was carried out is worth saying; `sandbox` is as it was before.
-pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventText> {
+/// `pulled`: its image was fetched, or asked for, just before, and that was told.
+pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>, pulled: bool) -> Vec<EventText> {
     match &step.op {
         Op::ContainerStart { spec, .. } => {
             let at = field_path(spec.role, &spec.name);
             let mut events = Vec::new();
-            if !spec.image_name.is_empty() {
+            if !spec.image_name.is_empty() && !pulled {
                 let message = format!(
                     "Container image \"{}\" already present on machine and can be accessed by the pod",
                     spec.image_name
@@ -43,7 +45,9 @@ pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>) -> Vec<EventT
         Op::VolumeUpdate { volume, .. } => {
             vec![normal("VolumeUpdated", format!("Updated the files of volume {volume}"), "")]
         }
-        Op::NetworkEnsure(_)
+        // Told when it begins and ends.
+        Op::ImagePull { .. }
+        | Op::NetworkEnsure(_)
         | Op::NetworkRemove
         | Op::LeftoverRemove(_)
         | Op::Reserve { .. }
@@ -151,6 +155,56 @@ pub(crate) fn outlook(intent: &PodIntent, before: &Outlook, now: &Outlook) -> Ve
     events
 }
 
+/// A pull begins.
+pub(crate) fn pulling(which: &ContainerRef<'_>) -> EventText {
+    let message = format!("Pulling image \"{}\"", which.container.image);
+    normal("Pulling", message, &field_path(which.role, &which.name))
+}
+
+/// A pull succeeded: how long it took, how long with the time that it waited for others.
+pub(crate) fn pulled(which: &ContainerRef<'_>, took: Duration, waited: Duration, size_bytes: u64) -> EventText {
+    let message = format!(
+        "Successfully pulled image \"{}\" in {} ({} including waiting). Image size: {size_bytes} bytes.",
+        which.container.image,
+        duration(took),
+        duration(waited)
+    );
+    normal("Pulled", message, &field_path(which.role, &which.name))
+}
+
+/// A pull failed.
+pub(crate) fn pull_failed(which: &ContainerRef<'_>, error: &str) -> EventText {
+    let message = format!("Failed to pull image \"{}\": {error}", which.container.image);
+    warning("Failed", message, &field_path(which.role, &which.name))
+}
+
+/// Secrets that are not there.
+pub(crate) fn pull_secrets_missing(names: &[&str]) -> EventText {
+    let names = names.join(", ");
+    let message =
+        format!("Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed.");
+    warning("FailedToRetrieveImagePullSecret", message, "")
+}
+
+/// As Go prints a duration of whole milliseconds: `533ms`, `1.2s`, `1m5.01s`.
+fn duration(time: Duration) -> String {
+    let millis = time.as_millis();
+    if millis == 0 {
+        return "0s".into();
+    }
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let (minutes, rest) = (millis / 60_000, millis % 60_000);
+    let mut seconds = format!("{}.{:03}", rest / 1000, rest % 1000);
+    seconds.truncate(seconds.trim_end_matches('0').trim_end_matches('.').len());
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// A container waits.
 fn waiting(intent: &PodIntent, which: &ContainerRef<'_>, notice: &Notice) -> Vec<EventText> {
     let at = field_path(which.role, &which.name);
@@ -167,10 +221,8 @@ fn waiting(intent: &PodIntent, which: &ContainerRef<'_>, notice: &Notice) -> Vec
         "ImagePullBackOff" => {
             vec![normal("BackOff", format!("Back-off pulling image \"{image}\""), &at), error("ImagePullBackOff")]
         }
-        "ErrImagePull" => {
-            let message = format!("Failed to pull image \"{image}\": {}", notice.message);
-            vec![warning("Failed", message, &at), error("ErrImagePull")]
-        }
+        // What failed is told when it fails, whether or not the container waits for it.
+        "ErrImagePull" | "RegistryUnavailable" => vec![error(&notice.reason)],
         "ErrImageNeverPull" => {
             let message = format!("Container image \"{image}\" is not present with pull policy of Never");
             vec![warning("ErrImageNeverPull", message, &at), error("ErrImageNeverPull")]
@@ -210,4 +262,22 @@ fn normal(reason: &str, message: String, at: &str) -> EventText {
 
 fn warning(reason: &str, message: String, at: &str) -> EventText {
     EventText { warning: true, reason: reason.into(), message, field_path: at.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (7, "7ms"),
+            (1000, "1s"),
+            (1200, "1.2s"),
+            (12_034, "12.034s"),
+            (65_010, "1m5.01s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(super::duration(std::time::Duration::from_millis(millis)), text);
+        }
+    }
 }

@@ -173,7 +173,8 @@ fn uses(pod: &Pod, kind: Ref, name: &str) -> bool {
     let in_volume = in_volume || (kind == Ref::ConfigMap && name == ROOT_CA);
     let ephemeral = pod.spec.ephemeral_containers.iter().map(|c| &c.container);
     let mut all = pod.spec.init_containers.iter().chain(&pod.spec.containers).chain(ephemeral);
-    in_volume || all.any(|c| in_env(c, kind, name))
+    let for_pulls = kind == Ref::Secret && pod.spec.image_pull_secrets.iter().any(|s| s.name == name);
+    in_volume || for_pulls || all.any(|c| in_env(c, kind, name))
 }
 
 fn in_env(container: &Container, kind: Ref, name: &str) -> bool {

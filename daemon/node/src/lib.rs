@@ -32,6 +32,7 @@
 //! | [`queue`] | one slot per key, the earliest moment wins |
 //! | [`status`], [`node_object`] | statuses of pods and node, pure |
 //! | [`pressure`] | what the host is short of, who is evicted for it, who is let in, who comes back |
+//! | `pulls`, [`images`] | pulls under way; which images are removed when room is needed |
 //! | [`usage`] | what pods and node use: samples on demand, rates, the kubelet's summary |
 //! | [`logs`] | reading CRI logs |
 //! | [`tokens`] | tokens of pods' accounts: asked for, renewed, found again |
@@ -45,6 +46,7 @@ mod events;
 pub mod follow;
 mod handle;
 mod heartbeat;
+pub mod images;
 pub mod key;
 pub mod logs;
 pub mod node_object;
@@ -53,6 +55,7 @@ pub mod perform;
 pub mod plan;
 pub mod pressure;
 pub mod probe;
+mod pulls;
 pub mod queue;
 pub mod registry_plane;
 mod run;
@@ -64,7 +67,8 @@ pub mod tokens;
 pub mod translate;
 pub mod usage;
 
-pub use handle::{Node, NodeDeps, NodeError, NodeHandle, NodeSummary, Planned, PlannedStep, Proposal, Why};
+pub use handle::{Node, NodeDeps, NodeError, NodeHandle, NodeSummary, Planned, PlannedStep, Proposal, PullView, Why};
+pub use images::{Collected, ImageCollection};
 pub use key::PodKey;
 pub use settings::{NodeSettings, PruneGuard};
 pub use state::Record;

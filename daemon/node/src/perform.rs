@@ -2,8 +2,11 @@
 
 use crate::control_plane::{ControlPlane, ControlPlaneError, Promise};
 use crate::plan::Op;
-use reddwarf_host::{Change, Family, Host, HostError, HostErrorKind};
+use reddwarf_host::{
+    Change, Family, Host, HostError, HostErrorKind, ImageReference, PullProgress, PullRequest, ReferenceError,
+};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,16 @@ async fn dispatch(host: &dyn Host, control: &dyn ControlPlane, op: &Op) -> Resul
         Op::SandboxStop(id) => host.sandbox_stop(id).await?,
         Op::SandboxDestroy(id) => host.sandbox_destroy(id).await?,
         Op::VolumeUpdate { sandbox, volume, spec } => host.volume_update(sandbox, volume, spec).await?,
+        // The running node begins it and goes on (`pulls`); here it is waited for.
+        Op::ImagePull { image, .. } => {
+            let invalid = |e: ReferenceError| {
+                HostError::new(HostErrorKind::InvalidSpec, "pull image", image.clone(), e.to_string())
+            };
+            let request =
+                PullRequest { reference: ImageReference::parse(image).map_err(invalid)?, secrets: Vec::new() };
+            let progress = watch::Sender::new(PullProgress::default());
+            Change::Changed(host.image_pull(&request, &progress).await?.repo_digest)
+        }
         Op::ContainerStart { sandbox, spec } => host.container_start(sandbox, spec).await?,
         Op::ContainerSignal { sandbox, container, attempt, signal } => {
             host.container_signal(sandbox, container, *attempt, *signal).await?

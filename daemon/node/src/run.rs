@@ -11,9 +11,9 @@ use crate::probe::Probes;
 use crate::queue::Queue;
 use crate::state::{Record, State, sandbox_of};
 use crate::tokens::{self, TokenSource, Tokens};
-use crate::{NodeSettings, events};
+use crate::{NodeSettings, events, pulls};
 use reddwarf_host::{
-    BootTime, Clock, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation, SandboxObserved,
+    BootTime, Change, Clock, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation, SandboxObserved,
 };
 use reddwarf_objects::Object;
 use std::collections::BTreeMap;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     /// What was used lately, for those who ask.
     pub(crate) samples: tokio::sync::Mutex<crate::usage::Samples>,
     pub(crate) probes: Probes,
+    /// Images being fetched.
+    pub(crate) pulls: crate::pulls::Pulls,
     /// Ends all tasks.
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -107,6 +109,7 @@ impl Shared {
             log_watcher: crate::logs::LogWatcher::default(),
             samples: tokio::sync::Mutex::default(),
             probes: Probes::default(),
+            pulls: crate::pulls::Pulls::new(),
             stop: watch::Sender::new(false),
             settings,
         });
@@ -331,7 +334,7 @@ async fn worker(shared: Arc<Shared>, work: Work) -> Option<BootTime> {
 }
 
 /// One pod: observe, plan, execute, until there is nothing to do but wait.
-async fn pod(shared: &Shared, key: &PodKey) -> Option<BootTime> {
+async fn pod(shared: &Arc<Shared>, key: &PodKey) -> Option<BootTime> {
     let mut done = Vec::new();
     for _ in 0..ROUNDS {
         let observed = shared.observer.fresh().await;
@@ -406,14 +409,20 @@ fn next_token(shared: &Shared, key: &PodKey, observed: &HostObservation) -> Opti
 
 /// Carries out one step and notes what came of it.
 async fn execute(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     key: Option<&PodKey>,
     step: &Step,
     object: Option<&Arc<Object>>,
     sandbox: Option<&SandboxObserved>,
 ) -> bool {
     crate::logs::tidy(shared, &step.op).await;
-    let result = perform(&*shared.host, &*shared.control, &step.op, shared.settings.call_timeout).await;
+    let result = if matches!(step.op, Op::ImagePull { .. }) {
+        // Begun, not waited for: it holds neither this worker nor the pod's other containers.
+        pulls::begin_for_container(shared, &step.op);
+        Ok(Change::Changed("begun".into()))
+    } else {
+        perform(&*shared.host, &*shared.control, &step.op, shared.settings.call_timeout).await
+    };
     let record = |error: Option<String>| Record {
         at: shared.clock.wall(),
         step: step.op.to_string(),
@@ -425,12 +434,13 @@ async fn execute(
         Ok(_) => {
             tracing::debug!(step = %step, "done");
             let mut state = shared.state();
+            let pulled = state.use_ticket(key, &step.op);
             state.done(key, &step.op);
             if !matches!(step.op, Op::FinishDelete { .. }) {
                 state.record(key, record(None));
             }
             drop(state);
-            for event in events::done(step, sandbox) {
+            for event in events::done(step, sandbox, pulled) {
                 if let Some(object) = object {
                     shared.event(object, event);
                 }
@@ -474,7 +484,7 @@ pub(crate) async fn reload_promises(shared: &Shared) -> bool {
 }
 
 /// A full pass: the host's own steps, and work for every pod that has some.
-async fn host_pass(shared: &Shared) -> Option<BootTime> {
+async fn host_pass(shared: &Arc<Shared>) -> Option<BootTime> {
     let mut done = Vec::new();
     let mut last = shared.now();
     for _ in 0..ROUNDS {

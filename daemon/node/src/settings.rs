@@ -1,5 +1,6 @@
 //! What the node must know besides objects and the host.
 
+use crate::images::ImageCollection;
 use crate::pressure::Thresholds;
 use ipnet::IpNet;
 use reddwarf_host::spec::{NetworkSpec, ResolvConf};
@@ -52,6 +53,8 @@ pub struct NodeSettings {
     pub call_timeout: Duration,
     /// An observation is given up after this long; all that it would have shown is then unknown.
     pub observe_timeout: Duration,
+    /// When images are removed to make room.
+    pub images: ImageCollection,
     /// How often the node says that it is alive.
     pub heartbeat: Duration,
 }
@@ -88,6 +91,7 @@ impl NodeSettings {
             concurrency: 16,
             call_timeout: Duration::from_secs(120),
             observe_timeout: Duration::from_secs(20),
+            images: ImageCollection::default(),
             heartbeat: Duration::from_secs(10),
         }
     }

@@ -131,9 +131,10 @@ impl State {
             let left = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).saturating_sub(active);
             self.memory.deadlines.insert(intent.uid.clone(), Deadline { seconds, at: now.plus(left) });
         }
-        if self.memory.deadlines.len() > self.desired.pods.len() {
+        if self.memory.deadlines.len() > self.desired.pods.len() || !self.memory.pulls.is_empty() {
             let wanted: BTreeSet<_> = self.desired.pods.values().map(|i| i.uid.clone()).collect();
             self.memory.deadlines.retain(|uid, _| wanted.contains(uid));
+            self.memory.pulls.retain(|(uid, _), _| wanted.contains(uid));
         }
     }
 
@@ -298,6 +299,14 @@ impl State {
         self.memory.failed(key, Failure { op, family, message: error.text(), at: now, count, retry });
     }
 
+    /// A start uses up its container's ticket: the next start asks the registry anew where the policy wants it.
+    pub(crate) fn use_ticket(&mut self, key: Option<&PodKey>, op: &Op) -> bool {
+        let (Op::ContainerStart { spec, .. }, Some(intent)) = (op, key.and_then(|k| self.desired.pods.get(k))) else {
+            return false;
+        };
+        self.memory.pulls.remove(&(intent.uid.clone(), spec.name.clone())).is_some()
+    }
+
     /// Notes what a step that was carried out changed.
     pub(crate) fn done(&mut self, key: Option<&PodKey>, op: &Op) {
         let wanted =
@@ -355,7 +364,8 @@ impl State {
         let previous = slot.written.as_ref().filter(|(of, _)| *of == uid).map_or(&intent.status, |(_, status)| status);
         let sandbox = sandbox_of(observed, &intent, &self.reservations);
         let host = &self.desired.host;
-        let status = status(StatusInput { intent: &intent, sandbox, outlook, host, previous, now });
+        let images = observed.images.known();
+        let status = status(StatusInput { intent: &intent, sandbox, outlook, host, images, previous, now });
         if slot.written.as_ref().is_some_and(|(of, written)| *of == uid && *written == status)
             && intent.status == status
         {

@@ -13,7 +13,7 @@ use reddwarf_host::{
 };
 use reddwarf_node::control_plane::{ObjectChange, Promise};
 use reddwarf_node::desired::{ConfigData, Desired, HostFacts};
-use reddwarf_node::plan::{Failure, Memory, Op, Plan, Reservations, plan};
+use reddwarf_node::plan::{Failure, Memory, Op, Plan, Reservations, Tickets, plan};
 use reddwarf_node::translate::{self, Facts, Identity, Images};
 use reddwarf_node::{PodKey, follow};
 use serde_json::json;
@@ -109,7 +109,17 @@ fn images() -> BTreeMap<ImageId, ImageInfo> {
         .map(|n| {
             let id = ImageId::new(format!("sha256:{}", format!("{n:x}").repeat(64))).unwrap();
             let config = ImageConfig { entrypoint: vec!["/bin/web".into()], ..ImageConfig::default() };
-            (id.clone(), ImageInfo { id, names: vec![format!("web:{n}")], size_bytes: 1, config })
+            (
+                id.clone(),
+                ImageInfo {
+                    id,
+                    names: vec![format!("web:{n}")],
+                    size_bytes: 1,
+                    config,
+                    pulled: BTreeMap::new(),
+                    last_used: None,
+                },
+            )
         })
         .collect()
 }
@@ -144,6 +154,7 @@ impl BoxInput {
             images: &images,
             settings: &wanted.settings,
             host: &wanted.host,
+            pulls: &Tickets::default(),
         };
         let spec: SandboxSpec = translate::sandbox(&intent, &identity, facts, None).ok()?;
         let mut containers: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();

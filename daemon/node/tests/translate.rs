@@ -72,6 +72,8 @@ impl Setup {
             names: vec!["web:1".into(), "short:latest".into()],
             size_bytes: 1,
             config: self.image.clone(),
+            pulled: BTreeMap::new(),
+            last_used: None,
         };
         let observed = Observation::Known(BTreeMap::from([(id, info)]));
         let images = Images::new(&observed);
@@ -81,6 +83,7 @@ impl Setup {
             images: &images,
             settings: &desired.settings,
             host: &desired.host,
+            pulls: &Default::default(),
         };
         let intent = desired.pods.values().next().unwrap();
         let pod = PodIdentity { namespace: "default".into(), name: intent.key.name.clone(), uid: intent.uid.clone() };
@@ -240,7 +243,16 @@ fn images_are_found_by_name_latest_or_not_at_all() {
     assert!(image("web:1", "IfNotPresent").is_ok());
     assert!(image("short", "IfNotPresent").is_ok());
     assert!(image(&format!("web@sha256:{}", "a".repeat(64)), "IfNotPresent").is_ok());
-    assert_eq!(image("web", "IfNotPresent").unwrap_err().reason, "ErrImagePull");
+    let missing = image("web", "IfNotPresent").unwrap_err();
+    assert_eq!(
+        (missing.reason.as_str(), missing.message.as_str()),
+        ("ContainerCreating", "image \"web\" is not here yet")
+    );
+    // Imported by hand: no registry is asked for it.
+    assert!(image("web:1", "Always").is_ok());
+    let bad = image("Web:1", "IfNotPresent").unwrap_err();
+    assert_eq!(bad.reason, "InvalidImageName");
+    assert!(bad.message.contains("Failed to apply default image tag \"Web:1\": couldn't parse image name"), "{bad}");
     assert_eq!(image("nope:1", "Never").unwrap_err().reason, "ErrImageNeverPull");
     assert_eq!(image("", "Never").unwrap_err().reason, "InvalidImageName");
 }

@@ -14,6 +14,7 @@ mod docs;
 mod ends;
 mod harness;
 mod history;
+mod images;
 #[cfg(target_os = "linux")]
 mod kube_rs;
 mod kubectl;

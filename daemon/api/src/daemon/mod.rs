@@ -7,7 +7,7 @@ use crate::discovery::json_response;
 use crate::runtime::PodName;
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::Call;
-use crate::types::{BackupRequest, FileSet, ImageImport, RestoreRequest};
+use crate::types::{BackupRequest, FileSet, ImageImport, ImagePull, RestoreRequest};
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -75,6 +75,7 @@ pub(crate) async fn answer(
         ("POST", ["service-account-keys", "rotate"]) => access::rotate(call).await,
         (_, ["tokens"]) => access::tokens(call, method.as_str(), request).await,
         (_, ["images"]) => images(call, method.as_str(), request).await,
+        (_, ["images", verb]) => image_verbs(call, method.as_str(), verb, request).await,
         (_, ["generations", rest @ ..]) => generations(call, method.as_str(), rest).await,
         (
             _,
@@ -100,6 +101,28 @@ async fn images(call: &Call, method: &str, request: Request<Incoming>) -> Result
             ok(&runtime.image_remove(name).await?)
         }
         _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn image_verbs(
+    call: &Call,
+    method: &str,
+    verb: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let runtime = &call.state.deps.runtime;
+    match (method, verb) {
+        ("POST", "pull") => {
+            let wanted: ImagePull = body(call, request).await?;
+            ok(&runtime.image_pull(&wanted).await?)
+        }
+        ("GET", "pulls") => ok(&runtime.image_pulls().await?),
+        ("POST", "prune") => {
+            call.principal.require_admin("remove unused images")?;
+            ok(&runtime.image_prune(call.query.flag("all")).await?)
+        }
+        (_, "pull" | "pulls" | "prune") => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::unknown_resource()),
     }
 }
 

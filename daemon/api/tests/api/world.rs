@@ -355,6 +355,18 @@ impl Runtime for Fake {
         Ok(Image { names: vec![request.name.clone()], ..Default::default() })
     }
 
+    async fn image_pull(&self, request: &ImagePull) -> Result<ImagePullStatus, RuntimeError> {
+        Ok(ImagePullStatus { image: request.image.clone(), state: "waiting".into(), ..Default::default() })
+    }
+
+    async fn image_pulls(&self) -> Result<ImagePullList, RuntimeError> {
+        Ok(ImagePullList::default())
+    }
+
+    async fn image_prune(&self, all: bool) -> Result<ImagesPruned, RuntimeError> {
+        Ok(ImagesPruned { removed: vec![format!("all {all}")], bytes: 0 })
+    }
+
     async fn image_remove(&self, name: &str) -> Result<Done, RuntimeError> {
         self.done(format!("remove {name}"))
     }

@@ -12,6 +12,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!(the_same_content_is_one_image),
         case!(a_name_moves_to_new_content),
         case!(an_image_in_use_stays),
+        case!(images_go_together_but_those_in_use),
         case!(what_is_no_image_is_refused),
     ]
 }
@@ -34,6 +35,8 @@ async fn the_same_content_is_one_image(lab: &Lab<'_>) -> Outcome {
     holds(first.names.contains(&one.to_owned()), "the name is missing from the answer")?;
     same(&listed(lab, one).await?, &Some(first.clone()), "the image as listed")?;
     let again = lab.host.image_import(&source, one).await?;
+    // It was used again.
+    let again = ImageInfo { last_used: first.last_used, ..again };
     same(&again, &first, "the same content under the same name")?;
     let second = lab.host.image_import(&source, two).await?;
     same(&second.id, &first.id, "the same content's id")?;
@@ -72,6 +75,28 @@ async fn an_image_in_use_stays(lab: &Lab<'_>) -> Outcome {
     lab.end(&sandbox.id, &spec).await?;
     let _ = lab.host.container_remove(&sandbox.id, &spec.name, 0).await?;
     changed(lab.host.image_remove(name).await, "removing it once nobody uses it")
+}
+
+async fn images_go_together_but_those_in_use(lab: &Lab<'_>) -> Outcome {
+    let (one, two) = ("contract.test/collect-one:1", "contract.test/collect-two:1");
+    let sandbox = lab.sandbox().await?;
+    lab.remember_image(one);
+    lab.remember_image(two);
+    let used = lab.host.image_import(&lab.fixture.image_source(1), one).await?;
+    let free = lab.host.image_import(&lab.fixture.image_source(2), two).await?;
+    holds(used.is_imported() && used.last_used.is_some(), "what was imported does not say so")?;
+    let wanted = ContainerImage::Image { id: used.id.clone() };
+    let spec = ContainerSpec { image: wanted, ..lab.container(&sandbox, "app", Program::Until(0)) };
+    let _ = lab.host.container_start(&sandbox.id, &spec).await?;
+    let both = [used.id.clone(), free.id.clone()];
+    same(&lab.host.image_collect(&both).await?, &vec![free.id.clone()], "what was collected")?;
+    same(&listed(lab, two).await?, &None, "the image that nobody used")?;
+    same(&listed(lab, one).await?.map(|i| i.id), &Some(used.id), "the image in use")?;
+    same(&lab.host.image_collect(&[free.id]).await?, &Vec::new(), "what is collected a second time")?;
+    let _ = lab.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigkill).await?;
+    lab.end(&sandbox.id, &spec).await?;
+    let _ = lab.host.container_remove(&sandbox.id, &spec.name, 0).await?;
+    changed(lab.host.image_remove(one).await, "removing it once nobody uses it")
 }
 
 async fn what_is_no_image_is_refused(lab: &Lab<'_>) -> Outcome {

@@ -26,6 +26,8 @@ pub enum Op {
     Routes,
     ImageImport,
     ImageRemove,
+    ImagePull,
+    ImageCollect,
     LeftoverRemove,
     Exec,
     Attach,
@@ -41,7 +43,7 @@ pub enum Op {
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 28] = [
+    pub const ALL: [Op; 30] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,
@@ -59,6 +61,8 @@ impl Op {
         Op::Routes,
         Op::ImageImport,
         Op::ImageRemove,
+        Op::ImagePull,
+        Op::ImageCollect,
         Op::LeftoverRemove,
         Op::Exec,
         Op::Attach,
@@ -112,6 +116,8 @@ impl Op {
             Op::Routes => "list routes",
             Op::ImageImport => "import image",
             Op::ImageRemove => "remove image",
+            Op::ImagePull => "pull image",
+            Op::ImageCollect => "collect images",
             Op::LeftoverRemove => "remove leftover",
             Op::Exec => "exec",
             Op::Attach => "attach",

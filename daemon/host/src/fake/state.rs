@@ -391,6 +391,8 @@ pub(crate) struct World {
     pub(crate) foreign: BTreeSet<Foreign>,
     /// Subjects that are in use until then.
     pub(crate) busy: BTreeMap<String, BootTime>,
+    /// What the registry has, by full name.
+    pub(crate) served: BTreeMap<String, super::images::Served>,
 }
 
 /// What belongs to no sandbox.

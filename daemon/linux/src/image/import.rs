@@ -14,23 +14,73 @@ use std::path::{Path, PathBuf};
 
 pub(super) const IMPORT: &str = "import image";
 
+/// Finds the images in use, once the store is ours: a container may have been started while we waited for it.
+pub(super) type InUse<'a> = dyn Fn() -> HostResult<BTreeSet<ImageId>> + Send + Sync + 'a;
+
 /// Imports `source` under `name`.
 pub(super) async fn import(
     options: &LinuxOptions,
     source: &Path,
     name: &str,
-    in_use: &BTreeSet<ImageId>,
+    in_use: &InUse<'_>,
 ) -> HostResult<ImageInfo> {
     check_name(name)?;
     let source = std::path::absolute(source).map_err(|e| io_error(IMPORT, source, e))?;
     let store = Store::of(options);
     let locked = store.lock().await?;
-    let result = Import { options, locked: &locked, name, limits: Limits::default() }.run(&source).await;
+    let import = Import { options, locked: &locked, name, limits: Limits::default(), repo_digest: None };
+    let result = import.run(&source).await;
+    tidy_up(&locked, in_use);
+    result
+}
+
+/// One layer of an image whose config is known; without a source it must be here already.
+pub(super) struct KnownLayer {
+    pub(super) diff_id: String,
+    pub(super) source: Option<LayerSource>,
+}
+
+/// Takes in an image that came from a registry as `repo_digest`, under `name`; `unpacked` hears of every layer.
+pub(super) async fn import_pulled(
+    options: &LinuxOptions,
+    name: &str,
+    repo_digest: &str,
+    config: &str,
+    layers: Vec<KnownLayer>,
+    in_use: &InUse<'_>,
+    unpacked: &(dyn Fn(u32) + Send + Sync),
+) -> HostResult<ImageInfo> {
+    check_name(name)?;
+    let store = Store::of(options);
+    let locked = store.lock().await?;
+    let repo_digest = Some(repo_digest);
+    let import = Import { options, locked: &locked, name, limits: Limits::default(), repo_digest };
+    let result = import.take(config, layers, unpacked).await;
+    tidy_up(&locked, in_use);
+    result
+}
+
+/// Another name for an image that is here.
+pub(super) async fn name_pulled(
+    options: &LinuxOptions,
+    name: &str,
+    repo_digest: &str,
+    id: &ImageId,
+) -> HostResult<ImageInfo> {
+    check_name(name)?;
+    let store = Store::of(options);
+    let locked = store.lock().await?;
+    let record = store.record(id)?.ok_or_else(|| {
+        HostError::new(HostErrorKind::Busy, IMPORT, name, "the image was removed at this very moment; try again")
+    })?;
+    Import { options, locked: &locked, name, limits: Limits::default(), repo_digest: Some(repo_digest) }.record(record)
+}
+
+fn tidy_up(locked: &Locked<'_>, in_use: &InUse<'_>) {
     // What a name pointed at before, and what a failure left. Its own failure must not hide the result.
-    if let Err(error) = locked.clear_scratch().and_then(|()| locked.collect(in_use)) {
+    if let Err(error) = locked.clear_scratch().and_then(|()| locked.collect(&in_use()?)) {
         tracing::warn!(error = %error.chain(), "the image store could not be tidied up; tried again at the next import");
     }
-    result
 }
 
 fn check_name(name: &str) -> HostResult<()> {
@@ -47,26 +97,54 @@ struct Import<'a> {
     locked: &'a Locked<'a>,
     name: &'a str,
     limits: Limits,
+    /// What a registry calls it; `None`: imported by hand.
+    repo_digest: Option<&'a str>,
 }
 
 impl Import<'_> {
     async fn run(&self, source: &Path) -> HostResult<ImageInfo> {
         let ImageSource { config, layers } = self.find(source).await?;
+        let layers = layers.into_iter().map(|l| KnownLayer { diff_id: l.diff_id.clone(), source: Some(l) }).collect();
+        self.take(&config, layers, &|_| ()).await
+    }
+
+    /// Unpacks what is missing and records the image.
+    async fn take(
+        &self,
+        config: &str,
+        layers: Vec<KnownLayer>,
+        unpacked: &(dyn Fn(u32) + Send + Sync),
+    ) -> HostResult<ImageInfo> {
         let id = ImageId::new(digest_of(config.as_bytes()))
             .map_err(|e| HostError::new(HostErrorKind::Other, IMPORT, self.name, e.to_string()))?;
-        let config = parse_config(&config).map_err(|e| self.failed(e))?;
+        let config = parse_config(config).map_err(|e| self.failed(e))?;
         let mut chain = String::new();
         let mut below = Vec::new();
         for layer in layers {
             chain = chain_id(&chain, &layer.diff_id);
             let directory = chain_directory(&chain);
             if !self.locked.store.layers_dir().join(&directory).exists() {
-                self.unpack(layer, &below, &directory).await?;
+                let source = layer.source.ok_or_else(|| {
+                    let message = "a layer that was here was removed at this very moment; try again";
+                    HostError::new(HostErrorKind::Busy, IMPORT, self.name, message)
+                })?;
+                self.unpack(source, &below, &directory).await?;
             }
             below.push(directory);
+            unpacked(u32::try_from(below.len()).unwrap_or(u32::MAX));
         }
         let size_bytes = self.size(&below)?;
-        self.locked.take_image(&Record { id, config, layers: below, size_bytes }, self.name)
+        let pulled = self.locked.store.record(&id).ok().flatten().map(|r| r.pulled).unwrap_or_default();
+        self.record(Record { id, config, layers: below, size_bytes, pulled })
+    }
+
+    /// Records an image under our name.
+    fn record(&self, mut record: Record) -> HostResult<ImageInfo> {
+        match self.repo_digest {
+            Some(repo_digest) => record.pulled.insert(self.name.to_owned(), repo_digest.to_owned()),
+            None => record.pulled.remove(self.name),
+        };
+        self.locked.take_image(&record, self.name)
     }
 
     async fn find(&self, source: &Path) -> HostResult<ImageSource> {
@@ -75,6 +153,7 @@ impl Import<'_> {
             scratch: self.scratch("found")?,
             architecture: architecture(std::env::consts::ARCH).to_owned(),
             limits: self.limits,
+            zar_keys: self.options.zar_keys.clone(),
         };
         match self.call(job).await? {
             Answer::Found(image) => Ok(image),
@@ -161,12 +240,12 @@ async fn call(_options: &LinuxOptions, job: Job) -> HostResult<Answer> {
 }
 
 /// OCI image spec, config.md, "Layer ChainID".
-fn chain_id(below: &str, diff_id: &str) -> String {
+pub(super) fn chain_id(below: &str, diff_id: &str) -> String {
     if below.is_empty() { diff_id.to_owned() } else { digest_of(format!("{below} {diff_id}").as_bytes()) }
 }
 
 /// 128 bits: short enough that 100 of them fit into mount options, long enough that nobody finds two alike.
-fn chain_directory(chain: &str) -> String {
+pub(super) fn chain_directory(chain: &str) -> String {
     chain.trim_start_matches("sha256:").chars().take(32).collect()
 }
 

@@ -5,9 +5,10 @@
 //!   lock                flock while something is changed
 //!   layers/CHAIN        one unpacked layer, ready to be a lower directory of overlayfs; CHAIN is the first 32
 //!                       hexadecimal digits of its chain id (OCI image spec, config.md)
-//!   records/ID.json     one image: what it is made of, how it is run
+//!   records/ID.json     one image: what it is made of, how it is run; its time is that of the last use
 //!   names.json          name to image id
 //!   tmp/                unfinished work; cleared by whoever takes the lock next
+//!   pulls/              blobs from registries, whole and in part, until they are unpacked
 //! ```
 //!
 //! An import makes layers, then the record, then the name; a removal goes the other way round. So whatever a crash
@@ -16,6 +17,7 @@
 use crate::options::LinuxOptions;
 use crate::rootfs::io_error;
 use crate::rootfs::remove::remove_tree;
+use chrono::{DateTime, Utc};
 use nix::fcntl::{Flock, FlockArg};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,10 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<String>,
     /// Bytes on disk of all its layers.
     pub(crate) size_bytes: u64,
+    /// Names under which it came from a registry, and what the registry called it (`registry/repository@sha256:…`).
+    /// Names that are not here were given by hand.
+    #[serde(default)]
+    pub(crate) pulled: BTreeMap<String, String>,
 }
 
 type Names = BTreeMap<String, ImageId>;
@@ -110,13 +116,39 @@ impl Store {
         let mut images = Vec::new();
         for path in self.record_paths()? {
             match read_json::<Record>(&path) {
-                Ok(Some(record)) => images.push(info(record, &names)),
+                Ok(Some(record)) => images.push(self.info(record, &names)),
                 Ok(None) => {}
                 // One damaged record must not hide the others.
                 Err(error) => tracing::warn!(error = %error.chain(), "image left out"),
             }
         }
         Ok(images)
+    }
+
+    /// All records that can be read.
+    ///
+    /// # Errors
+    /// `Other`.
+    pub(crate) fn records(&self) -> HostResult<Vec<Record>> {
+        let paths = self.record_paths()?;
+        Ok(paths.iter().filter_map(|path| read_json(path).ok().flatten()).collect())
+    }
+
+    /// Notes that an image was used: what was not for the longest time is removed first when room is needed.
+    pub(crate) fn touch(&self, id: &ImageId, now: DateTime<Utc>) {
+        let times = std::fs::FileTimes::new().set_modified(now.into());
+        let touched = File::options().write(true).open(self.record_path(id)).and_then(|f| f.set_times(times));
+        if let Err(error) = touched {
+            tracing::debug!(image = %id, %error, "an image's last use could not be noted");
+        }
+    }
+
+    fn info(&self, record: Record, names: &Names) -> ImageInfo {
+        let used = std::fs::metadata(self.record_path(&record.id)).and_then(|m| m.modified());
+        let Record { id, config, layers: _, size_bytes, mut pulled } = record;
+        let names: Vec<String> = names.iter().filter(|(_, i)| **i == id).map(|(name, _)| name.clone()).collect();
+        pulled.retain(|name, _| names.contains(name));
+        ImageInfo { id, names, size_bytes, config, pulled, last_used: used.ok().map(DateTime::from) }
     }
 
     fn record_paths(&self) -> HostResult<Vec<PathBuf>> {
@@ -206,7 +238,7 @@ impl Locked<'_> {
             names.insert(name.to_owned(), record.id.clone());
             write_json(&self.store.names_path(), &names)?;
         }
-        Ok(info(record.clone(), &names))
+        Ok(self.store.info(record.clone(), &names))
     }
 
     /// Takes a name away; the image goes with its last one.
@@ -221,6 +253,20 @@ impl Locked<'_> {
         write_json(&self.store.names_path(), &names)?;
         self.collect(in_use)?;
         Ok(Change::Changed(if last { format!("removed image {id}") } else { format!("removed the name {name}") }))
+    }
+
+    /// Takes all names from images that are not in use, which go then, all at once. Which of them went.
+    pub(crate) fn remove_images(&self, images: &[ImageId], in_use: &BTreeSet<ImageId>) -> HostResult<Vec<ImageId>> {
+        let gone: BTreeSet<&ImageId> = images.iter().filter(|id| !in_use.contains(*id)).collect();
+        let mut names = self.store.names()?;
+        let before = names.len();
+        names.retain(|_, id| !gone.contains(id));
+        if names.len() != before {
+            write_json(&self.store.names_path(), &names)?;
+        }
+        let there: BTreeSet<ImageId> = self.store.records()?.into_iter().map(|r| r.id).collect();
+        self.collect(in_use)?;
+        Ok(gone.into_iter().filter(|id| there.contains(*id)).cloned().collect())
     }
 
     /// Removes images that have no name and are not in use, and layers that no image has.
@@ -257,12 +303,6 @@ impl Locked<'_> {
         }
         std::fs::rename(path, &away).map_err(failed)
     }
-}
-
-fn info(record: Record, names: &Names) -> ImageInfo {
-    let Record { id, config, layers: _, size_bytes } = record;
-    let names = names.iter().filter(|(_, i)| **i == id).map(|(name, _)| name.clone()).collect();
-    ImageInfo { id, names, size_bytes, config }
 }
 
 /// `None` when there is no such file.

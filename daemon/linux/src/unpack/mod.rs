@@ -11,7 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `source`, `pack` | OCI layouts and archives, docker archives, directories |
-//! | `stream`, `entry`, `path` | digests, decompression, tar headers, paths: pure |
+//! | `stream`, `zstd`, `entry`, `path` | digests, decompression, tar headers, paths: pure |
 //! | `layer` | writing entries below a descriptor |
 //! | `confine` | namespaces, root directory, capabilities |
 
@@ -26,9 +26,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod xattr;
+mod zstd;
 
 pub(crate) use error::UnpackError;
-pub(crate) use source::{ImageSource, LayerSource};
+pub(crate) use source::{BlobPlace, ImageSource, LayerSource};
 pub(crate) use stream::{Limits, digest_of};
 
 use error::{Kind, Result};
@@ -55,6 +56,8 @@ pub(crate) enum Job {
         architecture: String,
         /// Limits.
         limits: Limits,
+        /// Public keys, one of which must have signed a `.zar`; none: unsigned ones are taken.
+        zar_keys: Vec<String>,
     },
     /// Unpack one layer.
     Layer(LayerJob),
@@ -122,8 +125,8 @@ pub(crate) fn run(job: Job) -> Result<Answer> {
     // After it: until then the umask is shared with other threads.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     match job {
-        Job::Find { source, scratch, architecture, limits } => {
-            source::find(&source, &scratch, &architecture, &limits).map(Answer::Found)
+        Job::Find { source, scratch, architecture, limits, zar_keys } => {
+            source::find(&source, &scratch, &architecture, &limits, &zar_keys).map(Answer::Found)
         }
         Job::Layer(job) => unpack_layer(&job),
     }

@@ -1,4 +1,4 @@
-//! A root file system directory as an image of one layer: packed into a tar that is the same for the same tree, so that
+//! A root file system as an image of one layer: a tar as it is, a directory packed into a tar that is the same for the same tree, so that
 //! importing a tree again finds it again.
 
 use super::error::{Result, UnpackError};
@@ -39,15 +39,42 @@ pub(crate) fn directory(root: &Path, scratch: &Path, architecture: &str, limits:
     let output = packer.tar.into_inner().map_err(|e| UnpackError::io("write", path.display(), &e))?;
     let Hashing { mut inner, hash, length } = output;
     inner.flush().map_err(|e| UnpackError::io("write", path.display(), &e))?;
-    let diff_id = digest_text(hash);
+    Ok(one_layer(path, length, digest_text(hash), architecture))
+}
+
+/// Describes an uncompressed tar of a root file system as an image.
+///
+/// # Errors
+/// `Invalid` past the limits, `Other`.
+pub(super) fn tarball(file: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
+    let failed = |e: io::Error| UnpackError::io("read", file.display(), &e);
+    let mut input = File::open(file).map_err(failed)?.take(limits.bytes.saturating_add(1));
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut length = 0;
+    loop {
+        let n = input.read(&mut buffer).map_err(failed)?;
+        if n == 0 {
+            break;
+        }
+        hash.update(buffer.get(..n).unwrap_or_default());
+        length += n as u64;
+    }
+    if length > limits.bytes {
+        return Err(UnpackError::invalid(format!("it has more than {} MiB", limits.bytes >> 20)));
+    }
+    Ok(one_layer(file.to_owned(), length, digest_text(hash), architecture))
+}
+
+fn one_layer(file: PathBuf, length: u64, diff_id: String, architecture: &str) -> ImageSource {
     let config = serde_json::json!({
         "architecture": architecture,
         "os": "linux",
         "config": {},
         "rootfs": { "type": "layers", "diff_ids": [diff_id] },
     });
-    let place = BlobPlace { file: path, offset: 0, length };
-    Ok(ImageSource { config: config.to_string(), layers: vec![LayerSource { place, digest: None, diff_id }] })
+    let place = BlobPlace { file, offset: 0, length };
+    ImageSource { config: config.to_string(), layers: vec![LayerSource { place, digest: None, diff_id }] }
 }
 
 struct Hashing<W> {

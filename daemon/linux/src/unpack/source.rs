@@ -1,8 +1,8 @@
 //! Finding an image in what a user points at, by content: an OCI layout (directory or tar), a docker archive, a root
-//! file system directory. Everything here is plain JSON and offsets; no layer is unpacked.
+//! file system (directory or tar). Everything here is plain JSON and offsets; no layer is unpacked.
 
 use super::entry::{EntryKind, Place, read_entries};
-use super::error::{Result, UnpackError};
+use super::error::{Kind, Result, UnpackError};
 use super::path::EntryPath;
 use super::stream::{BlobReader, Compression, Limits, digest_of, sniff};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,13 @@ pub(crate) struct ImageSource {
 ///
 /// # Errors
 /// `NotFound`, `Invalid` saying what is missing or wrong, `Exhausted`.
-pub(crate) fn find(source: &Path, scratch: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
+pub(crate) fn find(
+    source: &Path,
+    scratch: &Path,
+    architecture: &str,
+    limits: &Limits,
+    zar_keys: &[String],
+) -> Result<ImageSource> {
     let meta = std::fs::metadata(source).map_err(|e| UnpackError::io("open", source.display(), &e))?;
     if meta.is_dir() {
         if source.join("index.json").is_file() {
@@ -61,15 +67,21 @@ pub(crate) fn find(source: &Path, scratch: &Path, architecture: &str, limits: &L
         return Err(UnpackError::invalid(format!("{} is neither a file nor a directory", source.display())));
     }
     let archive = Archive::open(source, scratch, limits)?;
+    if archive.contains("zar.json") {
+        return zar_image(&archive, architecture, zar_keys);
+    }
     if archive.contains("index.json") {
         return oci_image(&archive, architecture);
     }
     if archive.contains("manifest.json") {
         return docker_image(&archive, architecture);
     }
+    if archive.is_root_file_system() {
+        return super::pack::tarball(&archive.file, architecture, limits);
+    }
     Err(UnpackError::invalid(format!(
-        "{} is no image: it holds neither index.json (OCI) nor manifest.json (docker save); a root file system is imported \
-         from a directory",
+        "{} is no image: it holds neither index.json (OCI) nor manifest.json (docker save) nor zar.json, nor any of /bin, /usr, /etc as a \
+         root file system does",
         source.display()
     )))
 }
@@ -136,7 +148,7 @@ impl Archive {
         input.rewind().map_err(failed)?;
         let file = match sniff(start.get(..n).unwrap_or_default())? {
             Compression::None => source.to_owned(),
-            Compression::Gzip => {
+            Compression::Gzip | Compression::Zstd => {
                 let target = scratch.join("archive.tar");
                 decompress(input, &target, limits)?;
                 target
@@ -148,6 +160,12 @@ impl Archive {
 
     fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(Path::new(name))
+    }
+
+    /// A tar of a root file system, as `tar -C ROOT -c .` makes it.
+    fn is_root_file_system(&self) -> bool {
+        let mut tops = self.entries.keys().filter_map(|path| path.components().next());
+        tops.any(|top| ["bin", "sbin", "usr", "etc", "lib"].iter().any(|name| top.as_os_str() == *name))
     }
 }
 
@@ -280,13 +298,6 @@ fn oci_image(files: &impl Files, architecture: &str) -> Result<ImageSource> {
     let config = verified_document(files, &manifest.config)?;
     let head = check_config(&config, manifest.layers.len(), architecture)?;
     let layers = manifest.layers.iter().zip(head.rootfs.diff_ids).map(|(layer, diff_id)| {
-        if layer.media_type.ends_with("zstd") {
-            return Err(UnpackError::invalid(format!(
-                "layer {} is compressed with zstd, which comes with registries; for now store it as gzip (`skopeo copy \
-                 --dest-compress-format gzip`)",
-                layer.digest
-            )));
-        }
         Ok(LayerSource { place: files.place(&blob_name(&layer.digest)?)?, digest: Some(layer.digest.clone()), diff_id })
     });
     Ok(ImageSource { layers: layers.collect::<Result<_>>()?, config })
@@ -366,6 +377,26 @@ fn check_config(config: &str, layers: usize, architecture: &str) -> Result<Confi
         return Err(UnpackError::invalid(message));
     }
     Ok(head)
+}
+
+/// docs/zar.md. The parts' digests are checked while they are unpacked.
+fn zar_image(archive: &Archive, architecture: &str, keys: &[String]) -> Result<ImageSource> {
+    let refuse = |e: reddwarf_zar::ZarError| UnpackError::invalid(format!("{}: {e}", archive.file.display()));
+    let keys = keys.iter().map(|k| reddwarf_zar::PublicKey::parse(k)).collect::<std::result::Result<Vec<_>, _>>();
+    let file = File::open(&archive.file).map_err(|e| UnpackError::io("open", archive.file.display(), &e))?;
+    let opened = reddwarf_zar::open(std::io::BufReader::new(file)).map_err(refuse)?;
+    opened.check_signature(&keys.map_err(refuse)?).map_err(refuse)?;
+    if opened.manifest.parts.iter().any(|p| p.kind == reddwarf_zar::PartKind::Zfs) {
+        return Err(UnpackError::new(Kind::Unsupported, "it holds zfs streams, which a host of zones takes"));
+    }
+    let config = opened.manifest.image_config();
+    check_config(&config, opened.manifest.parts.len(), architecture)?;
+    let layers = opened.manifest.parts.iter().zip(&opened.places).map(|(part, place)| LayerSource {
+        place: BlobPlace { file: archive.file.clone(), offset: place.offset, length: place.size },
+        digest: Some(part.digest.clone()),
+        diff_id: part.digest.clone(),
+    });
+    Ok(ImageSource { layers: layers.collect(), config })
 }
 
 /// `docker save` (moby, image/spec/v1.2.md).

@@ -2,6 +2,7 @@
 
 use super::confine::check_not_abandoned;
 use super::error::{Result, UnpackError};
+use super::zstd::ZstdReader;
 use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -64,6 +65,7 @@ impl<R: Read> Read for Hashing<R> {
 enum Decoder<R: Read> {
     Plain(BufReader<Hashing<R>>),
     Gzip(MultiGzDecoder<BufReader<Hashing<R>>>),
+    Zstd(Box<ZstdReader<BufReader<Hashing<R>>>>),
 }
 
 impl<R: Read> Decoder<R> {
@@ -71,6 +73,7 @@ impl<R: Read> Decoder<R> {
         match self {
             Self::Plain(input) => input,
             Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Zstd(decoder) => decoder.into_inner(),
         }
     }
 }
@@ -80,6 +83,7 @@ impl<R: Read> Read for Decoder<R> {
         match self {
             Self::Plain(input) => input.read(buffer),
             Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -114,6 +118,7 @@ impl<R: Read> BlobReader<R> {
         let start = input.fill_buf().map_err(|e| UnpackError::io("read", "blob", &e))?;
         let decoder = match sniff(start)? {
             Compression::Gzip => Decoder::Gzip(MultiGzDecoder::new(input)),
+            Compression::Zstd => Decoder::Zstd(Box::new(ZstdReader::new(input))),
             Compression::None => Decoder::Plain(input),
         };
         Ok(Self { decoder, hash: Sha256::new(), compressed, plain: 0, limits })
@@ -155,20 +160,19 @@ impl<R: Read> Read for BlobReader<R> {
 pub(crate) enum Compression {
     None,
     Gzip,
+    Zstd,
 }
 
 /// # Errors
 /// `Invalid` naming a compression that is not known here.
 pub(crate) fn sniff(start: &[u8]) -> Result<Compression> {
     let refuse = |name: &str| {
-        Err(UnpackError::invalid(format!(
-            "it is compressed with {name}, which comes with registries; for now store it as tar or tar.gz (`skopeo copy \
-             --dest-compress-format gzip`)"
-        )))
+        Err(UnpackError::invalid(format!("it is compressed with {name}: known here are tar, tar.gz and tar.zst")))
     };
     match start {
         [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => refuse("zstd"),
+        // A frame, or a skippable one before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => refuse("xz"),
         [b'B', b'Z', b'h', ..] => refuse("bzip2"),
         _ => Ok(Compression::None),
@@ -214,8 +218,20 @@ mod tests {
 
     #[test]
     fn other_compressions_are_named() {
-        let Err(error) = BlobReader::new(&[0x28, 0xb5, 0x2f, 0xfd, 0][..], Limits::default()) else { panic!("taken") };
-        assert!(error.message.contains("zstd, which comes with registries"), "{error}");
+        let Err(error) = BlobReader::new(&b"BZh91AY"[..], Limits::default()) else { panic!("taken") };
+        assert!(error.message.contains("compressed with bzip2: known here"), "{error}");
+    }
+
+    #[test]
+    fn zstd_is_held_to_the_same_limits() {
+        use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+        let blob = compress_to_vec(&b"hello"[..], CompressionLevel::Fastest);
+        let sums = BlobReader::new(&blob[..], Limits::default()).unwrap().finish().unwrap();
+        assert_eq!((sums.digest, sums.plain_digest), (digest_of(&blob), digest_of(b"hello")));
+        let limits = Limits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..Limits::default() };
+        let bomb = compress_to_vec(&vec![0u8; 32 << 20][..], CompressionLevel::Fastest);
+        let error = BlobReader::new(&bomb[..], limits).unwrap().finish().unwrap_err();
+        assert!(error.message.contains("decompression bomb"), "{error}");
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Planner<'_> {
         let Some(latest) = item.latest() else { return self.first_start(item) };
         if let (Err(notice), None) = (&target.spec, item.hold) {
             // The new version can't be made: the last good one is kept, and the reason shown.
-            self.notice(notice.clone());
+            let notice = self.fetch(item, Some(&latest.spec)).unwrap_or_else(|| notice.clone());
+            self.notice(notice);
         }
         if let Some(ok) = item.settled(target) {
             return if ok { Stage::Succeeded } else { Stage::Failed };
@@ -145,11 +146,15 @@ impl Planner<'_> {
                     item.intent.history.get(item.which.name.as_str()).map_or(0, |h| h.restarts.saturating_add(1));
                 self.start(item, spec, Effect::Create, "it is not there", Some(item.which.field.clone()))
             }
-            Err(notice) => {
-                self.waiting(&item.which.name, notice);
-                Stage::Waiting
-            }
+            Err(notice) => self.cannot_start(item, notice),
         }
+    }
+
+    /// Nothing can be made of it as it is asked: shows why, and sees to its image if that is what it lacks.
+    pub(super) fn cannot_start(&mut self, item: &Item<'_>, notice: Notice) -> Stage {
+        let notice = self.fetch(item, None).unwrap_or(notice);
+        self.waiting(&item.which.name, notice);
+        Stage::Waiting
     }
 
     /// An ephemeral container: started once, beside whatever else the pod does.
@@ -301,10 +306,7 @@ impl Planner<'_> {
                 spec.backoff = Duration::ZERO;
                 self.start(item, spec, Effect::Create, "its supervisor was gone", None)
             }
-            Err(notice) => {
-                self.waiting(&item.which.name, notice);
-                Stage::Waiting
-            }
+            Err(notice) => self.cannot_start(item, notice),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the node remembers between plans. All of it may be forgotten at any time: a new daemon starts without it.
 
+use super::pull::Tickets;
 use super::step::{Notice, Op};
 use crate::key::PodKey;
 use crate::pressure::Conditions;
@@ -28,6 +29,8 @@ pub struct Memory {
     pub checks: Checks,
     /// What the host is short of: pods that have not begun may have to wait.
     pub pressure: Conditions,
+    /// How pulls of images for containers stand.
+    pub pulls: Tickets,
     /// Left-overs, and when each was first seen: what is only passing through is left alone.
     pub leftovers: BTreeMap<Leftover, BootTime>,
 }

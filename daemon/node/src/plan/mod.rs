@@ -9,6 +9,7 @@
 //! | `restart.rs` | whether and when a container that ended is started again |
 //! | `order.rs` | which containers come first, which wait; when a pod has come to its end |
 //! | `backoff.rs` | how long a container that ends again and again waits |
+//! | `pull.rs` | images that must be fetched first |
 //! | `remove.rs` | graceful stop, destruction, and the release that follows it |
 //! | `reservations.rs` | promises of addresses, and the claims of plans under way |
 //! | `memory.rs` | failures to wait after |
@@ -22,6 +23,7 @@ mod host;
 mod memory;
 mod order;
 mod pod;
+mod pull;
 mod remove;
 mod reservations;
 mod resize;
@@ -33,6 +35,7 @@ pub use backoff::{BACKOFF_FIRST, BACKOFF_MOST, HEALTHY_AFTER, next_backoff, next
 pub use host::{HostPlan, plan_host};
 pub use memory::{Deadline, Failure, Memory};
 pub use pod::{PodPlan, plan_pod};
+pub use pull::{PullFailure, Ticket, TicketState, Tickets, pull_secrets};
 pub use reservations::{Holder, Reservations};
 pub use step::{Effect, Notice, Op, Outlook, Plan, Resize, Step};
 pub use view::{Index, NETWORK_NOT_READY, View};

@@ -96,10 +96,7 @@ impl Planner<'_> {
         }
         let mut spec = match self.next_spec(item, target, latest) {
             Ok(spec) => spec,
-            Err(notice) => {
-                self.waiting(&item.which.name, notice);
-                return Stage::Waiting;
-            }
+            Err(notice) => return self.cannot_start(item, notice),
         };
         spec.attempt = latest.spec.attempt.saturating_add(1);
         spec.backoff = wait;
@@ -115,10 +112,7 @@ impl Planner<'_> {
                 spec.backoff = Duration::ZERO;
                 self.start(item, spec, Effect::Create, "its sandbox was started again", None)
             }
-            Err(notice) => {
-                self.waiting(&item.which.name, notice);
-                Stage::Waiting
-            }
+            Err(notice) => self.cannot_start(item, notice),
         }
     }
 }

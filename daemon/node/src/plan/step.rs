@@ -51,6 +51,17 @@ pub enum Op {
         /// By what.
         spec: VolumeSpec,
     },
+    /// Begin to fetch an image for a container, or to ask its registry for it. Done when it has begun.
+    ImagePull {
+        /// For which pod.
+        pod: PodKey,
+        /// Not its namesake.
+        uid: PodUid,
+        /// For which container.
+        container: ContainerName,
+        /// As the pod names it.
+        image: String,
+    },
     /// Start one instance.
     ContainerStart {
         /// Where.
@@ -172,6 +183,7 @@ impl fmt::Display for Op {
             Self::SandboxStop(id) => write!(f, "stop sandbox {id}"),
             Self::SandboxDestroy(id) => write!(f, "destroy sandbox {id}"),
             Self::VolumeUpdate { sandbox, volume, .. } => write!(f, "update volume {volume} of {sandbox}"),
+            Self::ImagePull { container, image, .. } => write!(f, "pull image {image} for container {container}"),
             Self::ContainerStart { sandbox, spec } => {
                 write!(f, "start container {} #{} in {sandbox}", spec.name, spec.attempt)
             }

@@ -160,7 +160,7 @@ impl<'a> View<'a> {
     /// What specs are made from.
     pub(super) fn facts(&self) -> Facts<'_> {
         let Desired { config, tokens, settings, host, .. } = self.desired;
-        Facts { config, tokens, images: &self.images, settings, host }
+        Facts { config, tokens, images: &self.images, settings, host, pulls: &self.memory.pulls }
     }
 }
 

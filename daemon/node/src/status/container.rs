@@ -5,8 +5,8 @@ use crate::plan::Notice;
 use crate::probe::Start;
 use crate::translate::ContainerRef;
 use chrono::DateTime;
-use reddwarf_host::spec::{ContainerImage, ContainerRole, UserSpec};
-use reddwarf_host::{ContainerObserved, ContainerState, SandboxId};
+use reddwarf_host::spec::{ContainerImage, ContainerRole, ContainerSpec, UserSpec};
+use reddwarf_host::{ContainerObserved, ContainerState, ImageReference, SandboxId};
 use reddwarf_objects::pod::{
     Container, ContainerState as State, ContainerStatus, ContainerUser, LinuxUser, PodStatus, ResourceList, Resources,
     ResourcesStatus, Terminated, VolumeMount, VolumeMountStatus,
@@ -74,7 +74,7 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
         started: (which.role != ContainerRole::Ephemeral).then_some(running && standing.started),
         restart_count: latest.map_or_else(|| history.map_or(0, |h| h.restarts), |l| l.spec.attempt),
         image: which.container.image.clone(),
-        image_id: latest.map(|l| image_id(&l.spec.image)).unwrap_or_default(),
+        image_id: latest.map(|l| image_id(input, &l.spec)).unwrap_or_default(),
         container_id: latest.map(|l| container_id(input, l)).unwrap_or_default(),
         state,
         last_state,
@@ -200,11 +200,13 @@ fn terminated(input: StatusInput<'_>, instance: &ContainerObserved) -> Option<Te
     })
 }
 
-fn image_id(image: &ContainerImage) -> String {
-    match image {
-        ContainerImage::Brand => String::new(),
-        ContainerImage::Image { id } => id.to_string(),
-    }
+/// What its registry calls the image (`registry/repository@sha256:…`), else its own id.
+fn image_id(input: StatusInput<'_>, spec: &ContainerSpec) -> String {
+    let ContainerImage::Image { id } = &spec.image else { return String::new() };
+    let info = input.images.and_then(|images| images.get(id));
+    let full = ImageReference::parse(&spec.image_name).map(|r| r.to_string()).unwrap_or_default();
+    let called = info.and_then(|i| i.pulled.get(&full).or_else(|| i.pulled.values().next()));
+    called.cloned().unwrap_or_else(|| id.to_string())
 }
 
 fn container_id(input: StatusInput<'_>, instance: &ContainerObserved) -> String {

@@ -23,9 +23,10 @@ pub(crate) use others::gates;
 pub use others::keep_others;
 use others::take_over;
 use phase::{is_terminal, phase};
-use reddwarf_host::SandboxObserved;
 use reddwarf_host::spec::{ContainerRole, SandboxNetwork};
+use reddwarf_host::{ImageId, ImageInfo, SandboxObserved};
 use reddwarf_objects::pod::{Ip, Phase, PodStatus};
+use std::collections::BTreeMap;
 
 /// The condition that says why a pod is not as it was asked to be. Absent when it is.
 pub const UP_TO_DATE: &str = "reddwarf.io/UpToDate";
@@ -41,6 +42,8 @@ pub struct StatusInput<'a> {
     pub outlook: &'a Outlook,
     /// The host.
     pub host: &'a HostFacts,
+    /// Images on the host, where they are known.
+    pub images: Option<&'a BTreeMap<ImageId, ImageInfo>>,
     /// The status as it was last written.
     pub previous: &'a PodStatus,
     /// The time for people.

@@ -6,12 +6,9 @@ use super::{CONFIG_ERROR, Facts, Identity, config_error, expand, resources, righ
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use crate::probe;
-use reddwarf_host::spec::{
-    ContainerImage, ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage,
-};
-use reddwarf_host::{ContainerName, ImageConfig, ImageInfo};
-use reddwarf_objects::BRAND_SPARSE;
-use reddwarf_objects::pod::{Container, ImagePullPolicy, PodSpec, TerminationMessagePolicy};
+use reddwarf_host::spec::{ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage};
+use reddwarf_host::{ContainerName, ImageConfig};
+use reddwarf_objects::pod::{Container, PodSpec, TerminationMessagePolicy};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -89,7 +86,7 @@ pub fn container(
     running: Option<&ContainerSpec>,
 ) -> Result<ContainerSpec, Notice> {
     let ContainerRef { container, name, role, field, processes } = which;
-    let (image, config) = image(intent, container, facts, running, field)?;
+    let (image, config) = super::image::image(intent, which, facts, running)?;
     let hostname = if intent.pod.spec.hostname.is_empty() { &intent.key.name } else { &intent.pod.spec.hostname };
     let source = Source { intent, identity, facts, container, running, field };
     let env = environment(source, &config.env, hostname)?;
@@ -154,49 +151,6 @@ pub(crate) fn log(identity: &Identity, name: &ContainerName, attempt: u32, facts
     .iter()
     .collect();
     LogSpec { path, max_bytes: facts.settings.log_max_bytes, max_files: facts.settings.log_max_files }
-}
-
-/// Where the root file system comes from, and how it wants to be run.
-fn image(
-    intent: &PodIntent,
-    container: &Container,
-    facts: Facts<'_>,
-    running: Option<&ContainerSpec>,
-    field: &str,
-) -> Result<(ContainerImage, ImageConfig), Notice> {
-    if intent.pod.zone_brand() == BRAND_SPARSE {
-        return Ok((ContainerImage::Brand, ImageConfig::default()));
-    }
-    let pinned = running.filter(|r| r.image_name == container.image).and_then(|r| match &r.image {
-        ContainerImage::Image { id } => facts.images.by_id(id),
-        ContainerImage::Brand => None,
-    });
-    let info = match pinned {
-        Some(info) => info,
-        None => imported(container, facts, &format!("{field}.image"))?,
-    };
-    Ok((ContainerImage::Image { id: info.id.clone() }, info.config.clone()))
-}
-
-fn imported<'a>(container: &Container, facts: Facts<'a>, field: &str) -> Result<&'a ImageInfo, Notice> {
-    let name = &container.image;
-    if name.is_empty() {
-        return Err(Notice::new("InvalidImageName", "no image is named, and the zone brand brings none").at(field));
-    }
-    match facts.images.by_name(name) {
-        Ok(Some(info)) => Ok(info),
-        Ok(None) => {
-            let reason = match container.image_pull_policy {
-                Some(ImagePullPolicy::Never) => "ErrImageNeverPull",
-                Some(ImagePullPolicy::Always | ImagePullPolicy::IfNotPresent) | None => "ErrImagePull",
-            };
-            let message = format!(
-                "image {name:?} is not imported, and this version pulls none; `reddwarfctl image import PATH --name {name}`"
-            );
-            Err(Notice::new(reason, message).at(field))
-        }
-        Err(why) => Err(Notice::new("ImageInspectError", format!("the host's images are not known: {why}")).at(field)),
-    }
 }
 
 /// `command` replaces the image's ENTRYPOINT and CMD, `args` alone replaces CMD (Kubernetes: "Define a Command and

@@ -8,7 +8,8 @@
 //! | `volumes.rs` | emptyDir, hostPath; which volumes there are |
 //! | `files.rs` | volumes of files: configMap, secret, downwardAPI, projected |
 //! | `account.rs` | tokens of the pod's account, and where they are mounted |
-//! | `container.rs` | image, argv, directory, log |
+//! | `image.rs` | which image, or that it must be pulled |
+//! | `container.rs` | argv, directory, log |
 //! | `mounts.rs` | where a container sees which volume |
 //! | `env.rs`, `services.rs` | variables, references, `$(NAME)`; variables of Services |
 //! | `downward.rs` | what a pod may learn of itself |
@@ -23,6 +24,7 @@ mod container;
 mod downward;
 mod env;
 mod files;
+mod image;
 mod limits;
 mod mounts;
 mod reject;
@@ -37,17 +39,18 @@ pub use account::AccountVolume;
 pub(crate) use account::{ROOT_CA, TokenFile, token_files};
 pub(crate) use container::log;
 pub use container::{ContainerRef, container, containers};
+pub(crate) use image::needs_pull;
 pub(crate) use reject::rejection;
 pub(crate) use resources::{cpu, memory, request};
 pub(crate) use sandbox::dns_warnings;
 pub use sandbox::sandbox;
 
 use crate::desired::{ConfigBytes, ConfigData, HostFacts, PodIntent};
-use crate::plan::Notice;
+use crate::plan::{Notice, Tickets};
 use crate::settings::NodeSettings;
 use crate::tokens::Tokens;
 use reddwarf_host::spec::PodIdentity;
-use reddwarf_host::{ImageId, ImageInfo, Observation, SandboxId};
+use reddwarf_host::{ImageId, ImageInfo, ImageReference, Observation, SandboxId};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -78,6 +81,8 @@ pub struct Facts<'a> {
     pub settings: &'a NodeSettings,
     /// The host.
     pub host: &'a HostFacts,
+    /// How pulls of images stand.
+    pub pulls: &'a Tickets,
 }
 
 /// The host's images, by content and by name.
@@ -105,13 +110,19 @@ impl<'a> Images<'a> {
         self.known.ok().and_then(|images| images.get(id))
     }
 
-    /// The image of that name, as the user wrote it: exactly, or with `:latest` where there is no tag.
+    /// The image of that name, as the user wrote it: exactly, in full (`docker.io/library/web:1` for `web:1`), or with
+    /// `:latest` where there is no tag.
     ///
     /// # Errors
     /// Why the host's images are not known.
     pub fn by_name(&self, name: &str) -> Result<Option<&'a ImageInfo>, &'a str> {
         self.known?;
         if let Some(found) = self.by_name.get(name) {
+            return Ok(Some(found));
+        }
+        if let Ok(reference) = ImageReference::parse(name)
+            && let Some(found) = self.by_name.get(reference.to_string().as_str())
+        {
             return Ok(Some(found));
         }
         if let Some((_, digest)) = name.split_once('@') {

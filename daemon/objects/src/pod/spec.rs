@@ -21,6 +21,8 @@ pub struct PodSpec {
     pub termination_grace_period_seconds: i64,
     /// Seconds after which a running pod is ended as failed.
     pub active_deadline_seconds: Option<i64>,
+    /// Secrets with credentials for registries.
+    pub image_pull_secrets: Vec<ImagePullSecret>,
     /// The node it is for; empty while it is not placed.
     pub node_name: String,
     /// The hostname; the pod's name when empty.
@@ -96,6 +98,7 @@ impl Default for PodSpec {
             restart_policy: RestartPolicy::Always,
             termination_grace_period_seconds: 30,
             active_deadline_seconds: None,
+            image_pull_secrets: Vec::new(),
             node_name: String::new(),
             hostname: String::new(),
             subdomain: String::new(),
@@ -243,4 +246,12 @@ pub struct SeccompProfile {
     pub kind: String,
     /// The file of a `Localhost` profile, below the seccomp directory.
     pub localhost_profile: Option<String>,
+}
+
+/// A Secret of the pod's namespace with credentials for registries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImagePullSecret {
+    /// Its name.
+    pub name: String,
 }

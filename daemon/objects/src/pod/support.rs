@@ -5,7 +5,6 @@ use serde_json::Value;
 
 /// Fields below spec. A value that asks for nothing (absent, empty, false, the default) gives no warning.
 const SPEC: &[(&str, &str)] = &[
-    ("imagePullSecrets", "images are not fetched from registries: import them with `reddwarfctl image import`"),
     ("priority", "pods do not preempt one another: it only says who is evicted last"),
     ("priorityClassName", "pods do not preempt one another: it only says who is evicted last"),
     ("resourceClaims", "devices are not claimed"),
