@@ -9,7 +9,6 @@ use crate::network::{TableCache, generation, monitor};
 use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
-use crate::sandboxes::Turns;
 use crate::services;
 use crate::watch;
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ use reddwarf_host::{
     Change, Clock, ContainerName, Host, HostError, HostErrorKind, HostEvent, HostInfo, HostObservation, HostResult,
     ImageId, Leftover, SandboxId,
 };
+use reddwarf_supervise::turns::Turns;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -15,34 +15,31 @@
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | what a host is made with |
-//! | `paths`, `record`, `files` | every path of ours, the records that lie there, how they are written |
+//! | `paths`, `record` | every path of ours, the records that lie there |
 //! | `host`, `sandboxes` | [`LinuxHost`] and its wiring to the traits |
-//! | `sandbox`, `namespaces`, `pause`, `volumes`, `ownership`, `etc` | sandboxes and their parts |
-//! | `container`, `lock`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
-//! | `host_path`, `env_file` | the host's paths for pods; variables from files of volumes |
-//! | [`shim`], `runtime`, `oci`, `devices`, `seccomp`, `user`, `inside`, `program` | making one container and watching over it |
+//! | `sandbox`, `namespaces`, `pause`, `volumes` | sandboxes and their parts |
+//! | `container`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
+//! | `host_path` | the host's paths for pods |
+//! | [`shim`], `runtime`, `oci`, `devices`, `seccomp`, `inside`, `program` | making one container and watching over it |
 //! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `usage` | figures of the machine, of control groups, of disks |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `services` | services and network policies: one nftables table |
 //! | `image`, `unpack`, `rootfs` | the image store and containers' root file systems |
-//! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
+//! | `info`, [`memory`] | what this machine is; the daemon's own heap |
 //! | [`inherited`], [`resolved`] | sockets that the service manager kept; names of services on this host |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
-//! Nothing here knows a Kubernetes object.
+//! What both hosts have in common (logs, records, locks, users, files) is `reddwarf_supervise`'s. Nothing here knows a
+//! Kubernetes object.
 
 mod attach;
 mod cgroup;
-pub mod command;
 mod connect;
 mod container;
 mod devices;
-mod env_file;
-mod etc;
 pub mod exec;
-mod files;
 mod host;
 mod host_path;
 mod image;
@@ -51,7 +48,6 @@ pub mod inherited;
 mod inside;
 mod leftovers;
 mod link;
-mod lock;
 pub mod memory;
 mod mounts;
 mod namespaces;
@@ -60,7 +56,6 @@ mod nft;
 mod observe;
 mod oci;
 pub mod options;
-mod ownership;
 mod paths;
 pub mod pause;
 mod process;
@@ -76,10 +71,10 @@ mod services;
 pub mod shim;
 pub mod unpack;
 mod usage;
-mod user;
 mod volumes;
 mod watch;
 
+use reddwarf_supervise::{env_file, etc, files, files_volume, lock, ownership, user};
 use std::ffi::OsString;
 use std::process::ExitCode;
 

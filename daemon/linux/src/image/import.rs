@@ -138,7 +138,7 @@ impl Import<'_> {
 /// Has a job done by a process of its own.
 #[cfg(not(test))]
 async fn call(options: &LinuxOptions, job: Job) -> HostResult<Answer> {
-    use crate::command::ExternalCommand;
+    use reddwarf_command::ExternalCommand;
     use std::time::Duration;
     /// For one layer.
     const DEADLINE: Duration = Duration::from_secs(1800);
