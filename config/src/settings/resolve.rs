@@ -183,7 +183,7 @@ impl Resolve {
                 values::container_runtime,
                 super::ContainerRuntime::Libcontainer,
             ),
-            resync_seconds: self.number("resync_seconds", 1, 86_400, 30),
+            resync_seconds: self.number("resync_seconds", 1, 86_400, 60),
             debounce_milliseconds: self.number("debounce_milliseconds", 0, 10_000, 20),
             prune_guard_percent: self.number("prune_guard_percent", 0, 100, 50),
             allow_untrusted_manifests: self.one("allow_untrusted_manifests", values::boolean, false),

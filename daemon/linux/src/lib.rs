@@ -78,7 +78,8 @@ use reddwarf_supervise::{env_file, etc, files, files_volume, lock, ownership, us
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__pause`, `__unpack`).
+/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__pause`,
+/// `__unpack`, `__version`).
 /// To be asked first thing in `main`: helpers are single-threaded and small.
 pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
@@ -86,8 +87,28 @@ pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
         "__exec" => Some(exec::helper::main(arguments)),
         "__pause" => Some(pause::main(arguments)),
         "__unpack" => Some(unpack::main()),
+        "__version" => {
+            println!("{VERSION}");
+            Some(ExitCode::SUCCESS)
+        }
         _ => None,
     }
+}
+
+/// The version of the helpers: a daemon starts those of its own only.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A program that is nothing but the helpers: its arguments are [`helper`]'s.
+pub fn helper_main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let name = arguments.next();
+    let rest: Vec<OsString> = arguments.collect();
+    name.as_ref().and_then(|name| helper(name.to_str()?, &rest)).unwrap_or_else(|| {
+        eprintln!(
+            "usage: __shim|__exec DIRECTORY, __pause FILE, __unpack or __version; reddwarfd starts these by itself"
+        );
+        ExitCode::from(2)
+    })
 }
 
 pub use host::LinuxHost;
