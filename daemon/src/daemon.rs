@@ -426,11 +426,12 @@ async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(),
 
 /// What the start and then each burst of work needed goes back to the system soon after.
 async fn memory(stop: CancellationToken) -> Result<(), String> {
+    let mut thrift = host::Thrift::default();
     let mut wait = Duration::from_secs(1);
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => host::give_memory_back(),
+            () = tokio::time::sleep(wait) => thrift.give_back(),
         }
         wait = Duration::from_secs(10);
     }

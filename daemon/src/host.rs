@@ -29,10 +29,10 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc
 #[cfg(target_os = "linux")]
 fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
     use reddwarf_linux::{LinuxHost, LinuxOptions, Runtime};
-    let self_exe = std::env::current_exe().map_err(|e| {
+    let helpers = helpers().map_err(|e| {
         HostError::new(HostErrorKind::Other, "open host", "linux", "our own program can't be found").caused_by(e)
     })?;
-    let mut options = LinuxOptions::new(&settings.run_dir, &settings.state_dir, self_exe);
+    let mut options = LinuxOptions::new(&settings.run_dir, &settings.state_dir, helpers);
     options.bridge.clone_from(&settings.bridge);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
@@ -88,6 +88,32 @@ fn registries(settings: &Settings) -> HostResult<reddwarf_linux::RegistryOptions
 #[cfg(not(target_os = "linux"))]
 fn linux(_settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
     Err(HostError::new(HostErrorKind::Unsupported, "open host", "linux", "this is not Linux: use --host"))
+}
+
+/// The program with the host's helpers: `reddwarf-shim` beside this program or in `../libexec/reddwarf`, if it is of this
+/// version, else this program, which has them too and takes a megabyte more for each container.
+#[cfg(target_os = "linux")]
+fn helpers() -> std::io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let Some(directory) = own.parent() else { return Ok(own) };
+    for path in [directory.join("reddwarf-shim"), directory.join("../libexec/reddwarf/reddwarf-shim")] {
+        // Asked once, before anything of the daemon runs: nothing waits for it.
+        #[allow(clippy::disallowed_methods)]
+        let answer = std::process::Command::new(&path).arg("__version").env_clear().output();
+        match answer {
+            Ok(answer) if answer.stdout.trim_ascii() == reddwarf_linux::VERSION.as_bytes() => {
+                return path.canonicalize();
+            }
+            Ok(_) => {
+                tracing::warn!(path = %path.display(), "of another version: reddwarfd's own helpers serve instead")
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "can't be run: reddwarfd's own helpers serve instead")
+            }
+        }
+    }
+    Ok(own)
 }
 
 /// A program in one of the fixed directories; never by `PATH`.
@@ -195,8 +221,18 @@ pub(crate) enum Told {
     Failed(String),
 }
 
-/// Hands free memory back to the system.
-pub(crate) fn give_memory_back() {
+/// Hands memory back to the system, where that has to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Thrift {
     #[cfg(target_os = "linux")]
-    reddwarf_linux::memory::give_back();
+    inner: reddwarf_linux::memory::Thrift,
+}
+
+impl Thrift {
+    /// To be called now and then.
+    #[cfg_attr(not(target_os = "linux"), expect(clippy::unused_self, reason = "only Linux has to be told"))]
+    pub(crate) fn give_back(&mut self) {
+        #[cfg(target_os = "linux")]
+        self.inner.give_back();
+    }
 }

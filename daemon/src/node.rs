@@ -565,6 +565,7 @@ impl Runtime for NodeRuntime {
 
     fn metrics(&self) -> String {
         let mut text = self.wiring.dns.as_ref().map(|dns| dns.metrics()).unwrap_or_default();
+        text.push_str(&reddwarf_command::counts::exposition());
         let Some(node) = &self.node else { return text };
         let status = node.status();
         for (name, help, value) in [

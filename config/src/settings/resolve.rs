@@ -193,7 +193,7 @@ impl Resolve {
             image_gc_high_percent: self.number("image_gc_high_percent", 1, 100, 85),
             image_gc_low_percent: self.number("image_gc_low_percent", 0, 99, 80),
             image_gc_min_age_seconds: self.number("image_gc_min_age_seconds", 0, 1 << 32, 120),
-            resync_seconds: self.number("resync_seconds", 1, 86_400, 30),
+            resync_seconds: self.number("resync_seconds", 1, 86_400, 60),
             debounce_milliseconds: self.number("debounce_milliseconds", 0, 10_000, 20),
             prune_guard_percent: self.number("prune_guard_percent", 0, 100, 50),
             allow_untrusted_manifests: self.one("allow_untrusted_manifests", values::boolean, false),

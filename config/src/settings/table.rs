@@ -193,7 +193,7 @@ settings! {
         "Kernel settings beyond the safe ones that pods may ask for: names, or prefixes such as `net.core.*`", |s| names(&s.allowed_unsafe_sysctls);
     "seccomp_dir" "seccomp-dir" "DIR" Text Restart, "STATE/seccomp",
         "Profiles of system calls that pods may name (seccompProfile of type Localhost)", |s| s.seccomp_dir.display().to_string();
-    "resync_seconds" "resync-seconds" "SECONDS" Number Live, "30",
+    "resync_seconds" "resync-seconds" "SECONDS" Number Live, "60",
         "Time between full passes over everything, whatever events came", |s| s.resync_seconds.to_string();
     "debounce_milliseconds" "debounce-milliseconds" "MS" Number Live, "20",
         "How long a changed directory must be quiet before it is read", |s| s.debounce_milliseconds.to_string();

@@ -2,7 +2,7 @@
 //! daemon makes them anew.
 
 use crate::parsable;
-use crate::tool::{Invocation, Tool};
+use reddwarf_command::{Invocation, Tool};
 use reddwarf_host::LinkName;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,8 +3,8 @@
 
 use crate::dladm::AnswerError;
 use crate::parsable;
-use crate::tool::{Invocation, Tool};
 use ipnet::IpNet;
+use reddwarf_command::{Invocation, Tool};
 use reddwarf_host::LinkName;
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Address translation (ipnat(5), ipnat(8)): rules as values, the file that checks them, and what to add and take away.
 //! `ipnat -CF -f` is not atomic and drops sessions, so rules are never flushed: the difference is applied.
 
-use crate::tool::{Invocation, Tool};
 use ipnet::IpNet;
+use reddwarf_command::{Invocation, Tool};
 use reddwarf_host::LinkName;
 use std::collections::BTreeSet;
 use std::fmt;

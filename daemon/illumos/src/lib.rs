@@ -13,7 +13,6 @@
 //! |---|---|
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
-//! | [`tool`] | the tools, one run of one as a value, what their messages mean |
 //! | [`dladm`] | etherstubs and VNICs |
 //! | [`ipadm`] | addresses of the global zone, forwarding |
 //! | [`ipnat`] | address translation: rules, and what to add and take away |
@@ -25,7 +24,6 @@ pub mod dladm;
 pub mod ipadm;
 pub mod ipnat;
 pub mod parsable;
-pub mod tool;
 pub mod zfs;
 pub mod zlogin;
 pub mod zoneadm;

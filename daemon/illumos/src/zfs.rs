@@ -1,7 +1,7 @@
 //! Datasets (zfs(8)), as illumos and OpenZFS both understand them. Names and properties are checked before; what is to be
 //! destroyed is listed by a dry run first.
 
-use crate::tool::{Invocation, Tool};
+use reddwarf_command::{Invocation, Tool};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;

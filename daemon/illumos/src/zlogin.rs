@@ -1,7 +1,7 @@
 //! Commands in a zone (zlogin(1)). zlogin joins its arguments, quotes them differently on each system, and takes death by a
 //! signal for success: so it gets exactly one argument, which says by itself how its command ended.
 
-use crate::tool::{Invocation, Tool};
+use reddwarf_command::{Invocation, Tool};
 use std::fmt::Write;
 
 /// What the one argument prints last, before the exit code.

@@ -16,7 +16,7 @@ use crate::sandbox;
 use crate::volumes;
 use reddwarf_host::spec::{ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec};
 use reddwarf_host::{
-    BootTime, Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
+    Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
     StopRequest,
 };
 use std::fs::{File, OpenOptions};
@@ -44,7 +44,7 @@ pub(crate) fn instances(paths: &Paths, id: &SandboxId) -> HostResult<Vec<(Contai
 /// An instance's state from its records and its lock.
 pub(crate) fn state(dir: &ContainerDir, lock_file: &Path) -> HostResult<ContainerState> {
     if let Some(exit) = dir.exit()? {
-        return Ok(exited(exit));
+        return Ok(exit.into());
     }
     let held = lock::is_held(lock_file).map_err(|e| io_error("look for shim", lock_file, e))?;
     let running = dir.state()?;
@@ -57,7 +57,7 @@ pub(crate) fn state(dir: &ContainerDir, lock_file: &Path) -> HostResult<Containe
         (None, true) => Ok(ContainerState::Creating),
         // The shim ends after it has written exit.json: once more, now that it is surely gone.
         (running, false) => match (dir.exit()?, running) {
-            (Some(exit), _) => Ok(exited(exit)),
+            (Some(exit), _) => Ok(exit.into()),
             (None, None) => Ok(ContainerState::Creating),
             (None, Some(running)) => {
                 let process = if running.init.is_alive() { "still runs" } else { "is gone as well" };
@@ -67,18 +67,6 @@ pub(crate) fn state(dir: &ContainerDir, lock_file: &Path) -> HostResult<Containe
                 )))
             }
         },
-    }
-}
-
-fn exited(exit: crate::record::ContainerExit) -> ContainerState {
-    ContainerState::Exited {
-        code: exit.code,
-        signal: exit.signal,
-        started: exit.started.map(|m| m.boot),
-        finished: exit.finished.boot,
-        started_at: exit.started.map(|m| m.wall),
-        finished_at: exit.finished.wall,
-        message: exit.message,
     }
 }
 
@@ -310,7 +298,7 @@ pub(crate) fn signal(
         ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
     };
     if kill || signal == spec.stop_signal {
-        let request = stop_request(dir.stop()?, shared.clock.boot(), kill);
+        let request = reddwarf_supervise::record::stop_request(dir.stop()?, shared.clock.boot(), kill);
         write_record("record stop request", &dir.stop_file(), &request)?;
     }
     let sent = match running {
@@ -323,16 +311,6 @@ pub(crate) fn signal(
         }
     };
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
-}
-
-/// The record of a stop signal, or of SIGKILL, sent `now`.
-pub(crate) fn stop_request(before: Option<StopRequest>, now: BootTime, kill: bool) -> StopRequest {
-    let mut request = before.unwrap_or(StopRequest { at: now, killed: false, order: None });
-    request.killed |= kill;
-    if let Some(order) = &mut request.order {
-        order.signalled.get_or_insert(now);
-    }
-    request
 }
 
 /// `container_note`.

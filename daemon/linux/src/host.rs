@@ -9,7 +9,6 @@ use crate::network::{TableCache, generation, monitor};
 use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
-use crate::sandboxes::Turns;
 use crate::services;
 use crate::watch;
 use async_trait::async_trait;
@@ -18,6 +17,7 @@ use reddwarf_host::{
     ImageId, Leftover, SandboxId,
 };
 use reddwarf_pull::{Platform, Puller};
+use reddwarf_supervise::turns::Turns;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ impl LinuxHost {
         let cgroups = Cgroups::detect(&options.cgroup_root)
             .map_err(|e| fail(HostErrorKind::Unsupported, format!("{e}: mount cgroups first")))?;
         let paths = Paths::new(&options.run_dir, &options.state_dir);
-        make_directories(&paths, &options.self_exe)?;
+        make_directories(&paths, &options.helpers)?;
         tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
         let (events, _) = broadcast::channel(EVENTS);
         let (records, turns, nft) = (observe::Cache::default(), Turns::default(), TableCache::default());
@@ -119,7 +119,7 @@ impl LinuxHost {
 }
 
 /// Makes what all sandboxes share. Everything is for root alone; what containers see is bound into them.
-fn make_directories(paths: &Paths, self_exe: &Path) -> HostResult<()> {
+fn make_directories(paths: &Paths, helpers: &Path) -> HostResult<()> {
     for dir in [paths.run().to_owned(), paths.sandboxes(), paths.locks(), paths.private(), paths.disk_sandboxes()] {
         make_dir(&dir).map_err(|e| io_error("make directory", &dir, e))?;
     }
@@ -129,18 +129,18 @@ fn make_directories(paths: &Paths, self_exe: &Path) -> HostResult<()> {
         let made = mounts::mount_tmpfs(&private, "mode=700").and_then(|()| mounts::make_private(&private));
         made.map_err(|e| io_error("mount tmpfs", &private, e))?;
     }
-    bind_own_program(paths, self_exe)
+    bind_helpers(paths, helpers)
 }
 
 /// Our program, read-only, for shims and exec helpers: a container that gets hold of `/proc/PID/exe` of one of them
 /// must not be able to write to the daemon's file (CVE-2019-5736). Bound anew at every start, as it may be another
 /// version by now; those that run keep theirs.
-fn bind_own_program(paths: &Paths, self_exe: &Path) -> HostResult<()> {
+fn bind_helpers(paths: &Paths, helpers: &Path) -> HostResult<()> {
     let exe = paths.exe();
     let bound = mounts::detach(&exe)
         .and_then(|_| File::create(&exe).map(drop))
-        .and_then(|()| mounts::bind_read_only(self_exe, &exe));
-    bound.map_err(|e| io_error("bind own program", self_exe, e))
+        .and_then(|()| mounts::bind_read_only(helpers, &exe));
+    bound.map_err(|e| io_error("bind helpers", helpers, e))
 }
 
 #[async_trait]

@@ -15,34 +15,31 @@
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | what a host is made with |
-//! | `paths`, `record`, `files` | every path of ours, the records that lie there, how they are written |
+//! | `paths`, `record` | every path of ours, the records that lie there |
 //! | `host`, `sandboxes` | [`LinuxHost`] and its wiring to the traits |
-//! | `sandbox`, `namespaces`, `pause`, `volumes`, `ownership`, `etc` | sandboxes and their parts |
-//! | `container`, `lock`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
-//! | `host_path`, `env_file` | the host's paths for pods; variables from files of volumes |
-//! | [`shim`], `runtime`, `oci`, `devices`, `seccomp`, `user`, `inside`, `program` | making one container and watching over it |
+//! | `sandbox`, `namespaces`, `pause`, `volumes` | sandboxes and their parts |
+//! | `container`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
+//! | `host_path` | the host's paths for pods |
+//! | [`shim`], `runtime`, `oci`, `devices`, `seccomp`, `inside`, `program` | making one container and watching over it |
 //! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `usage` | figures of the machine, of control groups, of disks |
 //! | `network`, `link`, `nft` | bridge, veths, masquerade |
 //! | `services` | services and network policies: one nftables table |
 //! | `image`, `unpack`, `rootfs` | the image store, what `reddwarf-pull` brings into it, containers' root file systems |
-//! | `info`, [`command`], [`memory`] | what this machine is; running the host's tools; the daemon's own heap |
+//! | `info`, [`memory`] | what this machine is; the daemon's own heap |
 //! | [`inherited`], [`resolved`] | sockets that the service manager kept; names of services on this host |
 //!
 //! All state lies in files: a new daemon finds sandboxes, shims and containers again by reading them.
-//! Nothing here knows a Kubernetes object.
+//! What both hosts have in common (logs, records, locks, users, files) is `reddwarf_supervise`'s. Nothing here knows a
+//! Kubernetes object.
 
 mod attach;
 mod cgroup;
-pub mod command;
 mod connect;
 mod container;
 mod devices;
-mod env_file;
-mod etc;
 pub mod exec;
-mod files;
 mod host;
 mod host_path;
 mod image;
@@ -51,7 +48,6 @@ pub mod inherited;
 mod inside;
 mod leftovers;
 mod link;
-mod lock;
 pub mod memory;
 mod mounts;
 mod namespaces;
@@ -60,7 +56,6 @@ mod nft;
 mod observe;
 mod oci;
 pub mod options;
-mod ownership;
 mod paths;
 pub mod pause;
 mod process;
@@ -76,14 +71,15 @@ mod services;
 pub mod shim;
 pub mod unpack;
 mod usage;
-mod user;
 mod volumes;
 mod watch;
 
+use reddwarf_supervise::{env_file, etc, files, files_volume, lock, ownership, user};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__pause`, `__unpack`).
+/// Runs this process as one of the host's helpers when its first argument names one (`__shim`, `__exec`, `__pause`,
+/// `__unpack`, `__version`).
 /// To be asked first thing in `main`: helpers are single-threaded and small.
 pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
     match name {
@@ -91,8 +87,28 @@ pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
         "__exec" => Some(exec::helper::main(arguments)),
         "__pause" => Some(pause::main(arguments)),
         "__unpack" => Some(unpack::main()),
+        "__version" => {
+            println!("{VERSION}");
+            Some(ExitCode::SUCCESS)
+        }
         _ => None,
     }
+}
+
+/// The version of the helpers: a daemon starts those of its own only.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A program that is nothing but the helpers: its arguments are [`helper`]'s.
+pub fn helper_main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let name = arguments.next();
+    let rest: Vec<OsString> = arguments.collect();
+    name.as_ref().and_then(|name| helper(name.to_str()?, &rest)).unwrap_or_else(|| {
+        eprintln!(
+            "usage: __shim|__exec DIRECTORY, __pause FILE, __unpack or __version; reddwarfd starts these by itself"
+        );
+        ExitCode::from(2)
+    })
 }
 
 pub use host::LinuxHost;

@@ -18,11 +18,33 @@ pub fn keep_small() {
     }
 }
 
-/// Hands back to the kernel what is free inside of the heap, and the code that has not run lately; takes about a
-/// millisecond.
-pub fn give_back() {
-    give_back_heap();
-    give_back_code();
+/// How much more than after the last time must be resident for it to be worth the page faults that follow, in pages.
+const WORTHWHILE: u64 = 1024;
+
+/// Hands memory back to the kernel when it is worth it. One for a process.
+#[derive(Debug, Default)]
+pub struct Thrift {
+    /// Resident pages right after the last time.
+    kept: u64,
+}
+
+impl Thrift {
+    /// Hands back what is free inside of the heap, and the code that has not run lately, if that has become some
+    /// megabytes since the last time. Takes about a millisecond; what runs again costs its page faults.
+    pub fn give_back(&mut self) {
+        if resident_pages() < self.kept.saturating_add(WORTHWHILE) {
+            return;
+        }
+        give_back_heap();
+        give_back_code();
+        self.kept = resident_pages();
+    }
+}
+
+/// Resident pages of this process (proc_pid_statm(5)); nothing where that can't be read.
+fn resident_pages() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
 /// Takes the program's code out of this process: what runs again comes back from the page cache at its first use. Most
@@ -81,10 +103,21 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_given_back_once_it_is_worth_it() {
+        let mut thrift = Thrift::default();
+        thrift.give_back();
+        let kept = thrift.kept;
+        assert!(kept > 0 && kept <= resident_pages());
+        thrift.kept = u64::MAX;
+        thrift.give_back();
+        assert_eq!(thrift.kept, u64::MAX, "nothing grew, and yet it was given back");
+    }
+
+    #[test]
     fn code_that_was_given_back_still_runs() {
-        give_back();
+        give_back_code();
         assert_eq!(code_mapping("", 1), None);
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert!(code_mapping(&maps, give_back as *const () as usize).is_some_and(|range| !range.is_empty()));
+        assert!(code_mapping(&maps, give_back_code as *const () as usize).is_some_and(|range| !range.is_empty()));
     }
 }

@@ -4,8 +4,8 @@
 //! atomically (`nft -f -`). Reading back is `nft -j list table`, compared line by line with what nft listed right
 //! after the last application: so nft's own way of writing things never looks like a change.
 
-use crate::command::{CommandError, CommandOutput, ExternalCommand};
 use ipnet::IpNet;
+use reddwarf_command::{CommandError, CommandOutput, ExternalCommand};
 use serde_json::Value;
 use std::fmt::Write;
 use std::time::Duration;

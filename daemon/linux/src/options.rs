@@ -33,8 +33,8 @@ pub struct LinuxOptions {
     pub state_dir: PathBuf,
     /// Where the cgroup hierarchies are mounted, `/sys/fs/cgroup`.
     pub cgroup_root: PathBuf,
-    /// Our own program: started again as `PROGRAM __shim …` and `PROGRAM __exec …`.
-    pub self_exe: PathBuf,
+    /// The program with the helpers, started as `PROGRAM __shim …`, `PROGRAM __exec …`: `reddwarf-shim`, or the daemon's own.
+    pub helpers: PathBuf,
     /// What creates containers.
     pub runtime: Runtime,
     /// Bridge of the pod network.
@@ -57,7 +57,7 @@ pub struct LinuxOptions {
 
 impl LinuxOptions {
     /// Options for the given directories and otherwise defaults.
-    pub fn new(run_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, self_exe: impl Into<PathBuf>) -> Self {
+    pub fn new(run_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, helpers: impl Into<PathBuf>) -> Self {
         let (run_dir, state_dir) = (run_dir.into(), state_dir.into());
         Self {
             instance: instance_name(&run_dir),
@@ -65,7 +65,7 @@ impl LinuxOptions {
             run_dir,
             state_dir,
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
-            self_exe: self_exe.into(),
+            helpers: helpers.into(),
             runtime: Runtime::Libcontainer,
             bridge: "reddwarf0".to_owned(),
             host_path_allow: Vec::new(),

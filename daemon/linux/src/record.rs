@@ -5,9 +5,9 @@ pub(crate) use crate::files::read_record;
 use crate::options::LinuxOptions;
 use crate::process::ProcessId;
 use crate::rootfs::RootfsRequest;
-use chrono::{DateTime, Utc};
 use reddwarf_host::spec::{ContainerSpec, EnvFile, Propagation, SandboxSpec};
 use reddwarf_host::{BootTime, HostError, HostErrorKind, HostResult, StopRequest};
+pub(crate) use reddwarf_supervise::record::{ContainerExit, FailureKind, Moment};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -31,32 +31,6 @@ pub(crate) enum SandboxPhase {
     Running { started: BootTime },
     Stopping,
     Stopped,
-}
-
-/// A moment, for planning and for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Moment {
-    pub(crate) boot: BootTime,
-    pub(crate) wall: DateTime<Utc>,
-}
-
-impl Moment {
-    /// Now, by the kernel's clocks: shims have no injected clock.
-    pub(crate) fn now() -> Self {
-        Self { boot: boot_time(), wall: wall_time() }
-    }
-}
-
-/// The time of day, for people.
-#[allow(clippy::disallowed_methods, reason = "shims are processes of their own and have no injected clock")]
-pub(crate) fn wall_time() -> DateTime<Utc> {
-    Utc::now()
-}
-
-/// `CLOCK_BOOTTIME`: goes on during suspend, never jumps.
-pub(crate) fn boot_time() -> BootTime {
-    let since = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
-    BootTime::from_duration(since.unwrap_or_default())
 }
 
 /// `launch.json`: all that a shim needs in order to make the container. It takes nothing from anywhere else.
@@ -133,19 +107,6 @@ pub(crate) struct ContainerRunning {
     pub(crate) started: Moment,
 }
 
-/// `exit.json`, written by the shim at the end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ContainerExit {
-    /// 128+n for death by signal n.
-    pub(crate) code: i32,
-    pub(crate) signal: Option<i32>,
-    /// `None` when the program never ran.
-    pub(crate) started: Option<Moment>,
-    pub(crate) finished: Moment,
-    pub(crate) oom_killed: bool,
-    pub(crate) message: String,
-}
-
 /// What the shim tells the daemon through its standard output, once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -154,50 +115,6 @@ pub(crate) enum ShimReport {
     Ready,
     /// Nothing was started.
     Failed { kind: FailureKind, message: String },
-}
-
-/// [`HostErrorKind`] as far as shims use it, in a form that can be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum FailureKind {
-    NotFound,
-    InvalidSpec,
-    Unsupported,
-    Exhausted,
-    Busy,
-    Other,
-}
-
-impl From<HostErrorKind> for FailureKind {
-    fn from(kind: HostErrorKind) -> Self {
-        match kind {
-            HostErrorKind::NotFound => Self::NotFound,
-            HostErrorKind::InvalidSpec => Self::InvalidSpec,
-            HostErrorKind::Unsupported => Self::Unsupported,
-            HostErrorKind::Exhausted => Self::Exhausted,
-            HostErrorKind::Busy => Self::Busy,
-            HostErrorKind::Conflict
-            | HostErrorKind::Foreign
-            | HostErrorKind::InvalidState
-            | HostErrorKind::Timeout
-            | HostErrorKind::Unreachable
-            | HostErrorKind::Denied
-            | HostErrorKind::Other => Self::Other,
-        }
-    }
-}
-
-impl From<FailureKind> for HostErrorKind {
-    fn from(kind: FailureKind) -> Self {
-        match kind {
-            FailureKind::NotFound => Self::NotFound,
-            FailureKind::InvalidSpec => Self::InvalidSpec,
-            FailureKind::Unsupported => Self::Unsupported,
-            FailureKind::Exhausted => Self::Exhausted,
-            FailureKind::Busy => Self::Busy,
-            FailureKind::Other => Self::Other,
-        }
-    }
 }
 
 /// Name of a shim's socket in its instance's directory.

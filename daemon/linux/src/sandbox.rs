@@ -10,7 +10,6 @@ use crate::host::Shared;
 use crate::lock;
 use crate::mounts;
 use crate::namespaces;
-use crate::ownership;
 use crate::pause;
 use crate::record::{ContainerDir, MARK_VERSION, SandboxMark, SandboxPhase, read_mark, read_record, write_record};
 use crate::rootfs;
@@ -93,7 +92,7 @@ fn check(spec: &SandboxSpec) -> HostResult<()> {
 fn make_parts(shared: &Shared, spec: &SandboxSpec, wanted: &crate::record::NamespacePaths) -> HostResult<()> {
     let paths = &shared.paths;
     volumes::make_all(paths, spec)?;
-    ownership::give_all(paths, spec)?;
+    volumes::give_all(paths, spec)?;
     let etc_dir = paths.etc(&spec.id);
     etc::write(&etc_dir, spec).map_err(|e| io_error("write /etc files", &etc_dir, e))?;
     limit(shared, spec)?;
@@ -250,7 +249,7 @@ pub(crate) fn finish_stop(shared: &Shared, id: &SandboxId) -> HostResult<()> {
 fn note_kills(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     for (_, _, dir) in container::instances(&shared.paths, id)? {
         if dir.exit()?.is_none() && dir.state()?.is_some() {
-            let request = container::stop_request(dir.stop()?, shared.clock.boot(), true);
+            let request = reddwarf_supervise::record::stop_request(dir.stop()?, shared.clock.boot(), true);
             write_record("record stop request", &dir.stop_file(), &request)?;
         }
     }

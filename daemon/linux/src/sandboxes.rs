@@ -15,13 +15,11 @@ use reddwarf_host::spec::{ContainerImage, ContainerSpec, Resources, SandboxSpec,
 use reddwarf_host::{
     Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, Note, SandboxId, Sandboxes, VolumeName,
 };
-use std::collections::HashMap;
+use reddwarf_supervise::turns::Turn;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
 /// How long `container_start` waits for a shim's word. The shim gives up a little earlier by itself.
@@ -44,8 +42,7 @@ impl LinuxHost {
     /// Waits until no other call works on this sandbox, a broken-off one included: what runs on a blocking thread goes
     /// on after its caller has gone, and must be over before the repeat begins.
     pub(crate) async fn turn(&self, id: &SandboxId) -> Turn {
-        let lock = self.shared.turns.of(id);
-        Turn(Arc::new(lock.lock_owned().await))
+        self.shared.turns.take(id).await
     }
 
     /// [`Self::blocking`] within a turn, which lasts until the work is over.
@@ -122,27 +119,6 @@ pub(crate) fn own_program(exe: &Path, part: &str, dir: &ContainerDir) -> tokio::
     let mut command = tokio::process::Command::new(exe);
     command.arg(part).arg(dir.path()).env_clear();
     command
-}
-
-/// One call's exclusive time with a sandbox.
-#[derive(Clone)]
-pub(crate) struct Turn(#[allow(dead_code, reason = "held for its drop")] Arc<OwnedMutexGuard<()>>);
-
-/// A lock per sandbox that calls are busy with.
-#[derive(Default)]
-pub(crate) struct Turns(Mutex<HashMap<SandboxId, Weak<AsyncMutex<()>>>>);
-
-impl Turns {
-    fn of(&self, id: &SandboxId) -> Arc<AsyncMutex<()>> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lock) = map.get(id).and_then(Weak::upgrade) {
-            return lock;
-        }
-        map.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::new(AsyncMutex::new(()));
-        map.insert(id.clone(), Arc::downgrade(&lock));
-        lock
-    }
 }
 
 #[async_trait]

@@ -86,7 +86,7 @@ impl NodeSettings {
             default_pids_limit: 4096,
             eviction: Thresholds::default(),
             eviction_transition: Duration::from_secs(300),
-            resync: Duration::from_secs(30),
+            resync: Duration::from_secs(60),
             prune_guard: PruneGuard::default(),
             concurrency: 16,
             call_timeout: Duration::from_secs(120),

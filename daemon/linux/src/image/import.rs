@@ -217,12 +217,12 @@ impl Import<'_> {
 /// Has a job done by a process of its own.
 #[cfg(not(test))]
 async fn call(options: &LinuxOptions, job: Job) -> HostResult<Answer> {
-    use crate::command::ExternalCommand;
+    use reddwarf_command::ExternalCommand;
     use std::time::Duration;
     /// For one layer.
     const DEADLINE: Duration = Duration::from_secs(1800);
     let other = |e: serde_json::Error| HostError::new(HostErrorKind::Other, IMPORT, "", "no answer").caused_by(e);
-    let output = ExternalCommand::at(&options.self_exe)
+    let output = ExternalCommand::at(&options.helpers)
         .args([crate::unpack::ARGUMENT])
         .stdin(serde_json::to_vec(&job).map_err(other)?)
         .deadline(DEADLINE)

@@ -14,7 +14,6 @@ pub(crate) mod sysctl;
 #[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
 mod tests;
 
-use crate::command::CommandError;
 use crate::host::LinuxHost;
 use crate::nft::{self, Listing, Ruleset, TableName};
 use crate::options::LinuxOptions;
@@ -22,6 +21,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use mark::{bridge_alias, bridge_mac};
 use netlink::{Link, LinkAddress, Netlink, NetlinkError};
+use reddwarf_command::CommandError;
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Network, NetworkObserved, spec::NetworkSpec};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -131,7 +131,7 @@ fn pod(name: &str, address: &str) -> SandboxSpec {
 }
 
 async fn run(program: &str, args: &[&str]) -> String {
-    let out = crate::command::ExternalCommand::find(program).unwrap().args(args.iter().copied()).run().await.unwrap();
+    let out = reddwarf_command::ExternalCommand::find(program).unwrap().args(args.iter().copied()).run().await.unwrap();
     String::from_utf8(out.stdout).unwrap()
 }
 

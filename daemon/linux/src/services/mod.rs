@@ -23,13 +23,13 @@ mod render;
 #[expect(clippy::disallowed_methods, reason = "writes golden files when asked to, and measures")]
 mod tests;
 
-use crate::command::{CommandError, CommandOutput};
 use crate::host::{LinuxHost, Shared};
 use crate::network::generation;
 use crate::nft;
 use async_trait::async_trait;
 use ipnet::IpNet;
 use model::Model;
+use reddwarf_command::{CommandError, CommandOutput};
 use reddwarf_host::service::{Listener, Protocol, ServiceTable};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Services};
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,10 +12,10 @@ use crate::record::{ContainerDir, FailureKind, Launch};
 use crate::rootfs;
 use crate::runtime::{self, OciRuntime, Order, StartFailure, Streams};
 use crate::seccomp;
-use crate::user::{self, UserError};
+use crate::user::{self, User, UserError};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use reddwarf_host::spec::{ProcessView, Propagation};
+use reddwarf_host::spec::{ProcessView, Propagation, UserSpec};
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -73,7 +73,7 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
     let root_path = rootfs::prepare(&launch.rootfs).map_err(|e| Failure::new(e.kind.into(), e.chain()))?;
     let root = Inside::root_of(&root_path).map_err(Failure::io("open the root file system"))?;
     let security = &launch.container.security;
-    let user = user::resolve(&launch.container.user, &root, security.strict_groups).map_err(|e| {
+    let user = resolve_user(&launch.container.user, &root, security.strict_groups).map_err(|e| {
         let kind = match &e {
             UserError::NoUser(_) | UserError::NoGroup(_) => FailureKind::InvalidSpec,
             UserError::Io(_) => FailureKind::Other,
@@ -189,4 +189,10 @@ fn make_working_dir(root: &Inside, path: &str) -> Result<(), StartFailure> {
             Err(StartFailure::Program(ProgramError { code: 128, message }))
         }
     }
+}
+
+/// The container's user, by the image's own databases.
+fn resolve_user(spec: &UserSpec, root: &Inside, strict: bool) -> Result<User, UserError> {
+    let read = |path| Ok::<_, std::io::Error>(root.read(Path::new(path), user::LARGEST)?.unwrap_or_default());
+    user::resolve(spec, &read("etc/passwd")?, &read("etc/group")?, strict)
 }

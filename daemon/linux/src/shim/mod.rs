@@ -7,11 +7,9 @@
 
 mod attach;
 mod creator;
-pub(crate) mod log;
 mod staging;
 mod supervise;
 mod terminal;
-mod termination;
 
 use crate::cgroup::Cgroups;
 use crate::files::{read_json, write_kernel_file};
@@ -25,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::{ForkResult, pipe2};
 use reddwarf_host::spec::{LogSpec, TerminationMessage};
+use reddwarf_supervise::termination;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,12 +1,12 @@
 //! Copies output to the log and waits for the end of the container's first process.
 
 use super::attach::{self, Attachments};
-use super::log::{Lines, Log, Stream};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use reddwarf_host::spec::LogSpec;
+use reddwarf_supervise::log::{Lines, Log, Stream};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -155,7 +155,7 @@ fn an_unpacking_process_ends_when_nobody_waits_for_it() {
             "layersDir": scratch, "below": [], "scratch": scratch,
             "limits": { "bytes": 1u64 << 40, "entries": 10, "ratio": 1000, "ratioFreeBytes": 0 },
         }});
-        let mut child = std::process::Command::new(&world.options.self_exe)
+        let mut child = std::process::Command::new(&world.options.helpers)
             .arg("__unpack")
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())

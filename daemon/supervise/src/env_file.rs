@@ -1,11 +1,11 @@
 //! Variables from files of volumes (Kubernetes: `fileKeyRef`): lines `KEY=value`.
 
 /// No such file is larger.
-pub(crate) const LARGEST: u64 = 64 << 10;
+pub const LARGEST: u64 = 64 << 10;
 
 /// The value of a key; the last one counts. Blank lines and lines that begin with `#` mean nothing. A value may stand in
 /// quotes; one in single quotes may go over several lines.
-pub(crate) fn value(text: &str, key: &str) -> Option<String> {
+pub fn value(text: &str, key: &str) -> Option<String> {
     let mut found = None;
     let mut rest = text;
     while !rest.is_empty() {

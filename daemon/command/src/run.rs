@@ -1,30 +1,39 @@
-//! Running an external command: the only place of this crate that does.
-//!
-//! A command has an absolute path, a cleared environment (`LC_ALL=C` only), a deadline and a cap on what it may print.
-//! It runs in a process group of its own, which is killed as a whole at the deadline and when the caller goes away.
-//! There is never a shell.
+//! One run of a program.
 
+use crate::cause::Cause;
+use crate::counts::Counted;
+use crate::error::CommandError;
+use crate::tools::Tools;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use reddwarf_host::{HostError, HostErrorKind};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-
-/// Where programs are looked for; never `$PATH`.
-const DIRECTORIES: [&str; 7] =
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
+use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 /// One run of an external program.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ExternalCommand {
+    /// As counted.
+    name: String,
     program: PathBuf,
+    /// Its turn among others of its kind, and how many there may be at a time.
+    turn: Option<(Arc<Semaphore>, usize)>,
     args: Vec<OsString>,
     stdin: Vec<u8>,
     deadline: Duration,
     output_limit: usize,
+}
+
+impl std::fmt::Debug for ExternalCommand {
+    /// Without what it reads: that may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` < {} bytes, {:?}", self.shown(), self.stdin.len(), self.deadline)
+    }
 }
 
 /// What a successful command printed.
@@ -36,102 +45,39 @@ pub struct CommandOutput {
     pub stderr: String,
 }
 
-/// Why a command gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// The program is not installed.
-    #[error("{program} is not installed (looked in {})", DIRECTORIES.join(", "))]
-    Missing {
-        /// The program's name.
-        program: String,
-    },
-    /// It could not be started.
-    #[error("{command}: could not be started")]
-    Spawn {
-        /// Program and arguments.
-        command: String,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Talking to it failed.
-    #[error("{command}: reading its answer failed")]
-    Io {
-        /// Program and arguments.
-        command: String,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It took too long and was killed.
-    #[error("{command}: no end after {} s, killed", deadline.as_secs())]
-    Timeout {
-        /// Program and arguments.
-        command: String,
-        /// How long it had.
-        deadline: Duration,
-    },
-    /// It ended with a failure.
-    #[error("{command}: {status}: {stderr}")]
-    Failed {
-        /// Program and arguments.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// What it printed to standard error, trimmed and capped.
-        stderr: String,
-    },
-    /// It printed more than it may; killed.
-    #[error("{command}: printed more than {limit} bytes, killed")]
-    TooMuchOutput {
-        /// Program and arguments.
-        command: String,
-        /// The cap in bytes.
-        limit: usize,
-    },
-}
-
-impl CommandError {
-    /// This failure as a host error of the right kind.
-    pub fn into_host(self, op: &'static str, subject: impl Into<String>) -> HostError {
-        let kind = match &self {
-            Self::Missing { .. } => HostErrorKind::Unsupported,
-            Self::Timeout { .. } => HostErrorKind::Timeout,
-            Self::Spawn { .. } | Self::Io { .. } | Self::Failed { .. } | Self::TooMuchOutput { .. } => {
-                HostErrorKind::Other
-            }
-        };
-        let message = match &self {
-            Self::Missing { program } if program == "nft" => format!("{self}: install nftables"),
-            _ => self.to_string(),
-        };
-        HostError::new(kind, op, subject, message).caused_by(self)
-    }
-}
-
 impl ExternalCommand {
-    /// A run of `program`, looked up in a fixed list of directories.
+    /// A run of `program`, looked up where Linux has such programs.
     ///
     /// # Errors
-    /// [`CommandError::Missing`].
+    /// [`CommandError::Missing`], [`CommandError::Unsafe`].
     pub fn find(program: &str) -> Result<Self, CommandError> {
-        DIRECTORIES
-            .iter()
-            .map(|d| Path::new(d).join(program))
-            .find(|p| p.is_file())
-            .map(Self::at)
-            .ok_or_else(|| CommandError::Missing { program: program.to_owned() })
+        static LINUX: std::sync::LazyLock<Tools> = std::sync::LazyLock::new(Tools::linux);
+        LINUX.command(program)
     }
 
-    /// A run of the program at an absolute path.
+    /// A run of the program at an absolute path: our own.
     pub fn at(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
+        let name = program.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        Self::named(&name, program)
+    }
+
+    /// A run of a program that was found and checked.
+    pub(crate) fn named(name: &str, program: PathBuf) -> Self {
         Self {
-            program: program.into(),
+            name: name.to_owned(),
+            program,
+            turn: None,
             args: Vec::new(),
             stdin: Vec::new(),
             deadline: Duration::from_secs(30),
             output_limit: 4 << 20,
         }
+    }
+
+    pub(crate) fn in_turn(mut self, turn: Arc<Semaphore>, at_once: usize) -> Self {
+        self.turn = Some((turn, at_once));
+        self
     }
 
     /// Appends arguments, each passed as it is.
@@ -148,7 +94,7 @@ impl ExternalCommand {
         self
     }
 
-    /// How long it may take; 30 s by default.
+    /// How long it may take; 30 s by default. It waits for its turn for as long at most.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -175,8 +121,43 @@ impl ExternalCommand {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// Every variant but [`CommandError::Missing`]; whatever it started is dead by then.
+    /// Every variant but [`CommandError::Missing`] and [`CommandError::Unsafe`]; whatever it started is dead by then.
     pub async fn run(&self) -> Result<CommandOutput, CommandError> {
+        let span = tracing::debug_span!("command", tool = %self.name, took_ms = tracing::field::Empty);
+        async {
+            let mut counted = Counted::waiting(&self.name);
+            let result = match self.wait().await {
+                Ok(_turn) => {
+                    counted.runs();
+                    self.run_now().await
+                }
+                Err(error) => Err(error),
+            };
+            let took = counted.ended(result.as_ref().err().map(CommandError::cause));
+            tracing::Span::current().record("took_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            match &result {
+                Ok(_) => tracing::trace!(command = %self.shown(), "ran"),
+                Err(error) => tracing::debug!(%error, cause = %error.cause(), "failed"),
+            }
+            result
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// Its turn, held while it runs.
+    async fn wait(&self) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, CommandError> {
+        let Some((turn, at_once)) = &self.turn else { return Ok(None) };
+        match tokio::time::timeout(self.deadline, turn.clone().acquire_owned()).await {
+            Ok(turn) => Ok(turn.ok()),
+            Err(_) => {
+                let (command, deadline) = (self.shown(), self.deadline);
+                Err(CommandError::Crowded { command, deadline, at_once: *at_once })
+            }
+        }
+    }
+
+    async fn run_now(&self) -> Result<CommandOutput, CommandError> {
         let mut child = self.spawn()?;
         // Dropped at the deadline, when output overflows, and when our caller is cancelled.
         let mut group = ProcessGroup(child.id().and_then(|id| i32::try_from(id).ok()));
@@ -189,7 +170,8 @@ impl ExternalCommand {
         if status.success() {
             return Ok(CommandOutput { stdout, stderr });
         }
-        Err(CommandError::Failed { command: self.shown(), status, stderr: shorten(&stderr) })
+        let cause = Cause::said_by(&self.name, &stderr);
+        Err(CommandError::Failed { command: self.shown(), status, stderr: shorten(&stderr), cause })
     }
 
     fn spawn(&self) -> Result<tokio::process::Child, CommandError> {
@@ -266,6 +248,7 @@ impl Drop for ProcessGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reddwarf_host::HostErrorKind;
 
     #[tokio::test]
     async fn gives_output_and_clears_the_environment() {
@@ -322,7 +305,8 @@ mod tests {
     fn a_missing_nft_says_what_to_install() {
         let err = ExternalCommand::find("reddwarf-no-such-program").unwrap_err();
         assert!(matches!(&err, CommandError::Missing { .. }));
-        let host = CommandError::Missing { program: "nft".into() }.into_host("ensure network", "br0");
+        let host =
+            CommandError::Missing { program: "nft".into(), directories: Vec::new() }.into_host("ensure network", "br0");
         assert_eq!(host.kind, HostErrorKind::Unsupported);
         assert!(host.message.contains("install nftables"), "{}", host.message);
     }

@@ -1,11 +1,7 @@
 //! The group that owns a sandbox's volumes (Kubernetes' fsGroup): every file belongs to it and is open to it, and what
 //! is made later in a directory inherits it.
 
-use crate::files::io_error;
-use crate::paths::Paths;
-use crate::volumes;
-use reddwarf_host::HostResult;
-use reddwarf_host::spec::{FsGroup, FsGroupChange, SandboxSpec, VolumeSpec};
+use reddwarf_host::spec::{FsGroup, FsGroupChange, VolumeSpec};
 use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
@@ -16,25 +12,20 @@ const WRITABLE: u32 = 0o660;
 const READABLE: u32 = 0o440;
 const DIRECTORY: u32 = 0o2110;
 
-/// Gives all volumes of a sandbox to its group, host paths aside. Nothing runs in it at this time.
-pub(crate) fn give_all(paths: &Paths, spec: &SandboxSpec) -> HostResult<()> {
-    let Some(group) = spec.fs_group else { return Ok(()) };
-    for (name, volume) in &spec.volumes {
-        let Some(dir) = volumes::location(paths, &spec.id, name, volume) else { continue };
-        let mask = mask(volume);
-        let given = (|| {
-            if group.change == FsGroupChange::OnRootMismatch && belongs(&fs::symlink_metadata(&dir)?, group, mask) {
-                return Ok(());
-            }
-            give(&dir, group.gid, mask)
-        })();
-        given.map_err(|e| io_error("give volume to fsGroup", &dir, e))?;
+/// Gives a volume that lies at `dir` to its group, host paths aside. Nothing runs in the sandbox at this time.
+///
+/// # Errors
+/// The system's.
+pub fn give_volume(dir: &Path, volume: &VolumeSpec, group: FsGroup) -> io::Result<()> {
+    let mask = mask(volume);
+    if group.change == FsGroupChange::OnRootMismatch && belongs(&fs::symlink_metadata(dir)?, group, mask) {
+        return Ok(());
     }
-    Ok(())
+    give(dir, group.gid, mask)
 }
 
 /// The same for a new set of files that is not shown yet.
-pub(crate) fn give_files(dir: &Path, group: Option<FsGroup>) -> io::Result<()> {
+pub fn give_files(dir: &Path, group: Option<FsGroup>) -> io::Result<()> {
     group.map_or(Ok(()), |group| give(dir, group.gid, READABLE))
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Takes the lock; `None` when a shim holds it. Dropping the file (and every copy) frees it.
-pub(crate) fn take(path: &Path) -> io::Result<Option<File>> {
+pub fn take(path: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     // A probe of `is_held` in another thread holds the lock for some microseconds: try more than once.
     for _ in 0..5 {
@@ -25,7 +25,7 @@ pub(crate) fn take(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Whether a shim holds the lock. Opens for reading only, so that the probe is no event itself.
-pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
+pub fn is_held(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),

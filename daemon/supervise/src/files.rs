@@ -11,7 +11,7 @@ use std::path::Path;
 const LARGEST: u64 = 64 << 20;
 
 /// An I/O failure as a host error: what was being done, on which path.
-pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostError {
+pub fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostError {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => HostErrorKind::NotFound,
         io::ErrorKind::ResourceBusy => HostErrorKind::Busy,
@@ -26,17 +26,20 @@ pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostE
 }
 
 /// Makes a directory that only root may enter, and its parents.
-pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn make_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Makes a directory that everyone may enter (what containers see), and its parents.
-pub(crate) fn make_open_dir(path: &Path) -> io::Result<()> {
+pub fn make_open_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
 /// Replaces `path` by `bytes` in one step: readers see the old or the new content, never a part.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     // Calls for one sandbox never run at the same time, and the shim's file names are its own: one name is enough.
@@ -47,12 +50,12 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Resu
 }
 
 /// [`write_atomically`] of a value as JSON, for root's eyes only.
-pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write_atomically(path, &serde_json::to_vec(value)?, 0o600)
 }
 
 /// Reads a JSON record; `None` when there is none.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => return Ok(None),
@@ -64,12 +67,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 }
 
 /// [`read_json`] with the path in the error.
-pub(crate) fn read_record<T: DeserializeOwned>(op: &'static str, path: &Path) -> HostResult<Option<T>> {
+pub fn read_record<T: DeserializeOwned>(op: &'static str, path: &Path) -> HostResult<Option<T>> {
     read_json(path).map_err(|e| io_error(op, path, e))
 }
 
 /// Removes a file; whether it was there.
-pub(crate) fn remove_file(path: &Path) -> io::Result<bool> {
+pub fn remove_file(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -78,7 +81,7 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<bool> {
 }
 
 /// Removes an empty directory; whether it was there.
-pub(crate) fn remove_dir(path: &Path) -> io::Result<bool> {
+pub fn remove_dir(path: &Path) -> io::Result<bool> {
     match fs::remove_dir(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -87,7 +90,7 @@ pub(crate) fn remove_dir(path: &Path) -> io::Result<bool> {
 }
 
 /// Removes a tree (never through symlinks); whether it was there.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<bool> {
+pub fn remove_tree(path: &Path) -> io::Result<bool> {
     match fs::remove_dir_all(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -97,12 +100,12 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<bool> {
 
 /// Writes a value to a file of /proc or /sys: the kernel takes one write(2) as one value.
 #[allow(clippy::disallowed_methods, reason = "the kernel's files are not replaced but written to")]
-pub(crate) fn write_kernel_file(path: &Path, value: &str) -> io::Result<()> {
+pub fn write_kernel_file(path: &Path, value: &str) -> io::Result<()> {
     fs::write(path, value)
 }
 
 /// Names in a directory; none when it does not exist. Names that are not UTF-8 are not ours.
-pub(crate) fn names_in(path: &Path) -> io::Result<Vec<String>> {
+pub fn names_in(path: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

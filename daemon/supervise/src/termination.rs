@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const READ: u64 = 64 * 1024;
 
 /// The message of an end with this code.
-pub(super) fn message(wanted: &TerminationMessage, file: Option<&Path>, code: i32, log: &LogSpec) -> String {
+pub fn message(wanted: &TerminationMessage, file: Option<&Path>, code: i32, log: &LogSpec) -> String {
     let left = file.map(|f| end_of(f).0).unwrap_or_default();
     wanted.of(code, &left, || end_of_log(log))
 }

@@ -1,121 +1,7 @@
-//! The system's tools, and one run of one of them as a value.
+//! What a tool's message means. One table for all tools: nobody else looks at the words.
 
+use crate::invocation::Tool;
 use std::fmt;
-use std::time::Duration;
-
-/// A program of illumos. Each is called by its absolute path, never through a shell or `$PATH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tool {
-    /// zoneadm(8)
-    Zoneadm,
-    /// zonecfg(8)
-    Zonecfg,
-    /// zlogin(1)
-    Zlogin,
-    /// dladm(8)
-    Dladm,
-    /// ipadm(8)
-    Ipadm,
-    /// route(8)
-    Route,
-    /// zfs(8)
-    Zfs,
-    /// zpool(8)
-    Zpool,
-    /// ipnat(8)
-    Ipnat,
-    /// ipf(8)
-    Ipf,
-    /// kstat(8)
-    Kstat,
-}
-
-impl Tool {
-    /// Where it is.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Zoneadm => "/usr/sbin/zoneadm",
-            Self::Zonecfg => "/usr/sbin/zonecfg",
-            Self::Zlogin => "/usr/sbin/zlogin",
-            Self::Dladm => "/usr/sbin/dladm",
-            Self::Ipadm => "/usr/sbin/ipadm",
-            Self::Route => "/usr/sbin/route",
-            Self::Zfs => "/usr/sbin/zfs",
-            Self::Zpool => "/usr/sbin/zpool",
-            Self::Ipnat => "/usr/sbin/ipnat",
-            Self::Ipf => "/usr/sbin/ipf",
-            Self::Kstat => "/usr/bin/kstat",
-        }
-    }
-
-    /// Its name: the last part of its path, and how its messages begin.
-    pub fn name(self) -> &'static str {
-        self.path().rsplit('/').next().unwrap_or_default()
-    }
-}
-
-/// One run of a tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invocation {
-    /// Which.
-    pub tool: Tool,
-    /// Its arguments, each passed as it is. Secrets never stand here: they go by `stdin`.
-    pub args: Vec<String>,
-    /// What it reads.
-    pub stdin: Vec<u8>,
-    /// Given up after this long. zoneadmd goes on by itself: after that the state is read again.
-    pub deadline: Duration,
-    /// Whether it only reads. A dry run holds no other.
-    pub reads_only: bool,
-}
-
-/// Reading a tool's answer takes no longer.
-const READ: Duration = Duration::from_secs(20);
-/// Changing something takes no longer, where nothing else is said.
-const CHANGE: Duration = Duration::from_secs(60);
-
-impl Invocation {
-    /// A run that changes nothing.
-    pub fn read<A: Into<String>>(tool: Tool, args: impl IntoIterator<Item = A>) -> Self {
-        let args = args.into_iter().map(Into::into).collect();
-        Self { tool, args, stdin: Vec::new(), deadline: READ, reads_only: true }
-    }
-
-    /// A run that changes the system.
-    pub fn change<A: Into<String>>(tool: Tool, args: impl IntoIterator<Item = A>) -> Self {
-        Self { deadline: CHANGE, reads_only: false, ..Self::read(tool, args) }
-    }
-
-    /// With another deadline.
-    #[must_use]
-    pub fn within(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    /// With something to read.
-    #[must_use]
-    pub fn reading(mut self, stdin: impl Into<Vec<u8>>) -> Self {
-        self.stdin = stdin.into();
-        self
-    }
-}
-
-impl fmt::Display for Invocation {
-    /// As a person would type it, for logs and transcripts.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.tool.name())?;
-        for arg in &self.args {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=,@+%".contains(&b);
-            if !arg.is_empty() && arg.bytes().all(plain) {
-                write!(f, " {arg}")?;
-            } else {
-                write!(f, " {arg:?}")?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Why a tool refused, as far as its message tells. What to do about it is decided after the state was read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +18,8 @@ pub enum Cause {
     NoSpace,
     /// Not allowed to us.
     Permission,
+    /// It did not end in time: whether it took effect is not known.
+    Timeout,
     /// The input makes no sense to it.
     Invalid,
     /// Anything else; shown as it is.
@@ -148,6 +36,7 @@ const CAUSES: &[(Tool, &str, Cause)] = &[
     (Tool::Zoneadm, "zone is incomplete", Cause::WrongState),
     (Tool::Zoneadm, "must be installed before", Cause::WrongState),
     (Tool::Zoneadm, "is already in state", Cause::WrongState),
+    (Tool::Zoneadm, "Zone state is invalid for the requested operation", Cause::WrongState),
     (Tool::Zoneadm, "not running", Cause::WrongState),
     (Tool::Zoneadm, "only a privileged user may", Cause::Permission),
     (Tool::Zonecfg, "No such zone configured", Cause::NotFound),
@@ -194,14 +83,41 @@ const CAUSES: &[(Tool, &str, Cause)] = &[
     (Tool::Zfs, "invalid property", Cause::Invalid),
     (Tool::Zfs, "bad property list", Cause::Invalid),
     (Tool::Zfs, "invalid character in name", Cause::Invalid),
+    (Tool::Zfs, "no such pool", Cause::NotFound),
     (Tool::Zpool, "no such pool", Cause::NotFound),
     (Tool::Zpool, "pool or dataset is busy", Cause::Busy),
+    (Tool::Nft, "No such file or directory", Cause::NotFound),
+    (Tool::Route, "entry exists", Cause::Exists),
+    (Tool::Route, "not in table", Cause::NotFound),
+    (Tool::Svcs, "doesn't match any instances", Cause::NotFound),
 ];
+
+impl fmt::Display for Cause {
+    /// One word, for metrics.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "not-found",
+            Self::Exists => "exists",
+            Self::Busy => "busy",
+            Self::WrongState => "wrong-state",
+            Self::NoSpace => "no-space",
+            Self::Permission => "permission",
+            Self::Timeout => "timeout",
+            Self::Invalid => "invalid",
+            Self::Other => "other",
+        })
+    }
+}
 
 impl Cause {
     /// What a tool's message on standard error says.
     pub fn of(tool: Tool, stderr: &str) -> Self {
-        let found = CAUSES.iter().find(|(of, part, _)| *of == tool && stderr.contains(part));
+        Self::said_by(tool.name(), stderr)
+    }
+
+    /// The same by the program's name; of programs that are not in the table nothing is known.
+    pub(crate) fn said_by(program: &str, stderr: &str) -> Self {
+        let found = CAUSES.iter().find(|(of, part, _)| of.name() == program && stderr.contains(part));
         found.map_or(Self::Other, |(_, _, cause)| *cause)
     }
 }
@@ -227,18 +143,5 @@ mod tests {
         ] {
             assert_eq!(Cause::of(tool, stderr), cause, "{stderr}");
         }
-    }
-
-    #[test]
-    fn a_run_shows_as_one_would_type_it() {
-        let run = Invocation::change(Tool::Zlogin, ["-n", "rw-web", "exec 'a b'", ""]);
-        assert_eq!(run.to_string(), "zlogin -n rw-web \"exec 'a b'\" \"\"");
-        assert!(!run.reads_only && Invocation::read(Tool::Kstat, ["-p"]).reads_only);
-    }
-
-    #[test]
-    fn every_tool_has_an_absolute_path() {
-        assert_eq!(Tool::Kstat.name(), "kstat");
-        assert!(Tool::Dladm.path().starts_with('/'));
     }
 }

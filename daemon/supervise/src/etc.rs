@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 /// Writes the three files. They are bound into containers one by one, so they are made once per sandbox.
-pub(crate) fn write(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
+pub fn write(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
     make_open_dir(dir)?;
     let of_host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     write_atomically(&dir.join("hosts"), hosts(spec, &of_host).as_bytes(), 0o644)?;

@@ -1,45 +1,51 @@
 //! Who runs a container's process: numbers, or names looked up in the container's own /etc/passwd and /etc/group.
 
-use crate::inside::Inside;
 use reddwarf_host::spec::UserSpec;
 use std::io;
-use std::path::Path;
 
-/// Larger user databases are cut: no image needs them.
-const LARGEST: u64 = 1 << 20;
+/// Larger user databases are not read: no image needs them.
+pub const LARGEST: u64 = 1 << 20;
 
 /// A user in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// All groups, the primary one included.
+    pub groups: Vec<u32>,
     /// Home directory, where the user database names one.
-    pub(crate) home: Option<String>,
+    pub home: Option<String>,
 }
 
 /// Why a user could not be found out.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum UserError {
+pub enum UserError {
+    /// No such user.
     #[error("user {0:?} is not in the image's /etc/passwd: name one that is, or use numbers (runAsUser)")]
     NoUser(String),
+    /// No such group.
     #[error("group {0:?} is not in the image's /etc/group: name one that is, or use numbers (runAsGroup)")]
     NoGroup(String),
+    /// /etc/passwd or /etc/group can't be read.
     #[error("the image's user database can't be read")]
     Io(#[from] io::Error),
 }
 
-/// Resolves `spec` against a root file system. `strict`: without the groups that the image's /etc/group gives the user.
-pub(crate) fn resolve(spec: &UserSpec, root: &Inside, strict: bool) -> Result<User, UserError> {
-    let passwd = root.read(Path::new("etc/passwd"), LARGEST)?.unwrap_or_default();
-    let group = root.read(Path::new("etc/group"), LARGEST)?.unwrap_or_default();
+/// Resolves `spec` with the texts of the image's /etc/passwd and /etc/group. `strict`: without the groups that /etc/group
+/// gives the user.
+///
+/// # Errors
+/// A name that is not there.
+pub fn resolve(spec: &UserSpec, passwd: &str, group: &str, strict: bool) -> Result<User, UserError> {
     match spec {
         UserSpec::Ids { uid, gid, groups } => {
-            let entry = passwd_entries(&passwd).find(|e| e.uid == *uid);
-            let groups = all_groups(groups, *gid, entry.as_ref().filter(|_| !strict), &group);
+            let entry = passwd_entries(passwd).find(|e| e.uid == *uid);
+            let groups = all_groups(groups, *gid, entry.as_ref().filter(|_| !strict), group);
             Ok(User { uid: *uid, gid: *gid, groups, home: entry.map(|e| e.home.to_owned()) })
         }
-        UserSpec::Named { user, groups } => lookup(user, groups, &passwd, &group, strict),
+        UserSpec::Named { user, groups } => lookup(user, groups, passwd, group, strict),
     }
 }
 

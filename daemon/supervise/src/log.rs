@@ -15,8 +15,10 @@ const LONGEST: usize = 16 * 1024;
 
 /// Where a text came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Standard output.
     Stdout,
+    /// Standard error.
     Stderr,
 }
 
@@ -31,18 +33,19 @@ impl Stream {
 
 /// Cuts one stream into lines.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub struct Lines {
     stream: Stream,
     pending: Vec<u8>,
 }
 
 impl Lines {
-    pub(crate) fn new(stream: Stream) -> Self {
+    /// Nothing read yet.
+    pub fn new(stream: Stream) -> Self {
         Self { stream, pending: Vec::new() }
     }
 
     /// Takes what was read and hands on all that is complete.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], log: &mut Log) {
+    pub fn push(&mut self, mut bytes: &[u8], log: &mut Log) {
         while !bytes.is_empty() {
             let room = LONGEST - self.pending.len();
             match bytes.iter().take(room).position(|b| *b == b'\n') {
@@ -73,7 +76,7 @@ impl Lines {
     }
 
     /// End of the stream.
-    pub(crate) fn finish(&mut self, log: &mut Log) {
+    pub fn finish(&mut self, log: &mut Log) {
         if !self.pending.is_empty() {
             self.emit(&[], 'P', log);
         }
@@ -83,7 +86,7 @@ impl Lines {
 
 /// The file being written.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub struct Log {
     spec: LogSpec,
     file: Option<File>,
     size: u64,
@@ -93,7 +96,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Opens the file, which may hold an earlier attempt's lines.
-    pub(crate) fn open(spec: LogSpec) -> io::Result<Self> {
+    pub fn open(spec: LogSpec) -> io::Result<Self> {
         let mut log = Self { spec, file: None, size: 0, batch: Vec::new() };
         log.reopen()?;
         Ok(log)
@@ -121,7 +124,7 @@ impl Log {
     }
 
     /// Writes what has gathered. A full disk loses lines, it never holds the container up.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
         }

@@ -1,0 +1,27 @@
+//! What the supervisors of containers and the hosts behind them have in common on Linux and illumos.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`log`] | the CRI log format, cut into lines and rotated |
+//! | [`record`] | what a supervisor writes down: moments, ends |
+//! | [`termination`] | a container's last words |
+//! | [`lock`] | locks that tell whether a supervisor lives |
+//! | [`files`] | small files, written whole or not at all |
+//! | [`files_volume`], [`ownership`] | volumes given by content; the group that owns volumes |
+//! | [`etc`] | hosts and resolv.conf of a sandbox |
+//! | [`user`], [`env_file`] | users of an image; variables from files |
+//! | [`turns`] | one call at a time for each sandbox |
+//!
+//! Nothing here starts a process or knows a system's own calls.
+
+pub mod env_file;
+pub mod etc;
+pub mod files;
+pub mod files_volume;
+pub mod lock;
+pub mod log;
+pub mod ownership;
+pub mod record;
+pub mod termination;
+pub mod turns;
+pub mod user;

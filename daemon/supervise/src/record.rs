@@ -1,0 +1,122 @@
+//! Records of a container's life that supervisors write and every later daemon reads.
+
+use chrono::{DateTime, Utc};
+use reddwarf_host::{BootTime, Clock, ContainerState, HostErrorKind, StopRequest, SystemClock};
+use serde::{Deserialize, Serialize};
+
+/// A moment, for planning and for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Since boot.
+    pub boot: BootTime,
+    /// Time of day.
+    pub wall: DateTime<Utc>,
+}
+
+impl Moment {
+    /// Now, by the kernel's clocks: shims have no injected clock.
+    pub fn now() -> Self {
+        Self { boot: boot_time(), wall: wall_time() }
+    }
+}
+
+/// The time of day, for people.
+pub fn wall_time() -> DateTime<Utc> {
+    SystemClock.wall()
+}
+
+/// Time since boot: goes on during suspend, never jumps.
+pub fn boot_time() -> BootTime {
+    SystemClock.boot()
+}
+
+/// `exit.json`, written by the shim at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerExit {
+    /// 128+n for death by signal n.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// `None` when the program never ran.
+    pub started: Option<Moment>,
+    /// When it ended.
+    pub finished: Moment,
+    /// Killed by the kernel for want of memory.
+    pub oom_killed: bool,
+    /// What went wrong, or its last words.
+    pub message: String,
+}
+
+impl From<ContainerExit> for ContainerState {
+    fn from(exit: ContainerExit) -> Self {
+        Self::Exited {
+            code: exit.code,
+            signal: exit.signal,
+            started: exit.started.map(|m| m.boot),
+            finished: exit.finished.boot,
+            started_at: exit.started.map(|m| m.wall),
+            finished_at: exit.finished.wall,
+            message: exit.message,
+        }
+    }
+}
+
+/// The record of a stop signal, or of SIGKILL, sent `now`.
+pub fn stop_request(before: Option<StopRequest>, now: BootTime, kill: bool) -> StopRequest {
+    let mut request = before.unwrap_or(StopRequest { at: now, killed: false, order: None });
+    request.killed |= kill;
+    if let Some(order) = &mut request.order {
+        order.signalled.get_or_insert(now);
+    }
+    request
+}
+
+/// [`HostErrorKind`] as far as shims use it, in a form that can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailureKind {
+    /// As [`HostErrorKind::NotFound`].
+    NotFound,
+    /// As [`HostErrorKind::InvalidSpec`].
+    InvalidSpec,
+    /// As [`HostErrorKind::Unsupported`].
+    Unsupported,
+    /// As [`HostErrorKind::Exhausted`].
+    Exhausted,
+    /// As [`HostErrorKind::Busy`].
+    Busy,
+    /// As [`HostErrorKind::Other`].
+    Other,
+}
+
+impl From<HostErrorKind> for FailureKind {
+    fn from(kind: HostErrorKind) -> Self {
+        match kind {
+            HostErrorKind::NotFound => Self::NotFound,
+            HostErrorKind::InvalidSpec => Self::InvalidSpec,
+            HostErrorKind::Unsupported => Self::Unsupported,
+            HostErrorKind::Exhausted => Self::Exhausted,
+            HostErrorKind::Busy => Self::Busy,
+            HostErrorKind::Conflict
+            | HostErrorKind::Foreign
+            | HostErrorKind::InvalidState
+            | HostErrorKind::Timeout
+            | HostErrorKind::Unreachable
+            | HostErrorKind::Denied
+            | HostErrorKind::Other => Self::Other,
+        }
+    }
+}
+
+impl From<FailureKind> for HostErrorKind {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::NotFound => Self::NotFound,
+            FailureKind::InvalidSpec => Self::InvalidSpec,
+            FailureKind::Unsupported => Self::Unsupported,
+            FailureKind::Exhausted => Self::Exhausted,
+            FailureKind::Busy => Self::Busy,
+            FailureKind::Other => Self::Other,
+        }
+    }
+}

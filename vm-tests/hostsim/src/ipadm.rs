@@ -1,0 +1,247 @@
+//! ipadm(8): addresses of the global zone, and what its stack does.
+
+use crate::call::{Answer, Call};
+use crate::dladm::row;
+use crate::state::{Address, Interface, State};
+use ipnet::IpNet;
+
+fn error(message: impl AsRef<str>) -> Answer {
+    Answer::fail(format!("ipadm: {}", message.as_ref()))
+}
+
+fn usage() -> Answer {
+    Answer { code: 1, ..Answer::usage("usage:  ipadm <subcommand> <args> ...") }
+}
+
+/// One call of ipadm.
+pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
+    let words = call.words();
+    let answer = match words.as_slice() {
+        ["create-if", rest @ ..] => create_if(state, rest),
+        ["delete-if", name] => delete_if(state, name),
+        ["create-addr", rest @ ..] => create_addr(state, rest),
+        ["delete-addr", name] => delete_addr(state, name),
+        ["show-addr", rest @ ..] => show_addr(state, rest),
+        ["set-prop", rest @ ..] => set_prop(state, rest),
+        ["set-ifprop", rest @ ..] => set_ifprop(state, rest),
+        ["show-prop", rest @ ..] => show_prop(state, rest),
+        ["show-if", "-p", "-o", fields] => show_if(state, fields),
+        _ => Err(usage()),
+    };
+    answer.unwrap_or_else(|answer| answer)
+}
+
+type Outcome = Result<Answer, Answer>;
+
+fn plumb(state: &mut State, name: &str, temporary: bool) -> Result<(), Answer> {
+    let Some(link) = state.links.get(name) else {
+        return Err(error(format!("Could not create {name} : Datalink does not exist")));
+    };
+    if link.zone.is_some() {
+        return Err(error(format!("Could not create {name} : Interface already in use")));
+    }
+    if link.temporary && !temporary {
+        return Err(error(format!("Could not create {name} : Persistent operation on temporary object")));
+    }
+    state.interfaces.entry(name.to_owned()).or_insert_with(|| Interface { temporary, ..Interface::default() });
+    Ok(())
+}
+
+fn create_if(state: &mut State, words: &[&str]) -> Outcome {
+    let (temporary, name) = match words {
+        ["-t", name] => (true, *name),
+        [name] if !name.starts_with('-') => (false, *name),
+        _ => return Err(usage()),
+    };
+    if state.interfaces.contains_key(name) {
+        return Err(error(format!("Could not create {name} : Interface already exists")));
+    }
+    plumb(state, name, temporary)?;
+    Ok(Answer::ok())
+}
+
+fn delete_if(state: &mut State, name: &str) -> Outcome {
+    match state.interfaces.remove(name) {
+        Some(_) => Ok(Answer::ok()),
+        None => Err(error(format!("Could not delete {name}: Interface does not exist"))),
+    }
+}
+
+fn create_addr(state: &mut State, words: &[&str]) -> Outcome {
+    let (mut kind, mut temporary, mut local, mut object) = (None, false, None, None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "-T" => kind = words.next().copied(),
+            "-t" => temporary = true,
+            "-a" => local = words.next().copied(),
+            "-w" => {
+                words.next();
+            }
+            other if !other.starts_with('-') && object.is_none() => object = Some(other),
+            _ => return Err(usage()),
+        }
+    }
+    let (Some(kind), Some(object)) = (kind, object) else { return Err(usage()) };
+    let fail = |what: &str| Err(error(format!("Could not create address: {what}")));
+    let Some((link, name)) = object.split_once('/') else { return fail("Invalid argument provided") };
+    let proper = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(|b| b.is_ascii_alphanumeric());
+    if !proper || object.len() > 32 {
+        return fail("Invalid argument provided");
+    }
+    let there = state.interfaces.get(link);
+    if there.is_some_and(|i| i.addresses.contains_key(name)) {
+        return fail("Address object already exists");
+    }
+    if there.is_some_and(|i| i.temporary && !temporary) {
+        return fail("Persistent operation on temporary object");
+    }
+    let address = match (kind, local.map(|l| l.strip_prefix("local=").unwrap_or(l))) {
+        ("static", Some(text)) => {
+            let Ok(net) = text.parse::<IpNet>() else { return fail("Invalid argument provided") };
+            let taken = |a: &Address| a.address.parse::<IpNet>().is_ok_and(|other| other.addr() == net.addr());
+            if state.interfaces.values().flat_map(|i| i.addresses.values()).any(taken) {
+                return fail("Address already in use");
+            }
+            let linked = there.is_some_and(|i| i.addresses.values().any(|a| a.kind == "addrconf"));
+            if net.addr().is_ipv6() && !linked {
+                return fail("Can't assign requested address");
+            }
+            text.to_owned()
+        }
+        ("addrconf", None) => format!("fe80::8:20ff:fe00:{:x}%{link}/10", state.next_number & 0xffff),
+        ("dhcp", None) => "0.0.0.0/0".into(),
+        _ => return Err(usage()),
+    };
+    plumb(state, link, temporary)?;
+    if let Some(interface) = state.interfaces.get_mut(link) {
+        interface.addresses.insert(name.to_owned(), Address { kind: kind.to_owned(), address, temporary });
+    }
+    Ok(Answer::ok())
+}
+
+fn delete_addr(state: &mut State, object: &str) -> Outcome {
+    let missing = || error("could not delete address: Object not found");
+    let (link, name) = object.split_once('/').ok_or_else(missing)?;
+    let interface = state.interfaces.get_mut(link).ok_or_else(missing)?;
+    interface.addresses.remove(name).ok_or_else(missing)?;
+    Ok(Answer::ok())
+}
+
+fn show_addr(state: &State, words: &[&str]) -> Outcome {
+    let (fields, only) = match words {
+        ["-p", "-o", fields] | ["-po", fields] => (fields, None),
+        ["-p", "-o", fields, object] | ["-po", fields, object] => (fields, Some(*object)),
+        _ => return Err(usage()),
+    };
+    let fields: Vec<&str> = fields.split(',').collect();
+    let mut out = String::new();
+    let mut all = vec![
+        ("lo0/v4".to_owned(), "static", "127.0.0.1/8".to_owned(), false),
+        ("lo0/v6".to_owned(), "static", "::1/128".to_owned(), false),
+    ];
+    for (link, interface) in &state.interfaces {
+        for (name, a) in &interface.addresses {
+            all.push((format!("{link}/{name}"), a.kind.as_str(), a.address.clone(), a.temporary));
+        }
+    }
+    let fits = |object: &str| {
+        only.is_none_or(|o| {
+            object == o
+                || object.strip_prefix(o).is_some_and(|r| r.starts_with('/'))
+                || o.strip_suffix('/').is_some_and(|l| object.starts_with(&format!("{l}/")))
+        })
+    };
+    let shown: Vec<_> = all.into_iter().filter(|(object, ..)| fits(object)).collect();
+    if let (Some(only), true) = (only, shown.is_empty()) {
+        return Err(error(format!("{only}: Object not found")));
+    }
+    for (object, kind, address, temporary) in shown {
+        let field = |f: &&str| match *f {
+            "addrobj" => Ok(object.clone()),
+            "type" => Ok(kind.to_owned()),
+            "state" => Ok("ok".to_owned()),
+            "current" => Ok("U--".to_owned()),
+            "persistent" => Ok(if temporary { "---" } else { "U--" }.to_owned()),
+            "addr" => Ok(address.clone()),
+            other => Err(error(format!("invalid output field '{other}'"))),
+        };
+        out += &row(&fields.iter().map(field).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(Answer::out(out))
+}
+
+fn show_if(state: &State, fields: &str) -> Outcome {
+    let fields: Vec<&str> = fields.split(',').collect();
+    let mut out = String::new();
+    for name in std::iter::once("lo0").chain(state.interfaces.keys().map(String::as_str)) {
+        let field = |f: &&str| match *f {
+            "ifname" => Ok(name.to_owned()),
+            "state" => Ok("ok".to_owned()),
+            other => Err(error(format!("invalid output field '{other}'"))),
+        };
+        out += &row(&fields.iter().map(field).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(Answer::out(out))
+}
+
+fn is_family(text: &str) -> bool {
+    matches!(text, "ipv4" | "ipv6" | "ip" | "tcp" | "udp" | "sctp" | "icmp")
+}
+
+fn pair(text: &str) -> Result<(&str, &str), Answer> {
+    let (name, value) = text.split_once('=').ok_or_else(usage)?;
+    let fine = match name {
+        "forwarding" => matches!(value, "on" | "off"),
+        "send_redirects" => matches!(value, "on" | "off"),
+        "hoplimit" | "ttl" | "mtu" | "metric" => value.parse::<u32>().is_ok(),
+        _ => return Err(error(format!("Could not set '{name}': Unknown property"))),
+    };
+    if fine { Ok((name, value)) } else { Err(error(format!("Could not set '{name}': Invalid argument provided"))) }
+}
+
+fn set_prop(state: &mut State, words: &[&str]) -> Outcome {
+    let (text, family) = match words {
+        ["-t", "-p", text, family] | ["-p", text, family] if is_family(family) => (text, family),
+        _ => return Err(usage()),
+    };
+    let (name, value) = pair(text)?;
+    state.protocols.insert(format!("{family}/{name}"), value.to_owned());
+    Ok(Answer::ok())
+}
+
+fn set_ifprop(state: &mut State, words: &[&str]) -> Outcome {
+    let (text, family, link) = match words {
+        ["-t", "-p", text, "-m", family, link] | ["-p", text, "-m", family, link] if is_family(family) => {
+            (text, family, link)
+        }
+        _ => return Err(usage()),
+    };
+    let (name, value) = pair(text)?;
+    let interface = state
+        .interfaces
+        .get_mut(*link)
+        .ok_or_else(|| error(format!("Could not set '{name}': Interface does not exist")))?;
+    interface.properties.insert(format!("{family}/{name}"), value.to_owned());
+    Ok(Answer::ok())
+}
+
+fn show_prop(state: &State, words: &[&str]) -> Outcome {
+    let ["-c", "-p", names, "-o", fields, family] = words else { return Err(usage()) };
+    let mut out = String::new();
+    for name in names.split(',') {
+        let default = if name == "send_redirects" { "on" } else { "off" };
+        let value = state.protocols.get(&format!("{family}/{name}")).cloned().unwrap_or_else(|| default.to_owned());
+        let field = |f: &str| match f {
+            "proto" => Ok((*family).to_owned()),
+            "property" => Ok(name.to_owned()),
+            "perm" => Ok("rw".to_owned()),
+            "current" => Ok(value.clone()),
+            "persistent" => Ok(String::new()),
+            "default" => Ok(default.to_owned()),
+            other => Err(error(format!("invalid output field '{other}'"))),
+        };
+        out += &row(&fields.split(',').map(field).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(Answer::out(out))
+}

@@ -1,0 +1,48 @@
+//! illumos' tools, played: one program that is called by their names, models what they would do to a system, refuses what
+//! they refuse in their words, and runs zones as local processes. For tests only; nothing of it is ever installed.
+//!
+//! ```text
+//! <dir>/bin/zoneadm, …     this program, by hard links       <dir>/root/rpool/…   what datasets hold
+//! <dir>/state/             the model, under a lock           <dir>/faults         which calls go wrong, and how
+//! <dir>/brands/NAME/       config.xml of each brand          <dir>/transcript     one line of JSON a call
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`call`] | one call: where the model is, faults, transcript, which tool |
+//! | [`fault`] | the plan of faults |
+//! | [`lab`] | a directory with all of it, for tests |
+//! | [`state`] | the model: zones, links, addresses, datasets, rules, services |
+//! | [`system`] | what differs between illumos-gate, OmniOS and SmartOS |
+//! | `zonecfg` | the command language with its quirks, on the same grammar that holds the daemon to its files |
+//! | `zoneadm` | the zones' states, brands' installation, what boots and halts do |
+//! | [`platform`] | what zoneadmd and a zone's init do: namespaces and processes for a running zone |
+//! | `zlogin` | commands in running zones |
+//! | `dladm`, `ipadm`, `route` | links, addresses, routes |
+//! | `zfs`, `zpool` | datasets, snapshots, clones, properties, as directories |
+//! | `ipnat`, `ipf`, `ilbadm` | rules by a strict grammar |
+//! | `smf` | svcs, svcprop, svccfg, svcadm |
+//! | `figures` | kstat, prstat and other small ones |
+//!
+//! What facts are not known of is refused rather than guessed: an unknown option is a usage error.
+
+mod dladm;
+mod figures;
+mod ilbadm;
+mod ipadm;
+mod ipf;
+mod ipnat;
+mod route;
+mod smf;
+mod zfs;
+mod zlogin;
+mod zoneadm;
+mod zonecfg;
+mod zpool;
+
+pub mod call;
+pub mod fault;
+pub mod lab;
+pub mod platform;
+pub mod state;
+pub mod system;

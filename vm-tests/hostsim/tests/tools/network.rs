@@ -1,0 +1,137 @@
+//! Links, addresses, translation, filters.
+
+use crate::common::Bench;
+
+#[test]
+fn links_have_names_by_the_rule_and_are_busy_while_used() {
+    let bench = Bench::new();
+    for bad in ["vnic_default_nginx", "rwa07", "rw-a0", "0a0", &"a".repeat(32)] {
+        bench.fails(&format!("dladm create-etherstub -t {bad}"), 1, &format!("dladm: invalid link name '{bad}'"));
+    }
+    bench.ok("dladm create-etherstub -t rwstub0");
+    bench.fails("dladm create-etherstub -t rwstub0", 1, "dladm: etherstub creation failed: object already exists");
+    bench.fails("dladm create-vnic -l rwstub0 rwa0", 1, "can't create persistent object on top of temporary object");
+    bench.ok("dladm create-vnic -t -l rwstub0 -m 2:8:20:1e:0:7 rwa0");
+    bench.fails("dladm create-vnic -t -l rwstub0 rwa0", 1, "vnic creation over rwstub0 failed: object already exists");
+    bench.fails("dladm create-vnic -t -l rwstub0 -m 02:08:20:1e:00:07 rwb0", 1, "MAC address is already in use");
+    assert_eq!(bench.ok("dladm show-vnic -p -o link,over,macaddress,vid"), "rwa0:rwstub0:2\\:8\\:20\\:1e\\:0\\:7:0\n");
+    bench.fails("dladm show-link -p -o macaddress", 1, "invalid output field");
+}
+
+#[test]
+fn a_single_field_is_not_escaped_and_missing_links_are_told() {
+    let bench = Bench::new();
+    bench.ok("dladm create-vnic -t -l net0 -m 2:8:20:1:2:3 rwa0");
+    assert_eq!(bench.ok("dladm show-vnic -p -o macaddress rwa0"), "2:8:20:1:2:3\n");
+    bench.fails("dladm show-vnic -p -o link rwb0", 1, "dladm: invalid vnic name 'rwb0': object not found");
+    bench.fails("dladm show-etherstub -t", 1, "usage");
+    bench.fails("dladm delete-vnic -t rwb0", 1, "object not found");
+    bench.fails("dladm set-linkprop -t -p maxbw=1K rwa0", 1, "minimum value for maxbw is 1200K");
+    bench.ok("dladm set-linkprop -t -p maxbw=100M rwa0");
+    assert_eq!(bench.ok("dladm show-linkprop -c -o link,value -p maxbw rwa0"), "rwa0:100M\n");
+}
+
+/// What makes boots fail: protection that is set already, links plumbed in the global zone, links that are not there.
+#[test]
+fn zones_take_their_links_and_give_them_back() {
+    let bench = Bench::new();
+    let net = "add net\nset physical=rwa0\nset allowed-address=10.0.0.5/24\nset defrouter=10.0.0.1\nend\n";
+    bench.installed("a", net);
+    bench.fails("zoneadm -z a boot", 1, "failed to add network device rwa0");
+    bench.ok("dladm create-etherstub -t rwstub0");
+    bench.ok("dladm create-vnic -t -l rwstub0 rwa0");
+    bench.ok("dladm set-linkprop -t -p protection=ip-nospoof rwa0");
+    bench.fails("zoneadm -z a boot", 1, "Protection is already set");
+    bench.ok("dladm reset-linkprop -t -p protection rwa0");
+    bench.ok("ipadm create-if -t rwa0");
+    bench.fails("zoneadm -z a boot", 1, "failed to add network device");
+    bench.ok("ipadm delete-if rwa0");
+    bench.ok("zoneadm -z a boot");
+    assert_eq!(
+        bench.ok("dladm show-linkprop -c -o value,property -p protection,allowed-ips rwa0"),
+        "ip-nospoof:protection\n10.0.0.5:allowed-ips\n"
+    );
+    bench.fails("dladm delete-vnic -t rwa0", 1, "vnic deletion failed: link busy");
+    bench.fails("dladm delete-etherstub -t rwstub0", 1, "etherstub deletion failed: link busy");
+    bench.ok("zoneadm -z a halt");
+    assert_eq!(bench.ok("dladm show-linkprop -c -o value,property -p protection rwa0"), ":protection\n");
+    bench.ok("dladm delete-vnic -t rwa0");
+    bench.ok("dladm delete-etherstub -t rwstub0");
+}
+
+#[test]
+fn addresses_have_objects_and_ipv6_needs_a_link_local_one_first() {
+    let bench = Bench::new();
+    bench.ok("dladm create-etherstub -t rwstub0");
+    bench.ok("dladm create-vnic -t -l rwstub0 rwgw0");
+    bench.fails(
+        "ipadm create-addr -T static -a local=10.88.0.1/24 rwgw0/v4",
+        1,
+        "Persistent operation on temporary object",
+    );
+    bench.ok("ipadm create-addr -t -T static -a local=10.88.0.1/24 rwgw0/v4");
+    bench.fails(
+        "ipadm create-addr -t -T static -a local=10.88.0.1/24 rwgw0/v4",
+        1,
+        "ipadm: Could not create address: Address object already exists",
+    );
+    bench.fails("ipadm create-addr -t -T static -a local=fd00::1/64 rwgw0/v6", 1, "Can't assign requested address");
+    bench.ok("ipadm create-addr -t -T addrconf rwgw0/ll");
+    bench.ok("ipadm create-addr -t -T static -a local=fd00::1/64 rwgw0/v6");
+    let shown = bench.ok("ipadm show-addr -p -o addrobj,type,state,addr");
+    let read = reddwarf_illumos::ipadm::addresses(&shown).unwrap();
+    assert_eq!(read["rwgw0/v6"].address, Some("fd00::1/64".parse().unwrap()));
+    bench.fails("dladm delete-vnic -t rwgw0", 1, "link busy");
+    bench.fails("ipadm delete-addr rwgw0/none", 1, "could not delete address: Object not found");
+    bench.fails("ipadm show-addr -p -o addr rwx0/v4", 1, "Object not found");
+    bench.ok("ipadm set-prop -t -p forwarding=on ipv4");
+    assert_eq!(bench.ok("ipadm show-prop -c -p forwarding -o current ipv4"), "on\n");
+    bench.ok("ipadm delete-if rwgw0");
+    bench.fails("ipadm delete-if rwgw0", 1, "Interface does not exist");
+    assert!(bench.ok("route -n get 8.8.8.8").contains("interface: net0"));
+}
+
+#[test]
+fn rules_are_loaded_line_by_line() {
+    let bench = Bench::new();
+    let rules = "rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.5 port 8080 tcp round-robin\nmap net0 10.88.0.0/24 -> 0/32\nnonsense\nmap net1 10.88.0.0/24 -> 0/32\n";
+    let check = bench.lab.run_reading("ipnat", &["-n", "-f", "-"], rules).unwrap();
+    assert!(check.code == 1 && check.err.contains("line 3"), "{}", check.err);
+    assert_eq!(bench.ok("ipnat -lR"), "List of active MAP/Redirect filters:\n\nList of active sessions:\n");
+    // Not atomic: what came before the bad line is in force.
+    assert_eq!(bench.lab.run_reading("ipnat", &["-CF", "-f", "-"], rules).unwrap().code, 1);
+    let listed = bench.ok("ipnat -lR");
+    assert!(listed.contains("map net0 10.88.0.0/24 -> 0.0.0.0/32\n") && !listed.contains("net1"), "{listed}");
+    // A duplicate is told, and is no error.
+    let again = bench.lab.run_reading("ipnat", &["-f", "-"], "map net0 10.88.0.0/24 -> 0/32\n").unwrap();
+    assert!(again.code == 0 && again.err.contains("File exists"), "{}", again.err);
+    let removed = bench.lab.run_reading("ipnat", &["-r", "-f", "-"], "map net0 10.88.0.0/24 -> 0/32\n").unwrap();
+    assert_eq!((removed.code, removed.err.as_str()), (0, ""));
+    // Somebody refreshes ipfilter: all rules are gone.
+    bench.ok("svcadm refresh svc:/network/ipfilter:default");
+    assert!(!bench.ok("ipnat -lR").contains("rdr"));
+}
+
+#[test]
+fn filters_are_swapped_as_a_whole() {
+    let bench = Bench::new();
+    let load = |text: &str| bench.lab.run_reading("ipf", &["-I", "-Fa", "-f", "-", "-s"], text).unwrap();
+    assert_eq!(load("pass in quick proto tcp from any to any port = 22 keep state\nblock in all\n").code, 0);
+    assert_eq!(bench.lab.state().unwrap().filters[""].active.len(), 2);
+    assert_eq!(load("pass in all\nblock sideways\n").code, 1);
+    assert_eq!(bench.lab.state().unwrap().filters[""].active.len(), 2, "what is in force stays");
+}
+
+#[test]
+fn services_answer_by_pattern() {
+    let bench = Bench::new();
+    assert_eq!(bench.ok("svcs -H -o state svc:/network/ipfilter:default"), "online\n");
+    bench.fails("svcs -H -o state svc:/no/such", 1, "svcs: Pattern 'svc:/no/such' doesn't match any instances");
+    bench.fails("ilbadm create-servergroup sg1", 1, "not running");
+    bench.ok("svcadm enable svc:/network/loadbalancer/ilb:default");
+    bench.ok("ilbadm create-servergroup -s server=10.0.0.1:80 sg1");
+    bench.fails("ilbadm create-servergroup a-group-too-long", 1, "too long");
+    bench.ok(
+        "ilbadm create-rule -e -i vip=192.0.2.10,port=80,protocol=tcp -m lbalg=rr,type=HALF-NAT -o servergroup=sg1 r1",
+    );
+}
