@@ -6,7 +6,7 @@
 //!    websocket     channels in WebSocket frames (channels: the subprotocols)
 //!    remote        a SPDY stream for each standard stream
 //!  port_forward  pods/portforward: channels, SPDY, or SPDY inside a WebSocket (tunnel)
-//!  proxy         pods/proxy and services/proxy: HTTP into a pod (https: proxy_tls)
+//!  proxy         pods/proxy and services/proxy: HTTP into a pod (https: whatever its certificate)
 //!  upgrade       from HTTP to one of the two protocols
 //!  spdy          SPDY/3.1, the protocol itself
 //!  target        which pod, which container
@@ -22,7 +22,6 @@ mod logs;
 mod outcome;
 mod port_forward;
 mod proxy;
-mod proxy_tls;
 mod remote;
 mod spdy;
 mod target;

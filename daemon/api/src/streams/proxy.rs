@@ -2,7 +2,7 @@
 //!
 //! The name may say more: `web:8080`, `http:web:8080`. A service's request goes to one of its ready pods.
 
-use super::{proxy_tls, target};
+use super::target;
 use crate::runtime::{Connection, PodName};
 use crate::serve::body::{Body, full};
 use crate::serve::dispatch::Call;
@@ -18,6 +18,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use reddwarf_network::tls;
 use reddwarf_objects::selector::LabelSelector;
 use reddwarf_objects::{Object, kinds};
 use reddwarf_registry::ListQuery;
@@ -94,8 +95,8 @@ pub(super) async fn answer(
     let stream = call.stream_place()?;
     let connection = call.state.deps.runtime.connect(&name, port).await.map_err(unreachable)?;
     let host = pod.get("/status/podIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()).unwrap_or("localhost");
-    let connection =
-        if place.https { proxy_tls::secured(connection, host).await.map_err(unreachable)? } else { connection };
+    let connection: Connection =
+        if place.https { Box::new(tls::secured(connection, host).await.map_err(unreachable)?) } else { connection };
     let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let response = exchange(&call, connection, request, &path, &host, stream).await?;
     Ok(with_own_location(response, &prefix))

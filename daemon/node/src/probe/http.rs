@@ -1,7 +1,7 @@
 //! HTTP GETs to pods: one connection each, redirects followed within the host, answers cut off.
 
+use super::USER_AGENT;
 use super::url::Url;
-use super::{USER_AGENT, tls};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue, LOCATION};
@@ -9,6 +9,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use reddwarf_host::Host;
 use reddwarf_host::spec::{HookPort, HttpGet};
+use reddwarf_network::tls;
 use std::error::Error as StdError;
 use std::net::IpAddr;
 use tokio::task::AbortHandle;
@@ -90,10 +91,11 @@ impl Open {
 async fn send(host: &dyn Host, get: &HttpGet, url: &Url) -> Result<Open, String> {
     let mut connection = host.dial(&url.host, url.port).await.map_err(|e| e.message)?;
     if url.tls {
-        connection = tls::secured(connection, &url.host).await.map_err(|e| match tls::is_plain(&e) {
+        let secured = tls::secured(connection, &url.host).await.map_err(|e| match tls::is_plain(&e) {
             true => PLAIN.to_owned(),
             false => format!("tls: {e}"),
         })?;
+        connection = Box::new(secured);
     }
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await;
     let (mut sender, connection) = handshake.map_err(|e| deepest(&e))?;

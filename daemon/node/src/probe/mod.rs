@@ -18,7 +18,7 @@
 //! | `run.rs` | the tasks: timers, events, results |
 //! | `shot.rs` | one question by exec, HTTP, TCP or gRPC, and what its answer means |
 //! | `hook.rs` | one hook |
-//! | `exec.rs`, `http.rs`, `url.rs`, `tls.rs`, `grpc.rs` | how the asking is done |
+//! | `exec.rs`, `http.rs`, `url.rs`, `grpc.rs` | how the asking is done |
 //!
 //! A shot costs no observation of the host: only a changed verdict wakes the pod's worker. Nothing here is stored: the
 //! status remembers readiness for the next daemon, the host's records remember hooks and stops.
@@ -34,7 +34,6 @@ mod shot;
 mod spec;
 mod standing;
 mod tally;
-mod tls;
 mod url;
 
 pub use checks::{Checks, Found, InstanceId};

@@ -1,10 +1,11 @@
-//! TLS to a pod. A probe takes whatever certificate the pod shows, as in the reference: it asks whether the server
-//! answers, not who it is.
+//! TLS into a pod, for probes and the API's proxy. Whatever certificate the pod shows is taken, as in the reference: the
+//! address says which pod it is, and the way to it does not leave this host.
 
-use reddwarf_host::Connection;
 use std::io;
 use std::sync::{Arc, LazyLock};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -19,15 +20,17 @@ static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
 });
 
 /// The connection with TLS in it; `host` is what the server is asked for.
-pub(super) async fn secured(connection: Connection, host: &str) -> io::Result<Connection> {
+///
+/// # Errors
+/// What breaks the handshake.
+pub async fn secured<C: AsyncRead + AsyncWrite + Unpin>(connection: C, host: &str) -> io::Result<TlsStream<C>> {
     let config = CONFIG.as_ref().map_err(io::Error::other)?.clone();
     let name = ServerName::try_from(host.to_owned()).or_else(|_| ServerName::try_from("localhost"));
-    let stream = TlsConnector::from(config).connect(name.map_err(io::Error::other)?, connection).await?;
-    Ok(Box::new(stream))
+    TlsConnector::from(config).connect(name.map_err(io::Error::other)?, connection).await
 }
 
 /// Whether a handshake failed because the server does not speak TLS.
-pub(super) fn is_plain(error: &io::Error) -> bool {
+pub fn is_plain(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
     matches!(inner, Some(Error::InvalidMessage(_)))
 }
@@ -94,7 +97,7 @@ mod tests {
             stream.write_u8(byte + 1).await.unwrap();
             stream.flush().await.unwrap();
         });
-        let mut stream = secured(Box::new(ours), "10.0.0.1").await.unwrap();
+        let mut stream = secured(ours, "10.0.0.1").await.unwrap();
         stream.write_u8(41).await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), 42);
@@ -105,7 +108,7 @@ mod tests {
             let mut rest = Vec::new();
             let _ = theirs.read_to_end(&mut rest).await;
         });
-        let Err(error) = secured(Box::new(ours), "10.0.0.1").await else { panic!("it speaks TLS") };
+        let Err(error) = secured(ours, "10.0.0.1").await else { panic!("it speaks TLS") };
         assert!(is_plain(&error), "{error}");
     }
 }
