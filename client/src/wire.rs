@@ -703,6 +703,76 @@ pub(crate) struct ImagePullList {
     pub(crate) items: Vec<ImagePullStatus>,
 }
 
+/// `POST images/build`: make an image of another, of files of the host, and of what commands change in a pod of their
+/// own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ImageBuild {
+    /// Name to give it, `local/web:1`.
+    pub(crate) name: String,
+    /// The image below, by name; pulled when it is not here.
+    pub(crate) from: Option<String>,
+    /// Or a root file system: absolute path of all that can be imported.
+    pub(crate) rootfs: Option<String>,
+    /// Files to put over it, in this order.
+    pub(crate) files: Vec<ImageBuildFile>,
+    /// Commands, each the argv of a program in the image. Root runs them.
+    pub(crate) run: Vec<Vec<String>>,
+    /// Where their pods are made; `default` when absent.
+    pub(crate) namespace: Option<String>,
+    /// ENTRYPOINT; that of the image below when absent.
+    pub(crate) entrypoint: Option<Vec<String>>,
+    /// CMD; that of the image below when absent, unless there is another entrypoint.
+    pub(crate) cmd: Option<Vec<String>>,
+    /// `NAME=value`, over those of the image below.
+    pub(crate) env: Vec<String>,
+    /// WORKDIR; that of the image below when absent.
+    pub(crate) workdir: Option<String>,
+    /// USER; that of the image below when absent.
+    pub(crate) user: Option<String>,
+    /// STOPSIGNAL; that of the image below when absent.
+    pub(crate) stop_signal: Option<String>,
+}
+
+/// Files for an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ImageBuildFile {
+    /// Absolute path of a file, or of a directory whose content is meant.
+    pub(crate) source: String,
+    /// Absolute path in the image.
+    pub(crate) target: String,
+    /// User and group id of all of it, root's when absent.
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
+/// How far a build is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ImageBuildStatus {
+    /// For `GET images/builds/ID`.
+    pub(crate) id: String,
+    /// The image's name.
+    pub(crate) name: String,
+    /// `preparing`, `running`, `built` or `failed`.
+    pub(crate) state: String,
+    /// What is being done, in words.
+    pub(crate) doing: String,
+    /// What commands printed, from `output_from` on: the newest of it.
+    pub(crate) output: String,
+    /// How many bytes came before `output`.
+    pub(crate) output_from: u64,
+    /// Once built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<Image>,
+    /// Once it ended: how long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) took_milliseconds: Option<u64>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
 /// `POST images/prune`: what was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,6 +11,7 @@
 //! The same program is also the shim and the helpers of the Linux host (`__shim`, `__exec`, `__unpack`): they are told
 //! apart before anything else happens, because they must stay small and single-threaded.
 
+mod build;
 mod chain;
 mod cli;
 mod daemon;

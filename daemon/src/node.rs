@@ -1,6 +1,7 @@
 //! The API's view of the node: `reddwarf-node` in the API's words. Without a node (`reddwarfd serve`) everything that
 //! needs one says so.
 
+use crate::build::{self, Builds};
 use crate::dns::NameServer;
 use crate::supervise::States;
 use crate::tokens::AccountTokens;
@@ -54,6 +55,8 @@ pub(crate) struct Wiring {
 pub(crate) struct NodeRuntime {
     node: Option<NodeHandle>,
     wiring: Wiring,
+    builds: Builds,
+    clock: Arc<dyn Clock>,
 }
 
 /// Starts the node, if there is a host to drive.
@@ -69,10 +72,15 @@ pub(crate) async fn start(
         Some(host) => {
             let settings = node_settings(settings);
             let tokens: Arc<dyn TokenSource> = Arc::new(AccountTokens(wiring.access.clone()));
+            let clock = clock.clone();
             Some(Node::start(NodeDeps { control, host, clock, tokens: Some(tokens), settings }).await)
         }
     };
-    Arc::new(NodeRuntime { node, wiring })
+    if let Some(node) = node.clone() {
+        let registry = wiring.registry.clone();
+        tokio::spawn(async move { build::clear(&node, &registry, None).await });
+    }
+    Arc::new(NodeRuntime { node, wiring, builds: Builds::default(), clock })
 }
 
 fn node_settings(settings: &Settings) -> NodeSettings {
@@ -272,7 +280,7 @@ fn failed(error: NodeError) -> RuntimeError {
     }
 }
 
-fn image(info: &ImageInfo) -> types::Image {
+pub(crate) fn image(info: &ImageInfo) -> types::Image {
     types::Image {
         id: info.id.to_string(),
         names: info.names.clone(),
@@ -453,6 +461,14 @@ impl Runtime for NodeRuntime {
 
     async fn image_pulls(&self) -> Result<types::ImagePullList, RuntimeError> {
         Ok(types::ImagePullList { items: self.node()?.image_pulls().into_iter().map(pull_status).collect() })
+    }
+
+    async fn image_build(&self, request: &types::ImageBuild) -> Result<types::ImageBuildStatus, RuntimeError> {
+        self.builds.begin(request, self.node()?, &self.wiring.registry, &self.clock)
+    }
+
+    async fn image_build_status(&self, id: &str) -> Result<types::ImageBuildStatus, RuntimeError> {
+        self.builds.status(id)
     }
 
     async fn image_prune(&self, all: bool) -> Result<types::ImagesPruned, RuntimeError> {

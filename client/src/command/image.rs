@@ -1,4 +1,4 @@
-//! `image`: pull, import, list and remove images of the host.
+//! `image`: pull, build, import, list and remove images of the host.
 
 use crate::context::Context;
 use crate::daemon::with_query;
@@ -40,6 +40,8 @@ enum Verb {
         #[arg(long, value_name = "NAME")]
         name: String,
     },
+    /// Make a golden image of a root file system, or of a recipe: a base, files, commands run in a zone
+    Build(super::image_build::Arguments),
     /// Archives of golden images (.zar): make, verify; `image import` takes them
     #[command(subcommand)]
     Zar(super::zar::Verb),
@@ -63,6 +65,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
                 context.say(&format!("{name} is {} ({})", image.id, size(image.size_bytes)))?;
             }
         }
+        Verb::Build(arguments) => return super::image_build::run(context, arguments).await,
         Verb::Zar(verb) => return super::zar::run(context, verb),
         Verb::Pull { image } => return pull(context, image).await,
         Verb::Prune { all } => {
@@ -186,7 +189,7 @@ fn render(context: &Context, list: &ImageList) -> String {
 }
 
 /// `812 B`, `12.3 MiB`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

@@ -13,6 +13,7 @@ pub(crate) mod exec;
 pub(crate) mod generations;
 pub(crate) mod get;
 pub(crate) mod image;
+mod image_build;
 pub(crate) mod kubeconfig;
 pub(crate) mod logs;
 pub(crate) mod man;

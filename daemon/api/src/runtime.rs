@@ -2,9 +2,9 @@
 //! over the node and the directory source, tests over fakes.
 
 use crate::types::{
-    BackupReport, Check, Done, FileSet, GenerationDetail, GenerationDiff, GenerationList, Image, ImageImport,
-    ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned, PlanReport, ReloadReport, RollbackReport,
-    StatusReport, WhyReport,
+    BackupReport, Check, Done, FileSet, GenerationDetail, GenerationDiff, GenerationList, Image, ImageBuild,
+    ImageBuildStatus, ImageImport, ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned, PlanReport,
+    ReloadReport, RollbackReport, StatusReport, WhyReport,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -261,6 +261,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::Unsupported`] without a host.
     async fn image_pulls(&self) -> Result<ImagePullList, RuntimeError>;
+
+    /// Begin to make an image.
+    ///
+    /// # Errors
+    /// [`RuntimeError::BadRequest`] for a recipe that makes no sense, [`RuntimeError::Unavailable`] while as many builds
+    /// as may run do.
+    async fn image_build(&self, request: &ImageBuild) -> Result<ImageBuildStatus, RuntimeError>;
+
+    /// How far a build is.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] for one that is not known (any more).
+    async fn image_build_status(&self, id: &str) -> Result<ImageBuildStatus, RuntimeError>;
 
     /// Remove images that no container was started from; with `all` those too that were imported by hand.
     ///

@@ -17,6 +17,8 @@
 //! | `DELETE images?name=` | | [`Done`] |
 //! | `POST images/pull` | [`ImagePull`] | [`ImagePullStatus`] |
 //! | `GET images/pulls` | | [`ImagePullList`] |
+//! | `POST images/build` | [`ImageBuild`] | [`ImageBuildStatus`] |
+//! | `GET images/builds/ID` | | [`ImageBuildStatus`] |
 //! | `POST images/prune?all=` | | [`ImagesPruned`] |
 //! | `POST reload` | | [`ReloadReport`] |
 //! | `POST reconcile?allowPrune=true` | | [`Done`] |
@@ -652,6 +654,76 @@ pub struct ImagePullStatus {
 pub struct ImagePullList {
     /// Newest last.
     pub items: Vec<ImagePullStatus>,
+}
+
+/// `POST images/build`: make an image of another, of files of the host, and of what commands change in a pod of their
+/// own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageBuild {
+    /// Name to give it, `local/web:1`.
+    pub name: String,
+    /// The image below, by name; pulled when it is not here.
+    pub from: Option<String>,
+    /// Or a root file system: absolute path of all that can be imported.
+    pub rootfs: Option<String>,
+    /// Files to put over it, in this order.
+    pub files: Vec<ImageBuildFile>,
+    /// Commands, each the argv of a program in the image. Root runs them.
+    pub run: Vec<Vec<String>>,
+    /// Where their pods are made; `default` when absent.
+    pub namespace: Option<String>,
+    /// ENTRYPOINT; that of the image below when absent.
+    pub entrypoint: Option<Vec<String>>,
+    /// CMD; that of the image below when absent, unless there is another entrypoint.
+    pub cmd: Option<Vec<String>>,
+    /// `NAME=value`, over those of the image below.
+    pub env: Vec<String>,
+    /// WORKDIR; that of the image below when absent.
+    pub workdir: Option<String>,
+    /// USER; that of the image below when absent.
+    pub user: Option<String>,
+    /// STOPSIGNAL; that of the image below when absent.
+    pub stop_signal: Option<String>,
+}
+
+/// Files for an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageBuildFile {
+    /// Absolute path of a file, or of a directory whose content is meant.
+    pub source: String,
+    /// Absolute path in the image.
+    pub target: String,
+    /// User and group id of all of it, root's when absent.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// How far a build is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageBuildStatus {
+    /// For `GET images/builds/ID`.
+    pub id: String,
+    /// The image's name.
+    pub name: String,
+    /// `preparing`, `running`, `built` or `failed`.
+    pub state: String,
+    /// What is being done, in words.
+    pub doing: String,
+    /// What commands printed, from `output_from` on: the newest of it.
+    pub output: String,
+    /// How many bytes came before `output`.
+    pub output_from: u64,
+    /// Once built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Once it ended: how long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_milliseconds: Option<u64>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `POST images/prune`: what was removed.

@@ -9,6 +9,7 @@
 //! | [`termination`] | a container's last words |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`reference`], [`pull`] | images' names in full; fetching images from registries |
+//! | [`build`] | making images of what is here |
 //! | [`usage`] | figures of what the host and what runs on it use |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
 //! | [`error`] | [`HostError`] and its families |
@@ -18,6 +19,7 @@
 //!
 //! Nothing runs here by itself. Nothing here knows a Kubernetes object.
 
+pub mod build;
 pub mod contract;
 pub mod error;
 pub mod fake;
@@ -33,6 +35,7 @@ pub mod time;
 pub mod traits;
 pub mod usage;
 
+pub use build::{BuildContent, BuildFile, ImageBuild};
 pub use error::{Family, HostError, HostErrorKind, HostResult};
 pub use names::{Brand, ContainerName, ImageId, LinkName, NameError, PodUid, SandboxId, VolumeName};
 pub use observe::{

@@ -8,6 +8,7 @@
 //! * *Bounded*: it returns within its own deadline (`Timeout`), having left nothing that a repeat can't finish.
 //! * Calls for one sandbox are never made concurrently by the node; calls for different sandboxes are.
 
+use crate::build::ImageBuild;
 use crate::error::HostResult;
 use crate::names::{ContainerName, ImageId, SandboxId, VolumeName};
 use crate::observe::{Change, HostInfo, HostObservation, ImageInfo, Leftover, Note};
@@ -221,6 +222,14 @@ pub trait ImageStore: Send + Sync {
         request: &PullRequest,
         progress: &watch::Sender<PullProgress>,
     ) -> HostResult<PulledImage>;
+
+    /// Makes an image of files or of an ended container: one layer more than the image below, which it shares. The same
+    /// again is the same image. Nothing of it is seen before all of it is there.
+    ///
+    /// # Errors
+    /// `NotFound` (the image below, the container, a file), `InvalidState` (the container has not ended), `InvalidSpec`
+    /// (no content, a target that is not absolute, device nodes), `Exhausted`, `Busy`, `Unsupported`, `Other`.
+    async fn image_build(&self, build: &ImageBuild) -> HostResult<ImageInfo>;
 
     /// Removes images with all their names, those in use left out, and gives those that are gone. Constant in the number
     /// of images but for their files.

@@ -294,6 +294,16 @@ fn all_mounts(launch: &Launch, mounts: &[ReadyMount]) -> Vec<Value> {
     list
 }
 
+/// Where the host mounts something into a container: what an image has there is not seen, what lies there on disk is
+/// not the container's.
+pub(crate) fn mount_points(launch: &Launch) -> Vec<PathBuf> {
+    let standard = all_mounts(launch, &[]);
+    let standard = standard.iter().filter_map(|m| m["destination"].as_str());
+    let volumes = launch.mounts.iter().map(|m| m.target.as_str());
+    let words = launch.container.termination_message.path.as_str();
+    standard.chain(volumes).chain([words]).map(PathBuf::from).collect()
+}
+
 /// What becomes of all mounts before the container's are made: they keep as few ties as the volumes need. Those of
 /// volumes without any were cut before.
 fn root_propagation(mounts: &[ReadyMount]) -> &'static str {

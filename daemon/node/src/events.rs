@@ -6,7 +6,7 @@ use crate::perform::StepError;
 use crate::plan::{Effect, Notice, Op, Outlook, Resize, Step};
 use crate::translate::{self, ContainerRef};
 use reddwarf_host::spec::ContainerRole;
-use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, Note, SandboxObserved};
+use reddwarf_host::{ContainerName, ContainerObserved, ContainerState, Note, PullProgress, PullStage, SandboxObserved};
 use std::time::Duration;
 
 /// What a step that was carried out is worth saying; `sandbox` is as it was before.
@@ -158,6 +158,20 @@ pub(crate) fn outlook(intent: &PodIntent, before: &Outlook, now: &Outlook) -> Ve
 /// A pull begins.
 pub(crate) fn pulling(which: &ContainerRef<'_>) -> EventText {
     let message = format!("Pulling image \"{}\"", which.container.image);
+    normal("Pulling", message, &field_path(which.role, &which.name))
+}
+
+/// A pull takes its time: how far it is.
+pub(crate) fn pull_progress(which: &ContainerRef<'_>, progress: &PullProgress) -> EventText {
+    const MIB: u64 = 1 << 20;
+    let PullProgress { stage, bytes_done, bytes_total, layers_done, layers_total } = *progress;
+    let how_far = match stage {
+        PullStage::Waiting => "waiting for other pulls".to_owned(),
+        PullStage::Resolving => "waiting for the registry".to_owned(),
+        PullStage::Fetching => format!("{} of {} MiB fetched", bytes_done / MIB, bytes_total.div_ceil(MIB)),
+        PullStage::Unpacking => format!("{layers_done} of {layers_total} layers unpacked"),
+    };
+    let message = format!("Still pulling image \"{}\": {how_far}", which.container.image);
     normal("Pulling", message, &field_path(which.role, &which.name))
 }
 

@@ -15,6 +15,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// Images that are pulled at one time; others wait.
 const PARALLEL: usize = 3;
+/// How often a pod's events say how far a pull is.
+const TELL: Duration = Duration::from_secs(20);
 /// Pulls that came to their end and are still told of.
 const REMEMBERED: usize = 32;
 
@@ -151,12 +153,36 @@ pub(crate) fn begin_for_container(shared: &Arc<Shared>, op: &Op) {
     let mut transfer = begin(shared, request);
     let (shared, container, image) = (shared.clone(), container.clone(), image.clone());
     tokio::spawn(async move {
+        let progress = transfer.progress.clone();
+        let outcome = tokio::select! {
+            ended = transfer.outcome.wait_for(Option::is_some) => ended.map(|o| o.clone()),
+            () = tell_progress(&shared, &intent, &container, progress) => return,
+        };
         // Its sender ends without a word when the node stops.
-        let Ok(outcome) = transfer.outcome.wait_for(Option::is_some).await.map(|o| o.clone()) else { return };
+        let Ok(outcome) = outcome else { return };
         if let Some(outcome) = outcome {
             end_for_container(&shared, &intent, &container, &image, outcome, begun);
         }
     });
+}
+
+/// Says again and again how far a pull is that takes its time; never ends.
+async fn tell_progress(
+    shared: &Shared,
+    intent: &PodIntent,
+    container: &ContainerName,
+    progress: watch::Receiver<PullProgress>,
+) {
+    let mut before = PullProgress::default();
+    loop {
+        tokio::time::sleep(TELL).await;
+        let now = *progress.borrow();
+        let containers = translate::containers(intent);
+        if let Some(which) = containers.iter().find(|c| c.name == *container).filter(|_| now != before) {
+            shared.event(&intent.object, events::pull_progress(which, &now));
+        }
+        before = now;
+    }
 }
 
 fn end_for_container(

@@ -60,6 +60,22 @@ async fn what_is_not_here_is_pulled_once_for_all_and_not_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pull_that_takes_its_time_says_how_far_it_is() {
+    let world = World::new().await;
+    world.host.serve_image(WEB, image(&["/bin/web"]), None);
+    world.host.faults().on(Op::ImagePull, Fault::Slow(Duration::from_secs(70)));
+    world.plane.apply(wants("web", WEB, "IfNotPresent"));
+    world.sleep(65).await;
+    let first = format!("Pulling image \"{WEB}\"");
+    // What has not changed is not told again.
+    let then = format!("Still pulling image \"{WEB}\": waiting for the registry");
+    assert_eq!(events(&world, "Pulling"), [first.clone(), then.clone()]);
+    world.until(20, "ready", |w| w.is_ready("web")).await;
+    world.sleep(60).await;
+    assert_eq!(events(&world, "Pulling"), [first, then]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn always_asks_at_every_start_and_takes_what_the_name_means_by_then() {
     let world = World::new().await;
     world.host.serve_image(WEB, image(&["/bin/web"]), None);

@@ -251,6 +251,150 @@ fn a_daemon_killed_in_the_middle_of_a_pull_leaves_nothing_half_imported_and_goes
 }
 
 #[test]
+fn what_a_registry_or_a_disk_does_to_a_pull_is_said_and_leaves_nothing() {
+    let Some(program) = program().filter(|_| !skip()) else { return };
+    let mut world = world("registry-faults");
+    let registry = Registry::start(&world, &program);
+    registry.push(&world, "small", "1", "gzip", &layers(&world, "one"));
+    // Packed it is small enough for the disk, unpacked it is not.
+    let zeros = world.dir.join("layers/zeros");
+    std::fs::create_dir_all(&zeros).unwrap();
+    std::fs::File::create(zeros.join("zeros")).unwrap().set_len(64 << 20).unwrap();
+    registry.push(&world, "big", "1", "gzip", &[zeros]);
+    let login = json!({ "auths": { REGISTRY: { "username": "user", "password": "abc" } } });
+    put(&world.dir.join("auth.json"), &login.to_string(), 0o600);
+    let images = world.dir.join("state/images");
+    std::fs::create_dir_all(&images).unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs", images.to_str().unwrap()]).ok();
+    world.start();
+    let of = |name: &str| format!("{REGISTRY}/{name}:1");
+    let left = |dir: &str| std::fs::read_dir(images.join(dir)).unwrap().count();
+
+    // F39: the disk is full in the middle.
+    let full = world.ctl(&["image", "pull", &of("big")]).exits(1);
+    assert!(full.err.contains("No space left on device"), "{}", full.err);
+    assert_eq!((left("layers"), left("tmp"), left("pulls"), left("records")), (0, 0, 0, 0), "something is left");
+    world.file("big.yaml", &pod("big", &of("big"), "IfNotPresent", ""));
+    world.until("the reason to show", |w| {
+        let pod = w.pod("big").filter(|p| reason(p) == "ErrImagePull" || reason(p) == "ImagePullBackOff")?;
+        let seen = w.ctl(&["why", "pod/big"]).out;
+        (seen.contains("No space left on device") && pod["status"]["phase"] == "Pending").then_some(())
+    });
+    world.remove("big.yaml");
+    world.ctl(&["image", "pull", &of("small")]).ok();
+
+    // The registry is down: what is here runs, what is not says so.
+    drop(registry);
+    world.file("here.yaml", &pod("here", &of("small"), "IfNotPresent", ""));
+    world.until("it to start", |w| {
+        let id = w.pod("here")?["status"]["containerStatuses"][0]["containerID"].as_str()?.to_owned();
+        (!id.is_empty()).then_some(())
+    });
+    world.file("away.yaml", &pod("away", &format!("{REGISTRY}/small@sha256:{}", "0".repeat(64)), "IfNotPresent", ""));
+    world.until("the reason to show", |w| {
+        w.pod("away").filter(|p| matches!(reason(p), "RegistryUnavailable" | "ImagePullBackOff"))
+    });
+    let events = world.ctl(&["events"]).ok();
+    assert!(events.contains("registry is unavailable") && events.contains("Connection refused"), "{events}");
+    let down = world.ctl(&["image", "pull", &of("big")]).exits(1);
+    assert!(down.err.contains("can't be reached"), "{}", down.err);
+}
+
+const RECIPE: &str = "name: local/web:1
+from: local/base:1
+files:
+- {from: site, to: /srv/www, owner: '33:33'}
+run:
+- /bin/busybox mkdir /srv/state && echo built on $(cat /srv/www/version) > /srv/state/note
+- [/bin/busybox, rm, /version]
+cmd: [/bin/sh, -c, 'cat /srv/state/note; echo $GREETING; exec sleep 1000']
+env: {GREETING: hello}
+";
+
+#[test]
+fn a_golden_image_is_built_of_a_recipe_and_pods_start_from_it() {
+    if skip() {
+        return;
+    }
+    let world = World::started("golden");
+    let root = world.dir.join("root");
+    run("cp", &["-a", layers(&world, "one")[0].to_str().unwrap(), root.to_str().unwrap()]).ok();
+    put(&root.join("version"), "base", 0o644);
+    let root = root.display().to_string();
+    let said = world.ctl(&["image", "build", &root, "--name", "local/base:1", "--cmd=/bin/sleep", "--cmd=1000"]).ok();
+    assert!(said.contains("local/base:1 is sha256:") && said.contains("built in"), "{said}");
+    put(&world.dir.join("recipe/site/version"), "site 7", 0o644);
+    let recipe = world.dir.join("recipe/web.yaml");
+    put(&recipe, RECIPE, 0o644);
+    let recipe = recipe.display().to_string();
+    let built = world.ctl(&["image", "build", &recipe]).exits(0);
+    assert!(built.err.contains("command 2 of 2: /bin/busybox rm /version"), "{}", built.err);
+    let list = world.json(&["image", "ls", "-o", "json"]);
+    let mut names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().filter_map(|i| i["names"][0].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["local/base:1", "local/web:1"], "nothing unfinished is left");
+    assert_eq!(world.json(&["get", "pods", "-o", "json"])["items"], json!([]));
+
+    world.file("web.yaml", &pod("web", "local/web:1", "Never", ""));
+    world.ready("web");
+    assert_eq!(world.exec("web", &["cat", "/srv/state/note"]).ok(), "built on site 7\n");
+    assert_eq!(world.exec("web", &["/bin/busybox", "stat", "-c", "%u", "/srv/www/version"]).ok(), "33\n");
+    assert_eq!(world.exec("web", &["/bin/busybox", "ls", "/"]).ok(), "bin\ndev\netc\nproc\nsrv\nsys\n");
+    world.until("the log", |w| w.ctl(&["logs", "pod/web"]).out.contains("built on site 7\nhello\n").then_some(()));
+    // The second one is a clone like the first: it shares all but what it writes itself.
+    world.file("two.yaml", &pod("two", "local/web:1", "Never", ""));
+    world.ready("two");
+    world.exec("two", &["/bin/busybox", "rm", "/srv/state/note"]).ok();
+    assert_eq!(world.exec("web", &["cat", "/srv/state/note"]).ok(), "built on site 7\n");
+
+    // A command that fails: its words, its code, and nothing else changes.
+    let bad = RECIPE.replace("name: local/web:1", "name: local/bad:1");
+    let bad = bad.replace("/bin/busybox mkdir /srv/state &&", "echo oh dear; exit 7;");
+    let path = world.dir.join("recipe/bad.yaml");
+    put(&path, &bad, 0o644);
+    let failed = world.ctl(&["image", "build", path.to_str().unwrap()]).exits(1);
+    assert!(failed.err.contains("oh dear\n") && failed.err.contains("exit code 7"), "{}", failed.err);
+    assert!(failed.err.contains("command 1 of 2"), "{}", failed.err);
+    assert_eq!(world.json(&["image", "ls", "-o", "json"])["items"].as_array().unwrap().len(), 2);
+    for (text, why) in [
+        ("name: a\nfrom: 127.0.0.1:1/at/all:1\n", "failed to pull"),
+        ("name: a\nfrom: local/base:1\nfiles: [{from: none, to: /}]\n", "no such file"),
+        ("name: a\n", "made of nothing"),
+        ("name: a\nform: x\n", "unknown field `form`"),
+    ] {
+        put(&path, text, 0o644);
+        let refused = world.ctl(&["image", "build", path.to_str().unwrap()]).exits(1);
+        assert!(refused.err.contains(why), "{text}: {}", refused.err);
+    }
+}
+
+#[test]
+fn a_build_that_a_kill_broke_off_leaves_nothing() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("golden-crash");
+    let root = layers(&world, "one")[0].clone();
+    let recipe = world.dir.join("recipe.yaml");
+    put(&recipe, &format!("name: local/slow:1\nrootfs: {}\nrun: [echo begun; sleep 1000]\n", root.display()), 0o644);
+    let mut client = world.ctl_command();
+    let client = client.args(["image", "build"]).arg(&recipe).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut client = client.spawn().unwrap();
+    let pods = |w: &World| w.json(&["get", "pods", "-o", "json"])["items"].as_array().unwrap().clone();
+    world.until("the command to run", |w| pods(w).iter().any(|p| p["status"]["phase"] == "Running").then_some(()));
+    world.kill9();
+    let _ = client.wait();
+    world.start();
+    world.until("what is left to go", |w| {
+        let images = w.json(&["image", "ls", "-o", "json"])["items"].as_array().unwrap().len();
+        (pods(w).is_empty() && images == 0).then_some(())
+    });
+    let layers = std::fs::read_dir(world.dir.join("state/images/layers")).unwrap().count();
+    assert_eq!(layers, 0);
+}
+
+#[test]
 fn an_archive_is_made_signed_verified_imported_and_run() {
     if skip() {
         return;

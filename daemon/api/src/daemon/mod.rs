@@ -7,7 +7,7 @@ use crate::discovery::json_response;
 use crate::runtime::PodName;
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::Call;
-use crate::types::{BackupRequest, FileSet, ImageImport, ImagePull, RestoreRequest};
+use crate::types::{BackupRequest, FileSet, ImageBuild, ImageImport, ImagePull, RestoreRequest};
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -75,6 +75,7 @@ pub(crate) async fn answer(
         ("POST", ["service-account-keys", "rotate"]) => access::rotate(call).await,
         (_, ["tokens"]) => access::tokens(call, method.as_str(), request).await,
         (_, ["images"]) => images(call, method.as_str(), request).await,
+        ("GET", ["images", "builds", id]) => ok(&runtime.image_build_status(id).await?),
         (_, ["images", verb]) => image_verbs(call, method.as_str(), verb, request).await,
         (_, ["generations", rest @ ..]) => generations(call, method.as_str(), rest).await,
         (
@@ -121,7 +122,14 @@ async fn image_verbs(
             call.principal.require_admin("remove unused images")?;
             ok(&runtime.image_prune(call.query.flag("all")).await?)
         }
-        (_, "pull" | "pulls" | "prune") => Err(ApiError::method_not_allowed()),
+        ("POST", "build") => {
+            call.principal.require_admin("make an image of files of the host")?;
+            let wanted: ImageBuild = body(call, request).await?;
+            wanted.rootfs.as_deref().map_or(Ok(()), absolute)?;
+            wanted.files.iter().try_for_each(|file| absolute(&file.source))?;
+            ok(&runtime.image_build(&wanted).await?)
+        }
+        (_, "pull" | "pulls" | "prune" | "build") => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::unknown_resource()),
     }
 }

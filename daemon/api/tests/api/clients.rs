@@ -73,7 +73,15 @@ async fn a07_members_of_the_group_are_operators_and_cannot_reach_the_host() {
         "apiVersion: v1\nkind: Pod\nmetadata: {name: f}\nspec:\n  hostPID: true\n  containers: [{name: c, image: a}]\n";
     let files = json!({"files": [{"name": "f.yaml", "text": file}]});
     assert_eq!(ask("POST", "/reddwarf/v1/apply", files).await.unwrap().0, 403);
-    for route in ["shutdown", "backup", "restore", "images", "generations/1/rollback", "reconcile?allowPrune=true"] {
+    for route in [
+        "shutdown",
+        "backup",
+        "restore",
+        "images",
+        "images/build",
+        "generations/1/rollback",
+        "reconcile?allowPrune=true",
+    ] {
         let (code, body) = ask("POST", &format!("/reddwarf/v1/{route}"), json!({"path": "/x"})).await.unwrap();
         assert_eq!(code, 403, "{route}: {body}");
     }

@@ -363,6 +363,14 @@ impl Runtime for Fake {
         Ok(ImagePullList::default())
     }
 
+    async fn image_build(&self, request: &ImageBuild) -> Result<ImageBuildStatus, RuntimeError> {
+        Ok(ImageBuildStatus { id: "1".into(), name: request.name.clone(), ..Default::default() })
+    }
+
+    async fn image_build_status(&self, id: &str) -> Result<ImageBuildStatus, RuntimeError> {
+        Err(RuntimeError::NotFound(format!("there is no build {id:?}")))
+    }
+
     async fn image_prune(&self, all: bool) -> Result<ImagesPruned, RuntimeError> {
         Ok(ImagesPruned { removed: vec![format!("all {all}")], bytes: 0 })
     }

@@ -2,8 +2,9 @@
 
 use super::lab::{Lab, changed, holds, refused, same, unchanged};
 use super::{Case, Outcome, Program, case};
+use crate::build::{BuildContent, BuildFile, ImageBuild};
 use crate::error::HostErrorKind;
-use crate::observe::{ImageInfo, Observation};
+use crate::observe::{ImageConfig, ImageInfo, Observation};
 use crate::spec::{ContainerImage, ContainerSpec, Signal};
 use std::path::Path;
 
@@ -14,6 +15,8 @@ pub(super) fn cases() -> Vec<Case> {
         case!(an_image_in_use_stays),
         case!(images_go_together_but_those_in_use),
         case!(what_is_no_image_is_refused),
+        case!(an_image_is_made_of_files),
+        case!(an_image_is_made_of_what_a_container_left),
     ]
 }
 
@@ -107,4 +110,67 @@ async fn what_is_no_image_is_refused(lab: &Lab<'_>) -> Outcome {
     let text = lab.host.image_import(Path::new("/etc/passwd"), name).await;
     refused(text, HostErrorKind::InvalidSpec, "a text file")?;
     same(&listed(lab, name).await?, &None, "what a refused image left behind")
+}
+
+fn build(content: BuildContent, word: &str, name: &str) -> ImageBuild {
+    let config = ImageConfig { cmd: vec![word.into()], ..ImageConfig::default() };
+    ImageBuild { content, config, name: name.into() }
+}
+
+async fn an_image_is_made_of_files(lab: &Lab<'_>) -> Outcome {
+    let (below, name) = ("contract.test/below:1", "contract.test/made:1");
+    [below, name].iter().for_each(|n| lab.remember_image(n));
+    let base = lab.host.image_import(&lab.fixture.image_source(1), below).await?.id;
+    // A file that every system has.
+    let file = |target: &str| BuildFile { source: "/etc/passwd".into(), target: target.into(), owner: (0, 0) };
+    let over = |base, files| BuildContent::Files { base, files };
+    let wanted = build(over(Some(base.clone()), vec![file("/srv/data/")]), "a", name);
+    let made = lab.host.image_build(&wanted).await?;
+    holds(made.id != base && made.is_imported(), "the image that was made")?;
+    same(&made.config, &wanted.config, "its config")?;
+    same(&listed(lab, name).await?, &Some(made.clone()), "the image as listed")?;
+    same(&lab.host.image_build(&wanted).await?.id, &made.id, "the same again")?;
+    let other = ImageBuild { config: ImageConfig::default(), ..wanted.clone() };
+    let other = lab.host.image_build(&other).await?;
+    holds(other.id != made.id, "another config is the same image")?;
+    same(&listed(lab, name).await?.map(|i| i.id), &Some(other.id.clone()), "what the name points to")?;
+    let alone = lab.host.image_build(&build(over(None, vec![file("/passwd")]), "a", name)).await?;
+    holds(alone.id != other.id, "an image on nothing")?;
+
+    let nobody = crate::names::ImageId::of_digest([7; 32]);
+    let missing = build(over(Some(nobody), vec![file("/passwd")]), "a", name);
+    refused(lab.host.image_build(&missing).await, HostErrorKind::NotFound, "an image below that is not there")?;
+    let nothing = build(over(None, Vec::new()), "a", name);
+    refused(lab.host.image_build(&nothing).await, HostErrorKind::InvalidSpec, "nothing at all")?;
+    let relative = build(over(None, vec![file("passwd")]), "a", name);
+    refused(lab.host.image_build(&relative).await, HostErrorKind::InvalidSpec, "a relative target")?;
+    let absent = BuildFile { source: "/nonexistent/file".into(), ..file("/passwd") };
+    let absent = build(over(None, vec![absent]), "a", name);
+    refused(lab.host.image_build(&absent).await, HostErrorKind::NotFound, "a file that is not there")?;
+    same(&listed(lab, name).await?.map(|i| i.id), &Some(alone.id), "what the name points to after refusals")?;
+    changed(lab.host.image_remove(name).await, "removing it")?;
+    changed(lab.host.image_remove(below).await, "removing the image below")
+}
+
+async fn an_image_is_made_of_what_a_container_left(lab: &Lab<'_>) -> Outcome {
+    let (below, name) = ("contract.test/before:1", "contract.test/after:1");
+    let sandbox = lab.sandbox().await?;
+    [below, name].iter().for_each(|n| lab.remember_image(n));
+    let base = lab.host.image_import(&lab.fixture.image_source(1), below).await?;
+    let image = ContainerImage::Image { id: base.id.clone() };
+    let spec = ContainerSpec { image, ..lab.container(&sandbox, "app", Program::Until(0)) };
+    let of = |attempt| BuildContent::Container { sandbox: sandbox.id.clone(), name: spec.name.clone(), attempt };
+    let wanted = build(of(0), "a", name);
+    refused(lab.host.image_build(&wanted).await, HostErrorKind::NotFound, "a container that is not there")?;
+    let _ = lab.host.container_start(&sandbox.id, &spec).await?;
+    refused(lab.host.image_build(&wanted).await, HostErrorKind::InvalidState, "a container that runs")?;
+    let _ = lab.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigkill).await?;
+    lab.end(&sandbox.id, &spec).await?;
+    refused(lab.host.image_build(&build(of(1), "a", name)).await, HostErrorKind::NotFound, "another instance")?;
+    let made = lab.host.image_build(&wanted).await?;
+    holds(made.id != base.id, "the image that was made is the one below")?;
+    same(&listed(lab, name).await?, &Some(made), "the image as listed")?;
+    let _ = lab.host.container_remove(&sandbox.id, &spec.name, 0).await?;
+    changed(lab.host.image_remove(below).await, "removing the image below")?;
+    changed(lab.host.image_remove(name).await, "removing it")
 }

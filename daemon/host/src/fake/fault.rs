@@ -27,6 +27,7 @@ pub enum Op {
     ImageImport,
     ImageRemove,
     ImagePull,
+    ImageBuild,
     ImageCollect,
     LeftoverRemove,
     Exec,
@@ -43,7 +44,7 @@ pub enum Op {
 
 impl Op {
     /// Every call.
-    pub const ALL: [Op; 30] = [
+    pub const ALL: [Op; 31] = [
         Op::SandboxEnsure,
         Op::SandboxStop,
         Op::SandboxDestroy,
@@ -62,6 +63,7 @@ impl Op {
         Op::ImageImport,
         Op::ImageRemove,
         Op::ImagePull,
+        Op::ImageBuild,
         Op::ImageCollect,
         Op::LeftoverRemove,
         Op::Exec,
@@ -117,6 +119,7 @@ impl Op {
             Op::ImageImport => "import image",
             Op::ImageRemove => "remove image",
             Op::ImagePull => "pull image",
+            Op::ImageBuild => "build image",
             Op::ImageCollect => "collect images",
             Op::LeftoverRemove => "remove leftover",
             Op::Exec => "exec",

@@ -40,6 +40,14 @@ pub(super) fn read(path: &Path) -> io::Result<(ImageId, u64, ImageConfig)> {
     Ok((ImageId::of_digest(hash.finalize().into()), size, config))
 }
 
+/// Digest and bytes of a file, or of a tree.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn add(path: &Path, hash: &mut Sha256, size: &mut u64) -> io::Result<()> {
+    if path.metadata()?.is_dir() { hash_tree(path, path, hash, size) } else { hash_file(path, hash, size) }
+}
+
 fn hash_file(path: &Path, hash: &mut Sha256, size: &mut u64) -> io::Result<()> {
     let (mut file, mut buffer) = (File::open(path)?, vec![0; 64 * 1024]);
     loop {

@@ -4,9 +4,10 @@ use super::call::{Call, mutation};
 use super::journal::Asked;
 use super::state::World;
 use super::{FakeHost, Op, image_source};
+use crate::build::{BuildContent, BuildFile, ImageBuild};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::ImageId;
-use crate::observe::{Change, ImageConfig, ImageInfo};
+use crate::observe::{Change, ContainerState, ImageConfig, ImageInfo};
 use crate::pull::{PullProgress, PullRequest, PullSecret, PullStage, PulledImage};
 use crate::reference::ImageReference;
 use crate::spec::ContainerImage;
@@ -57,6 +58,13 @@ impl ImageStore for FakeHost {
         progress.send_modify(|p| p.stage = PullStage::Resolving);
         let call = self.begin(Op::ImagePull, &name, Some(record)).await?;
         let result = call.pull(&name, request);
+        call.end_with(result, true).await
+    }
+
+    async fn image_build(&self, build: &ImageBuild) -> HostResult<ImageInfo> {
+        let record = mutation(self, Op::ImageBuild, None, Asked::Name(build.name.clone()));
+        let call = self.begin(Op::ImageBuild, build.name.as_str(), Some(record)).await?;
+        let result = call.build(build);
         call.end_with(result, true).await
     }
 
@@ -173,6 +181,70 @@ impl Call<'_> {
             self.host.insert_image(id.clone(), 1 << 20, config, name, Some(repo_digest.clone()));
         }
         Ok(PulledImage { id, repo_digest, size_bytes: 1 << 20, fetched })
+    }
+
+    /// What a container did to its files is told by what it ran.
+    fn build(&self, build: &ImageBuild) -> HostResult<ImageInfo> {
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        let below = match &build.content {
+            BuildContent::Files { base, files } => {
+                self.hash_files(base.as_ref(), files, &mut hash, &mut size)?;
+                base.clone()
+            }
+            BuildContent::Container { sandbox, name, attempt } => {
+                let world = self.host.world();
+                let instances = world.sandboxes().get(sandbox).and_then(|s| s.instances.get(name));
+                let Some(instance) = instances.and_then(|all| all.get(attempt)) else {
+                    return Err(self.error(HostErrorKind::NotFound, format!("{sandbox} has no instance of {name}")));
+                };
+                if !matches!(instance.state, ContainerState::Exited { .. }) {
+                    return Err(self.error(HostErrorKind::InvalidState, format!("{name} has not ended")));
+                }
+                let ContainerImage::Image { id } = &instance.spec.image else {
+                    return Err(self.error(HostErrorKind::InvalidSpec, format!("{name} has no image")));
+                };
+                hash.update(instance.spec.argv.join("\0"));
+                Some(id.clone())
+            }
+        };
+        if let Some(id) = &below {
+            let world = self.host.world();
+            let Some(image) = world.machine.images.get(id) else {
+                return Err(self.error(HostErrorKind::NotFound, format!("there is no image {id}")));
+            };
+            size += image.size_bytes;
+            hash.update(id.as_str());
+        }
+        hash.update(serde_json::to_string(&build.config).unwrap_or_default());
+        Ok(self.import(ImageId::of_digest(hash.finalize().into()), size, build.config.clone(), &build.name))
+    }
+
+    fn hash_files(
+        &self,
+        base: Option<&ImageId>,
+        files: &[BuildFile],
+        hash: &mut Sha256,
+        size: &mut u64,
+    ) -> HostResult<()> {
+        if base.is_none() && files.is_empty() {
+            return Err(self.error(HostErrorKind::InvalidSpec, "there is nothing to put into it"));
+        }
+        for file in files {
+            if !file.target.starts_with('/') {
+                let message = format!("{:?} is no absolute path", file.target);
+                return Err(self.error(HostErrorKind::InvalidSpec, message));
+            }
+            hash.update(&file.target);
+            image_source::add(&file.source, hash, size).map_err(|e| {
+                let kind = match e.kind() {
+                    io::ErrorKind::NotFound => HostErrorKind::NotFound,
+                    _ => HostErrorKind::Other,
+                };
+                self.error(kind, file.source.display().to_string()).caused_by(e)
+            })?;
+        }
+        Ok(())
     }
 
     fn collect_images(&self, images: &[ImageId]) -> Vec<ImageId> {

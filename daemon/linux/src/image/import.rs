@@ -2,6 +2,7 @@
 //!
 //! Each step that reads the image's own data is a process of its own ([`crate::unpack`]).
 
+use super::crash;
 use super::store::{Locked, Record, Store};
 use crate::info::architecture;
 use crate::options::LinuxOptions;
@@ -28,8 +29,7 @@ pub(super) async fn import(
     let source = std::path::absolute(source).map_err(|e| io_error(IMPORT, source, e))?;
     let store = Store::of(options);
     let locked = store.lock().await?;
-    let import = Import { options, locked: &locked, name, limits: Limits::default(), repo_digest: None };
-    let result = import.run(&source).await;
+    let result = Import::by_hand(options, &locked, name).run(&source).await;
     tidy_up(&locked, in_use);
     result
 }
@@ -76,14 +76,15 @@ pub(super) async fn name_pulled(
     Import { options, locked: &locked, name, limits: Limits::default(), repo_digest: Some(repo_digest) }.record(record)
 }
 
-fn tidy_up(locked: &Locked<'_>, in_use: &InUse<'_>) {
+pub(super) fn tidy_up(locked: &Locked<'_>, in_use: &InUse<'_>) {
     // What a name pointed at before, and what a failure left. Its own failure must not hide the result.
     if let Err(error) = locked.clear_scratch().and_then(|()| locked.collect(&in_use()?)) {
         tracing::warn!(error = %error.chain(), "the image store could not be tidied up; tried again at the next import");
     }
+    locked.store.sweep_later();
 }
 
-fn check_name(name: &str) -> HostResult<()> {
+pub(super) fn check_name(name: &str) -> HostResult<()> {
     let legal = |c: char| !c.is_control() && !c.is_whitespace();
     if name.is_empty() || name.len() > 255 || !name.chars().all(legal) || name.starts_with('-') {
         let message = "an image's name has 1 to 255 bytes, no spaces or control characters, and no '-' first";
@@ -92,16 +93,22 @@ fn check_name(name: &str) -> HostResult<()> {
     Ok(())
 }
 
-struct Import<'a> {
+/// One image on its way into the store.
+pub(super) struct Import<'a> {
     options: &'a LinuxOptions,
     locked: &'a Locked<'a>,
     name: &'a str,
     limits: Limits,
-    /// What a registry calls it; `None`: imported by hand.
+    /// What a registry calls it; `None`: it did not come from one.
     repo_digest: Option<&'a str>,
 }
 
-impl Import<'_> {
+impl<'a> Import<'a> {
+    /// Of an image that comes from no registry.
+    pub(super) fn by_hand(options: &'a LinuxOptions, locked: &'a Locked<'a>, name: &'a str) -> Self {
+        Self { options, locked, name, limits: Limits::default(), repo_digest: None }
+    }
+
     async fn run(&self, source: &Path) -> HostResult<ImageInfo> {
         let ImageSource { config, layers } = self.find(source).await?;
         let layers = layers.into_iter().map(|l| KnownLayer { diff_id: l.diff_id.clone(), source: Some(l) }).collect();
@@ -109,7 +116,7 @@ impl Import<'_> {
     }
 
     /// Unpacks what is missing and records the image.
-    async fn take(
+    pub(super) async fn take(
         &self,
         config: &str,
         layers: Vec<KnownLayer>,
@@ -120,6 +127,7 @@ impl Import<'_> {
         let config = parse_config(config).map_err(|e| self.failed(e))?;
         let mut chain = String::new();
         let mut below = Vec::new();
+        let diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
         for layer in layers {
             chain = chain_id(&chain, &layer.diff_id);
             let directory = chain_directory(&chain);
@@ -135,7 +143,7 @@ impl Import<'_> {
         }
         let size_bytes = self.size(&below)?;
         let pulled = self.locked.store.record(&id).ok().flatten().map(|r| r.pulled).unwrap_or_default();
-        self.record(Record { id, config, layers: below, size_bytes, pulled })
+        self.record(Record { id, config, layers: below, diff_ids, size_bytes, pulled })
     }
 
     /// Records an image under our name.
@@ -161,6 +169,14 @@ impl Import<'_> {
         }
     }
 
+    /// Packs a layer of what is here; `None`: there was nothing to pack.
+    pub(super) async fn pack(&self, job: impl FnOnce(PathBuf, Limits) -> Job) -> HostResult<Option<LayerSource>> {
+        match self.call(job(self.scratch("packed")?, self.limits)).await? {
+            Answer::Packed(layer) => Ok(layer),
+            other => Err(self.confused(&other)),
+        }
+    }
+
     async fn unpack(&self, source: LayerSource, below: &[String], directory: &str) -> HostResult<()> {
         let scratch = self.scratch(directory)?;
         let diff_id = source.diff_id.clone();
@@ -182,6 +198,7 @@ impl Import<'_> {
 
     fn scratch(&self, name: &str) -> HostResult<PathBuf> {
         let path = self.locked.store.scratch_dir().join(name);
+        crash::point();
         std::fs::create_dir(&path).map_err(|e| io_error(IMPORT, &path, e))?;
         Ok(path)
     }
@@ -195,6 +212,7 @@ impl Import<'_> {
     }
 
     async fn call(&self, job: Job) -> HostResult<Answer> {
+        crash::point();
         match call(self.options, job).await.map_err(|e| self.retitled(e))? {
             Answer::Failed(error) => Err(self.failed(error)),
             answer => Ok(answer),
@@ -250,7 +268,7 @@ pub(super) fn chain_directory(chain: &str) -> String {
 }
 
 /// The part of a config that says how to run the image (OCI image spec, config.md). Every field may be null.
-fn parse_config(text: &str) -> Result<ImageConfig, UnpackError> {
+pub(super) fn parse_config(text: &str) -> Result<ImageConfig, UnpackError> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "PascalCase", default)]
     struct Run {

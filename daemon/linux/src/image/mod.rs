@@ -2,6 +2,8 @@
 //!
 //! `LinuxHost::images_in_use` names the images that must stay.
 
+mod build;
+mod crash;
 mod import;
 mod pull;
 pub(crate) mod store;
@@ -14,8 +16,8 @@ pub(crate) use pull::blobs_dir;
 
 use async_trait::async_trait;
 use reddwarf_host::{
-    Change, HostError, HostErrorKind, HostResult, ImageId, ImageInfo, ImageStore, PullProgress, PullRequest,
-    PulledImage,
+    Change, HostError, HostErrorKind, HostResult, ImageBuild, ImageId, ImageInfo, ImageStore, PullProgress,
+    PullRequest, PulledImage,
 };
 use std::path::Path;
 use store::Store;
@@ -38,8 +40,11 @@ impl ImageStore for LinuxHost {
         let store = Store::of(&self.shared.options);
         // Looked up under the lock: a container may have been started while we waited for it.
         let locked = store.lock().await?;
-        locked.remove_name(name, &self.images_in_use()?)
+        let removed = locked.remove_name(name, &self.images_in_use()?);
+        store.sweep_later();
+        removed
     }
+
     async fn image_pull(
         &self,
         request: &PullRequest,
@@ -48,13 +53,19 @@ impl ImageStore for LinuxHost {
         pull::pull(self, request, progress).await
     }
 
+    async fn image_build(&self, wanted: &ImageBuild) -> HostResult<ImageInfo> {
+        build::build(self, wanted).await
+    }
+
     async fn image_collect(&self, images: &[ImageId]) -> HostResult<Vec<ImageId>> {
         let (host, images) = (self.clone(), images.to_vec());
-        // Thousands of files may have to be removed: not on a thread that others wait for.
+        // A thousand images are some work: not on a thread that others wait for.
         let removal = tokio::task::spawn_blocking(move || {
             let store = Store::of(&host.shared.options);
             let locked = tokio::runtime::Handle::current().block_on(store.lock())?;
-            locked.remove_images(&images, &host.images_in_use()?)
+            let removed = locked.remove_images(&images, &host.images_in_use()?);
+            store.sweep_later();
+            removed
         });
         removal.await.unwrap_or_else(|e| {
             Err(HostError::new(HostErrorKind::Other, "collect images", "", "the task ended early").caused_by(e))

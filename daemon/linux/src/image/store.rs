@@ -8,12 +8,14 @@
 //!   records/ID.json     one image: what it is made of, how it is run; its time is that of the last use
 //!   names.json          name to image id
 //!   tmp/                unfinished work; cleared by whoever takes the lock next
+//!   removed/            layers that no image has any more: file by file they go in the background
 //!   pulls/              blobs from registries, whole and in part, until they are unpacked
 //! ```
 //!
 //! An import makes layers, then the record, then the name; a removal goes the other way round. So whatever a crash
 //! leaves is garbage that nothing refers to, and [`Store::collect`] finds it.
 
+use super::crash;
 use crate::options::LinuxOptions;
 use crate::rootfs::io_error;
 use crate::rootfs::remove::remove_tree;
@@ -47,6 +49,10 @@ pub(crate) struct Record {
     pub(crate) config: ImageConfig,
     /// Its layers, lowest first, as names of directories in `layers/`.
     pub(crate) layers: Vec<String>,
+    /// Digests of the layers' content, in the same order (OCI image spec, config.md, `diff_ids`). Empty in records of
+    /// versions that did not keep them.
+    #[serde(default)]
+    pub(crate) diff_ids: Vec<String>,
     /// Bytes on disk of all its layers.
     pub(crate) size_bytes: u64,
     /// Names under which it came from a registry, and what the registry called it (`registry/repository@sha256:…`).
@@ -80,6 +86,10 @@ impl Store {
 
     pub(crate) fn scratch_dir(&self) -> PathBuf {
         self.dir.join("tmp")
+    }
+
+    fn removed_dir(&self) -> PathBuf {
+        self.dir.join("removed")
     }
 
     fn records_dir(&self) -> PathBuf {
@@ -145,7 +155,7 @@ impl Store {
 
     fn info(&self, record: Record, names: &Names) -> ImageInfo {
         let used = std::fs::metadata(self.record_path(&record.id)).and_then(|m| m.modified());
-        let Record { id, config, layers: _, size_bytes, mut pulled } = record;
+        let Record { id, config, layers: _, diff_ids: _, size_bytes, mut pulled } = record;
         let names: Vec<String> = names.iter().filter(|(_, i)| **i == id).map(|(name, _)| name.clone()).collect();
         pulled.retain(|name, _| names.contains(name));
         ImageInfo { id, names, size_bytes, config, pulled, last_used: used.ok().map(DateTime::from) }
@@ -197,13 +207,46 @@ impl Store {
         }
     }
 
+    /// Begins to remove the files of layers that went, unless that is under way: a thousand images may have a million
+    /// of them, and nobody is to wait for that.
+    pub(crate) fn sweep_later(&self) {
+        let store = self.clone();
+        // Not a task of the runtime: a daemon that ends does not wait for it, and the next one goes on.
+        let thread = std::thread::Builder::new().name("images-sweep".to_owned()).spawn(move || store.sweep());
+        if let Err(error) = thread {
+            tracing::warn!(%error, "removed images still take room: there is no thread to remove their files");
+        }
+    }
+
+    /// Removes the files of layers that went.
+    pub(crate) fn sweep(&self) {
+        let dir = self.removed_dir();
+        let Ok(opened) = File::open(&dir) else { return };
+        let Ok(_lock) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else { return };
+        // New ones may come meanwhile; what can't be removed is not tried for ever.
+        let mut failed = BTreeSet::new();
+        loop {
+            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path());
+            let waiting: Vec<PathBuf> = entries.filter(|path| !failed.contains(path)).collect();
+            if waiting.is_empty() {
+                return;
+            }
+            for path in waiting {
+                if let Err(error) = remove_tree(&path) {
+                    tracing::warn!(path = %path.display(), %error, "a removed layer still takes room");
+                    failed.insert(path);
+                }
+            }
+        }
+    }
+
     fn make_directories(&self) -> HostResult<()> {
         // Overlayfs takes these apart in mount options.
         if self.dir.to_str().is_none_or(|text| text.contains([',', ':', '\\'])) {
             let message = "images need a state directory without ',', ':' and '\\' in its path";
             return Err(HostError::new(HostErrorKind::Unsupported, OPEN, self.dir.display().to_string(), message));
         }
-        for dir in [self.dir.clone(), self.layers_dir(), self.records_dir(), self.scratch_dir()] {
+        for dir in [self.dir.clone(), self.layers_dir(), self.records_dir(), self.scratch_dir(), self.removed_dir()] {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| io_error(OPEN, &dir, e))?;
         }
         let private = std::fs::Permissions::from_mode(0o700);
@@ -217,6 +260,7 @@ impl Locked<'_> {
         let dir = self.store.scratch_dir();
         for entry in std::fs::read_dir(&dir).map_err(|e| io_error(OPEN, &dir, e))? {
             let path = entry.map_err(|e| io_error(OPEN, &dir, e))?.path();
+            crash::point();
             remove_tree(&path).map_err(|e| io_error(OPEN, &path, e.into()))?;
         }
         Ok(())
@@ -225,7 +269,9 @@ impl Locked<'_> {
     /// Gives a layer that lies complete and on disk at `from` its name.
     pub(crate) fn take_layer(&self, from: &Path, chain: &str) -> HostResult<()> {
         let to = self.store.layers_dir().join(chain);
+        crash::point();
         std::fs::rename(from, &to)
+            .inspect(|()| crash::point())
             .and_then(|()| sync_directory(&self.store.layers_dir()))
             .map_err(|e| io_error(WRITE, &to, e))
     }
@@ -279,6 +325,7 @@ impl Locked<'_> {
             if named.contains(&record.id) || in_use.contains(&record.id) {
                 layers.extend(record.layers);
             } else {
+                crash::point();
                 std::fs::remove_file(&path).map_err(|e| io_error(REMOVE, &path, e))?;
             }
         }
@@ -293,15 +340,18 @@ impl Locked<'_> {
         self.clear_scratch()
     }
 
-    /// Moved away to be removed with `tmp/`: half a layer must never be found under its name.
+    /// Moved away first: half a layer must never be found under its name.
     fn remove_layer(&self, path: &Path) -> HostResult<()> {
-        let Some(name) = path.file_name() else { return Ok(()) };
-        let away = self.store.scratch_dir().join("removed").join(name);
-        let failed = |e| io_error(REMOVE, path, e);
-        if let Some(parent) = away.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return Ok(()) };
+        for number in 0.. {
+            crash::point();
+            // The same layer may have come and gone before.
+            match std::fs::rename(path, self.store.removed_dir().join(format!("{name}.{number}"))) {
+                Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+                other => return other.map_err(|e| io_error(REMOVE, path, e)),
+            }
         }
-        std::fs::rename(path, &away).map_err(failed)
+        Ok(())
     }
 }
 
@@ -322,10 +372,14 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> HostResult<()> {
     let failed = |e| io_error(WRITE, path, e);
     let bytes = serde_json::to_vec(value).map_err(|e| failed(e.into()))?;
     let temporary = path.with_extension("json.new");
+    crash::point();
     let mut file = File::create(&temporary).map_err(failed)?;
+    crash::point();
     file.write_all(&bytes)
+        .inspect(|()| crash::point())
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&temporary, path))
+        .inspect(|()| crash::point())
         .and_then(|()| path.parent().map_or(Ok(()), sync_directory))
         .map_err(failed)
 }

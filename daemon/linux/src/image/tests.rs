@@ -560,3 +560,50 @@ fn f7_a_full_disk_leaves_the_store_as_it_was() {
     });
     thread.join().unwrap();
 }
+
+/// Numbers: a thousand images that nobody uses go within 5 s. Prints how long it took.
+#[tokio::test]
+async fn a_thousand_unused_images_are_collected_in_seconds() {
+    let Some(world) = World::new() else { return };
+    let store = Store::of(&world.options);
+    drop(store.lock().await.unwrap());
+    let mut names = serde_json::Map::new();
+    let mut ids = Vec::new();
+    for n in 0..1000u32 {
+        let id = ImageId::new(digest_of(&n.to_le_bytes())).unwrap();
+        let hex = id.as_str().trim_start_matches("sha256:").to_owned();
+        let layer = &hex[..32];
+        for file in 0..12 {
+            put(&world.images().join(format!("layers/{layer}/usr/{}/{file}", file % 3)), b"x");
+        }
+        let record = store::Record {
+            id: id.clone(),
+            config: reddwarf_host::ImageConfig::default(),
+            layers: vec![layer.to_owned()],
+            diff_ids: vec![id.to_string()],
+            size_bytes: 12,
+            pulled: [(format!("r.io/{n}:1"), format!("r.io/{n}@{id}"))].into(),
+        };
+        put(&world.images().join(format!("records/{hex}.json")), &serde_json::to_vec(&record).unwrap());
+        names.insert(format!("r.io/{n}:1"), id.to_string().into());
+        ids.push(id);
+    }
+    put(&world.images().join("names.json"), serde_json::Value::Object(names).to_string().as_bytes());
+    let kept = ids.pop().unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(store.list().unwrap().len(), 1000);
+    let listed = begun.elapsed();
+    let all: Vec<_> = ids.iter().cloned().chain([kept.clone()]).collect();
+    let begun = std::time::Instant::now();
+    let gone = store.lock().await.unwrap().remove_images(&all, &BTreeSet::from([kept.clone()])).unwrap();
+    let took = begun.elapsed();
+    let begun = std::time::Instant::now();
+    store.sweep();
+    let swept = begun.elapsed();
+    println!("listing 1,000 images: {listed:?}; collecting 999 of them: {took:?}; then their 12,000 files: {swept:?}");
+    assert_eq!(fs::read_dir(world.images().join("removed")).unwrap().count(), 0);
+    assert_eq!(gone.len(), 999);
+    assert_eq!(store.list().unwrap().into_iter().map(|i| i.id).collect::<Vec<_>>(), [kept]);
+    assert_eq!(world.layers().len(), 1);
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+}

@@ -93,6 +93,11 @@ pub(crate) fn prepare(request: &RootfsRequest) -> HostResult<PathBuf> {
     Ok(mountpoint.clone())
 }
 
+/// Where below `dir` lies what the container changed in its image.
+pub(crate) fn changes_dir(dir: &Path) -> PathBuf {
+    overlay::upper(dir)
+}
+
 /// Removes what `prepare` left in `dir`, and `dir`. Runs in the daemon, after the container has ended. Blocking.
 ///
 /// # Errors

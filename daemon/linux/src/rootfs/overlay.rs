@@ -5,7 +5,7 @@ use super::{PREPARE, io_error, remove::remove_tree};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// mount(2) takes one page of options.
 const OPTIONS_LIMIT: usize = 4095;
@@ -15,7 +15,7 @@ const OPTIONS_LIMIT: usize = 4095;
 ///
 /// Changes the working directory: names relative to it are all that fits the options of images with many layers.
 pub(super) fn prepare(layers_dir: &Path, layers: &[String], dir: &Path, mountpoint: &Path) -> HostResult<()> {
-    let (upper, work) = (dir.join("upper"), dir.join("work"));
+    let (upper, work) = (upper(dir), dir.join("work"));
     std::fs::create_dir_all(&upper).map_err(|e| io_error(PREPARE, &upper, e))?;
     // What an interrupted try left in it is of no use.
     remove_tree(&work).map_err(|e| io_error(PREPARE, &work, e.into()))?;
@@ -25,6 +25,10 @@ pub(super) fn prepare(layers_dir: &Path, layers: &[String], dir: &Path, mountpoi
     let options = options(layers, &upper, &work)?;
     mount(Some("overlay"), mountpoint, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .map_err(|e| refused(e, mountpoint, dir))
+}
+
+pub(super) fn upper(dir: &Path) -> PathBuf {
+    dir.join("upper")
 }
 
 /// The upper directory's own mode and owner are the root directory's.

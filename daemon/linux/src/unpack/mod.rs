@@ -7,10 +7,12 @@
 //! |---|---|---|
 //! | `Find` | finds config and layers in what the user points at | network, memory |
 //! | `Layer` | unpacks one layer into an empty directory | network, memory, the file system outside of that directory, capabilities |
+//! | `Files`, `Changes` | packs files of the host, or what a container changed, as a layer | network, memory |
 //!
 //! | module | holds |
 //! |---|---|
 //! | `source`, `pack` | OCI layouts and archives, docker archives, directories |
+//! | `made`, `overlay` | layers of files and of containers' changes; how overlayfs keeps those |
 //! | `stream`, `zstd`, `entry`, `path` | digests, decompression, tar headers, paths: pure |
 //! | `layer` | writing entries below a descriptor |
 //! | `confine` | namespaces, root directory, capabilities |
@@ -19,6 +21,8 @@ mod confine;
 mod entry;
 mod error;
 mod layer;
+mod made;
+mod overlay;
 mod pack;
 mod path;
 mod source;
@@ -33,6 +37,7 @@ pub(crate) use source::{BlobPlace, ImageSource, LayerSource};
 pub(crate) use stream::{Limits, digest_of};
 
 use error::{Kind, Result};
+use reddwarf_host::BuildFile;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -61,6 +66,26 @@ pub(crate) enum Job {
     },
     /// Unpack one layer.
     Layer(LayerJob),
+    /// Pack files of the host.
+    Files {
+        /// Which.
+        files: Vec<BuildFile>,
+        /// An empty directory.
+        scratch: PathBuf,
+        /// Limits.
+        limits: Limits,
+    },
+    /// Pack what a container changed.
+    Changes {
+        /// The upper directory of its overlay; nobody writes there any more.
+        upper: PathBuf,
+        /// Where the host mounted something into the container.
+        mount_points: Vec<PathBuf>,
+        /// An empty directory.
+        scratch: PathBuf,
+        /// Limits.
+        limits: Limits,
+    },
 }
 
 /// One layer to be unpacked.
@@ -92,6 +117,8 @@ pub(crate) enum Answer {
         /// Device nodes below /dev that were left out.
         skipped_devices: u64,
     },
+    /// Of `Files` and `Changes`; `None`: there was nothing.
+    Packed(Option<LayerSource>),
     /// It failed.
     Failed(UnpackError),
 }
@@ -129,6 +156,10 @@ pub(crate) fn run(job: Job) -> Result<Answer> {
             source::find(&source, &scratch, &architecture, &limits, &zar_keys).map(Answer::Found)
         }
         Job::Layer(job) => unpack_layer(&job),
+        Job::Files { files, scratch, limits } => made::files(&files, &scratch, &limits).map(Answer::Packed),
+        Job::Changes { upper, mount_points, scratch, limits } => {
+            made::changes(&upper, &mount_points, &scratch, &limits).map(Answer::Packed)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! importing a tree again finds it again.
 
 use super::error::{Result, UnpackError};
+use super::overlay::{self, Overlay};
 use super::source::{BlobPlace, ImageSource, LayerSource};
 use super::stream::{Limits, digest_text};
 use super::xattr;
@@ -11,7 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
@@ -23,23 +24,12 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// `Invalid` for an empty directory, device nodes outside of /dev and too many entries; `Exhausted`, `Other`.
 pub(crate) fn directory(root: &Path, scratch: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
-    let path = scratch.join("directory.tar");
-    let file = File::create_new(&path).map_err(|e| UnpackError::io("make", path.display(), &e))?;
-    let mut packer = Packer {
-        tar: tar::Builder::new(Hashing { inner: BufWriter::new(file), hash: Sha256::new(), length: 0 }),
-        names: BTreeMap::new(),
-        entries: 0,
-        limits: *limits,
-    };
-    let top = super::layer::open_root(root).map_err(|e| UnpackError::system("open", root.display(), e))?;
-    packer.tree(&top)?;
-    if packer.entries <= 1 {
+    let mut packer = Packer::new(scratch, limits)?;
+    packer.tree(root)?;
+    if packer.entries() <= 1 {
         return Err(UnpackError::invalid(format!("{} is an empty directory", root.display())));
     }
-    let output = packer.tar.into_inner().map_err(|e| UnpackError::io("write", path.display(), &e))?;
-    let Hashing { mut inner, hash, length } = output;
-    inner.flush().map_err(|e| UnpackError::io("write", path.display(), &e))?;
-    Ok(one_layer(path, length, digest_text(hash), architecture))
+    Ok(one_layer(packer.finish()?, architecture))
 }
 
 /// Describes an uncompressed tar of a root file system as an image.
@@ -63,18 +53,18 @@ pub(super) fn tarball(file: &Path, architecture: &str, limits: &Limits) -> Resul
     if length > limits.bytes {
         return Err(UnpackError::invalid(format!("it has more than {} MiB", limits.bytes >> 20)));
     }
-    Ok(one_layer(file.to_owned(), length, digest_text(hash), architecture))
+    let place = BlobPlace { file: file.to_owned(), offset: 0, length };
+    Ok(one_layer(LayerSource { place, digest: None, diff_id: digest_text(hash) }, architecture))
 }
 
-fn one_layer(file: PathBuf, length: u64, diff_id: String, architecture: &str) -> ImageSource {
+fn one_layer(layer: LayerSource, architecture: &str) -> ImageSource {
     let config = serde_json::json!({
         "architecture": architecture,
         "os": "linux",
         "config": {},
-        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
     });
-    let place = BlobPlace { file, offset: 0, length };
-    ImageSource { config: config.to_string(), layers: vec![LayerSource { place, digest: None, diff_id }] }
+    ImageSource { config: config.to_string(), layers: vec![layer] }
 }
 
 struct Hashing<W> {
@@ -96,36 +86,134 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-struct Packer<W: Write> {
-    tar: tar::Builder<W>,
+/// Writes trees into a tar, the same for the same trees.
+pub(super) struct Packer {
+    tar: tar::Builder<Hashing<BufWriter<File>>>,
+    path: PathBuf,
     /// The first name of every file that has several.
     names: BTreeMap<(u64, u64), PathBuf>,
     entries: u64,
     limits: Limits,
+    /// What comes next lies below this directory of the archive.
+    below: PathBuf,
+    /// What comes next belongs to this user and group; `None`: to whom it belongs.
+    owner: Option<(u32, u32)>,
+    /// What comes next is the upper directory of an overlay.
+    overlay: Option<Overlay>,
 }
 
-impl<W: Write> Packer<W> {
-    /// Directories before what they hold, names sorted.
-    fn tree(&mut self, top: &OwnedFd) -> Result<()> {
+impl Packer {
+    /// Into a new file in `scratch`.
+    pub(super) fn new(scratch: &Path, limits: &Limits) -> Result<Self> {
+        let path = scratch.join("packed.tar");
+        let file = File::create_new(&path).map_err(|e| UnpackError::io("make", path.display(), &e))?;
+        let output = Hashing { inner: BufWriter::new(file), hash: Sha256::new(), length: 0 };
+        let (tar, limits) = (tar::Builder::new(output), *limits);
+        let (names, below) = (BTreeMap::new(), PathBuf::new());
+        Ok(Self { tar, path, names, entries: 0, limits, below, owner: None, overlay: None })
+    }
+
+    /// What comes next is the upper directory of an overlay.
+    pub(super) fn of_overlay(mut self, overlay: Overlay) -> Self {
+        self.overlay = Some(overlay);
+        self
+    }
+
+    /// What comes next goes to the directory `below` and belongs to `owner`.
+    pub(super) fn place(&mut self, below: &Path, owner: (u32, u32)) {
+        self.below = below.to_owned();
+        self.owner = Some(owner);
+    }
+
+    /// Entries so far.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The archive as a layer.
+    pub(super) fn finish(self) -> Result<LayerSource> {
+        let Self { tar, path, .. } = self;
+        let Hashing { mut inner, hash, length } =
+            tar.into_inner().map_err(|e| UnpackError::io("write", path.display(), &e))?;
+        inner.flush().map_err(|e| UnpackError::io("write", path.display(), &e))?;
+        let place = BlobPlace { file: path, offset: 0, length };
+        Ok(LayerSource { place, digest: None, diff_id: digest_text(hash) })
+    }
+
+    /// Packs a directory and all in it: directories before what they hold, names sorted.
+    pub(super) fn tree(&mut self, root: &Path) -> Result<()> {
+        self.walk(root, true)
+    }
+
+    /// Packs all in a directory, but not the directory itself.
+    pub(super) fn content(&mut self, root: &Path) -> Result<()> {
+        self.walk(root, false)
+    }
+
+    fn walk(&mut self, root: &Path, itself: bool) -> Result<()> {
+        let top = super::layer::open_root(root).map_err(|e| UnpackError::system("open", root.display(), e))?;
         let mut waiting = vec![PathBuf::new()];
         while let Some(path) = waiting.pop() {
             let failed = |e| UnpackError::system("read", path.display(), e);
-            let dir = open(top, &path, OFlag::O_DIRECTORY).map_err(failed)?;
-            let stat = nix::sys::stat::fstat(&dir).map_err(failed)?;
-            let shown = if path.as_os_str().is_empty() { PathBuf::from("./") } else { path.join("") };
-            self.append(&shown, &stat, tar::EntryType::Directory, Some(&dir), io::empty())?;
+            let dir = open(&top, &path, OFlag::O_DIRECTORY).map_err(failed)?;
             let mut names = entries(&dir).map_err(failed)?;
             names.sort();
+            let shown = self.below.join(&path);
+            if self.overlay.as_ref().is_some_and(|o| names.is_empty() && o.is_mount_point(&shown)) {
+                continue;
+            }
+            if itself || !path.as_os_str().is_empty() {
+                self.directory(&shown, &dir)?;
+            }
             let mut directories = Vec::new();
             for name in names {
-                let child = path.join(OsStr::from_bytes(name.as_bytes()));
-                if self.entry(&dir, &name, &child)? {
-                    directories.push(child);
+                let child = OsStr::from_bytes(name.as_bytes());
+                if self.entry(&dir, &name, &shown.join(child))? {
+                    directories.push(path.join(child));
                 }
             }
             waiting.extend(directories.into_iter().rev());
         }
         Ok(())
+    }
+
+    /// Packs one file, whatever it is but a directory, under the name `target`.
+    pub(super) fn single(&mut self, source: &Path, target: &Path) -> Result<()> {
+        let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
+            return Err(UnpackError::invalid(format!("{} has no name", source.display())));
+        };
+        let dir = super::layer::open_root(parent).map_err(|e| UnpackError::system("open", parent.display(), e))?;
+        let name = CString::new(name.as_bytes())
+            .map_err(|_| UnpackError::invalid(format!("{} has a NUL in its name", source.display())))?;
+        self.entry(&dir, &name, target).map(drop)
+    }
+
+    fn directory(&mut self, shown: &Path, dir: &OwnedFd) -> Result<()> {
+        let failed = |e| UnpackError::system("read", shown.display(), e);
+        let stat = nix::sys::stat::fstat(dir).map_err(failed)?;
+        let opaque = match &self.overlay {
+            Some(_) => overlay::is_opaque(dir, shown)?,
+            None => false,
+        };
+        let named = if shown.as_os_str().is_empty() { PathBuf::from("./") } else { shown.join("") };
+        self.append(&named, &stat, tar::EntryType::Directory, Some(dir), io::empty())?;
+        if opaque {
+            self.mark(&shown.join(".wh..wh..opq"))?;
+        }
+        Ok(())
+    }
+
+    /// An empty file that says something about others (OCI image spec, layer.md, "Whiteouts").
+    fn mark(&mut self, path: &Path) -> Result<()> {
+        self.count()?;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(0);
+        header.set_mode(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        self.tar.append_data(&mut header, path, io::empty()).map_err(|e| UnpackError::io("pack", path.display(), &e))
     }
 
     /// Packs what is no directory; true for a directory.
@@ -134,7 +222,17 @@ impl<W: Write> Packer<W> {
         let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFDIR => return Ok(true),
-            SFlag::S_IFREG => self.file(dir, name, path, &stat)?,
+            SFlag::S_IFREG => {
+                let empty = stat.st_size == 0;
+                if !self.overlay.as_ref().is_some_and(|o| empty && o.is_mount_point(path)) {
+                    self.file(dir, name, path, &stat)?;
+                }
+            }
+            SFlag::S_IFCHR if self.overlay.is_some() && stat.st_rdev == 0 => {
+                let mut whiteout = OsString::from(".wh.");
+                whiteout.push(OsStr::from_bytes(name.as_bytes()));
+                self.mark(&path.with_file_name(whiteout))?;
+            }
             SFlag::S_IFLNK => {
                 let target = readlinkat(dir, name.as_c_str()).map_err(failed)?;
                 self.link(path, &stat, tar::EntryType::Symlink, Path::new(&target))?;
@@ -161,6 +259,9 @@ impl<W: Write> Packer<W> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = openat(dir, name.as_c_str(), flags, Mode::empty())
             .map_err(|e| UnpackError::system("open", path.display(), e))?;
+        if self.overlay.is_some() {
+            overlay::check_whole(&fd, path)?;
+        }
         let copy = fd.try_clone().map_err(|e| UnpackError::io("open", path.display(), &e))?;
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         self.append(path, stat, tar::EntryType::Regular, Some(&copy), File::from(fd).take(length))
@@ -194,18 +295,24 @@ impl<W: Write> Packer<W> {
     }
 
     fn header(&mut self, stat: &FileStat, kind: tar::EntryType) -> Result<tar::Header> {
+        self.count()?;
+        let (uid, gid) = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(stat.st_mode & 0o7777);
+        header.set_uid(u64::from(uid));
+        header.set_gid(u64::from(gid));
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+        Ok(header)
+    }
+
+    fn count(&mut self) -> Result<()> {
         super::confine::check_not_abandoned()?;
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(UnpackError::invalid(format!("it has more than {} entries", self.limits.entries)));
         }
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(stat.st_mode & 0o7777);
-        header.set_uid(u64::from(stat.st_uid));
-        header.set_gid(u64::from(stat.st_gid));
-        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-        Ok(header)
+        Ok(())
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::support::{World, as_root};
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, SandboxSpec};
-use reddwarf_host::{Change, ContainerState, HostErrorKind, ImageStore, Sandboxes};
+use reddwarf_host::{
+    BuildContent, BuildFile, Change, ContainerState, HostErrorKind, ImageBuild, ImageConfig, ImageStore, Sandboxes,
+};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,6 +12,9 @@ use std::time::{Duration, Instant};
 /// A root file system directory with a static busybox as its only program.
 fn root_file_system(world: &World) -> PathBuf {
     let root = world.dir.path().join("rootfs");
+    if root.join("bin/sh").exists() {
+        return root;
+    }
     for dir in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
         std::fs::create_dir_all(root.join(dir)).unwrap();
     }
@@ -53,6 +58,114 @@ fn a_container_runs_from_an_imported_directory_and_writes_to_its_own_layer() {
         let hostname = std::fs::read_to_string("/etc/hostname").unwrap();
         assert!(world.log(&next).join("\n").contains(hostname.trim()), "{:?}", world.log(&next));
         world.destroy(&sandbox).await;
+    });
+}
+
+/// A container's changes as an image: what was made, changed and removed, and nothing of the host's mounts.
+#[test]
+fn a_container_of_what_another_left_sees_what_it_did() {
+    as_root(|world| async move {
+        let root = root_file_system(&world);
+        for path in ["old/gone", "old/kept", "tree/a", "tree/b", "swap/x", "mode"] {
+            std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            std::fs::copy("/etc/hostname", root.join(path)).unwrap();
+        }
+        let script = "set -e; b=/bin/busybox; echo new > /new; $b rm /old/gone; $b rm -r /tree; $b mkdir /tree; echo c > /tree/c; \
+                      $b rm -r /swap; echo file > /swap; $b chmod 4711 /mode; $b chown 12:34 /mode; $b ln /new /hard; \
+                      $b ln -s /nowhere /soft; $b mkfifo /pipe; $b mkdir -m 700 /private";
+        let (sandbox, container) = pod(&world, script).await;
+        let _ = world.host.container_start(&sandbox.id, &container).await.unwrap();
+        let observed = world.until_exit(&sandbox.id, &container.name).await;
+        assert!(
+            matches!(observed.state, ContainerState::Exited { code: 0, .. }),
+            "{observed:?} {:?}",
+            world.log(&container)
+        );
+        let content = BuildContent::Container { sandbox: sandbox.id.clone(), name: container.name.clone(), attempt: 0 };
+        let config = ImageConfig { env: vec!["A=b".into()], ..ImageConfig::default() };
+        let build = ImageBuild { content, config: config.clone(), name: "box:2".into() };
+        let made = world.host.image_build(&build).await.unwrap();
+        assert_eq!((made.config.clone(), made.names.clone()), (config, vec!["box:2".to_owned()]));
+        assert_eq!(world.host.image_build(&build).await.unwrap().id, made.id, "the same again is the same image");
+
+        let layers = world.options.state_dir.join("images/layers");
+        assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 2, "the layer below is shared");
+        let own = std::fs::read_dir(&layers).unwrap().flatten().find(|l| l.path().join("new").exists()).unwrap().path();
+        for mounted in ["proc", "sys", "dev", "etc/hosts", "etc/resolv.conf", "etc/hostname"] {
+            assert!(!own.join(mounted).exists(), "{mounted} is the host's");
+        }
+
+        let look = "b=/bin/busybox; $b ls / | $b tr '\\n' ' '; $b ls /old /tree | $b tr '\\n' ' '; $b cat /new /swap /tree/c | $b tr '\\n' ' '; \
+                    $b stat -c '%a %u %g' /mode /private | $b tr '\\n' ' '; $b stat -c %h /hard; $b readlink /soft; echo $A";
+        let mut next = world.shell(&sandbox, "app", look);
+        next.attempt = 1;
+        next.image = ContainerImage::Image { id: made.id.clone() };
+        let _ = world.host.container_start(&sandbox.id, &next).await.unwrap();
+        world.until_exit(&sandbox.id, &next.name).await;
+        let log = world.log(&next).join("\n");
+        let seen = "bin dev etc hard mode new old pipe private proc soft swap sys tmp tree /old: kept  /tree: c new file c 4711 12 34 700 0 0 2";
+        assert!(log.contains(seen) && log.contains("/nowhere"), "{log}");
+        world.destroy(&sandbox).await;
+    });
+}
+
+#[test]
+fn files_lie_over_an_image_with_their_owner_and_what_is_there_keeps_its_own() {
+    as_root(|world| async move {
+        let base = world.host.image_import(&root_file_system(&world), "box:1").await.unwrap();
+        let site = world.dir.path().join("site");
+        std::fs::create_dir_all(site.join("sub")).unwrap();
+        std::fs::copy("/etc/hostname", site.join("sub/page")).unwrap();
+        std::fs::set_permissions(site.join("sub/page"), std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("page", site.join("sub/link")).unwrap();
+        std::fs::set_permissions(&site, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let script = world.dir.path().join("script");
+        std::os::unix::fs::symlink("/bin/busybox", &script).unwrap();
+        let file = |source: &std::path::Path, target: &str, owner| BuildFile {
+            source: source.to_owned(),
+            target: target.into(),
+            owner,
+        };
+        let files = vec![
+            file(&site, "/tmp", (0, 0)),
+            file(&site, "/srv/www", (33, 34)),
+            file(&script, "/usr/bin/", (0, 0)),
+            file(&script, "/run-me", (5, 6)),
+        ];
+        let content = BuildContent::Files { base: Some(base.id), files };
+        let build = ImageBuild { content, config: ImageConfig::default(), name: "box:files".into() };
+        let made = world.host.image_build(&build).await.unwrap();
+        let look = "b=/bin/busybox; $b stat -c '%a %u %g %n' /tmp /srv /srv/www /srv/www/sub /srv/www/sub/page /usr/bin/script /run-me; \
+                    $b readlink /srv/www/sub/link; $b ls /tmp";
+        let mut sandbox = world.sandbox();
+        sandbox.brand = reddwarf_host::Brand::new("oci").unwrap();
+        let mut container = world.shell(&sandbox, "app", look);
+        container.image = ContainerImage::Image { id: made.id };
+        let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+        let _ = world.host.container_start(&sandbox.id, &container).await.unwrap();
+        world.until_exit(&sandbox.id, &container.name).await;
+        let lines: Vec<_> =
+            world.log(&container).iter().map(|l| l.trim_start_matches("stdout F ").to_owned()).collect();
+        assert_eq!(
+            lines,
+            [
+                "1777 0 0 /tmp",
+                "755 0 0 /srv",
+                "755 0 0 /srv/www",
+                "755 33 34 /srv/www/sub",
+                "640 33 34 /srv/www/sub/page",
+                "755 0 0 /usr/bin/script",
+                "755 5 6 /run-me",
+                "page",
+                "sub",
+            ]
+        );
+        world.destroy(&sandbox).await;
+        let hostile = ImageBuild {
+            content: BuildContent::Files { base: None, files: vec![file(&site, "/a/../../b", (0, 0))] },
+            ..build
+        };
+        assert_eq!(world.host.image_build(&hostile).await.unwrap_err().kind, HostErrorKind::InvalidSpec);
     });
 }
 
