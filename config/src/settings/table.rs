@@ -136,7 +136,7 @@ settings! {
     "node_name" "node-name" "NAME" Text Restart, "the host name in lower case",
         "The name of the Node object", |s| s.node_name.clone();
     "pod_cidr" "pod-cidr" "CIDR" Text Restart, "10.88.0.0/16",
-        "Pods' addresses", |s| s.pod_cidr.to_string();
+        "Pods' addresses, one network or two with a comma (an IPv4 and an IPv6 one): then pods have an address of each, the first is `podIP`", |s| networks(&s.pod_cidr);
     "service_cidr" "service-cidr" "CIDR" Text Restart, "10.96.0.0/16",
         "Services' addresses, one network or two with a comma (an IPv4 and an IPv6 one); may not overlap with `pod_cidr`", |s| networks(&s.service_cidr);
     "node_port_range" "node-port-range" "FIRST-LAST" Text Restart, "30000-32767",
