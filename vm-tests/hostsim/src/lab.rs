@@ -39,6 +39,8 @@ impl Lab {
             std::fs::create_dir_all(dir.join(name))?;
         }
         link_tools(dir)?;
+        // Who knows the tools' directory alone finds the brands too.
+        std::os::unix::fs::symlink("../brands", dir.join("bin/brands"))?;
         for brand in system.brands() {
             brand_config(dir, brand)?;
         }
