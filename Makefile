@@ -47,9 +47,13 @@ test-install:
 illumos:
 	@./.ci/illumos-check
 
-## make illumos-proto   on illumos: all files of the IPS package (smf/reddwarf.p5m) below PROTO
+## make illumos-proto   on illumos: all files of the IPS package below PROTO, its whole manifest as PROTO.p5m
+illumos-proto: PROTO ?= target/proto
 illumos-proto: build
-	SYSTEM=SunOS DESTDIR="$(or $(PROTO),target/proto)" BINARIES="$(or $(CARGO_TARGET_DIR),target)/release" ./.ci/install /usr
+	SYSTEM=SunOS DESTDIR="$(PROTO)" BINARIES="$(or $(CARGO_TARGET_DIR),target)/release" ./.ci/install /usr
+	(cat smf/reddwarf.p5m && cd "$(PROTO)" && find usr/share -type f | sort | while read -r file; do \
+		grep -qF "path=$$file " "$(CURDIR)/smf/reddwarf.p5m" || echo "file path=$$file owner=root group=bin mode=0444"; \
+	done) >"$(PROTO).p5m"
 
 ## make illumos-package on illumos: a tarball as pkgsrc's pkg_add takes it, in PACKAGES (default target/packages)
 illumos-package: build

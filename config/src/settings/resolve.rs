@@ -17,7 +17,13 @@ use std::sync::Arc;
 
 const DEFAULT_STATE: &str = "/var/lib/reddwarf";
 const DEFAULT_REGISTRY_AUTH: &str = "/etc/reddwarf/registry-auth.json";
-const DEFAULT_MANIFESTS: [&str; 3] = ["/usr/lib/reddwarf.d", "/etc/reddwarf.d", "/run/reddwarf.d"];
+/// /run is Linux'; on illumos what a boot clears is /var/run.
+const DEFAULT_RUN: &str = if cfg!(target_os = "illumos") { "/var/run/reddwarf" } else { "/run/reddwarf" };
+const DEFAULT_MANIFESTS: [&str; 3] = [
+    "/usr/lib/reddwarf.d",
+    "/etc/reddwarf.d",
+    if cfg!(target_os = "illumos") { "/var/run/reddwarf.d" } else { "/run/reddwarf.d" },
+];
 /// Settings files are small; more is a mistake.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -129,7 +135,7 @@ impl Resolve {
 
     fn settings(&mut self, facts: &HostFacts) -> Settings {
         let state_dir = self.one("state", values::path, DEFAULT_STATE.into());
-        let run_dir = self.one("run", values::path, "/run/reddwarf".into());
+        let run_dir = self.one("run", values::path, DEFAULT_RUN.into());
         let default_log_dir =
             if state_dir == Path::new(DEFAULT_STATE) { "/var/log/pods".into() } else { state_dir.join("pods-log") };
         let default_audit_log = if state_dir == Path::new(DEFAULT_STATE) {

@@ -103,11 +103,11 @@ macro_rules! settings {
 }
 
 settings! {
-    "manifests" "manifests" "DIR" List Live, "/usr/lib/reddwarf.d, /etc/reddwarf.d, /run/reddwarf.d",
+    "manifests" "manifests" "DIR" List Live, "/usr/lib/reddwarf.d, /etc/reddwarf.d, /run/reddwarf.d (illumos: /var/run/reddwarf.d)",
         "Manifest directories, lowest layer first: a file masks those of the same name in lower ones", |s| paths(&s.manifests);
     "state" "state" "DIR" Text Restart, "/var/lib/reddwarf",
         "What must survive a reboot: database, images, pods' files", |s| s.state_dir.display().to_string();
-    "run" "run" "DIR" Text Restart, "/run/reddwarf",
+    "run" "run" "DIR" Text Restart, "/run/reddwarf (illumos: /var/run/reddwarf)",
         "What must not survive a reboot: the socket, supervisors, pins of namespaces", |s| s.run_dir.display().to_string();
     "log_dir" "log-dir" "DIR" Text Restart, "/var/log/pods, or STATE/pods-log when `state` is not the default",
         "Containers' logs, in the kubelet's layout", |s| s.log_dir.display().to_string();
