@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd install
+.PHONY: help demo test setup build lint unit e2e test-install illumos illumos-proto illumos-package bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -46,6 +46,18 @@ test-install:
 ## make illumos   type-check everything but the Linux host for illumos (says so where it can't be had)
 illumos:
 	@./.ci/illumos-check
+
+## make illumos-proto   on illumos: all files of the IPS package below PROTO, its whole manifest as PROTO.p5m
+illumos-proto: PROTO ?= target/proto
+illumos-proto: build
+	SYSTEM=SunOS DESTDIR="$(PROTO)" BINARIES="$(or $(CARGO_TARGET_DIR),target)/release" ./.ci/install /usr
+	(cat smf/reddwarf.p5m && cd "$(PROTO)" && find usr/share -type f | sort | while read -r file; do \
+		grep -qF "path=$$file " "$(CURDIR)/smf/reddwarf.p5m" || echo "file path=$$file owner=root group=bin mode=0444"; \
+	done) >"$(PROTO).p5m"
+
+## make illumos-package on illumos: a tarball as pkgsrc's pkg_add takes it, in PACKAGES (default target/packages)
+illumos-package: build
+	BINARIES="$(or $(CARGO_TARGET_DIR),target)/release" ./.ci/package-illumos "$(or $(PACKAGES),target/packages)"
 
 ## make bench     print the figures that docs/performance.md quotes (release build; BENCH=--podman compares)
 bench: build

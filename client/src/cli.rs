@@ -23,7 +23,7 @@ pub(crate) struct Cli {
         global = true,
         env = "REDDWARF_SOCKET",
         value_name = "PATH",
-        default_value = "/run/reddwarf/reddwarf.sock"
+        default_value = if cfg!(target_os = "illumos") { "/var/run/reddwarf/reddwarf.sock" } else { "/run/reddwarf/reddwarf.sock" }
     )]
     pub(crate) socket: PathBuf,
     /// Work in this namespace (default: `default`)

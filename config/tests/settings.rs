@@ -45,7 +45,7 @@ fn defaults_depend_on_each_other() {
     assert_eq!(settings.log_dir, Path::new("/var/log/pods"));
     assert_eq!(settings.node_name, "box1");
     assert_eq!(settings.manifests, ["/usr/lib/reddwarf.d", "/etc/reddwarf.d", "/run/reddwarf.d"].map(PathBuf::from));
-    assert_eq!(settings.pod_cidr.to_string(), "10.88.0.0/16");
+    assert_eq!(settings.pod_cidr, ["10.88.0.0/16".parse().unwrap()]);
     assert_eq!(settings.listen, None);
     let other = valid(&flags(&["--state", "/srv/r", "--run", "/tmp/r"]), &[], "");
     assert_eq!(other.socket, Path::new("/tmp/r/reddwarf.sock"));
@@ -70,7 +70,7 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ("audit_log_files", ["1", "2", "3"]),
     ("host", ["sim", "illumos", "linux"]),
     ("node_name", ["f", "e", "c"]),
-    ("pod_cidr", ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]),
+    ("pod_cidr", ["10.1.0.0/16", "10.2.0.0/16,fd88::/64", "fd88::/64,10.3.0.0/16"]),
     ("service_cidr", ["10.1.0.0/16", "10.2.0.0/16,fd01::/108", "fd02::/108,10.3.0.0/16"]),
     ("node_port_range", ["30000-30009", "1000-2000", "40000-40000"]),
     ("load_balancer_cidr", ["192.0.2.0/24", "192.0.2.0/24,fd03::/64", "off"]),
@@ -162,6 +162,8 @@ fn refusals_say_what_where_and_how_to_mend() {
         (&[], &[], "pod_cidr = \"10.88.0.0/33\"\n"),
         (&[], &[], "pod_cidr = \"10.88.0.0/31\"\n"),
         (&[], &[], "pod_cidr = \"127.0.0.0/8\"\n"),
+        (&[], &[], "pod_cidr = \"10.88.0.0/16,10.89.0.0/16\"\n"),
+        (&["--pod-cidr", "10.88.0.0/16,fd96::/64", "--service-cidr", "10.96.0.0/16,fd96::/108"], &[], ""),
         (&[], &[], "pod_cidr = \"10.96.0.0/16\"\nservice_cidr = \"10.96.0.0/12\"\n"),
         (&["--pod-cidr", "10.96.3.0/24"], &[], ""),
         (&[], &[("REDDWARF_POD_CIDR", "10.0.0.0/8")], ""),

@@ -17,12 +17,7 @@ pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc
     match settings.host {
         HostKind::Linux => linux(settings, clock),
         HostKind::Sim => simulated(settings, clock),
-        HostKind::Illumos => Err(HostError::new(
-            HostErrorKind::Unsupported,
-            "open host",
-            "illumos",
-            "this version can't drive illumos zones yet; --host sim runs the daemon without touching the host",
-        )),
+        HostKind::Illumos => illumos(settings, clock),
     }
 }
 
@@ -66,9 +61,8 @@ fn zar_keys(settings: &Settings) -> HostResult<Vec<String>> {
 }
 
 /// How registries are spoken with.
-#[cfg(target_os = "linux")]
-fn registries(settings: &Settings) -> HostResult<reddwarf_linux::RegistryOptions> {
-    use reddwarf_linux::{Endpoint, RegistryOptions};
+fn registries(settings: &Settings) -> HostResult<reddwarf_illumos::RegistryOptions> {
+    use reddwarf_illumos::{Endpoint, RegistryOptions};
     let mut options = RegistryOptions {
         insecure: settings.insecure_registries.iter().cloned().collect(),
         authorities: settings.registry_ca.clone(),
@@ -88,6 +82,38 @@ fn registries(settings: &Settings) -> HostResult<reddwarf_linux::RegistryOptions
 #[cfg(not(target_os = "linux"))]
 fn linux(_settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
     Err(HostError::new(HostErrorKind::Unsupported, "open host", "linux", "this is not Linux: use --host"))
+}
+
+/// Names the directory whose programs stand in for illumos' own tools, for tests.
+const TOOLS: &str = "REDDWARF_TOOLS";
+
+/// On illumos, and anywhere against stand-ins for its tools.
+fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+    use reddwarf_command::Tools;
+    use reddwarf_illumos::{IllumosHost, IllumosOptions};
+    let helpers = helpers().map_err(|e| {
+        HostError::new(HostErrorKind::Other, "open host", "illumos", "our own program can't be found").caused_by(e)
+    })?;
+    let mut options = IllumosOptions::new(&settings.run_dir, &settings.state_dir, helpers);
+    options.host_path_allow.clone_from(&settings.host_path_allow);
+    options.registries = registries(settings)?;
+    match std::env::var_os(TOOLS).map(std::path::PathBuf::from) {
+        Some(directory) => {
+            let tools = Tools::only_in(&directory).map_err(|e| e.into_host("open host", TOOLS))?;
+            options = options.with_tools(tools, &directory);
+        }
+        None if !cfg!(target_os = "illumos") => {
+            let message = "this is not illumos: use --host (stand-ins for its tools are named by REDDWARF_TOOLS)";
+            return Err(HostError::new(HostErrorKind::Unsupported, "open host", "illumos", message));
+        }
+        None => {}
+    }
+    Ok(Arc::new(IllumosHost::new(options, clock)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn helpers() -> std::io::Result<std::path::PathBuf> {
+    std::env::current_exe()
 }
 
 /// The program with the host's helpers: `reddwarf-shim` beside this program or in `../libexec/reddwarf`, if it is of this

@@ -8,8 +8,8 @@
 //! | `dns` | names of services and pods (`reddwarf-network`); its queries have threads of their own |
 //! | `signals` (thread) | TERM, INT, HUP → [`signals::Asked`] |
 //!
-//! The same program is also the shim and the helpers of the Linux host (`__shim`, `__exec`, `__unpack`): they are told
-//! apart before anything else happens, because they must stay small and single-threaded.
+//! The same program is also the helpers of its hosts (Linux: `__shim`, `__exec`, `__unpack`; illumos: `__zone-…`): they are
+//! told apart before anything else happens, because they must stay small and single-threaded.
 
 mod build;
 mod chain;
@@ -70,16 +70,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// The Linux host's own helpers, by their first argument.
-#[cfg(target_os = "linux")]
+/// Hosts' own helpers, by their first argument.
 fn helper(arguments: &[OsString]) -> Option<ExitCode> {
     let (first, rest) = arguments.split_first()?;
-    reddwarf_linux::helper(first.to_str()?, rest)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn helper(_arguments: &[OsString]) -> Option<ExitCode> {
-    None
+    let name = first.to_str()?;
+    #[cfg(target_os = "linux")]
+    if let Some(code) = reddwarf_linux::helper(name, rest) {
+        return Some(code);
+    }
+    reddwarf_illumos::helper(name, rest)
 }
 
 /// Small tasks of packaging and tests: `__man DIR`, `__instance RUN_DIR`.

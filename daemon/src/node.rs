@@ -15,7 +15,7 @@ use reddwarf_api::{Access, types};
 use reddwarf_config::Settings;
 use reddwarf_config::settings::{EvictionAmount, EvictionSignal};
 use reddwarf_controllers::directory::DirectoryHandle;
-use reddwarf_host::spec::ResolvConf;
+use reddwarf_host::spec::{NetworkSpec, ResolvConf, Subnet};
 use reddwarf_host::{AttachRequest, Change, Clock, ExecRequest, Family, Host, HostErrorKind, ImageInfo};
 use reddwarf_node::plan::{Effect, Notice};
 use reddwarf_node::pressure::{Amount, Thresholds};
@@ -84,7 +84,11 @@ pub(crate) async fn start(
 }
 
 fn node_settings(settings: &Settings) -> NodeSettings {
+    let main = settings.pod_cidr.first().copied().unwrap_or_default();
+    let node = NodeSettings::new(&settings.node_name, &settings.bridge, main, &settings.log_dir);
+    let second = settings.pod_cidr.get(1).copied().map(Subnet::of);
     NodeSettings {
+        network: NetworkSpec { second, ..node.network.clone() },
         cluster_domain: settings.cluster_domain.clone(),
         cluster_dns: settings.pods_name_server(),
         host_dns: host_dns(&settings.resolv_conf),
@@ -105,7 +109,7 @@ fn node_settings(settings: &Settings) -> NodeSettings {
         allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.clone(),
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         prune_guard: PruneGuard { percent: settings.prune_guard_percent, ..PruneGuard::default() },
-        ..NodeSettings::new(&settings.node_name, &settings.bridge, settings.pod_cidr, &settings.log_dir)
+        ..node
     }
 }
 

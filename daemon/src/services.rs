@@ -19,11 +19,6 @@ pub(crate) fn ranges(settings: &Settings) -> ServiceRanges {
     ServiceRanges { cluster: settings.service_cidr.clone(), node_ports: settings.node_port_range.clone() }
 }
 
-/// The host's own address in the pod network.
-pub(crate) fn gateway(settings: &Settings) -> IpAddr {
-    settings.pod_cidr.hosts().next().unwrap_or_else(|| settings.pod_cidr.network())
-}
-
 /// The first address of each service range: the service `kubernetes` has them.
 fn first_addresses(settings: &Settings) -> Vec<IpAddr> {
     settings.service_cidr.iter().filter_map(|range: &IpNet| nth(range, 1)).collect()
@@ -33,7 +28,7 @@ fn first_addresses(settings: &Settings) -> Vec<IpAddr> {
 pub(crate) fn pods_api(settings: &Settings) -> Option<SocketAddr> {
     let listen = settings.listen?;
     let reachable = !listen.ip().is_loopback() && !listen.ip().is_unspecified();
-    Some(SocketAddr::new(if reachable { listen.ip() } else { gateway(settings) }, listen.port()))
+    Some(SocketAddr::new(if reachable { listen.ip() } else { settings.bridge_address() }, listen.port()))
 }
 
 /// The service `kubernetes`.
@@ -46,7 +41,7 @@ pub(crate) fn kubernetes(settings: &Settings) -> KubernetesService {
 /// Addresses that the API's certificate names besides those it listens on.
 pub(crate) fn api_addresses(settings: &Settings) -> Vec<IpAddr> {
     let mut addresses = first_addresses(settings);
-    addresses.push(gateway(settings));
+    addresses.extend(settings.bridge_addresses());
     addresses
 }
 
@@ -81,14 +76,14 @@ pub(crate) fn task(
     host: Arc<dyn Host>,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), String>> + Send + 'static {
-    let mut resolvers = vec![SocketAddr::new(gateway(settings), 53)];
+    let mut resolvers: Vec<_> = settings.bridge_addresses().into_iter().map(|ip| SocketAddr::new(ip, 53)).collect();
     if let ClusterDns::At(address) = settings.cluster_dns {
         resolvers.push(address);
     }
     let table = TableSettings {
         node: settings.node_name.clone(),
         cluster: settings.service_cidr.clone(),
-        pods: vec![settings.pod_cidr],
+        pods: settings.pod_cidr.clone(),
         balancers: settings.load_balancer_cidr.clone(),
         resolvers,
     };

@@ -115,9 +115,14 @@ impl std::fmt::Display for DnsListen {
 const DNS_PORT: u16 = 53;
 
 impl Settings {
-    /// The pod bridge's own address: the first of the pods' network.
+    /// The pod bridge's own addresses, one of each family: the first of each of the pods' networks.
+    pub fn bridge_addresses(&self) -> Vec<std::net::IpAddr> {
+        self.pod_cidr.iter().map(|net| net.hosts().next().unwrap_or_else(|| net.network())).collect()
+    }
+
+    /// The main one of them.
     pub fn bridge_address(&self) -> std::net::IpAddr {
-        self.pod_cidr.hosts().next().unwrap_or_else(|| self.pod_cidr.network())
+        self.bridge_addresses().first().copied().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
     }
 
     /// Where the name server listens.
@@ -126,7 +131,7 @@ impl Settings {
         for listen in &self.dns_listen {
             match listen {
                 DnsListen::Bridge if self.host == HostKind::Linux => {
-                    all.push(SocketAddr::new(self.bridge_address(), DNS_PORT));
+                    all.extend(self.bridge_addresses().into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT)));
                 }
                 DnsListen::Bridge => {}
                 DnsListen::At(address) => all.push(*address),
@@ -186,8 +191,8 @@ pub struct Settings {
     pub audit_log_bytes: u64,
     /// Old audit logs that are kept.
     pub audit_log_files: u32,
-    /// Pods' addresses.
-    pub pod_cidr: IpNet,
+    /// Pods' addresses: one range, or one of each family, the main one first.
+    pub pod_cidr: Vec<IpNet>,
     /// Services' addresses: one range, or one of each family.
     pub service_cidr: Vec<IpNet>,
     /// Ports on the host's addresses that lead to services.

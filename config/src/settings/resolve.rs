@@ -17,7 +17,13 @@ use std::sync::Arc;
 
 const DEFAULT_STATE: &str = "/var/lib/reddwarf";
 const DEFAULT_REGISTRY_AUTH: &str = "/etc/reddwarf/registry-auth.json";
-const DEFAULT_MANIFESTS: [&str; 3] = ["/usr/lib/reddwarf.d", "/etc/reddwarf.d", "/run/reddwarf.d"];
+/// /run is Linux'; on illumos what a boot clears is /var/run.
+const DEFAULT_RUN: &str = if cfg!(target_os = "illumos") { "/var/run/reddwarf" } else { "/run/reddwarf" };
+const DEFAULT_MANIFESTS: [&str; 3] = [
+    "/usr/lib/reddwarf.d",
+    "/etc/reddwarf.d",
+    if cfg!(target_os = "illumos") { "/var/run/reddwarf.d" } else { "/run/reddwarf.d" },
+];
 /// Settings files are small; more is a mistake.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -82,7 +88,7 @@ impl Settings {
     /// `host` names each network for the message, for example `eth0 192.0.2.0/24`.
     pub fn clashes_with(&self, host: &[(String, IpNet)]) -> Vec<Diagnostic> {
         let services = self.service_cidr.iter().map(|net| ("service_cidr", *net));
-        let ours = std::iter::once(("pod_cidr", self.pod_cidr)).chain(services);
+        let ours = self.pod_cidr.iter().map(|net| ("pod_cidr", *net)).chain(services);
         let clash = |(key, net): (&str, IpNet)| {
             let (name, other) = host.iter().find(|(_, other)| overlap(net, *other))?;
             Some(Diagnostic::file(
@@ -129,7 +135,7 @@ impl Resolve {
 
     fn settings(&mut self, facts: &HostFacts) -> Settings {
         let state_dir = self.one("state", values::path, DEFAULT_STATE.into());
-        let run_dir = self.one("run", values::path, "/run/reddwarf".into());
+        let run_dir = self.one("run", values::path, DEFAULT_RUN.into());
         let default_log_dir =
             if state_dir == Path::new(DEFAULT_STATE) { "/var/log/pods".into() } else { state_dir.join("pods-log") };
         let default_audit_log = if state_dir == Path::new(DEFAULT_STATE) {
@@ -155,7 +161,7 @@ impl Resolve {
             audit_log: self.one("audit_log", values::path_or_off, Some(default_audit_log)),
             audit_log_bytes: self.number("audit_log_bytes", 64 << 10, 1 << 40, 10 << 20),
             audit_log_files: self.number("audit_log_files", 0, 1000, 5),
-            pod_cidr: self.one("pod_cidr", values::cidr, ipnet([10, 88, 0, 0])),
+            pod_cidr: self.one("pod_cidr", values::cidr_pair, vec![ipnet([10, 88, 0, 0])]),
             service_cidr: self.one("service_cidr", values::cidr_pair, vec![ipnet([10, 96, 0, 0])]),
             node_port_range: self.one("node_port_range", values::port_range, 30_000..=32_767),
             load_balancer_cidr: self.one("load_balancer_cidr", values::cidrs_or_off, Vec::new()),
@@ -244,10 +250,10 @@ impl Resolve {
             let key = keys.into_iter().find(|k| given.values.contains_key(k))?;
             Some((key, given.values.get(key)?.place.clone()))
         };
-        let pods = [("pod_cidr", "a pod's", settings.pod_cidr)];
+        let pods = settings.pod_cidr.iter().map(|net| ("pod_cidr", "a pod's", *net));
         let services = settings.service_cidr.iter().map(|net| ("service_cidr", "a service's", *net));
         let balancers = settings.load_balancer_cidr.iter().map(|net| ("load_balancer_cidr", "a load balancer's", *net));
-        let all: Vec<_> = pods.into_iter().chain(services).chain(balancers).collect();
+        let all: Vec<_> = pods.chain(services).chain(balancers).collect();
         for (index, (one, whose, a)) in all.iter().enumerate() {
             for (other, others, b) in all.iter().skip(index + 1).filter(|(other, _, b)| one != other && overlap(*a, *b))
             {

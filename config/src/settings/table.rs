@@ -103,11 +103,11 @@ macro_rules! settings {
 }
 
 settings! {
-    "manifests" "manifests" "DIR" List Live, "/usr/lib/reddwarf.d, /etc/reddwarf.d, /run/reddwarf.d",
+    "manifests" "manifests" "DIR" List Live, "/usr/lib/reddwarf.d, /etc/reddwarf.d, /run/reddwarf.d (illumos: /var/run/reddwarf.d)",
         "Manifest directories, lowest layer first: a file masks those of the same name in lower ones", |s| paths(&s.manifests);
     "state" "state" "DIR" Text Restart, "/var/lib/reddwarf",
         "What must survive a reboot: database, images, pods' files", |s| s.state_dir.display().to_string();
-    "run" "run" "DIR" Text Restart, "/run/reddwarf",
+    "run" "run" "DIR" Text Restart, "/run/reddwarf (illumos: /var/run/reddwarf)",
         "What must not survive a reboot: the socket, supervisors, pins of namespaces", |s| s.run_dir.display().to_string();
     "log_dir" "log-dir" "DIR" Text Restart, "/var/log/pods, or STATE/pods-log when `state` is not the default",
         "Containers' logs, in the kubelet's layout", |s| s.log_dir.display().to_string();
@@ -136,7 +136,7 @@ settings! {
     "node_name" "node-name" "NAME" Text Restart, "the host name in lower case",
         "The name of the Node object", |s| s.node_name.clone();
     "pod_cidr" "pod-cidr" "CIDR" Text Restart, "10.88.0.0/16",
-        "Pods' addresses", |s| s.pod_cidr.to_string();
+        "Pods' addresses, one network or two with a comma (an IPv4 and an IPv6 one): then pods have an address of each, the first is `podIP`", |s| networks(&s.pod_cidr);
     "service_cidr" "service-cidr" "CIDR" Text Restart, "10.96.0.0/16",
         "Services' addresses, one network or two with a comma (an IPv4 and an IPv6 one); may not overlap with `pod_cidr`", |s| networks(&s.service_cidr);
     "node_port_range" "node-port-range" "FIRST-LAST" Text Restart, "30000-32767",

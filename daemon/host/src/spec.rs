@@ -114,9 +114,39 @@ pub enum SandboxNetwork {
         address: IpNet,
         /// Default router.
         gateway: IpAddr,
+        /// The address of the other family, where pods have both.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        second: Option<PodAddress>,
     },
     /// The host's own network (`hostNetwork: true`).
     Host,
+}
+
+/// An address of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodAddress {
+    /// Address with the pod network's prefix length.
+    pub address: IpNet,
+    /// Default router.
+    pub gateway: IpAddr,
+}
+
+impl SandboxNetwork {
+    /// Its own addresses, the main one first; none on the host's network.
+    pub fn addresses(&self) -> Vec<PodAddress> {
+        match self {
+            Self::Pod { address, gateway, second } => {
+                std::iter::once(PodAddress { address: *address, gateway: *gateway }).chain(*second).collect()
+            }
+            Self::Host => Vec::new(),
+        }
+    }
+
+    /// The same without prefix lengths.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.addresses().iter().map(|a| a.address.addr()).collect()
+    }
 }
 
 /// resolv.conf(5).
@@ -589,6 +619,42 @@ pub struct NetworkSpec {
     pub cidr: IpNet,
     /// The host's own address in it.
     pub gateway: IpAddr,
+    /// The network of the other family, where pods have addresses of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<Subnet>,
     /// Hide pod addresses behind the host's when they leave the pod network.
     pub masquerade: bool,
+}
+
+/// Addresses of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subnet {
+    /// The network.
+    pub cidr: IpNet,
+    /// The host's own address in it.
+    pub gateway: IpAddr,
+}
+
+impl Subnet {
+    /// A network whose first address is the host's own; its only one for /32 and /128.
+    pub fn of(cidr: IpNet) -> Self {
+        Self { cidr, gateway: cidr.hosts().next().unwrap_or_else(|| cidr.network()) }
+    }
+}
+
+impl NetworkSpec {
+    /// One network, or one of each family, the main one first.
+    pub fn subnets(&self) -> Vec<Subnet> {
+        std::iter::once(Subnet { cidr: self.cidr, gateway: self.gateway }).chain(self.second).collect()
+    }
+
+    /// What is contradictory about its addresses; `None` when nothing is.
+    pub fn problem(&self) -> Option<String> {
+        if let Some(other) = self.subnets().iter().find(|s| !s.cidr.contains(&s.gateway)) {
+            return Some(format!("the gateway {} lies outside of the pod network {}", other.gateway, other.cidr));
+        }
+        let second = self.second.filter(|s| s.cidr.addr().is_ipv4() == self.cidr.addr().is_ipv4())?;
+        Some(format!("the pod networks {} and {} are of one family", self.cidr, second.cidr))
+    }
 }

@@ -3,18 +3,22 @@
 
 use ipnet::IpNet;
 use reddwarf_command::{Invocation, Tool};
-use reddwarf_host::LinkName;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Rule {
     /// Packets to an address and port that come in on a link go to a backend. Several with one front take turns.
     Redirect {
         /// Where they come in.
-        link: LinkName,
+        link: String,
+        /// From where; absent: from everywhere.
+        #[serde(default)]
+        from: Option<IpNet>,
         /// To which address.
         to: IpAddr,
         /// To which port.
@@ -35,10 +39,21 @@ pub enum Rule {
         /// Ports are mapped too: TCP and UDP; without, all other protocols.
         ports: bool,
     },
+    /// What pods send to one another by way of us (a service) bears the gateway's address, so that replies come by way
+    /// of us too. What they send directly never passes here.
+    Hairpin {
+        /// The gateway's link.
+        link: String,
+        /// The pod network.
+        pods: IpNet,
+        /// The gateway.
+        gateway: IpAddr,
+    },
 }
 
 /// A protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Protocol {
     /// RFC 9293
     Tcp,
@@ -50,18 +65,29 @@ impl fmt::Display for Rule {
     /// As ipnat(5) reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Redirect { link, to, port, backend: (address, target), protocol, sticky } => {
+            Self::Redirect { link, from, to, port, backend: (address, target), protocol, sticky } => {
                 let bits = if to.is_ipv4() { 32 } else { 128 };
                 let protocol = match protocol {
                     Protocol::Tcp => "tcp",
                     Protocol::Udp => "udp",
                 };
-                write!(f, "rdr {link} {to}/{bits} port {port} -> {address} port {target} {protocol} round-robin")?;
+                match from {
+                    Some(from) => write!(f, "rdr {link} from {from} to {to}/{bits} port = {port}")?,
+                    None => write!(f, "rdr {link} {to}/{bits} port {port}")?,
+                }
+                // A rule that names its sources writes the target's port with a sign.
+                let sign = if from.is_some() { "= " } else { "" };
+                write!(f, " -> {address} port {sign}{target} {protocol} round-robin")?;
                 if *sticky { f.write_str(" sticky") } else { Ok(()) }
             }
             Self::Masquerade { link, from, ports } => {
-                write!(f, "map {link} from {from} ! to {from} -> 0/32")?;
+                let zero = if from.addr().is_ipv4() { "0/32" } else { "::/128" };
+                write!(f, "map {link} from {from} ! to {from} -> {zero}")?;
                 if *ports { f.write_str(" portmap tcp/udp auto") } else { Ok(()) }
+            }
+            Self::Hairpin { link, pods, gateway } => {
+                let bits = if gateway.is_ipv4() { 32 } else { 128 };
+                write!(f, "map {link} from {pods} to {pods} -> {gateway}/{bits} portmap tcp/udp auto")
             }
         }
     }
@@ -125,7 +151,8 @@ mod tests {
 
     fn redirect(backend: &str) -> Rule {
         Rule::Redirect {
-            link: LinkName::new("rwgw0").unwrap(),
+            link: "rwgw0".into(),
+            from: None,
             to: "10.96.0.5".parse().unwrap(),
             port: 80,
             backend: (backend.parse().unwrap(), 8080),

@@ -1,30 +1,93 @@
-//! illumos zones as values: what is given to the system's tools, and what they print, built and parsed by types.
+//! The illumos host: pods as zones, driven by the system's own tools, which are built and read by types.
 //!
 //! ```text
-//! ZoneConfig ──canonical──→ Canonical ──diff──→ Edit ──render──→ a zonecfg command file
-//!                               ↑
-//! zonecfg export ──grammar──→ export::parse          zoneadm list -cp ──→ zoneadm::list
-//! ```
+//! reddwarfd (IllumosHost)               reddwarfd __zone-supervisor DIR (one per container, global zone)
+//!   zone      mark → datasets →            zlogin ZONE, log, exit record; holds the lock; outlives the daemon
+//!             VNIC → zonecfg → clone →        │
+//!             boot                            └─ in the zone: reddwarfd __zone-start FILE
+//!   observe   zoneadm, dladm, ipadm:              volumes, root, user, environment → the program; says how it ends
+//!             a constant number of runs
 //!
-//! Nothing runs here yet: this crate holds the texts, so that they compile and are tested on every system. The host
-//! that drives them through one command runner builds on it.
+//! ZoneConfig ──create──→ a zonecfg command file      zonecfg export ──export──→ ZoneConfig      edit(live, wanted)
+//! ```
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`options`], `paths`, `record` | what a host is made with, every path of ours, the records that lie there |
+//! | `host`, `sandboxes` | [`IllumosHost`] and its wiring to the traits |
+//! | [`zone`] | a zone's way from any state to any other: decision, configuration, brands, templates, carrying out |
+//! | `sandbox`, `volumes`, `datasets`, `vnic` | sandboxes and their parts |
+//! | `container`, `inside` | container instances; commands and signals in zones |
+//! | [`supervisor`], `stream` | watching over one container, who is attached |
+//! | [`starter`], `terminal`, [`tree`], `linux` | starting a program inside, its terminal, ending all that it started; lx zones |
+//! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
+//! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
+//! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
+//! | `images` | the image store, on ZFS |
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
-//! | [`dladm`] | etherstubs and VNICs |
-//! | [`ipadm`] | addresses of the global zone, forwarding |
-//! | [`ipnat`] | address translation: rules, and what to add and take away |
-//! | [`zfs`] | datasets, snapshots, clones, properties |
-//! | [`zlogin`] | commands inside of zones |
+//! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zfs`], [`zlogin`], [`kstat`] | the tools' texts as values |
 //! | [`parsable`] | fields as `zoneadm list -p` and `dladm … -p -o` escape them |
+//!
+//! Nothing here knows a Kubernetes object. All of it compiles and runs on every system: on Linux against stand-ins for the
+//! tools (`vm-tests/hostsim`).
 
+mod attach;
+pub mod connect;
+mod container;
+mod datasets;
 pub mod dladm;
+mod exec;
+mod host;
+mod images;
+mod info;
+mod inside;
 pub mod ipadm;
+pub mod ipf;
 pub mod ipnat;
+pub mod kstat;
+mod leftovers;
+mod linux;
+mod network;
+mod observe;
+pub mod options;
 pub mod parsable;
+mod paths;
+mod record;
+pub mod route;
+mod sandbox;
+mod sandboxes;
+mod services;
+pub mod starter;
+mod stream;
+pub mod supervisor;
+mod terminal;
+pub mod tree;
+mod usage;
+mod vnic;
+mod volumes;
+mod watch;
 pub mod zfs;
 pub mod zlogin;
+pub mod zone;
 pub mod zoneadm;
 pub mod zonecfg;
+
+pub use host::IllumosHost;
+pub use options::IllumosOptions;
+pub use reddwarf_pull::{Endpoint, RegistryOptions};
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs this process as one of the host's helpers when its first argument names one. To be asked first thing in `main`.
+pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
+    match name {
+        supervisor::ARGUMENT => Some(supervisor::main(arguments)),
+        starter::ARGUMENT => Some(starter::main(arguments)),
+        starter::BECOME => Some(starter::become_program(arguments)),
+        tree::ARGUMENT => Some(tree::main(arguments)),
+        connect::ARGUMENT => Some(connect::main(arguments)),
+        _ => None,
+    }
+}

@@ -10,19 +10,18 @@ use async_trait::async_trait;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use reddwarf_host::{Connect, Connection, HostError, HostErrorKind, HostResult, SandboxId};
+use reddwarf_supervise::dial;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// A port of the same machine answers at once, unless its queue is full.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Callers have limits of their own; this one is for those that forgot.
-const DIAL_PATIENCE: Duration = Duration::from_secs(120);
 
 #[async_trait]
 impl Connect for LinuxHost {
@@ -31,11 +30,11 @@ impl Connect for LinuxHost {
         let netns = self.blocking("connect", move |shared| netns(shared, &wanted)).await?;
         let place = netns.as_deref().unwrap_or(Path::new("the host's network"));
         let [v4, v6] = sockets(netns.clone()).await.map_err(|e| io_error("connect", place, e))?;
-        let first = match dial(v4, IpAddr::V4(Ipv4Addr::LOCALHOST), port).await {
+        let first = match connect_to(v4, IpAddr::V4(Ipv4Addr::LOCALHOST), port).await {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
-        let second = match dial(v6, IpAddr::V6(Ipv6Addr::LOCALHOST), port).await {
+        let second = match connect_to(v6, IpAddr::V6(Ipv6Addr::LOCALHOST), port).await {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
@@ -48,43 +47,14 @@ impl Connect for LinuxHost {
             "failed to connect to localhost:{port} inside namespace \"{}\", IPv4: dial tcp4 127.0.0.1:{port}: {} \
              IPv6 dial tcp6: [::1]:{port}: {}",
             place.display(),
-            words(&first),
-            words(&second)
+            dial::words(&first),
+            dial::words(&second)
         );
         Err(HostError::new(kind, "connect", format!("{id}:{port}"), message))
     }
 
     async fn dial(&self, host: &str, port: u16) -> HostResult<Connection> {
-        let fail = |kind, message| HostError::new(kind, "dial", format!("{host}:{port}"), message);
-        let name = host.trim_matches(['[', ']']);
-        let found = match name.parse::<IpAddr>() {
-            Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-            Err(_) => tokio::net::lookup_host((name, port)).await.map(Iterator::collect),
-        };
-        let addresses: Vec<_> = found.unwrap_or_default();
-        let mut last = None;
-        for address in addresses {
-            match timeout(DIAL_PATIENCE, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    let _ = stream.set_nodelay(true);
-                    return Ok(Box::new(stream));
-                }
-                Ok(Err(error)) => last = Some((address, error)),
-                Err(_) => last = Some((address, io::ErrorKind::TimedOut.into())),
-            }
-        }
-        let Some((address, error)) = last else {
-            return Err(fail(HostErrorKind::NotFound, format!("dial tcp: lookup {name}: no such host")));
-        };
-        let kind = match error.kind() {
-            io::ErrorKind::ConnectionRefused => HostErrorKind::InvalidState,
-            io::ErrorKind::TimedOut => HostErrorKind::Timeout,
-            _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL)) => {
-                HostErrorKind::Exhausted
-            }
-            _ => HostErrorKind::Other,
-        };
-        Err(fail(kind, format!("dial tcp {address}: {}", words(&error))))
+        dial::dial(host, port).await
     }
 }
 
@@ -121,21 +91,10 @@ fn make(family: AddressFamily) -> Made {
     Ok(TcpSocket::from_std_stream(std::net::TcpStream::from(made)))
 }
 
-async fn dial(socket: Made, address: IpAddr, port: u16) -> io::Result<Connection> {
+async fn connect_to(socket: Made, address: IpAddr, port: u16) -> io::Result<Connection> {
     let connecting = timeout(PATIENCE, socket?.connect(SocketAddr::new(address, port)));
     let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     // What is typed comes in small pieces.
     let _ = stream.set_nodelay(true);
     Ok(Box::new(stream))
-}
-
-/// As Go's net package says it, which is what clients show and match.
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-        io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
-        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        _ => format!("connect: {error}"),
-    }
 }

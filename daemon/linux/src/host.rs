@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) records: observe::Cache,
     pub(crate) turns: Turns,
     pub(crate) nft: TableCache,
+    /// Whose turn it is to change the pod network.
+    pub(crate) network: tokio::sync::Mutex<()>,
     /// The rule set's number after our own last transaction.
     pub(crate) nft_generation: generation::Known,
     pub(crate) services: tokio::sync::Mutex<services::State>,
@@ -101,9 +103,21 @@ impl LinuxHost {
         let platform = Platform::new("linux", info::architecture(std::env::consts::ARCH));
         let puller = Puller::new(options.registries.clone(), platform, crate::image::blobs_dir(&options));
         let (nft_generation, services) = (generation::Known::default(), tokio::sync::Mutex::default());
-        let shared =
-            Shared { options, paths, clock, events, cgroups, records, turns, nft, nft_generation, services, puller };
-        let shared = Arc::new(shared);
+        let network = tokio::sync::Mutex::default();
+        let shared = Arc::new(Shared {
+            options,
+            paths,
+            clock,
+            events,
+            cgroups,
+            records,
+            turns,
+            nft,
+            network,
+            nft_generation,
+            services,
+            puller,
+        });
         let watches = vec![watch::start(&shared, &runtime)?].into_iter().chain(monitor::start(&shared, &runtime));
         let watch = Arc::new(watches.map(AbortOnDrop).collect());
         Ok(Self { shared, _watch: watch })

@@ -24,7 +24,7 @@
 //! | [`exec`], `attach`, `connect` | commands in running containers, their own streams, connections into sandboxes |
 //! | `observe`, `leftovers`, `watch`, `mounts` | what there is, what is too much, what changed by itself |
 //! | `usage` | figures of the machine, of control groups, of disks |
-//! | `network`, `link`, `nft` | bridge, veths, masquerade |
+//! | `network`, `link`, `nft`, `nfnetlink` | bridge, veths, masquerade; netfilter by its tool and by its messages |
 //! | `services` | services and network policies: one nftables table |
 //! | `image`, `unpack`, `rootfs` | the image store, what `reddwarf-pull` brings into it, containers' root file systems |
 //! | `info`, [`memory`] | what this machine is; the daemon's own heap |
@@ -52,6 +52,7 @@ pub mod memory;
 mod mounts;
 mod namespaces;
 mod network;
+mod nfnetlink;
 mod nft;
 mod observe;
 mod oci;

@@ -4,13 +4,13 @@
 //! its alias, though; until it has one, the host's end is known by its hardware address, which is derived from the
 //! sandbox's name. So a link of ours bears a mark from its first moment on, whenever we die.
 
-use crate::network::announce::announce;
+use crate::network::announce::{announce, announce_v6};
 use crate::network::mark::{bridge_alias, link_alias, link_mac, pod_mac, sandbox_of};
-use crate::network::netlink::{Link, Netlink, NetlinkError, VethEnd, open_netns};
+use crate::network::netlink::{Link, LinkAddress, Netlink, NetlinkError, VethEnd, open_netns};
 use crate::network::sysctl;
 use crate::options::LinuxOptions;
 use ipnet::IpNet;
-use reddwarf_host::spec::SandboxNetwork;
+use reddwarf_host::spec::PodAddress;
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, LinkName, SandboxId, spec::SandboxSpec};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -36,16 +36,16 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_millis(1100);
 /// `InvalidState` without our bridge, `Foreign` when a link of our name lacks our mark, `Timeout`, `Unsupported`,
 /// `Other`.
 pub(crate) async fn attach(options: &LinuxOptions, spec: &SandboxSpec, netns: &Path) -> HostResult<Change> {
-    let SandboxNetwork::Pod { address, gateway } = spec.network else {
+    let addresses = spec.network.addresses();
+    if addresses.is_empty() {
         return Ok(Change::Unchanged);
-    };
+    }
     let attachment = Attachment {
         options,
         id: &spec.id,
         name: LinkName::for_sandbox(&spec.id),
         mac: pod_mac(&spec.pod.uid),
-        address,
-        gateway,
+        addresses,
     };
     bounded(ATTACH, &spec.id, attachment.make(netns)).await
 }
@@ -108,8 +108,7 @@ struct Attachment<'a> {
     id: &'a SandboxId,
     name: LinkName,
     mac: [u8; 6],
-    address: IpNet,
-    gateway: IpAddr,
+    addresses: Vec<PodAddress>,
 }
 
 impl Attachment<'_> {
@@ -137,19 +136,32 @@ impl Attachment<'_> {
         if done.is_empty() {
             return Ok(Change::Unchanged);
         }
-        host.forget_neighbour(bridge.index, self.address.addr()).await;
+        for ip in self.ips() {
+            host.forget_neighbour(bridge.index, ip).await;
+        }
         self.announce(host, bridge.index, outer.index);
-        Ok(Change::Changed(format!("{} ({}): {}", self.name, self.address, done.join(", "))))
+        let addresses = self.addresses.iter().map(|a| a.address.to_string()).collect::<Vec<_>>().join(", ");
+        Ok(Change::Changed(format!("{} ({addresses}): {}", self.name, done.join(", "))))
     }
 
-    /// The address may have belonged to a pod with another hardware address a moment ago. Best effort: neighbours find
+    fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|a| a.address.addr())
+    }
+
+    /// An address may have belonged to a pod with another hardware address a moment ago. Best effort: neighbours find
     /// out by themselves, if later.
     fn announce(&self, host: Netlink, bridge: u32, outer: u32) {
-        let IpAddr::V4(ip) = self.address.addr() else { return };
         let (id, mac, name) = (self.id.clone(), self.mac, self.name.clone());
+        let ips: Vec<IpAddr> = self.ips().collect();
         let say = move || {
-            if let Err(error) = announce(bridge, ip, mac) {
-                tracing::debug!(sandbox = %id, %error, "address not announced");
+            for ip in &ips {
+                let said = match ip {
+                    IpAddr::V4(ip) => announce(bridge, *ip, mac),
+                    IpAddr::V6(ip) => announce_v6(bridge, *ip, mac),
+                };
+                if let Err(error) = said {
+                    tracing::debug!(sandbox = %id, %ip, %error, "address not announced");
+                }
             }
         };
         say();
@@ -239,7 +251,7 @@ impl Attachment<'_> {
             host.set_hairpin(outer.index, &outer.name).await?;
             done.push("set hairpin");
         }
-        let isolated = !sysctl::bridge_filters(self.address.addr().is_ipv6());
+        let isolated = !self.ips().any(|ip| sysctl::bridge_filters(ip.is_ipv6()));
         if outer.isolated != isolated {
             host.set_isolated(outer.index, &outer.name, isolated).await?;
             done.push("set its isolation");
@@ -255,23 +267,26 @@ impl Attachment<'_> {
     ) -> Result<(), NetlinkError> {
         let addresses = inside.addresses().await?;
         let ours = addresses.iter().filter(|a| a.index == inner.index && !is_link_local(&a.address.addr()));
-        let (right, wrong): (Vec<_>, Vec<_>) = ours.partition(|a| a.address == self.address);
+        let wanted = |a: &&&LinkAddress| self.addresses.iter().any(|w| w.address == a.address);
+        let (right, wrong): (Vec<_>, Vec<_>) = ours.partition(|a| wanted(&a));
         for address in wrong {
             inside.delete_address(address).await?;
             done.push("removed another address");
         }
-        if right.is_empty() {
-            inside.add_pod_address(inner.index, self.address).await?;
+        for missing in self.addresses.iter().filter(|w| !right.iter().any(|a| a.address == w.address)) {
+            inside.add_pod_address(inner.index, missing.address).await?;
             done.push("added the address");
         }
         if !inner.up {
             inside.set_up(inner.index, &inner.name).await?;
             done.push("set it up");
         }
-        if inside.default_gateways(&self.gateway).await? != [self.gateway] {
-            inside.add_route(inner.index, IpNet::from(self.gateway), self.address.addr()).await?;
-            inside.set_default_route(inner.index, self.gateway).await?;
-            done.push("set the default route");
+        for PodAddress { address, gateway } in &self.addresses {
+            if inside.default_gateways(gateway).await? != [*gateway] {
+                inside.add_route(inner.index, IpNet::from(*gateway), address.addr()).await?;
+                inside.set_default_route(inner.index, *gateway).await?;
+                done.push("set the default route");
+            }
         }
         Ok(())
     }

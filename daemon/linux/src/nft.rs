@@ -4,6 +4,7 @@
 //! atomically (`nft -f -`). Reading back is `nft -j list table`, compared line by line with what nft listed right
 //! after the last application: so nft's own way of writing things never looks like a change.
 
+use crate::nfnetlink::{self, NFTABLES, Socket, Writer};
 use ipnet::IpNet;
 use reddwarf_command::{CommandError, CommandOutput, ExternalCommand};
 use serde_json::Value;
@@ -22,8 +23,8 @@ pub(crate) struct Ruleset {
     pub(crate) table: TableName,
     /// The bridge's name.
     pub(crate) bridge: String,
-    /// The pod network.
-    pub(crate) cidr: IpNet,
+    /// The pods' networks, one or one of each family.
+    pub(crate) cidrs: Vec<IpNet>,
     /// Hide pods behind the host's address outside.
     pub(crate) masquerade: bool,
 }
@@ -50,7 +51,7 @@ pub(crate) struct Listing(Vec<String>);
 impl Ruleset {
     /// The text that replaces the table, whatever it holds, in one transaction.
     pub(crate) fn render(&self) -> String {
-        let Self { table, bridge, cidr, masquerade } = self;
+        let Self { table, bridge, cidrs, masquerade } = self;
         let table = table.as_str();
         let mut text = String::new();
         // The first line lets the second succeed when there is no table yet.
@@ -67,12 +68,14 @@ impl Ruleset {
         // Pods reach each other through the host: it must not tell them of a shorter way.
         let _ = writeln!(text, "\tchain output {{");
         let _ = writeln!(text, "\t\ttype filter hook output priority filter; policy accept;");
-        let redirect = if cidr.addr().is_ipv4() { "icmp type redirect" } else { "icmpv6 type nd-redirect" };
-        let _ = writeln!(text, "\t\toifname \"{bridge}\" {redirect} drop comment \"no way around the host\"");
+        for cidr in cidrs {
+            let redirect = if cidr.addr().is_ipv4() { "icmp type redirect" } else { "icmpv6 type nd-redirect" };
+            let _ = writeln!(text, "\t\toifname \"{bridge}\" {redirect} drop comment \"no way around the host\"");
+        }
         let _ = writeln!(text, "\t}}");
         let _ = writeln!(text, "\tchain postrouting {{");
         let _ = writeln!(text, "\t\ttype nat hook postrouting priority srcnat; policy accept;");
-        if *masquerade {
+        for cidr in cidrs.iter().filter(|_| *masquerade) {
             let (family, multicast) = if cidr.addr().is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") };
             let _ = writeln!(
                 text,
@@ -93,6 +96,20 @@ pub(crate) async fn list(table: &TableName) -> Result<Option<Listing>, CommandEr
         command: "nft -j list table".to_owned(),
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, e),
     })
+}
+
+/// Is there a table of this name? When the kernel does not tell: yes, and nft will tell more.
+pub(crate) fn exists(name: &str) -> bool {
+    // NFT_MSG_GETTABLE, NFPROTO_INET, NFTA_TABLE_NAME (linux/netfilter/nf_tables.h).
+    let (get, inet, table_name) = (NFTABLES << 8 | 1, 1, 1);
+    let asked = || {
+        let mut request = Writer::default();
+        request.message((get, 0), (inet, 0), |w| w.text(table_name, name));
+        let socket = Socket::connect()?;
+        socket.send(&request)?;
+        nfnetlink::refusal(socket.receive(&mut [0; 4096])?)
+    };
+    !asked().is_err_and(|e: std::io::Error| e.raw_os_error() == Some(libc::ENOENT))
 }
 
 /// What nft prints of a table, in JSON; `None` when there is none.
@@ -193,11 +210,11 @@ fn describe(line: &str) -> String {
 mod tests {
     use super::*;
 
-    fn ruleset(cidr: &str, masquerade: bool) -> Ruleset {
+    fn ruleset(cidrs: &str, masquerade: bool) -> Ruleset {
         Ruleset {
             table: TableName::for_instance("reddwarf-1a2b3c4d"),
             bridge: "reddwarf0".to_owned(),
-            cidr: cidr.parse().unwrap(),
+            cidrs: cidrs.split(',').map(|cidr| cidr.parse().unwrap()).collect(),
             masquerade,
         }
     }
@@ -208,6 +225,7 @@ mod tests {
         for (name, ruleset) in [
             ("masquerade-v4.nft", ruleset("10.88.0.0/16", true)),
             ("masquerade-v6.nft", ruleset("fd00:88::/64", true)),
+            ("masquerade-both.nft", ruleset("10.88.0.0/16,fd00:88::/64", true)),
             ("no-masquerade.nft", ruleset("10.88.0.0/16", false)),
         ] {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use reddwarf_host::PodUid;
 use reddwarf_objects::Object;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use tokio::sync::mpsc;
 
@@ -43,8 +44,8 @@ pub struct Promise {
     pub uid: PodUid,
     /// The pod as it was called.
     pub pod: PodKey,
-    /// Its address; `None` on the host's network.
-    pub address: Option<IpAddr>,
+    /// Its addresses; none on the host's network.
+    pub addresses: BTreeSet<IpAddr>,
     /// Made from the host's marks after the database was lost, not before creating.
     pub rebuilt: bool,
 }
@@ -123,10 +124,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// When they can't be read.
     async fn promises(&self) -> Result<Vec<Promise>, ControlPlaneError>;
 
-    /// Promises durably, in one transaction that expects address and holder to be free or the holder's own.
+    /// Promises durably, in one transaction that expects addresses and holder to be free or the holder's own.
     ///
     /// # Errors
-    /// `conflict` when the address is someone else's.
+    /// `conflict` when an address is someone else's.
     async fn reserve(&self, promise: &Promise) -> Result<(), ControlPlaneError>;
 
     /// Takes a promise back; `None`: the holder's own record. Not promised is no error.

@@ -80,8 +80,9 @@ async fn dispatch(host: &dyn Host, control: &dyn ControlPlane, op: &Op) -> Resul
         Op::NetworkEnsure(spec) => host.network_ensure(spec).await?,
         Op::NetworkRemove => host.network_remove().await?,
         Op::LeftoverRemove(leftover) => host.leftover_remove(leftover).await?,
-        Op::Reserve { pod, uid, address, rebuilt } => {
-            let promise = Promise { uid: uid.clone(), pod: pod.clone(), address: *address, rebuilt: *rebuilt };
+        Op::Reserve { pod, uid, addresses, rebuilt } => {
+            let addresses = addresses.iter().copied().collect();
+            let promise = Promise { uid: uid.clone(), pod: pod.clone(), addresses, rebuilt: *rebuilt };
             control.reserve(&promise).await?;
             promised()
         }

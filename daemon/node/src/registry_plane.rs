@@ -264,7 +264,7 @@ impl ControlPlane for RegistryPlane {
     }
 
     async fn reserve(&self, promise: &Promise) -> Result<(), ControlPlaneError> {
-        let Promise { uid, pod, address, rebuilt } = promise;
+        let Promise { uid, pod, addresses, rebuilt } = promise;
         let at = |e: &(dyn Error + 'static)| failed("reserve", pod)(e);
         let store = self.registry.store();
         let mut transaction = Transaction::new(US.to_string(), format!("reserve for {pod}"));
@@ -277,10 +277,10 @@ impl ControlPlane for RegistryPlane {
                 (Expect::Absent, StoredHolder { namespace, name, addresses: BTreeSet::new(), rebuilt: *rebuilt })
             }
         };
-        holder.addresses.extend(*address);
+        holder.addresses.extend(addresses);
         let bytes = serde_json::to_vec(&holder).map_err(|e| at(&e))?;
         transaction = transaction.expect(key.clone(), expect).put(key, bytes);
-        if let Some(address) = address {
+        for address in addresses {
             let key = address_key(*address).map_err(|e| at(&e))?;
             let ours = store.get(&key).map_err(|e| at(&e))?.filter(|e| e.value == uid.as_str().as_bytes());
             transaction = match ours {
@@ -377,9 +377,7 @@ impl RegistryPlane {
                 continue;
             };
             let pod = PodKey::new(stored.namespace, stored.name);
-            let promise = |address| Promise { uid: uid.clone(), pod: pod.clone(), address, rebuilt: stored.rebuilt };
-            promises.push(promise(None));
-            promises.extend(stored.addresses.iter().map(|a| promise(Some(*a))));
+            promises.push(Promise { uid, pod, addresses: stored.addresses, rebuilt: stored.rebuilt });
         }
         Ok(promises)
     }

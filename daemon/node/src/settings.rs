@@ -3,7 +3,7 @@
 use crate::images::ImageCollection;
 use crate::pressure::Thresholds;
 use ipnet::IpNet;
-use reddwarf_host::spec::{NetworkSpec, ResolvConf};
+use reddwarf_host::spec::{NetworkSpec, ResolvConf, Subnet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub struct NodeSettings {
 impl NodeSettings {
     /// Settings with the defaults of reddwarfd for a pod network, for everything but names and places.
     ///
-    /// The gateway is the network's first address.
+    /// The gateway is the network's first address. A network of the other family is added to `network` afterwards.
     pub fn new(
         node_name: impl Into<String>,
         link: impl Into<String>,
@@ -71,7 +71,13 @@ impl NodeSettings {
     ) -> Self {
         Self {
             node_name: node_name.into(),
-            network: NetworkSpec { link: link.into(), cidr, gateway: first_address(cidr), masquerade: true },
+            network: NetworkSpec {
+                link: link.into(),
+                cidr,
+                gateway: Subnet::of(cidr).gateway,
+                second: None,
+                masquerade: true,
+            },
             log_dir: log_dir.into(),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
@@ -95,11 +101,6 @@ impl NodeSettings {
             heartbeat: Duration::from_secs(10),
         }
     }
-}
-
-/// The first host address of a network; its only one for /32 and /128.
-fn first_address(cidr: IpNet) -> IpAddr {
-    cidr.hosts().next().unwrap_or_else(|| cidr.network())
 }
 
 /// Refuses to remove many sandboxes at once that no object wants.

@@ -84,7 +84,7 @@ pub(crate) struct NewStatus {
 impl State {
     pub(crate) fn new(desired: Desired) -> Self {
         let network = &desired.settings.network;
-        let reservations = Reservations::new(network.cidr, network.gateway);
+        let reservations = Reservations::new(&network.subnets());
         Self {
             desired,
             reservations,
@@ -312,10 +312,10 @@ impl State {
         let wanted =
             || key.and_then(|k| self.desired.pods.get(k)).filter(|i| i.deleting.is_none()).map(|i| i.uid.clone());
         match op {
-            Op::Reserve { pod, uid, address, rebuilt } => self.reservations.promise(crate::control_plane::Promise {
+            Op::Reserve { pod, uid, addresses, rebuilt } => self.reservations.promise(crate::control_plane::Promise {
                 uid: uid.clone(),
                 pod: pod.clone(),
-                address: *address,
+                addresses: addresses.iter().copied().collect(),
                 rebuilt: *rebuilt,
             }),
             Op::Release { uid, address } => self.reservations.release(uid, *address),

@@ -109,7 +109,7 @@ async fn u03_unknown_is_not_absent() {
     world.sleep(120).await;
     assert_eq!(world.host.calls().mutating(), 0, "{:?}", world.host.mutations());
     assert!(world.pod("old").is_some(), "not finished");
-    assert_eq!(world.plane.promised().iter().filter(|p| p.address.is_some()).count(), 2, "no address released");
+    assert_eq!(world.plane.promised().iter().filter(|p| !p.addresses.is_empty()).count(), 2, "no address released");
     let why = world.why("web").await;
     assert!(!why.ok && why.summary.starts_with("HostUnknown"), "{why:?}");
     world.host.clear_faults();
@@ -436,7 +436,7 @@ async fn a_lost_database_costs_nothing() {
     world.until(10, "adopted", |w| w.is_ready("web")).await;
     world.sleep(120).await;
     assert_eq!(world.host.calls().mutating(), 0, "adopted, not restarted; the unclaimed one is kept");
-    assert_eq!(world.plane.promised().iter().filter(|p| p.rebuilt && p.address.is_some()).count(), 2);
+    assert_eq!(world.plane.promised().iter().filter(|p| p.rebuilt && !p.addresses.is_empty()).count(), 2);
     assert!(world.why("api-made").await.summary.starts_with("Unclaimed"));
     world.node().reconcile(true);
     world.until(60, "pruned", |w| w.sandbox("api-made").is_none()).await;

@@ -66,7 +66,7 @@ impl Script {
             },
         };
         follow::apply(&mut desired, ObjectChange::All(self.plane.all()));
-        let mut reservations = Reservations::new(settings.network.cidr, settings.network.gateway);
+        let mut reservations = Reservations::new(&settings.network.subnets());
         reservations.replace(self.plane.promised());
         let observed = self.host.observe().await;
         plan(&desired, &observed, &reservations, &self.memory, self.clock.boot())

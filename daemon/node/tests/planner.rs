@@ -143,7 +143,7 @@ impl BoxInput {
         let identity = Identity {
             id: SandboxId::for_pod(&pod),
             pod,
-            address: (!input.host_network).then_some(address),
+            addresses: if input.host_network { Vec::new() } else { vec![address] },
             account_volume: translate::AccountVolume::ToDecide,
         };
         let known = Observation::Known(images());
@@ -299,7 +299,7 @@ impl Input {
             leftovers: Vec::new(),
             images: if self.images_known { Observation::Known(images()) } else { Observation::Unknown(unknown()) },
         };
-        let mut reservations = Reservations::new(settings.network.cidr, settings.network.gateway);
+        let mut reservations = Reservations::new(&settings.network.subnets());
         for (name, uid, address, rebuilt) in &self.promises {
             let address = address.map(|a| format!("10.88.0.{a}").parse().unwrap());
             if address.is_some_and(|a| reservations.holder_of(a).is_some()) {
@@ -308,7 +308,7 @@ impl Input {
             reservations.promise(Promise {
                 uid: PodUid::new(self::uid(*name, *uid)).unwrap(),
                 pod: PodKey::new("default", format!("p{name}")),
-                address,
+                addresses: address.into_iter().collect(),
                 rebuilt: *rebuilt,
             });
         }

@@ -606,17 +606,8 @@ impl Sim {
         }
         let disrupted: Vec<_> = self.world.host.mutations().into_iter().filter(|m| m.disrupts()).collect();
         assert!(disrupted.is_empty(), "I3: a restart of the daemon disturbed {disrupted:?}");
-        let promised: BTreeSet<_> = self.world.plane.promised().into_iter().filter_map(|p| p.address).collect();
-        let there: BTreeSet<_> = self
-            .world
-            .host
-            .sandboxes()
-            .into_iter()
-            .filter_map(|s| match s.spec.network {
-                reddwarf_host::spec::SandboxNetwork::Pod { address, .. } => Some(address.addr()),
-                reddwarf_host::spec::SandboxNetwork::Host => None,
-            })
-            .collect();
+        let promised: BTreeSet<_> = self.world.plane.promised().into_iter().flat_map(|p| p.addresses).collect();
+        let there: BTreeSet<_> = self.world.host.sandboxes().into_iter().flat_map(|s| s.spec.network.ips()).collect();
         assert_eq!(promised, there, "promises and sandboxes differ");
     }
 

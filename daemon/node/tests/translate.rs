@@ -90,7 +90,7 @@ impl Setup {
         let identity = Identity {
             id: SandboxId::for_pod(&pod),
             pod,
-            address: Some("10.88.0.9".parse().unwrap()),
+            addresses: vec!["10.88.0.9".parse().unwrap()],
             account_volume: translate::AccountVolume::ToDecide,
         };
         with(&desired, facts, &identity)

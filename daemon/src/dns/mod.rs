@@ -68,7 +68,7 @@ impl NameServer {
         let mut wanted = settings.dns_addresses();
         if mode == Mode::Serve {
             // Without a host there is no bridge.
-            wanted.retain(|address| address.ip() != settings.bridge_address());
+            wanted.retain(|address| !settings.bridge_addresses().contains(&address.ip()));
         }
         let activated: Vec<SocketAddr> = kept.iter().filter(|k| !k.is_our_own()).map(Kept::address).collect();
         wanted.extend(activated);
@@ -82,7 +82,7 @@ impl NameServer {
             }
             return Ok(None);
         }
-        let reverse = std::iter::once(settings.pod_cidr).chain(settings.service_cidr.iter().copied()).collect();
+        let reverse = settings.pod_cidr.iter().chain(&settings.service_cidr).copied().collect();
         let servers = settings.pods_name_server().into_iter().collect();
         let zones = Zones::new(&settings.cluster_domain, reverse, servers).map_err(|e| e.to_string())?;
         let mut records = Records::new(zones);
@@ -94,7 +94,7 @@ impl NameServer {
             Handle::current(),
         ));
         forwarder.not_ourselves(wanted.clone());
-        let server = Server::new(snapshot, forwarder, &[settings.pod_cidr]);
+        let server = Server::new(snapshot, forwarder, &settings.pod_cidr);
         let this = Arc::new(Self {
             server: Arc::clone(&server),
             domain: settings.cluster_domain.clone(),

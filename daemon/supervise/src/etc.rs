@@ -18,15 +18,17 @@ pub fn write(dir: &Path, spec: &SandboxSpec) -> io::Result<()> {
 /// hosts(5), as the kubelet lays it out: the standard lines and the pod's own, or the host's own file, then what the
 /// spec adds. An entry of the pod's own address takes the place of its standard line.
 fn hosts(spec: &SandboxSpec, of_host: &str) -> String {
-    let (mut text, own) = match &spec.network {
-        SandboxNetwork::Pod { address, .. } => (String::from(STANDARD), Some(address.addr())),
-        SandboxNetwork::Host => (format!("# Kubernetes-managed hosts file (host network).\n{of_host}"), None),
+    let own = spec.network.ips();
+    let mut text = match &spec.network {
+        SandboxNetwork::Pod { .. } => String::from(STANDARD),
+        SandboxNetwork::Host => format!("# Kubernetes-managed hosts file (host network).\n{of_host}"),
     };
-    let is_own = |entry: &&HostsEntry| Some(entry.ip) == own;
-    match (own, spec.hosts.iter().find(is_own)) {
-        (_, Some(entry)) => line(&mut text, &entry.ip.to_string(), &entry.names.join("\t")),
-        (Some(own), None) => line(&mut text, &own.to_string(), &spec.hostname),
-        (None, None) => {}
+    let is_own = |entry: &&HostsEntry| own.contains(&entry.ip);
+    for ip in &own {
+        match spec.hosts.iter().find(|entry| entry.ip == *ip) {
+            Some(entry) => line(&mut text, &ip.to_string(), &entry.names.join("\t")),
+            None => line(&mut text, &ip.to_string(), &spec.hostname),
+        }
     }
     let mut aliases = spec.hosts.iter().filter(|entry| !is_own(entry)).peekable();
     if aliases.peek().is_some() {

@@ -10,10 +10,12 @@
 //! | [`files_volume`], [`ownership`] | volumes given by content; the group that owns volumes |
 //! | [`etc`] | hosts and resolv.conf of a sandbox |
 //! | [`user`], [`env_file`] | users of an image; variables from files |
+//! | [`dial`] | connections from the host itself |
 //! | [`turns`] | one call at a time for each sandbox |
 //!
 //! Nothing here starts a process or knows a system's own calls.
 
+pub mod dial;
 pub mod env_file;
 pub mod etc;
 pub mod files;

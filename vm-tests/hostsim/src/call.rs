@@ -168,7 +168,7 @@ pub struct Line {
     pub stdin: Option<String>,
     /// How it ended; `None` when a fault keeps it from ending.
     pub rc: Option<i32>,
-    /// Whether it is more than a question.
+    /// Whether it changes the system: no question, and no zlogin.
     pub changing: bool,
     /// What went wrong on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,7 +208,7 @@ impl<'s> Call<'s> {
         })
     }
 
-    /// Whether it is more than a question, by its words alone.
+    /// Whether it changes the system, by its words alone. What zlogin does is the zone's own business.
     pub(crate) fn changes(&self) -> bool {
         let words = self.words();
         let has = |word: &str| words.contains(&word);
@@ -228,8 +228,6 @@ impl<'s> Call<'s> {
             "ipf" => !(has("-V") || has("-n")),
             "svcadm" => true,
             "svccfg" => !has("validate") && !has("export"),
-            // What a command in a zone does is not known.
-            "zlogin" => true,
             _ => false,
         }
     }
@@ -357,7 +355,11 @@ fn before(call: &Call<'_>, action: Option<&Action>) -> Option<Answer> {
 }
 
 /// What goes wrong once it is done.
-fn after(call: &Call<'_>, action: Option<&Action>, answer: Answer) -> Answer {
+fn after(call: &Call<'_>, action: Option<&Action>, mut answer: Answer) -> Answer {
+    // Tools speak their caller's language.
+    if std::env::var_os("LC_ALL").is_none_or(|locale| locale != "C") && !answer.err.is_empty() {
+        answer.err = format!("{}: Vorgang fehlgeschlagen (LC_ALL is not C)\n", call.tool);
+    }
     match action {
         Some(Action::FailAfter(code, text)) => failed(call, *code, text),
         Some(Action::Truncate(bytes)) => {

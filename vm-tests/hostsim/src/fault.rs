@@ -8,7 +8,7 @@
 //! * 7 hang                           the seventh call of all never ends
 //! ```
 //!
-//! TOOL is a tool's name, `*` for any, `changing` for any call that is not only a question. WORD has to be one of the
+//! TOOL is a tool's name, `*` for any, `changing` for any that changes the system (zlogin does not). WORD has to be one of the
 //! arguments, or part of one. WHICH counts the calls that fit the rule, from 1; `*` is each of them.
 
 /// What goes wrong with a call.

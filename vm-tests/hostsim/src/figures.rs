@@ -70,7 +70,10 @@ fn used(zone: &Zone) -> (u64, u64, u64, usize) {
             .unwrap_or_default();
         let field = |n: usize| rest.get(n).copied().unwrap_or(0);
         // Ended children count too.
-        user += (field(11) + field(13)) * 10_000_000;
+        // Clock ticks are coarse: what a process has run for is known to the nanosecond.
+        let ran = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+        let ran = ran.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        user += ran.saturating_sub(field(12) * 10_000_000).max(field(11) * 10_000_000) + field(13) * 10_000_000;
         system += (field(12) + field(14)) * 10_000_000;
         resident += field(21) * 4096;
     }

@@ -72,8 +72,14 @@ fn get(state: &State, destination: &str) -> Answer {
 }
 
 fn netstat(state: &State, words: &[&str]) -> Answer {
+    if let ["-an", "-f", "inet" | "inet6", "-P", protocol @ ("tcp" | "udp")] = words {
+        let name = protocol.to_ascii_uppercase();
+        return Answer::out(format!(
+            "\n{name}: IPv4\n   Local Address        Remote Address    Swind Send-Q Rwind Recv-Q    State\n"
+        ));
+    }
     if words != ["-rn", "-f", "inet"] && words != ["-rn"] {
-        return Answer::fail("hostsim: netstat is played as -rn only");
+        return Answer::fail("hostsim: netstat is played as -rn and -an only");
     }
     let mut out = String::from(
         "\nRouting Table: IPv4\n  Destination           Gateway           Flags  Ref     Use     Interface \n\

@@ -79,11 +79,33 @@ fn svcprop(state: &State, words: &[&str]) -> Answer {
     let Some(service) = find(state, pattern).and_then(|n| state.services.get(n)) else {
         return no_match("svcprop", pattern);
     };
+    if !property.contains('/') {
+        let of = |name: &str| name.split_once('/').is_some_and(|(group, _)| group == property);
+        let all: String = service
+            .properties
+            .iter()
+            .filter(|(name, _)| of(name))
+            .map(|(name, (kind, value))| format!("{name} {kind} {}\n", escaped(value)))
+            .collect();
+        return match all.as_str() {
+            "" => Answer::fail(format!("svcprop: Couldn't find property group '{property}' for instance '{pattern}'.")),
+            _ => Answer::out(all),
+        };
+    }
     match service.properties.get(property) {
-        Some((_, value)) => Answer::out(format!("{value}\n")),
+        Some((_, value)) => Answer::out(format!("{}\n", escaped(value))),
         None if property == "restarter/state" => Answer::out(format!("{}\n", service.state)),
         None => Answer::fail(format!("svcprop: Couldn't find property '{property}' for instance '{pattern}'.")),
     }
+}
+
+/// As svcprop prints a value: blanks, quotes and backslashes behind backslashes; nothing as two quotes.
+fn escaped(value: &str) -> String {
+    if value.is_empty() {
+        return "\"\"".into();
+    }
+    let one = |c: char| if matches!(c, ' ' | '\t' | '\\' | '"' | '\'') { format!("\\{c}") } else { c.to_string() };
+    value.chars().map(one).collect()
 }
 
 fn svcadm(state: &mut State, words: &[&str]) -> Answer {

@@ -142,7 +142,7 @@ pub(crate) fn pfexec(call: &Call<'_>) -> Answer {
     let name = program.rsplit('/').next().unwrap_or_default();
     #[expect(clippy::disallowed_methods, reason = "what pfexec does")]
     let mut command = Command::new(call.sim.tools().join(name));
-    command.args(args).env_clear().env("LC_ALL", "C");
+    command.args(args);
     match command.status() {
         Ok(status) => Answer { code: status.code().unwrap_or(1), ..Answer::default() },
         Err(e) => Answer::fail(format!("pfexec: {program}: {e}")),

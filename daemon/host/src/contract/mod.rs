@@ -92,6 +92,8 @@ pub struct Abilities {
     pub files: bool,
     /// Sandboxes on the host's own network.
     pub host_network: bool,
+    /// Packets really go between the host and sandboxes' addresses (not with played tools).
+    pub packets: bool,
 }
 
 /// What a container of the suite does.

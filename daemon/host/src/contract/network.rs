@@ -5,7 +5,7 @@ use super::{Case, Outcome, Stop, case};
 use crate::error::HostErrorKind;
 use crate::observe::{Leftover, SandboxState};
 use crate::service::{Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, Protocol, ServiceTable};
-use crate::spec::SandboxNetwork;
+use crate::spec::{NetworkSpec, SandboxNetwork, Subnet};
 use std::net::SocketAddr;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -13,6 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
         case!(the_host_says_what_it_is),
         case!(observing_changes_nothing),
         case!(the_network_is_made_once),
+        case!(a_network_that_contradicts_itself_is_refused),
         case!(the_network_is_not_removed_while_used),
         case!(a_sandbox_can_use_the_hosts_network),
         case!(services_are_made_once_and_replaced_as_a_whole),
@@ -54,6 +55,14 @@ async fn the_network_is_made_once(lab: &Lab<'_>) -> Outcome {
     let network = network.ok_or_else(|| Stop::Broken("the network is not in the observation".into()))?;
     same(&network.spec, &spec, "the network's spec")?;
     same(&network.drift, &Vec::new(), "drift right after it was made")
+}
+
+async fn a_network_that_contradicts_itself_is_refused(lab: &Lab<'_>) -> Outcome {
+    let good = lab.fixture.network();
+    let _ = lab.host.network_ensure(&good).await?;
+    let same_family = NetworkSpec { second: Some(Subnet { cidr: good.cidr, gateway: good.gateway }), ..good.clone() };
+    refused(lab.host.network_ensure(&same_family).await, HostErrorKind::InvalidSpec, "two networks of one family")?;
+    unchanged(lab.host.network_ensure(&good).await, "the good network after the refusal")
 }
 
 async fn the_network_is_not_removed_while_used(lab: &Lab<'_>) -> Outcome {

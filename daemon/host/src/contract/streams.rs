@@ -1,6 +1,6 @@
 //! Rules of standard streams and of connections into sandboxes.
 
-use super::lab::{Lab, holds, refused, same};
+use super::lab::{Lab, holds, needs, refused, same};
 use super::{Case, Outcome, Program, Stop, case};
 use crate::error::HostErrorKind;
 use crate::names::SandboxId;
@@ -177,6 +177,7 @@ async fn a_port_without_a_listener_refuses(lab: &Lab<'_>) -> Outcome {
 }
 
 async fn the_host_reaches_a_pods_address(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().packets, "packets that go somewhere")?;
     let (sandbox, spec) = lab.running(Program::Listen(PORT)).await?;
     let SandboxNetwork::Pod { address, .. } = &sandbox.network else {
         return holds(false, "the fixture's sandboxes are on the pod network");

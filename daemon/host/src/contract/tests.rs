@@ -48,6 +48,7 @@ impl Fixture for FakeFixture {
             link: "reddwarf0".into(),
             cidr: "10.88.0.0/16".parse().unwrap(),
             gateway: "10.88.0.1".parse().unwrap(),
+            second: None,
             masquerade: true,
         }
     }
@@ -64,6 +65,7 @@ impl Fixture for FakeFixture {
             network: SandboxNetwork::Pod {
                 address: format!("10.88.0.{n}/16").parse().unwrap(),
                 gateway: "10.88.0.1".parse().unwrap(),
+                second: None,
             },
             dns: ResolvConf::default(),
             hosts: Vec::new(),
@@ -129,7 +131,7 @@ impl Fixture for FakeFixture {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { own_network: true, limits: true, files: false, host_network: true }
+        Abilities { own_network: true, limits: true, files: false, host_network: true, packets: true }
     }
 }
 

@@ -47,8 +47,8 @@ impl Connect for FakeHost {
                 let hosts_own = address.is_loopback() || own.contains(&address);
                 let found = self.world().sandboxes().values().find_map(|sandbox| {
                     let there = match &sandbox.spec.network {
-                        SandboxNetwork::Pod { address: pod, .. } => pod.addr() == address,
                         SandboxNetwork::Host => hosts_own,
+                        network @ SandboxNetwork::Pod { .. } => network.ips().contains(&address),
                     };
                     self.listener(sandbox, port).filter(|_| there)
                 });

@@ -8,10 +8,11 @@ use super::{FakeHost, Op};
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::SandboxId;
 use crate::observe::{Change, HostInfo, HostObservation, Leftover, NetworkObserved, Observation, SandboxObserved};
-use crate::spec::{NetworkSpec, SandboxNetwork};
+use crate::spec::{NetworkSpec, SandboxNetwork, Subnet};
 use crate::traits::{Host, HostEvent, Network};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use tokio::sync::broadcast;
 
 /// What an observation says that could not be made.
@@ -125,19 +126,19 @@ impl Call<'_> {
                 "a link of this name is there and does not bear our mark; choose another name (setting `bridge`)";
             return Err(self.error(HostErrorKind::Foreign, message));
         }
-        if !spec.cidr.contains(&spec.gateway) {
-            let message = format!("gateway {} lies outside {}", spec.gateway, spec.cidr);
-            return Err(self.error(HostErrorKind::InvalidSpec, message));
+        if let Some(problem) = spec.problem() {
+            return Err(self.error(HostErrorKind::InvalidSpec, problem));
         }
         let routes = &self.host.shared.options.routes;
-        if let Some(route) = routes.iter().find(|r| r.contains(&spec.cidr) || spec.cidr.contains(*r)) {
-            let message = format!("{} overlaps {route}, which this host uses already", spec.cidr);
-            return Err(self.error(HostErrorKind::Conflict, message));
+        let subnets = spec.subnets();
+        for Subnet { cidr, .. } in &subnets {
+            if let Some(route) = routes.iter().find(|r| r.contains(cidr) || cidr.contains(*r)) {
+                let message = format!("{cidr} overlaps {route}, which this host uses already");
+                return Err(self.error(HostErrorKind::Conflict, message));
+            }
         }
-        let outside = world.sandboxes().values().find(|s| match &s.spec.network {
-            SandboxNetwork::Pod { address, .. } => !spec.cidr.contains(&address.addr()),
-            SandboxNetwork::Host => false,
-        });
+        let inside = |ip: IpAddr| subnets.iter().any(|s| s.cidr.contains(&ip));
+        let outside = world.sandboxes().values().find(|s| s.spec.network.ips().into_iter().any(|ip| !inside(ip)));
         if let Some(sandbox) = outside {
             let message = format!("{} has an address outside {}", sandbox.spec.id, spec.cidr);
             return Err(self.error(HostErrorKind::Conflict, message));

@@ -7,9 +7,10 @@ use super::{FakeHost, Op, lock};
 use crate::error::{HostError, HostErrorKind, HostResult};
 use crate::names::{ContainerName, LinkName, SandboxId, VolumeName};
 use crate::observe::{Change, Leftover, Note};
-use crate::spec::{ContainerSpec, Resources, SandboxNetwork, SandboxSpec, Signal, VolumeSpec};
+use crate::spec::{ContainerSpec, Resources, SandboxSpec, Signal, VolumeSpec};
 use crate::traits::{HostEvent, Sandboxes};
 use async_trait::async_trait;
+use std::net::IpAddr;
 use std::path::Component;
 
 #[async_trait]
@@ -182,11 +183,16 @@ impl Call<'_> {
                 return Err(self.error(HostErrorKind::Foreign, message));
             }
         }
-        let SandboxNetwork::Pod { address, .. } = &spec.network else { return Ok(()) };
+        let addresses = spec.network.ips();
+        if addresses.is_empty() {
+            return Ok(());
+        }
         let Some(network) = &world.machine.network else {
             return Err(self.error(HostErrorKind::Other, "the pod network is not up; it must be made first"));
         };
-        if !network.spec.cidr.contains(&address.addr()) || address.addr() == network.spec.gateway {
+        let subnets = network.spec.subnets();
+        let usable = |ip: &&IpAddr| subnets.iter().any(|s| s.cidr.contains(*ip) && s.gateway != **ip);
+        if let Some(address) = addresses.iter().find(|ip| !usable(ip)) {
             let message = format!("{address} is not an address for pods in {}", network.spec.cidr);
             return Err(self.error(HostErrorKind::InvalidSpec, message));
         }
@@ -195,14 +201,11 @@ impl Call<'_> {
 
     fn check_unique(&self, world: &World, spec: &SandboxSpec, link: &LinkName) -> HostResult<()> {
         for other in world.sandboxes().values().filter(|s| s.spec.id != spec.id) {
-            let clash = match (&other.spec.network, &spec.network) {
-                (SandboxNetwork::Pod { address: a, .. }, SandboxNetwork::Pod { address: b, .. })
-                    if a.addr() == b.addr() =>
-                {
-                    Some(format!("address {}", b.addr()))
-                }
-                _ if other.link == *link => Some(format!("link {link}")),
-                _ => None,
+            let theirs = other.spec.network.ips();
+            let clash = match spec.network.ips().into_iter().find(|ip| theirs.contains(ip)) {
+                Some(ip) => Some(format!("address {ip}")),
+                None if other.link == *link => Some(format!("link {link}")),
+                None => None,
             };
             if let Some(what) = clash {
                 let message = format!("{what} belongs to {}", other.spec.id);

@@ -14,6 +14,7 @@ fn network() -> NetworkSpec {
         link: "reddwarf0".into(),
         cidr: "10.88.0.0/16".parse().unwrap(),
         gateway: "10.88.0.1".parse().unwrap(),
+        second: None,
         masquerade: true,
     }
 }
@@ -29,6 +30,7 @@ fn sandbox(name: &str, last: u8) -> SandboxSpec {
         network: SandboxNetwork::Pod {
             address: format!("10.88.0.{last}/16").parse().unwrap(),
             gateway: "10.88.0.1".parse().unwrap(),
+            second: None,
         },
         dns: ResolvConf::default(),
         hosts: Vec::new(),
@@ -436,7 +438,8 @@ async fn a_thousand_sandboxes_are_no_burden() {
     for n in 0..1000_u32 {
         let mut spec = sandbox(&format!("web-{n}"), 5);
         let address = format!("10.88.{}.{}/16", n / 250 + 1, n % 250 + 2);
-        spec.network = SandboxNetwork::Pod { address: address.parse().unwrap(), gateway: network().gateway };
+        spec.network =
+            SandboxNetwork::Pod { address: address.parse().unwrap(), gateway: network().gateway, second: None };
         let _ = host.sandbox_ensure(&spec).await.unwrap();
         let app = container(&image, &["server"], Path::new("/dev/null"));
         let _ = host.container_start(&spec.id, &app).await.unwrap();

@@ -14,7 +14,7 @@ pub(crate) mod sysctl;
 #[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
 mod tests;
 
-use crate::host::LinuxHost;
+use crate::host::{LinuxHost, Shared};
 use crate::nft::{self, Listing, Ruleset, TableName};
 use crate::options::LinuxOptions;
 use async_trait::async_trait;
@@ -22,7 +22,8 @@ use ipnet::IpNet;
 use mark::{bridge_alias, bridge_mac};
 use netlink::{Link, LinkAddress, Netlink, NetlinkError};
 use reddwarf_command::CommandError;
-use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Network, NetworkObserved, spec::NetworkSpec};
+use reddwarf_host::spec::{NetworkSpec, Subnet};
+use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Network, NetworkObserved};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,6 +85,7 @@ struct PodNetwork<'a> {
 #[async_trait]
 impl Network for LinuxHost {
     async fn network_ensure(&self, spec: &NetworkSpec) -> HostResult<Change> {
+        let _turn = self.shared.network.lock().await;
         let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
         let done = bounded(ENSURE, &spec.link, network.ensure(spec)).await;
         if matches!(done, Ok(Change::Changed(_))) {
@@ -94,6 +96,7 @@ impl Network for LinuxHost {
     }
 
     async fn network_remove(&self) -> HostResult<Change> {
+        let _turn = self.shared.network.lock().await;
         let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
         bounded(REMOVE, network.instance, network.remove()).await
     }
@@ -108,6 +111,13 @@ impl LinuxHost {
         let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
         bounded(OBSERVE, network.instance, network.observe()).await
     }
+}
+
+/// Puts our table back as it was applied last, where others took it away. True: they had.
+pub(crate) async fn restore_table(shared: &Shared) -> HostResult<bool> {
+    let _turn = shared.network.lock().await;
+    let network = PodNetwork::of(&shared.options, &shared.nft);
+    bounded(ENSURE, network.instance, network.restore_table()).await
 }
 
 async fn bounded<T>(op: &'static str, subject: &str, work: impl Future<Output = HostResult<T>>) -> HostResult<T> {
@@ -136,10 +146,12 @@ impl<'a> PodNetwork<'a> {
         let seen = self.remove_former_bridges(spec, &netlink, seen, &mut done).await?;
         self.ensure_bridge(spec, &netlink, &seen, &mut done).await?;
         self.ensure_ports(spec, &netlink, &seen, &mut done).await?;
-        let forwarding = sysctl::forwarding(spec.cidr.addr().is_ipv6());
-        if sysctl::read(forwarding)? != "1" {
-            sysctl::write(forwarding, "1")?;
-            done.push("turned forwarding on".to_owned());
+        for subnet in spec.subnets() {
+            let forwarding = sysctl::forwarding(subnet.cidr.addr().is_ipv6());
+            if sysctl::read(forwarding)? != "1" {
+                sysctl::write(forwarding, "1")?;
+                done.push("turned forwarding on".to_owned());
+            }
         }
         self.ensure_table(spec, seen.table.as_ref(), &mut done).await?;
         if done.is_empty() { Ok(Change::Unchanged) } else { Ok(Change::Changed(done.join(", "))) }
@@ -208,21 +220,23 @@ impl<'a> PodNetwork<'a> {
         done: &mut Vec<String>,
     ) -> HostResult<()> {
         let failed = |e: NetlinkError| e.into_host(ENSURE, &*spec.link);
-        let wanted = bridge_address(spec)?;
+        let wanted = bridge_addresses(spec)?;
         let found = seen.links.iter().find(|l| l.name == spec.link);
         let index = found.map(|l| l.index);
         let (right, wrong): (Vec<_>, Vec<_>) = seen
             .addresses
             .iter()
-            .filter(|a| Some(a.index) == index && a.address.addr().is_ipv4() == wanted.addr().is_ipv4())
-            .filter(|a| !is_link_local(a))
-            .partition(|a| a.address == wanted);
-        if right.is_empty() {
+            .filter(|a| Some(a.index) == index && !is_link_local(a))
+            .partition(|a| wanted.contains(&a.address));
+        let missing: Vec<IpNet> = wanted.into_iter().filter(|w| !right.iter().any(|a| a.address == *w)).collect();
+        if !missing.is_empty() {
             let routes = netlink.network_routes().await.map_err(failed)?;
-            if let Some(other) = overlap::overlap(&spec.cidr, index, &seen.links, &seen.addresses, &routes) {
-                let message =
-                    format!("the pod network {} overlaps {other}: choose a free range (setting `pod_cidr`)", spec.cidr);
-                return Err(HostError::new(HostErrorKind::Conflict, ENSURE, &*spec.link, message));
+            for cidr in missing.iter().map(IpNet::trunc) {
+                if let Some(other) = overlap::overlap(&cidr, index, &seen.links, &seen.addresses, &routes) {
+                    let message =
+                        format!("the pod network {cidr} overlaps {other}: choose a free range (setting `pod_cidr`)");
+                    return Err(HostError::new(HostErrorKind::Conflict, ENSURE, &*spec.link, message));
+                }
             }
         }
         if let (Some(bridge), false) = (found, wrong.is_empty()) {
@@ -247,9 +261,9 @@ impl<'a> PodNetwork<'a> {
             netlink.delete_address(address).await.map_err(failed)?;
             done.push(format!("removed address {}", address.address));
         }
-        if right.is_empty() {
-            netlink.add_address(bridge.index, wanted).await.map_err(failed)?;
-            done.push(format!("added address {wanted}"));
+        for address in missing {
+            netlink.add_address(bridge.index, address).await.map_err(failed)?;
+            done.push(format!("added address {address}"));
         }
         if !bridge.up {
             netlink.set_up(bridge.index, &bridge.name).await.map_err(failed)?;
@@ -267,7 +281,7 @@ impl<'a> PodNetwork<'a> {
         seen: &Seen,
         done: &mut Vec<String>,
     ) -> HostResult<()> {
-        if spec.cidr.addr().is_ipv4() {
+        if spec.subnets().iter().any(|s| s.cidr.addr().is_ipv4()) {
             let setting = sysctl::answers_for_neighbours(&spec.link);
             if sysctl::read(&setting)? != "1" {
                 sysctl::write(&setting, "1")?;
@@ -275,7 +289,7 @@ impl<'a> PodNetwork<'a> {
             }
         }
         let bridge = seen.links.iter().find(|l| l.name == spec.link).map(|l| l.index);
-        let isolated = !sysctl::bridge_filters(spec.cidr.addr().is_ipv6());
+        let isolated = isolated(spec);
         let ports = seen.links.iter().filter(|l| bridge.is_some() && l.controller == bridge && l.isolated != isolated);
         for port in ports {
             let set = netlink.set_isolated(port.index, &port.name, isolated).await;
@@ -310,11 +324,21 @@ impl<'a> PodNetwork<'a> {
         Ok(())
     }
 
+    async fn restore_table(&self) -> HostResult<bool> {
+        let failed = |e: CommandError| e.into_host(ENSURE, self.instance);
+        let Some(applied) = self.read_applied() else { return Ok(false) };
+        if nft::exists(self.table.as_str()) {
+            return Ok(false);
+        }
+        nft::apply(&applied.text).await.map_err(failed)?;
+        Ok(true)
+    }
+
     fn ruleset(&self, spec: &NetworkSpec) -> Ruleset {
         Ruleset {
             table: self.table.clone(),
             bridge: spec.link.clone(),
-            cidr: spec.cidr.trunc(),
+            cidrs: spec.subnets().iter().map(|s| s.cidr.trunc()).collect(),
             masquerade: spec.masquerade,
         }
     }
@@ -350,12 +374,14 @@ impl<'a> PodNetwork<'a> {
             // Not applied to its end, or the run directory was lost: `ensure` makes or adopts it.
             return Ok(None);
         };
-        let forwarding = sysctl::read(sysctl::forwarding(applied.spec.cidr.addr().is_ipv6()))?;
-        let drift = self.drift(&applied, &seen, &forwarding);
+        let families = applied.spec.subnets().into_iter().map(|s| s.cidr.addr().is_ipv6());
+        let forwarding = families.map(|ipv6| Ok(sysctl::read(sysctl::forwarding(ipv6))? == "1"));
+        let forwarding = forwarding.collect::<HostResult<Vec<bool>>>()?.into_iter().all(|on| on);
+        let drift = self.drift(&applied, &seen, forwarding);
         Ok(Some(NetworkObserved { spec: applied.spec, drift }))
     }
 
-    fn drift(&self, applied: &Applied, seen: &Seen, forwarding: &str) -> Vec<String> {
+    fn drift(&self, applied: &Applied, seen: &Seen, forwarding: bool) -> Vec<String> {
         let spec = &applied.spec;
         let mut drift = Vec::new();
         match seen.links.iter().find(|l| l.name == spec.link) {
@@ -365,17 +391,17 @@ impl<'a> PodNetwork<'a> {
                 if !link.up {
                     drift.push(format!("bridge {} is down", spec.link));
                 }
-                let wanted = bridge_address(spec).ok();
-                if !seen.addresses.iter().any(|a| a.index == link.index && Some(a.address) == wanted) {
-                    drift.push(format!("bridge {} lacks the address {}", spec.link, spec.gateway));
+                let has = |w: &IpNet| seen.addresses.iter().any(|a| a.index == link.index && a.address == *w);
+                for missing in bridge_addresses(spec).unwrap_or_default().iter().filter(|w| !has(w)) {
+                    drift.push(format!("bridge {} lacks the address {}", spec.link, missing.addr()));
                 }
             }
         }
         let bridge = seen.links.iter().find(|l| l.name == spec.link).map(|l| l.index);
-        let isolated = !sysctl::bridge_filters(spec.cidr.addr().is_ipv6());
+        let isolated = isolated(spec);
         let ports = seen.links.iter().filter(|l| bridge.is_some() && l.controller == bridge && l.isolated != isolated);
         drift.extend(ports.map(|l| format!("{} is {}isolated", l.name, if isolated { "not " } else { "" })));
-        if forwarding != "1" {
+        if !forwarding {
             drift.push("forwarding is off".to_owned());
         }
         match &seen.table {
@@ -414,17 +440,23 @@ fn check(spec: &NetworkSpec) -> HostResult<()> {
             "a bridge's name has 1 to 15 letters, digits, '-', '_' or '.', not first '-' or '.'".to_owned(),
         );
     }
-    if !spec.cidr.contains(&spec.gateway) {
-        return invalid(format!("the gateway {} lies outside of the pod network {}", spec.gateway, spec.cidr));
-    }
-    Ok(())
+    spec.problem().map_or(Ok(()), invalid)
 }
 
-fn bridge_address(spec: &NetworkSpec) -> HostResult<IpNet> {
-    IpNet::new(spec.gateway, spec.cidr.prefix_len()).map_err(|e| {
-        let message = format!("gateway {} and pod network {} don't fit", spec.gateway, spec.cidr);
-        HostError::new(HostErrorKind::InvalidSpec, ENSURE, &*spec.link, message).caused_by(e)
-    })
+/// The bridge's own addresses, one of each family.
+fn bridge_addresses(spec: &NetworkSpec) -> HostResult<Vec<IpNet>> {
+    let one = |Subnet { cidr, gateway }: Subnet| {
+        IpNet::new(gateway, cidr.prefix_len()).map_err(|e| {
+            let message = format!("gateway {gateway} and pod network {cidr} don't fit");
+            HostError::new(HostErrorKind::InvalidSpec, ENSURE, &*spec.link, message).caused_by(e)
+        })
+    };
+    spec.subnets().into_iter().map(one).collect()
+}
+
+/// Are pods' ports kept apart? Where bridges filter one family they must not be.
+fn isolated(spec: &NetworkSpec) -> bool {
+    !spec.subnets().iter().any(|s| sysctl::bridge_filters(s.cidr.addr().is_ipv6()))
 }
 
 fn is_link_local(address: &LinkAddress) -> bool {

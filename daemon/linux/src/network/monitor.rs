@@ -1,11 +1,12 @@
 //! Notices when others change nftables: a firewall's reload, `nft flush ruleset` (group NFNLGRP_NFTABLES of netlink(7)).
 
 use crate::host::Shared;
+use crate::nfnetlink::{self, NFTABLES};
 use crate::nft::TableName;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
 };
-use reddwarf_host::HostEvent;
+use reddwarf_host::{Change, HostEvent};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
@@ -15,6 +16,8 @@ use tokio::task::AbortHandle;
 
 /// linux/netfilter/nfnetlink.h; groups are bits, counted from 1.
 const NFNLGRP_NFTABLES: u32 = 7;
+/// NFT_MSG_DELTABLE.
+const DELETED_TABLE: u16 = NFTABLES << 8 | 2;
 /// A reload is many transactions: they are looked at together. Our own are noted by then.
 const QUIET: Duration = Duration::from_millis(60);
 
@@ -56,15 +59,23 @@ async fn run(source: AsyncFd<Source>, shared: Weak<Shared>) {
     let Some(name) = shared.upgrade().map(|s| TableName::for_instance(&s.options.instance)) else { return };
     loop {
         let Ok(mut ready) = source.readable().await else { return };
-        let concerned = drain(&source, name.as_str());
+        let mut heard = drain(&source, name.as_str());
         ready.clear_ready();
         drop(ready);
-        if !concerned {
+        if heard == Heard::Nothing {
             continue;
         }
+        // What is missing is put back at once: no packet finds its way by now.
+        if heard == Heard::Removal {
+            let Some(shared) = shared.upgrade() else { return };
+            restore(&shared).await;
+        }
         tokio::time::sleep(QUIET).await;
-        drain(&source, name.as_str());
+        heard = drain(&source, name.as_str());
         let Some(shared) = shared.upgrade() else { return };
+        if heard == Heard::Removal {
+            restore(&shared).await;
+        }
         // A transaction of ours may be under way: what it leaves is noted when it is done.
         let services = shared.services.lock().await;
         drop(services);
@@ -74,19 +85,82 @@ async fn run(source: AsyncFd<Source>, shared: Weak<Shared>) {
     }
 }
 
-/// Reads all that is there. Is anything of it about a table whose name begins so? What was lost may be.
-fn drain(source: &AsyncFd<Source>, name: &str) -> bool {
-    let mut concerned = false;
+/// Both tables of ours. Failures show in the periodic passes, with their reasons.
+async fn restore(shared: &Shared) {
+    let began = tokio::time::Instant::now();
+    match crate::services::restore(shared).await {
+        Ok(Change::Unchanged) => {}
+        Ok(Change::Changed(what)) => {
+            let milliseconds = began.elapsed().as_millis();
+            tracing::info!(what, milliseconds, "others removed the rules of services: they are back");
+        }
+        Err(error) => tracing::warn!(error = error.chain(), "others removed the rules of services"),
+    }
+    match super::restore_table(shared).await {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("others removed the rules of the pod network: they are back"),
+        Err(error) => tracing::warn!(error = error.chain(), "others removed the rules of the pod network"),
+    }
+}
+
+/// What notices said, the gravest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Heard {
+    /// Nothing that is ours.
+    Nothing,
+    /// Something of ours was changed, or may have been.
+    Change,
+    /// A table of ours was removed, or may have been.
+    Removal,
+}
+
+/// Reads all that is there, about tables whose names begin so. What was lost may be anything.
+fn drain(source: &AsyncFd<Source>, name: &str) -> Heard {
+    let mut heard = Heard::Nothing;
     let mut buffer = [0; 8192];
     loop {
         match recv(source.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(length) => {
-                let message = buffer.get(..length).unwrap_or_default();
-                concerned |= length == buffer.len() || message.windows(name.len()).any(|part| part == name.as_bytes());
-            }
-            Err(nix::errno::Errno::ENOBUFS) => concerned = true,
+            Ok(length) if length == buffer.len() => heard = Heard::Removal,
+            Ok(length) => heard = heard.max(hear(buffer.get(..length).unwrap_or_default(), name)),
+            Err(nix::errno::Errno::ENOBUFS) => heard = Heard::Removal,
             Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return concerned,
+            Err(_) => return heard,
         }
+    }
+}
+
+/// The first attribute of all of nftables' messages is the table's name (`NFTA_*_TABLE`, but for elements: as well).
+fn hear(buffer: &[u8], name: &str) -> Heard {
+    let one = |message: &[u8]| {
+        let Some((kind, attributes)) = nfnetlink::parts(message) else { return Heard::Nothing };
+        let ours = nfnetlink::attribute(attributes, 1).is_some_and(|table| table.starts_with(name.as_bytes()));
+        match (ours, kind) {
+            (false, _) => Heard::Nothing,
+            (true, DELETED_TABLE) => Heard::Removal,
+            (true, _) => Heard::Change,
+        }
+    };
+    nfnetlink::messages(buffer).map(one).max().unwrap_or(Heard::Nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nfnetlink::Writer;
+
+    #[test]
+    fn only_what_concerns_our_tables_is_heard() {
+        let heard = |notices: &[(u16, &str)]| {
+            let mut out = Writer::default();
+            for (kind, table) in notices {
+                out.message((NFTABLES << 8 | kind, 0), (1, 0), |w| w.text(1, table));
+            }
+            hear(out.bytes(), "rd_1")
+        };
+        assert_eq!(heard(&[]), Heard::Nothing);
+        assert_eq!(heard(&[(2, "filter"), (5, "filter")]), Heard::Nothing);
+        assert_eq!(heard(&[(5, "rd_1_services"), (2, "filter")]), Heard::Change);
+        assert_eq!(heard(&[(5, "filter"), (2, "rd_1"), (15, "")]), Heard::Removal);
+        assert_eq!(hear(&[1, 2, 3], "rd_1"), Heard::Nothing);
     }
 }

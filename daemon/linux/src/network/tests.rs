@@ -93,6 +93,7 @@ impl World {
             link: self.options.bridge.clone(),
             cidr: cidr.parse().unwrap(),
             gateway: gateway.parse().unwrap(),
+            second: None,
             masquerade: true,
         }
     }
@@ -114,7 +115,11 @@ fn sandbox(name: &str, uid: &str, address: &str, gateway: &str) -> SandboxSpec {
         pod: PodIdentity { namespace: "default".into(), name: name.into(), uid: PodUid::new(uid).unwrap() },
         brand: Brand::new("sparse").unwrap(),
         hostname: name.into(),
-        network: SandboxNetwork::Pod { address: address.parse().unwrap(), gateway: gateway.parse().unwrap() },
+        network: SandboxNetwork::Pod {
+            address: address.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+            second: None,
+        },
         dns: ResolvConf::default(),
         hosts: Vec::new(),
         resources: Resources::default(),

@@ -3,18 +3,23 @@
 //! | to know | look in |
 //! |---|---|
 //! | which rules make packets go as the table says | `render.rs`, pure |
-//! | the table as a value, and the text that leads from one to another | `model.rs`, pure |
+//! | the table as a value, and the steps that lead from one to another | `model.rs`, pure |
+//! | its elements, told to the kernel without nft | `elements.rs` |
 //! | reading it back | `listing.rs`, pure |
-//! | flows of UDP services whose backend went | `conntrack.rs` |
+//! | what keeps connections alive while others flush all rules | `guard.rs` |
+//! | flows of UDP services whose backend went, flows that began without rules | `conntrack.rs` |
 //! | load balancers' addresses, the route to cluster IPs | `addresses.rs` |
 //! | which ports the host's own programs hold | `listeners.rs` |
 //!
 //! What is in the kernel is known without asking for as long as the rule set's number is the one after our last transaction.
-//! Otherwise it is read back; what differs is put right by the same small transaction that a change makes. So a start of the
-//! daemon changes nothing, and what clients a sticky service remembers (sets that packets fill) stays.
+//! Otherwise it is read back; what differs is put right by the same steps that a change takes. So a start of the
+//! daemon changes nothing, and what clients a sticky service remembers (sets that packets fill) stays. Packets go by the old table
+//! or by the new one: what moves them is one transaction of elements, the rest comes before and goes after.
 
 mod addresses;
 mod conntrack;
+mod elements;
+mod guard;
 mod listeners;
 mod listing;
 mod model;
@@ -27,8 +32,9 @@ use crate::host::{LinuxHost, Shared};
 use crate::network::generation;
 use crate::nft;
 use async_trait::async_trait;
+use guard::Guard;
 use ipnet::IpNet;
-use model::Model;
+use model::{Model, Steps};
 use reddwarf_command::{CommandError, CommandOutput};
 use reddwarf_host::service::{Listener, Protocol, ServiceTable};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Services};
@@ -38,7 +44,7 @@ use std::time::Duration;
 
 const ENSURE: &str = "make services";
 const OBSERVE: &str = "look at services";
-/// For a whole operation; a large table takes some 200 ms.
+/// For a whole operation; a large table takes some 100 ms.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What we know of the kernel's state.
@@ -49,6 +55,8 @@ pub(crate) struct State {
     /// What is in the kernel, true for as long as the rule set's number is `generation`.
     model: Option<Model>,
     generation: Option<u32>,
+    /// Keeps connections alive while others flush all rules; `None` too when the kernel can't.
+    guard: Option<Guard>,
 }
 
 #[async_trait]
@@ -87,11 +95,26 @@ fn table_name(shared: &Shared) -> String {
 
 async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     let mut state = shared.services.lock().await;
+    make(shared, &mut state, table).await.map(changed)
+}
+
+/// Puts the table of before back where others took it away.
+pub(crate) async fn restore(shared: &Shared) -> HostResult<Change> {
+    let mut state = shared.services.lock().await;
+    let table = state.table.clone();
+    if table.is_empty() || nft::exists(&table_name(shared)) {
+        return Ok(Change::Unchanged);
+    }
+    bounded(ENSURE, make(shared, &mut state, &table)).await.map(changed)
+}
+
+async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostResult<Vec<String>> {
     let mut done = addresses::ensure(shared, table).await?;
+    guard(shared, state, table);
     let before = generation::current();
     let known = before.is_some() && state.generation == before;
     if known && state.table == *table {
-        return Ok(changed(done));
+        return Ok(done);
     }
     let wanted = if table.is_empty() { None } else { Some(render::render(table)) };
     let empty = Model::default();
@@ -100,63 +123,111 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
         false => list(shared, wanted.as_ref().unwrap_or(&empty)).await?,
     };
     state.generation = None;
-    if let Some(text) = transaction(shared, found.as_ref(), wanted.as_ref())? {
-        apply(shared, &text, wanted.as_ref()).await?;
+    let without = found.is_none() && wanted.is_some();
+    let mut number = before;
+    if transact(shared, found.as_ref(), wanted.as_ref(), &mut number).await? {
         done.push(match &wanted {
             Some(_) => format!("{} frontends, {} isolations", table.frontends.len(), table.isolations.len()),
             None => "removed the services".to_owned(),
         });
-        let after = generation::current();
-        // One step further: ours, and nobody else's.
-        let ours = before.zip(after).is_some_and(|(before, after)| after == before.wrapping_add(1));
-        state.generation = after.filter(|_| ours);
-    } else {
-        state.generation = before.filter(|_| generation::current() == before);
     }
+    // Ours, and nobody else's in between.
+    state.generation = number.filter(|number| generation::current() == Some(*number));
     shared.nft_generation.note(state.generation);
     let stale = udp_changes(&state.table, table);
     state.model = wanted;
     state.table = table.clone();
     if !stale.is_empty() {
-        forget_flows(stale).await;
+        forget_flows("lead to backends of before", move || conntrack::forget_udp(&stale)).await;
     }
-    Ok(changed(done))
+    if without {
+        let table = table.clone();
+        forget_flows("began without rules", move || conntrack::forget_lost(&table)).await;
+    }
+    Ok(done)
 }
 
 fn changed(done: Vec<String>) -> Change {
     if done.is_empty() { Change::Unchanged } else { Change::Changed(done.join(", ")) }
 }
 
-/// The text that leads from what was found to what is wanted; `None` when that is the same.
-fn transaction(shared: &Shared, found: Option<&Model>, wanted: Option<&Model>) -> HostResult<Option<String>> {
+/// Sees to the guard. A kernel that knows no such tables is said once.
+fn guard(shared: &Shared, state: &mut State, table: &ServiceTable) {
+    if table.is_empty() {
+        state.guard = None;
+        return;
+    }
+    if state.guard.is_some() {
+        return;
+    }
+    match Guard::hold(&format!("{}_guard", table_name(shared))) {
+        Ok(guard) => state.guard = Some(guard),
+        Err(error) => tracing::debug!(%error, "connections through services break when others flush all rules"),
+    }
+}
+
+/// Leads from what was found to what is wanted, and counts the transactions. False: that is the same.
+async fn transact(
+    shared: &Shared,
+    found: Option<&Model>,
+    wanted: Option<&Model>,
+    number: &mut Option<u32>,
+) -> HostResult<bool> {
     let name = table_name(shared);
     if found.is_some_and(|found| !found.chains.contains_key(render::MARK_CHAIN)) {
         let message =
             format!("the nftables table inet {name} exists and was not made by reddwarfd: rename or remove it");
         return Err(HostError::new(HostErrorKind::Foreign, ENSURE, name, message));
     }
-    Ok(match (found, wanted) {
-        (None, None) => None,
-        (Some(_), None) => Some(format!("delete table inet {name}\n")),
-        (None, Some(wanted)) => Some(wanted.replace(&name)),
-        (Some(found), Some(wanted)) => {
-            let text = wanted.change(found, &name).unwrap_or_else(|| wanted.replace(&name));
-            (!text.is_empty()).then_some(text)
+    let Some(wanted) = wanted else {
+        if found.is_some() {
+            text(&format!("delete table inet {name}\n"), number).await.map_err(|e| e.into_host(ENSURE, "services"))?;
         }
-    })
+        return Ok(found.is_some());
+    };
+    let steps = match found {
+        None => Some(wanted.create(&name)),
+        Some(found) => wanted.change(found, &name),
+    };
+    if let Some(steps) = steps {
+        if steps.is_empty() {
+            return Ok(false);
+        }
+        match take(&name, &steps, number).await {
+            Ok(()) => return Ok(true),
+            // Others may have changed the table in between. The whole of it fits always.
+            Err(error) => tracing::debug!(error, "the change did not fit what is there; the table is replaced"),
+        }
+    }
+    *number = generation::current();
+    text(&wanted.replace(&name), number).await.map_err(|e| e.into_host(ENSURE, "services"))?;
+    Ok(true)
 }
 
-async fn apply(shared: &Shared, text: &str, wanted: Option<&Model>) -> HostResult<()> {
-    let Err(error) = nft::apply(text).await else { return Ok(()) };
-    let Some(wanted) = wanted else { return Err(error.into_host(ENSURE, "services")) };
-    // Others may have changed the table in between: then nothing of the transaction was done. The whole of it fits always.
-    tracing::debug!(error = %error, "the change did not fit what is there; the table is replaced");
-    nft::apply(&wanted.replace(&table_name(shared))).await.map_err(|e| e.into_host(ENSURE, "services"))
+async fn take(name: &str, steps: &Steps<'_>, number: &mut Option<u32>) -> Result<(), String> {
+    text(&steps.before, number).await.map_err(|e| e.to_string())?;
+    if !steps.elements.is_empty() {
+        elements::apply(name, &steps.elements, *number).map_err(|e| e.to_string())?;
+        *number = number.map(|n| n.wrapping_add(1));
+    }
+    text(&steps.after, number).await.map_err(|e| e.to_string())
+}
+
+/// One transaction of nft's, unless there is nothing to do.
+async fn text(text: &str, number: &mut Option<u32>) -> Result<(), CommandError> {
+    if !text.is_empty() {
+        nft::apply(text).await?;
+        *number = number.map(|n| n.wrapping_add(1));
+    }
+    Ok(())
 }
 
 /// The table as it is in the kernel; `None`: there is none.
 async fn list(shared: &Shared, wanted: &Model) -> HostResult<Option<Model>> {
     let failed = |e: CommandError| e.into_host(OBSERVE, "services");
+    if !nft::exists(&table_name(shared)) {
+        return Ok(None);
+    }
     let answer: Option<CommandOutput> = nft::read_table(&table_name(shared)).await.map_err(failed)?;
     let Some(answer) = answer else { return Ok(None) };
     listing::parse(&answer.stdout, wanted).map(Some).map_err(|e| {
@@ -202,15 +273,12 @@ fn udp_changes(
     stale
 }
 
-/// Flows that lead to backends which are none any more would go on for as long as the client sends.
-async fn forget_flows(stale: BTreeMap<(Option<std::net::IpAddr>, u16), BTreeSet<SocketAddr>>) {
-    let work = tokio::task::spawn_blocking(move || conntrack::forget_udp(&stale));
-    match work.await {
+/// Such flows would go on for as long as the client sends.
+async fn forget_flows(which: &str, work: impl FnOnce() -> std::io::Result<usize> + Send + 'static) {
+    match tokio::task::spawn_blocking(work).await {
         Ok(Ok(0)) => {}
-        Ok(Ok(count)) => tracing::debug!(count, "flows of UDP services were forgotten"),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "flows of UDP services can't be forgotten: clients keep their backend")
-        }
-        Err(error) => tracing::warn!(%error, "flows of UDP services can't be forgotten"),
+        Ok(Ok(count)) => tracing::debug!(count, "flows that {which} were forgotten"),
+        Ok(Err(error)) => tracing::warn!(%error, "flows that {which} can't be forgotten: they go on as they were"),
+        Err(error) => tracing::warn!(%error, "flows that {which} can't be forgotten"),
     }
 }

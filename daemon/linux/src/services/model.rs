@@ -1,4 +1,4 @@
-//! Our table for services as a value: chains, maps and sets by name. Two of them give the text that leads from one to the other.
+//! Our table for services as a value: chains, maps and sets by name. Two of them give the steps that lead from one to the other.
 //!
 //! Every rule bears a digest of its own text as its comment. So a table that was read back says by itself whether its
 //! rules are as rendered, in whatever words nft prints them; maps and sets are compared element by element.
@@ -93,16 +93,23 @@ impl Model {
 
     /// The text that replaces the table, whatever it holds, in one transaction.
     pub(crate) fn replace(&self, table: &str) -> String {
-        let mut text = String::new();
-        // The first line lets the second succeed when there is no table yet.
-        let _ = writeln!(text, "table inet {table}\ndelete table inet {table}\ntable inet {table}");
-        self.change_from(&Self::default(), table, &mut text);
+        let mut text = beginning(table);
+        self.frame(nothing(), table, &mut text);
+        for change in self.element_changes(nothing()) {
+            elements(&mut text, table, &change);
+        }
         text
     }
 
-    /// The text that leads from `old` to this, in one transaction; empty when nothing differs. `None`: only replacing
-    /// leads there (a base chain or a type is another one).
-    pub(crate) fn change(&self, old: &Self, table: &str) -> Option<String> {
+    /// What makes the table where there is none.
+    pub(crate) fn create(&self, table: &str) -> Steps<'_> {
+        let mut before = beginning(table);
+        self.frame(nothing(), table, &mut before);
+        Steps { before, elements: self.element_changes(nothing()), after: String::new() }
+    }
+
+    /// What leads from `old` to this. `None`: only replacing does (a base chain or a type is another one).
+    pub(crate) fn change<'m>(&'m self, old: &'m Self, table: &str) -> Option<Steps<'m>> {
         let hook = self.chains.iter().any(|(name, chain)| old.chains.get(name).is_some_and(|o| o.hook != chain.hook));
         let kind = self.maps.iter().any(|(name, map)| {
             old.maps.get(name).is_some_and(|o| o.is_map != map.is_map || o.declaration != map.declaration)
@@ -110,13 +117,13 @@ impl Model {
         if hook || kind {
             return None;
         }
-        let mut text = String::new();
-        self.change_from(old, table, &mut text);
-        Some(text)
+        let mut before = String::new();
+        self.frame(old, table, &mut before);
+        Some(Steps { before, elements: self.element_changes(old), after: self.leftovers(old, table) })
     }
 
-    /// First what is new, empty; then rules and elements; last what nothing leads to any more.
-    fn change_from(&self, old: &Self, table: &str, text: &mut String) {
+    /// What is new, empty, and the rules.
+    fn frame(&self, old: &Self, table: &str, text: &mut String) {
         for (name, map) in self.maps.iter().filter(|(name, _)| !old.maps.contains_key(*name)) {
             let kind = if map.is_map { "map" } else { "set" };
             let _ = writeln!(text, "add {kind} inet {table} {name} {{ {} }}", map.declaration);
@@ -140,18 +147,28 @@ impl Model {
                 let _ = writeln!(text, "add rule inet {table} {name} {} comment \"{}\"", rule.text, rule.digest);
             }
         }
-        let nothing = BTreeMap::new();
+    }
+
+    /// Elements that differ: of each map first what goes, then what comes. Those of maps that go stay until they do.
+    fn element_changes<'m>(&'m self, old: &'m Self) -> Vec<ElementChange<'m>> {
+        let mut changes = Vec::new();
         for (name, map) in &self.maps {
-            let before = old.maps.get(name).map_or(&nothing, |m| &m.elements);
-            let gone = before.iter().filter(|(key, value)| map.elements.get(*key) != Some(*value));
-            elements(text, "delete", table, name, gone.map(|(key, _)| key.clone()));
-            let new = map.elements.iter().filter(|(key, value)| before.get(*key) != Some(*value));
-            let line = |(key, value): (&String, &String)| {
-                if value.is_empty() { key.clone() } else { format!("{key} : {value}") }
-            };
-            elements(text, "add", table, name, new.map(line));
+            let before = old.maps.get(name).map_or(&nothing_in().elements, |m| &m.elements);
+            let differs =
+                |other: &BTreeMap<String, String>, key: &String, value: &String| other.get(key) != Some(value);
+            let pair = |(key, value): (&'m String, &'m String)| (key.as_str(), value.as_str());
+            let gone = before.iter().filter(|(key, value)| differs(&map.elements, key, value)).map(pair).collect();
+            let new = map.elements.iter().filter(|(key, value)| differs(before, key, value)).map(pair).collect();
+            changes.push(ElementChange { add: false, name, map, elements: gone });
+            changes.push(ElementChange { add: true, name, map, elements: new });
         }
-        // Chains that go may lead to one another and to maps that go: empty first.
+        changes.retain(|change| !change.elements.is_empty());
+        changes
+    }
+
+    /// What nothing leads to any more. Chains that go may lead to one another and to maps that go: empty first.
+    fn leftovers(&self, old: &Self, table: &str) -> String {
+        let mut text = String::new();
         let chains = || old.chains.iter().filter(|(name, _)| !self.chains.contains_key(*name));
         let maps = || old.maps.iter().filter(|(name, _)| !self.maps.contains_key(*name));
         for (name, _) in chains() {
@@ -168,6 +185,7 @@ impl Model {
             let kind = if map.is_map { "map" } else { "set" };
             let _ = writeln!(text, "delete {kind} inet {table} {name}");
         }
+        text
     }
 
     /// How a table that was found differs from this one, in words.
@@ -201,9 +219,65 @@ fn same_rules(a: &Chain, b: &Chain) -> bool {
     a.rules.len() == b.rules.len() && a.rules.iter().zip(&b.rules).all(|(a, b)| a.digest == b.digest)
 }
 
-fn elements(text: &mut String, verb: &str, table: &str, map: &str, lines: impl Iterator<Item = String>) {
-    let lines: Vec<String> = lines.collect();
-    for chunk in lines.chunks(PER_COMMAND) {
-        let _ = writeln!(text, "{verb} element inet {table} {map} {{ {} }}", chunk.join(", "));
+/// Empties whatever there is: the first line lets the second succeed when there is no table yet.
+fn beginning(table: &str) -> String {
+    format!("table inet {table}\ndelete table inet {table}\ntable inet {table}\n")
+}
+
+fn nothing() -> &'static Model {
+    static NOTHING: Model = Model { chains: BTreeMap::new(), maps: BTreeMap::new() };
+    &NOTHING
+}
+
+fn nothing_in() -> &'static Elements {
+    static NOTHING: Elements = Elements { is_map: false, declaration: String::new(), elements: BTreeMap::new() };
+    &NOTHING
+}
+
+/// What leads from one table to another. Each step is one transaction; packets go by the old table until the second, and by
+/// the new one from then on: what the first brings is not led to yet, what the third takes away is not led to any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Steps<'m> {
+    /// Text for nft: new chains and maps, and rules.
+    pub(crate) before: String,
+    /// Elements.
+    pub(crate) elements: Vec<ElementChange<'m>>,
+    /// Text for nft: what goes.
+    pub(crate) after: String,
+}
+
+impl Steps<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.elements.is_empty() && self.after.is_empty()
+    }
+
+    /// All of it as text.
+    #[cfg(test)]
+    pub(crate) fn text(&self, table: &str) -> String {
+        let mut text = self.before.clone();
+        self.elements.iter().for_each(|change| elements(&mut text, table, change));
+        text + &self.after
+    }
+}
+
+/// Elements that come to one map, or go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ElementChange<'m> {
+    pub(crate) add: bool,
+    /// The map's name, and the map: its types.
+    pub(crate) name: &'m str,
+    pub(crate) map: &'m Elements,
+    /// Keys and values.
+    pub(crate) elements: Vec<(&'m str, &'m str)>,
+}
+
+fn elements(text: &mut String, table: &str, change: &ElementChange<'_>) {
+    let verb = if change.add { "add" } else { "delete" };
+    let line = |(key, value): &(&str, &str)| {
+        if value.is_empty() || !change.add { (*key).to_owned() } else { format!("{key} : {value}") }
+    };
+    for chunk in change.elements.chunks(PER_COMMAND) {
+        let list = chunk.iter().map(line).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "{verb} element inet {table} {} {{ {list} }}", change.name);
     }
 }

@@ -192,8 +192,10 @@ fn add_frontend(model: &mut Model, frontend: &Frontend, backends: &Backends) {
     let goal = if backends.sources.is_empty() {
         goal
     } else {
-        let guard = format!("guard_{}", digest(&format!("{frontend}")));
-        rule(model, &guard, format!("{} saddr != {{ {} }} drop", f.ip, nets(&backends.sources, f.v4)));
+        // Named by what is in it, as all chains that frontends lead to: none of them ever changes.
+        let sources = nets(&backends.sources, f.v4);
+        let guard = format!("guard_{}", digest(&format!("{frontend} {sources} {goal}")));
+        rule(model, &guard, format!("{} saddr != {{ {sources} }} drop", f.ip));
         rule(model, &guard, format!("goto {goal}"));
         guard
     };
@@ -245,7 +247,7 @@ fn sticky(
     seconds: u32,
 ) -> String {
     let ip = f.ip;
-    let name = format!("sticky_{}", digest(&format!("{frontend} {seconds}")));
+    let name = format!("sticky_{}", digest(&format!("{frontend} {seconds} {addresses:?}")));
     let mut goals = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let id = digest(&format!("{frontend} {seconds} {address}"));

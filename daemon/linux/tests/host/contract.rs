@@ -54,7 +54,7 @@ impl Fixture for Real {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { own_network: true, limits: true, files: true, host_network: true }
+        Abilities { own_network: true, limits: true, files: true, host_network: true, packets: true }
     }
 }
 

@@ -147,6 +147,7 @@ impl World {
             link: self.options.bridge.clone(),
             cidr: "10.213.0.0/24".parse().unwrap(),
             gateway: "10.213.0.1".parse().unwrap(),
+            second: None,
             masquerade: false,
         }
     }
@@ -182,6 +183,7 @@ impl World {
         spec.network = SandboxNetwork::Pod {
             address: format!("10.213.0.{}/24", n + 1).parse().unwrap(),
             gateway: "10.213.0.1".parse().unwrap(),
+            second: None,
         };
         spec
     }

@@ -31,7 +31,7 @@ pub struct PodPlan {
 
 /// Plans one pod. Addresses that it chooses are claimed in `claims`.
 pub fn plan_pod(view: &View<'_>, claims: &mut Reservations, key: &PodKey, now: BootTime) -> PodPlan {
-    let mut planner = Planner { view, claims, key, now, address: None, plan: PodPlan::default() };
+    let mut planner = Planner { view, claims, key, now, addresses: None, plan: PodPlan::default() };
     planner.run();
     planner.plan
 }
@@ -42,8 +42,8 @@ pub(super) struct Planner<'a> {
     claims: &'a mut Reservations,
     pub(super) key: &'a PodKey,
     pub(super) now: BootTime,
-    /// The address that the pod's own sandbox has or is to have; unset: it has no sandbox.
-    address: Option<Option<IpAddr>>,
+    /// The addresses that the pod's own sandbox has or is to have; unset: it has no sandbox.
+    addresses: Option<Vec<IpAddr>>,
     pub(super) plan: PodPlan,
 }
 
@@ -171,11 +171,11 @@ impl Planner<'_> {
     /// Promises that the database lost are noted again from what is found.
     fn note_found(&mut self, boxes: &[&SandboxObserved]) {
         for sandbox in boxes {
-            let (uid, address) = (&sandbox.spec.pod.uid, address_of(sandbox));
-            if self.claims.is_durable(uid, address) {
+            let (uid, addresses) = (&sandbox.spec.pod.uid, sandbox.spec.network.ips());
+            if self.claims.is_durable(uid, &addresses) {
                 continue;
             }
-            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), address, rebuilt: true };
+            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), addresses, rebuilt: true };
             self.push(Effect::Change, op, "it was found on the host and not in the database", None);
         }
     }
@@ -255,9 +255,10 @@ impl Planner<'_> {
         }
         // Addresses that the pod's sandbox neither has nor is to have.
         for sandbox in boxes {
-            let (uid, used) = (&sandbox.spec.pod.uid, address_of(sandbox));
+            let (uid, used) = (&sandbox.spec.pod.uid, sandbox.spec.network.ips());
             for address in self.claims.addresses(uid) {
-                if self.address.is_some_and(|wanted| Some(address) != used && Some(address) != wanted) {
+                let idle = |wanted: &Vec<IpAddr>| !used.contains(&address) && !wanted.contains(&address);
+                if self.addresses.as_ref().is_some_and(idle) {
                     let op = Op::Release { uid: uid.clone(), address: Some(address) };
                     self.push(Effect::Change, op, "its sandbox has another address", None);
                 }
@@ -270,7 +271,7 @@ impl Planner<'_> {
         let PodKey { namespace, name } = intent.key.clone();
         let pod = PodIdentity { namespace, name, uid: intent.uid.clone() };
         let account_volume = AccountVolume::of(None);
-        Identity { id: SandboxId::for_pod(&pod), pod, address: None, account_volume }
+        Identity { id: SandboxId::for_pod(&pod), pod, addresses: Vec::new(), account_volume }
     }
 
     /// Whether an address, or a place, was promised to it.
@@ -319,7 +320,7 @@ impl Planner<'_> {
             if let Some(blind) = &self.view.blind {
                 return self.blocked(intent, vec![blind.clone()]);
             }
-            identity.address = self.claims.claim(&identity.pod.uid, self.view.live());
+            identity.addresses = self.claims.claim(&identity.pod.uid, self.view.live()).unwrap_or_default();
         }
         let spec = match translate::sandbox(intent, &identity, self.view.facts(), None) {
             Ok(spec) => spec,
@@ -353,9 +354,9 @@ impl Planner<'_> {
 
     /// Promise, then make.
     fn make(&mut self, spec: &SandboxSpec, identity: &Identity, effect: Effect, reason: &str) -> bool {
-        let (uid, address) = (&identity.pod.uid, identity.address);
-        if !self.claims.is_durable(uid, address) {
-            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), address, rebuilt: false };
+        let (uid, addresses) = (&identity.pod.uid, identity.addresses.clone());
+        if !self.claims.is_durable(uid, &addresses) {
+            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), addresses, rebuilt: false };
             if !self.push(effect, op, "promised before it is made", None) {
                 return false;
             }
@@ -366,7 +367,7 @@ impl Planner<'_> {
     /// A pod with a sandbox.
     fn converge(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) {
         let identity = self.identity_with(intent, sandbox);
-        self.address = Some(identity.address);
+        self.addresses = Some(identity.addresses.clone());
         let wanted = translate::sandbox(intent, &identity, self.view.facts(), Some(&sandbox.spec));
         let hold = wanted.as_ref().err().and_then(|p| p.first()).cloned();
         for problem in wanted.as_ref().err().into_iter().flatten() {
@@ -451,15 +452,16 @@ impl Planner<'_> {
     /// As whom a pod with a sandbox runs: as the sandbox's mark says, at its address while that is in the network.
     fn identity_with(&mut self, intent: &PodIntent, sandbox: &SandboxObserved) -> Identity {
         let pod = sandbox.spec.pod.clone();
-        let address = match address_of(sandbox) {
-            _ if intent.pod.spec.host_network => None,
-            Some(address) if self.claims.fits(address) => Some(address),
+        let addresses = match sandbox.spec.network.ips() {
+            _ if intent.pod.spec.host_network => Vec::new(),
+            // A family that came later is for pods that are made anew.
+            old if !old.is_empty() && old.iter().all(|a| self.claims.fits(*a)) => old,
             // Not while some sandbox's address is unknown.
             old if self.view.blind.is_some() => old,
-            _ => self.claims.claim(&pod.uid, self.view.live()),
+            _ => self.claims.claim(&pod.uid, self.view.live()).unwrap_or_default(),
         };
         let account_volume = AccountVolume::of(Some(&sandbox.spec));
-        Identity { id: sandbox.spec.id.clone(), pod, address, account_volume }
+        Identity { id: sandbox.spec.id.clone(), pod, addresses, account_volume }
     }
 
     /// Makes the sandbox anew when a change demands it and the new one can be made. `true`: it is being done.
@@ -481,9 +483,9 @@ impl Planner<'_> {
             self.notice(problem.clone());
             return false;
         }
-        let (uid, address) = (&identity.pod.uid, identity.address);
-        if !self.claims.is_durable(uid, address) {
-            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), address, rebuilt: false };
+        let (uid, addresses) = (&identity.pod.uid, identity.addresses.clone());
+        if !self.claims.is_durable(uid, &addresses) {
+            let op = Op::Reserve { pod: self.key.clone(), uid: uid.clone(), addresses, rebuilt: false };
             if !self.push(Effect::Replace, op, "promised before the old one is stopped", None) {
                 return false;
             }
@@ -515,11 +517,4 @@ fn init_changed(item: &Item<'_>, target: &Target) -> Option<String> {
     let done = matches!(item.latest()?.state, ContainerState::Exited { code: 0, .. });
     let difference = target.restart()?;
     (once && done).then(|| difference.path(&item.which.field))
-}
-
-fn address_of(sandbox: &SandboxObserved) -> Option<IpAddr> {
-    match &sandbox.spec.network {
-        SandboxNetwork::Pod { address, .. } => Some(address.addr()),
-        SandboxNetwork::Host => None,
-    }
 }

@@ -3,8 +3,8 @@
 
 use crate::control_plane::Promise;
 use crate::key::PodKey;
-use ipnet::IpNet;
 use reddwarf_host::PodUid;
+use reddwarf_host::spec::Subnet;
 use reddwarf_network::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use std::net::IpAddr;
 /// Promises, durable and claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservations {
-    /// The range; it holds nobody. `None`: it is too small for any pod.
-    pool: Option<Pool>,
+    /// The ranges, one or one of each family; they hold nobody. `None`: one is too small for any pod.
+    pools: Option<Vec<Pool>>,
     /// Durable promises of addresses.
     held: BTreeMap<IpAddr, PodUid>,
     /// Durable holders.
@@ -22,8 +22,9 @@ pub struct Reservations {
     by_pod: BTreeMap<PodKey, BTreeSet<PodUid>>,
     /// Chosen by a plan, not yet durable.
     claims: Claims,
-    /// The address given last: the next one is looked for behind it, so that an address rests before it is used anew.
-    last: Option<IpAddr>,
+    /// The address of each family given last: the next one is looked for behind it, so that an address rests before it
+    /// is used anew.
+    last: Vec<IpAddr>,
 }
 
 /// A durable holder.
@@ -37,59 +38,70 @@ pub struct Holder {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// Addresses chosen by plans that are being carried out: at most one of a pod.
+/// Addresses chosen by plans that are being carried out: at most one of each family of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Claims {
     by_address: BTreeMap<IpAddr, PodUid>,
-    by_uid: BTreeMap<PodUid, IpAddr>,
+    by_uid: BTreeMap<PodUid, BTreeSet<IpAddr>>,
 }
 
 impl Claims {
-    fn of(&self, uid: &PodUid) -> Option<IpAddr> {
-        self.by_uid.get(uid).copied()
+    fn of(&self, uid: &PodUid) -> impl Iterator<Item = IpAddr> {
+        self.by_uid.get(uid).into_iter().flatten().copied()
+    }
+
+    fn knows(&self, uid: &PodUid) -> bool {
+        self.by_uid.contains_key(uid)
     }
 
     fn insert(&mut self, address: IpAddr, uid: PodUid) {
-        self.remove(&uid);
+        let former = self.of(&uid).find(|a| a.is_ipv4() == address.is_ipv4());
+        former.into_iter().for_each(|former| self.remove_address(former));
         self.by_address.insert(address, uid.clone());
-        self.by_uid.insert(uid, address);
+        self.by_uid.entry(uid).or_default().insert(address);
     }
 
     fn remove(&mut self, uid: &PodUid) {
-        if let Some(address) = self.by_uid.remove(uid) {
+        for address in self.by_uid.remove(uid).into_iter().flatten() {
             self.by_address.remove(&address);
         }
     }
 
     fn remove_address(&mut self, address: IpAddr) {
-        if let Some(uid) = self.by_address.remove(&address) {
-            self.by_uid.remove(&uid);
+        if let Some(uid) = self.by_address.remove(&address)
+            && let Some(all) = self.by_uid.get_mut(&uid)
+        {
+            all.remove(&address);
+            if all.is_empty() {
+                self.by_uid.remove(&uid);
+            }
         }
     }
 }
 
 impl Reservations {
-    /// No promises yet, in this network.
-    pub fn new(cidr: IpNet, gateway: IpAddr) -> Self {
+    /// No promises yet, in these networks: one, or one of each family.
+    pub fn new(subnets: &[Subnet]) -> Self {
+        let pools = subnets.iter().map(|s| Pool::new(s.cidr.trunc(), [s.gateway]));
         Self {
-            pool: Pool::new(cidr.trunc(), [gateway]).ok(),
+            pools: pools.collect::<Result<_, _>>().ok(),
             held: BTreeMap::new(),
             holders: BTreeMap::new(),
             by_pod: BTreeMap::new(),
             claims: Claims::default(),
-            last: None,
+            last: Vec::new(),
         }
     }
 
     /// Notes a durable promise.
     pub fn promise(&mut self, promise: Promise) {
-        let Promise { uid, pod, address, rebuilt } = promise;
+        let Promise { uid, pod, addresses, rebuilt } = promise;
         self.by_pod.entry(pod.clone()).or_default().insert(uid.clone());
         let holder = self.holders.entry(uid.clone()).or_insert(Holder { pod, rebuilt, addresses: BTreeSet::new() });
-        if let Some(address) = address {
+        for address in addresses {
             holder.addresses.insert(address);
             self.claims.remove_address(address);
-            self.held.insert(address, uid);
+            self.held.insert(address, uid.clone());
         }
     }
 
@@ -110,16 +122,17 @@ impl Reservations {
     pub fn release(&mut self, uid: &PodUid, address: Option<IpAddr>) {
         let goes = |a: &IpAddr, u: &PodUid| u == uid && address.is_none_or(|only| only == *a);
         self.held.retain(|a, u| !goes(a, u));
-        if address.is_none_or(|only| self.claims.of(uid) == Some(only)) {
-            self.claims.remove(uid);
-        }
         match address {
             Some(address) => {
+                if self.claims.of(uid).any(|claimed| claimed == address) {
+                    self.claims.remove_address(address);
+                }
                 if let Some(holder) = self.holders.get_mut(uid) {
                     holder.addresses.remove(&address);
                 }
             }
             None => {
+                self.claims.remove(uid);
                 let pod = self.holders.remove(uid).map(|h| h.pod);
                 if let Some(pod) = pod
                     && let Some(uids) = self.by_pod.get_mut(&pod)
@@ -163,9 +176,9 @@ impl Reservations {
         self.len() == 0
     }
 
-    /// Whether this promise is durable.
-    pub fn is_durable(&self, uid: &PodUid, address: Option<IpAddr>) -> bool {
-        self.holders.contains_key(uid) && address.is_none_or(|a| self.held.get(&a) == Some(uid))
+    /// Whether these are promised durably.
+    pub fn is_durable(&self, uid: &PodUid, addresses: &[IpAddr]) -> bool {
+        self.holders.contains_key(uid) && addresses.iter().all(|a| self.held.get(a) == Some(uid))
     }
 
     /// Durable addresses of a holder.
@@ -180,28 +193,32 @@ impl Reservations {
 
     /// Whether the pod counts already: promised or claimed.
     pub fn knows(&self, uid: &PodUid) -> bool {
-        self.holders.contains_key(uid) || self.claims.of(uid).is_some()
+        self.holders.contains_key(uid) || self.claims.knows(uid)
     }
 
     /// Whether a pod may have this address in the present network.
     pub fn fits(&self, address: IpAddr) -> bool {
-        self.pool.as_ref().is_some_and(|pool| pool.is_ours(address))
+        self.pools.iter().flatten().any(|pool| pool.is_ours(address))
     }
 
-    /// The address for a new sandbox of `uid`: its own if it has one, else the next free one, which is claimed.
-    /// `live` are the addresses that sandboxes on the host have. `None`: there is none left.
-    pub fn claim(&mut self, uid: &PodUid, live: &BTreeMap<IpAddr, PodUid>) -> Option<IpAddr> {
-        let usable = |a: &IpAddr| self.fits(*a) && live.get(a).is_none_or(|u| u == uid);
-        let own = self.addresses(uid).into_iter().chain(self.claims.of(uid)).find(usable);
-        if own.is_some() {
-            return own;
-        }
+    /// The addresses for a new sandbox of `uid`, one of each range: its own where it has one, else the next free one,
+    /// which is claimed. `live` are the addresses that sandboxes on the host have. `None`: a range has none left.
+    pub fn claim(&mut self, uid: &PodUid, live: &BTreeMap<IpAddr, PodUid>) -> Option<Vec<IpAddr>> {
+        let mine: Vec<IpAddr> = self.addresses(uid).into_iter().chain(self.claims.of(uid)).collect();
         let taken =
             |a: IpAddr| self.held.contains_key(&a) || self.claims.by_address.contains_key(&a) || live.contains_key(&a);
-        let address = self.pool.as_ref()?.next_free(self.last, taken)?;
-        self.claims.insert(address, uid.clone());
-        self.last = Some(address);
-        Some(address)
+        let mut given = Vec::new();
+        for pool in self.pools.as_deref()? {
+            let own = mine.iter().find(|a| pool.is_ours(**a) && live.get(*a).is_none_or(|u| u == uid));
+            let last = self.last.iter().find(|a| pool.cidr().contains(*a)).copied();
+            given.push(own.copied().or_else(|| pool.next_free(last, taken))?);
+        }
+        for address in given.iter().filter(|a| !mine.contains(a)) {
+            self.claims.insert(*address, uid.clone());
+            self.last.retain(|a| a.is_ipv4() != address.is_ipv4());
+            self.last.push(*address);
+        }
+        Some(given)
     }
 }
 
@@ -214,25 +231,31 @@ mod tests {
         PodUid::new(format!("u{n}")).unwrap()
     }
 
-    fn pool(cidr: &str) -> Reservations {
-        let cidr: IpNet = cidr.parse().unwrap();
-        Reservations::new(cidr, cidr.hosts().next().unwrap())
+    /// One range, or two with a comma.
+    fn pool(cidrs: &str) -> Reservations {
+        let subnets: Vec<Subnet> = cidrs.split(',').map(|cidr| Subnet::of(cidr.parse().unwrap())).collect();
+        Reservations::new(&subnets)
+    }
+
+    /// The first of what is claimed.
+    fn claim(pool: &mut Reservations, n: u32, live: &BTreeMap<IpAddr, PodUid>) -> Option<String> {
+        pool.claim(&uid(n), live).map(|all| all[0].to_string())
     }
 
     fn promise(pool: &mut Reservations, n: u32, address: IpAddr) {
         let (uid, pod) = (uid(n), PodKey::new("default", format!("p{n}")));
-        pool.promise(Promise { uid, pod, address: Some(address), rebuilt: false });
+        pool.promise(Promise { uid, pod, addresses: [address].into(), rebuilt: false });
     }
 
     #[test]
     fn an_address_rests_before_it_is_used_anew() {
         let mut pool = pool("10.0.0.0/29");
         let none = BTreeMap::new();
-        let first = pool.claim(&uid(1), &none).unwrap();
-        assert_eq!(first.to_string(), "10.0.0.2");
-        promise(&mut pool, 1, first);
+        let first = claim(&mut pool, 1, &none).unwrap();
+        assert_eq!(first, "10.0.0.2");
+        promise(&mut pool, 1, first.parse().unwrap());
         pool.release(&uid(1), None);
-        let given: Vec<_> = (2..7).map(|n| pool.claim(&uid(n), &none).map(|a| a.to_string())).collect();
+        let given: Vec<_> = (2..7).map(|n| claim(&mut pool, n, &none)).collect();
         assert_eq!(
             given,
             ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2"].map(|a| Some(a.to_owned())),
@@ -240,7 +263,7 @@ mod tests {
         );
         assert_eq!(pool.claim(&uid(7), &none), None, "exhausted");
         pool.unclaim(&uid(4));
-        assert_eq!(pool.claim(&uid(7), &none).unwrap().to_string(), "10.0.0.5", "and it recovers");
+        assert_eq!(claim(&mut pool, 7, &none).unwrap(), "10.0.0.5", "and it recovers");
     }
 
     #[test]
@@ -258,14 +281,34 @@ mod tests {
         let address: IpAddr = "10.0.0.2".parse().unwrap();
         promise(&mut pool, 1, address);
         let live = BTreeMap::from([(address, other)]);
-        assert_eq!(pool.claim(&uid(1), &live).unwrap().to_string(), "10.0.0.3");
+        assert_eq!(claim(&mut pool, 1, &live).unwrap(), "10.0.0.3");
+    }
+
+    #[test]
+    fn a_pod_has_an_address_of_each_family_or_none_at_all() {
+        let mut pool = pool("10.0.0.0/29,fd00::/126");
+        let none = BTreeMap::new();
+        let text =
+            |given: Option<Vec<IpAddr>>| given.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let first = text(pool.claim(&uid(1), &none)).unwrap();
+        assert_eq!(first, ["10.0.0.2", "fd00::2"]);
+        assert_eq!(text(pool.claim(&uid(1), &none)).unwrap(), first, "asked again");
+        assert_eq!(text(pool.claim(&uid(2), &none)).unwrap(), ["10.0.0.3", "fd00::3"]);
+        // The range of IPv6 is used up: an address of the other alone would be none to be reached at.
+        assert_eq!(pool.claim(&uid(3), &none), None);
+        pool.unclaim(&uid(2));
+        assert_eq!(text(pool.claim(&uid(3), &none)).unwrap(), ["10.0.0.4", "fd00::3"]);
+        // One of its two addresses is durable already, the other was lost.
+        promise(&mut pool, 3, "fd00::3".parse().unwrap());
+        assert!(!pool.is_durable(&uid(3), &["10.0.0.4".parse().unwrap(), "fd00::3".parse().unwrap()]));
+        assert_eq!(text(pool.claim(&uid(3), &none)).unwrap(), ["10.0.0.4", "fd00::3"]);
     }
 
     proptest! {
         /// U8: whatever is claimed, promised and released in whatever order, no address has two holders.
         #[test]
         fn u08_no_address_is_given_twice(
-            cidr in prop::sample::select(vec!["10.0.0.0/29", "10.0.0.0/30", "10.0.0.0/31", "10.0.0.0/24", "fd00::/125", "10.1.2.3/32"]),
+            cidr in prop::sample::select(vec!["10.0.0.0/29", "10.0.0.0/30", "10.0.0.0/31", "10.0.0.0/24", "fd00::/125", "10.1.2.3/32", "10.0.0.0/29,fd00::/126"]),
             ops in prop::collection::vec((0u8..4, 0u32..8), 0..60),
         ) {
             let mut pool = pool(cidr);
@@ -273,7 +316,7 @@ mod tests {
             let mut given: BTreeMap<IpAddr, u32> = BTreeMap::new();
             for (op, n) in ops {
                 match op {
-                    0 | 1 => if let Some(a) = pool.claim(&uid(n), &none) {
+                    0 | 1 => for a in pool.claim(&uid(n), &none).unwrap_or_default() {
                         prop_assert!(pool.fits(a));
                         prop_assert!(given.get(&a).is_none_or(|m| *m == n), "{a} given to {n} and {given:?}");
                         given.insert(a, n);

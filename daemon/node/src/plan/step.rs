@@ -2,7 +2,7 @@
 
 use crate::key::PodKey;
 use crate::probe::Standing;
-use reddwarf_host::spec::{ContainerSpec, NetworkSpec, Resources, SandboxSpec, Signal, VolumeSpec};
+use reddwarf_host::spec::{ContainerSpec, NetworkSpec, Resources, SandboxNetwork, SandboxSpec, Signal, VolumeSpec};
 use reddwarf_host::{BootTime, ContainerName, Leftover, Note, PodUid, SandboxId, VolumeName};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -24,8 +24,8 @@ pub enum Op {
         pod: PodKey,
         /// The pod's uid: the holder.
         uid: PodUid,
-        /// Its address; `None` on the host's network.
-        address: Option<IpAddr>,
+        /// Its addresses, one of each family; none on the host's network.
+        addresses: Vec<IpAddr>,
         /// Noted after the fact, from the host's marks, because the database lost it.
         rebuilt: bool,
     },
@@ -161,24 +161,32 @@ pub struct Step {
     pub field: Option<String>,
 }
 
+fn words(all: impl Iterator<Item = impl fmt::Display>) -> String {
+    all.map(|one| one.to_string()).collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Op {
     /// One line without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NetworkEnsure(n) => write!(f, "ensure network {} {} gateway {}", n.link, n.cidr, n.gateway),
+            Self::NetworkEnsure(n) => {
+                let subnets = n.subnets().into_iter().map(|s| format!("{} gateway {}", s.cidr, s.gateway));
+                write!(f, "ensure network {} {}", n.link, words(subnets))
+            }
             Self::NetworkRemove => f.write_str("remove the pod network"),
             Self::LeftoverRemove(l) => write!(f, "remove left-over {} {}", l.kind, l.name),
-            Self::Reserve { uid, address: Some(a), .. } => write!(f, "reserve {a} for {uid}"),
-            Self::Reserve { uid, address: None, .. } => write!(f, "reserve host network for {uid}"),
+            Self::Reserve { uid, addresses, .. } if addresses.is_empty() => {
+                write!(f, "reserve host network for {uid}")
+            }
+            Self::Reserve { uid, addresses, .. } => write!(f, "reserve {} for {uid}", words(addresses.iter())),
             Self::Release { uid, address: Some(a) } => write!(f, "release {a} of {uid}"),
             Self::Release { uid, address: None } => write!(f, "release all of {uid}"),
             Self::SandboxEnsure(s) => match &s.network {
-                reddwarf_host::spec::SandboxNetwork::Pod { address, .. } => {
-                    write!(f, "ensure sandbox {} ({}, {address})", s.id, s.brand)
+                SandboxNetwork::Pod { .. } => {
+                    let addresses = s.network.addresses().into_iter().map(|a| a.address);
+                    write!(f, "ensure sandbox {} ({}, {})", s.id, s.brand, words(addresses))
                 }
-                reddwarf_host::spec::SandboxNetwork::Host => {
-                    write!(f, "ensure sandbox {} ({}, host network)", s.id, s.brand)
-                }
+                SandboxNetwork::Host => write!(f, "ensure sandbox {} ({}, host network)", s.id, s.brand),
             },
             Self::SandboxStop(id) => write!(f, "stop sandbox {id}"),
             Self::SandboxDestroy(id) => write!(f, "destroy sandbox {id}"),

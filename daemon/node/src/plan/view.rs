@@ -6,7 +6,7 @@ use super::step::Notice;
 use crate::desired::{Desired, PodIntent};
 use crate::key::PodKey;
 use crate::translate::{Facts, Images};
-use reddwarf_host::spec::{PodIdentity, SandboxNetwork};
+use reddwarf_host::spec::PodIdentity;
 use reddwarf_host::{HostObservation, Observation, PodUid, SandboxId, SandboxObserved};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -35,9 +35,7 @@ impl Index {
             match sandbox {
                 Observation::Known(sandbox) => {
                     let pod = &sandbox.spec.pod;
-                    if let SandboxNetwork::Pod { address, .. } = &sandbox.spec.network {
-                        index.live.insert(address.addr(), pod.uid.clone());
-                    }
+                    index.live.extend(sandbox.spec.network.ips().into_iter().map(|ip| (ip, pod.uid.clone())));
                     index.boxes.entry(PodKey::from(pod)).or_default().push(id.clone());
                 }
                 Observation::Unknown(why) => index.unreadable.push((id.clone(), why.clone())),

@@ -117,14 +117,15 @@ fn whole(time: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 fn addresses(status: &mut PodStatus, input: StatusInput<'_>) {
-    let ip = |text: &str| if text.is_empty() { Vec::new() } else { vec![Ip { ip: text.to_owned() }] };
+    let list = |ips: &[String]| ips.iter().map(|ip| Ip { ip: ip.clone() }).collect();
     status.host_ip = input.host.ip.map(|ip| ip.to_string()).unwrap_or_default();
-    status.host_ips = ip(&status.host_ip);
-    status.pod_ip = match input.sandbox.map(|s| &s.spec.network) {
-        Some(SandboxNetwork::Pod { address, .. }) => address.addr().to_string(),
-        Some(SandboxNetwork::Host) => status.host_ip.clone(),
-        None if is_terminal(status.phase) => input.previous.pod_ip.clone(),
-        None => String::new(),
+    let of_host: Vec<String> = Some(status.host_ip.clone()).into_iter().filter(|ip| !ip.is_empty()).collect();
+    status.host_ips = list(&of_host);
+    status.pod_ips = match input.sandbox.map(|s| &s.spec.network) {
+        Some(SandboxNetwork::Host) => list(&of_host),
+        Some(network) => list(&network.ips().iter().map(ToString::to_string).collect::<Vec<_>>()),
+        None if is_terminal(status.phase) => input.previous.pod_ips.clone(),
+        None => Vec::new(),
     };
-    status.pod_ips = ip(&status.pod_ip);
+    status.pod_ip = status.pod_ips.first().map(|ip| ip.ip.clone()).unwrap_or_default();
 }

@@ -230,7 +230,9 @@ fn pod_field(source: Source<'_>, name: &str, path: &str, field: &str) -> Result<
         || running_value(source, name).unwrap_or_else(|| facts.host.ip.map_or(String::new(), |ip| ip.to_string()));
     match path {
         "status.hostIP" | "status.hostIPs" => Ok(host_ip()),
-        "status.podIP" | "status.podIPs" => Ok(identity.address.map_or_else(host_ip, |ip| ip.to_string())),
+        "status.podIP" => Ok(identity.addresses.first().map_or_else(host_ip, ToString::to_string)),
+        "status.podIPs" if identity.addresses.is_empty() => Ok(host_ip()),
+        "status.podIPs" => Ok(identity.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
         other => {
             let message = format!("{other:?} is no field that a variable can take");
             Err(config_error(&format!("{field}.fieldPath"), message))

@@ -62,8 +62,8 @@ pub struct Identity {
     pub pod: PodIdentity,
     /// The sandbox.
     pub id: SandboxId,
-    /// Its address; `None` on the host's network.
-    pub address: Option<IpAddr>,
+    /// Its addresses, the main one first; none on the host's network.
+    pub addresses: Vec<IpAddr>,
     /// What decides over the volume with a token of its account, which a file's pod gets.
     pub account_volume: AccountVolume,
 }

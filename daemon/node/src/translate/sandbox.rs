@@ -4,7 +4,7 @@ use super::{Facts, Identity, limits, resources, sysctls, volumes};
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use reddwarf_host::Brand;
-use reddwarf_host::spec::{FsGroup, FsGroupChange, HostsEntry, ResolvConf, SandboxNetwork, SandboxSpec};
+use reddwarf_host::spec::{FsGroup, FsGroupChange, HostsEntry, PodAddress, ResolvConf, SandboxNetwork, SandboxSpec};
 use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec};
 use std::net::IpAddr;
 
@@ -79,13 +79,19 @@ fn network(spec: &PodSpec, identity: &Identity, facts: Facts<'_>) -> Result<Sand
         return Ok(SandboxNetwork::Host);
     }
     let network = &facts.settings.network;
-    let Some(address) = identity.address else {
-        let message = format!("no free address in {}; delete pods or widen the pod network", network.cidr);
+    let subnets = network.subnets();
+    let of = |ip: &IpAddr| {
+        let subnet = subnets.iter().find(|s| s.cidr.addr().is_ipv4() == ip.is_ipv4())?;
+        let address = ipnet::IpNet::new(*ip, subnet.cidr.prefix_len()).ok()?;
+        Some(PodAddress { address, gateway: subnet.gateway })
+    };
+    let mut addresses = identity.addresses.iter().filter_map(of);
+    let Some(PodAddress { address, gateway }) = addresses.next() else {
+        let ranges = subnets.iter().map(|s| s.cidr.to_string()).collect::<Vec<_>>().join(" or ");
+        let message = format!("no free address in {ranges}; delete pods or widen the pod network");
         return Err(Notice::new("AddressPoolExhausted", message));
     };
-    let address = ipnet::IpNet::new(address, network.cidr.prefix_len())
-        .map_err(|e| Notice::new("InvalidNetwork", format!("{address}/{}: {e}", network.cidr.prefix_len())))?;
-    Ok(SandboxNetwork::Pod { address, gateway: network.gateway })
+    Ok(SandboxNetwork::Pod { address, gateway, second: addresses.next() })
 }
 
 /// sethostname(2)'s limit.
@@ -152,8 +158,9 @@ fn fqdn(intent: &PodIntent, facts: Facts<'_>, short: &str) -> Option<String> {
 fn hosts(intent: &PodIntent, identity: &Identity, facts: Facts<'_>) -> Result<Vec<HostsEntry>, Notice> {
     let mut entries = Vec::new();
     let short = short_hostname(intent);
-    if let (Some(full), Some(ip)) = (fqdn(intent, facts, &short), identity.address) {
-        entries.push(HostsEntry { ip, names: vec![full, short] });
+    if let Some(full) = fqdn(intent, facts, &short) {
+        let entry = |ip: &IpAddr| HostsEntry { ip: *ip, names: vec![full.clone(), short.clone()] };
+        entries.extend(identity.addresses.iter().map(entry));
     }
     for (i, alias) in intent.pod.spec.host_aliases.iter().enumerate() {
         let ip = alias.ip.parse().map_err(|_| {

@@ -233,9 +233,8 @@ impl Inner {
     fn promises(&self) -> Vec<Promise> {
         let mut all = Vec::new();
         for (uid, (pod, rebuilt)) in &self.holders {
-            let promise = |address| Promise { uid: uid.clone(), pod: pod.clone(), address, rebuilt: *rebuilt };
-            all.push(promise(None));
-            all.extend(self.addresses.iter().filter(|(_, u)| *u == uid).map(|(a, _)| promise(Some(*a))));
+            let addresses = self.addresses.iter().filter(|(_, u)| *u == uid).map(|(a, _)| *a).collect();
+            all.push(Promise { uid: uid.clone(), pod: pod.clone(), addresses, rebuilt: *rebuilt });
         }
         all
     }
@@ -335,7 +334,7 @@ impl ControlPlane for MemoryPlane {
         tokio::task::yield_now().await;
         let mut inner = self.lock();
         Self::may_fail(&mut inner, "reserve", &promise.pod.name)?;
-        if let Some(address) = promise.address {
+        for address in promise.addresses.iter().copied() {
             if let Some(other) = inner.addresses.get(&address).filter(|u| **u != promise.uid) {
                 let message = format!("{address} is {other}'s");
                 let subject = promise.pod.name.clone();

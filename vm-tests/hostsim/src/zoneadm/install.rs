@@ -100,7 +100,7 @@ impl Operation<'_> {
             None => return Err(self.error(format!("{}: No such file or directory", parent.display()))),
         }
         // Above the played root is the machine that plays.
-        let root = self.call.sim.root();
+        let root = self.call.sim.dir().to_owned();
         for ancestor in path.ancestors().skip(1).take_while(|a| a.starts_with(&root)) {
             let Ok(found) = ancestor.metadata() else { continue };
             if found.mode() & 0o022 != 0 {

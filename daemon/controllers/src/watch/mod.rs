@@ -1,10 +1,14 @@
 //! Notices that something under the manifest directories changed.
 //!
 //! A notice says only "look again": the scan decides what changed. Lost notices (queue overflow, network file
-//! systems, systems without inotify) cost at most one periodic interval, because the directory loop looks by itself too.
+//! systems) cost at most one periodic interval, because the directory loop looks by itself too. Systems that tell nothing
+//! (illumos) are looked at by `poll.rs`.
+
+mod poll;
 
 use notify::event::{ModifyKind, RenameMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, WatcherKind};
+use poll::Poller;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +18,8 @@ use tokio::sync::Notify;
 /// Watches the layers and, for those that do not exist yet, their parents.
 pub struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
+    /// In the watcher's place where the system tells nothing.
+    _poller: Option<Poller>,
     layers: Vec<PathBuf>,
     watched: Vec<Target>,
     changed: Arc<Changed>,
@@ -41,6 +47,26 @@ impl DirectoryWatch {
     /// Starts watching `layers`. A system that cannot watch is no error: [`Self::problem`] says so, and the
     /// periodic look remains.
     pub fn new(layers: Vec<PathBuf>) -> Self {
+        if RecommendedWatcher::kind() == WatcherKind::PollWatcher { Self::polling(layers) } else { Self::told(layers) }
+    }
+
+    /// Looks by itself, every second.
+    fn polling(layers: Vec<PathBuf>) -> Self {
+        let changed = Arc::new(Changed::default());
+        let noticed = Arc::clone(&changed);
+        let poller = Poller::start(layers.clone(), poll::INTERVAL, move || {
+            noticed.piecemeal.store(true, Ordering::SeqCst);
+            noticed.notify.notify_one();
+        });
+        let (poller, problem) = match poller {
+            Ok(poller) => (Some(poller), None),
+            Err(e) => (None, Some(format!("cannot look for changes ({e}); looking every few seconds instead"))),
+        };
+        Self { watcher: None, _poller: poller, layers, watched: Vec::new(), changed, problem }
+    }
+
+    /// Is told by the system.
+    fn told(layers: Vec<PathBuf>) -> Self {
         let changed = Arc::new(Changed::default());
         let noticed = Arc::clone(&changed);
         let interested = layers.clone();
@@ -57,7 +83,7 @@ impl DirectoryWatch {
             Ok(w) => (Some(w), None),
             Err(e) => (None, Some(format!("cannot watch for changes ({e}); looking every few seconds instead"))),
         };
-        let mut this = Self { watcher, layers, watched: Vec::new(), changed, problem };
+        let mut this = Self { watcher, _poller: None, layers, watched: Vec::new(), changed, problem };
         this.refresh();
         this
     }
@@ -183,6 +209,19 @@ mod tests {
         while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
         std::fs::File::create(later.join("b.yaml")).unwrap();
         assert!(notices(&watch).await);
+    }
+
+    #[tokio::test]
+    async fn where_the_system_tells_nothing_changes_are_noticed_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let later = dir.path().join("etc");
+        let mut watch = DirectoryWatch::polling(vec![later.clone()]);
+        assert_eq!(watch.problem(), None);
+        std::fs::create_dir(&later).unwrap();
+        assert!(notices(&watch).await);
+        watch.refresh();
+        std::fs::write(later.join("a.yaml"), "a").unwrap();
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), watch.changed()).await, Ok(Arrival::Piecemeal));
     }
 
     #[tokio::test]

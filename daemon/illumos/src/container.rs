@@ -1,0 +1,545 @@
+//! Container instances as the daemon sees them: started through a supervisor, signalled, updated, removed.
+
+use crate::host::Shared;
+use crate::inside;
+use crate::paths::SLOTS;
+use crate::record::{ContainerDir, Launch, Report, SandboxMark, instances, state, write_record};
+use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
+use crate::supervisor;
+use crate::zone::brand::Programs;
+use crate::{datasets, images, linux, sandbox, volumes};
+use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
+use reddwarf_host::{
+    Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
+    StopRequest,
+};
+use reddwarf_supervise::files::{io_error, make_dir, make_open_dir, remove_dir, remove_file, remove_tree, write_json};
+use reddwarf_supervise::lock;
+use reddwarf_supervise::record::stop_request;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
+
+const START: &str = "start container";
+const REMOVE: &str = "remove container";
+
+/// How long `container_start` waits for a supervisor's word. It gives up a little earlier by itself.
+const PATIENCE: Duration = Duration::from_secs(65);
+
+/// The name of an instance's files inside.
+pub(crate) fn inside_name(name: &ContainerName, attempt: u32) -> String {
+    format!("{name}.{attempt}")
+}
+
+/// The newest attempt, when it runs.
+pub(crate) fn running_instance(
+    shared: &Shared,
+    op: &'static str,
+    id: &SandboxId,
+    name: &ContainerName,
+) -> HostResult<(u32, ContainerDir)> {
+    let fail = |kind, message: &str| Err(HostError::new(kind, op, format!("{id}/{name}"), message));
+    let mut newest = None;
+    for (found, attempt, dir) in instances(&shared.paths, id)? {
+        if found == *name && dir.spec()?.is_some() {
+            newest = Some((attempt, dir));
+        }
+    }
+    let Some((attempt, dir)) = newest else { return fail(HostErrorKind::NotFound, "no such container") };
+    match state(&dir, &shared.paths.lock(id, name, attempt))? {
+        ContainerState::Running { .. } => Ok((attempt, dir)),
+        _ => fail(HostErrorKind::InvalidState, "it does not run"),
+    }
+}
+
+/// `container_start`.
+pub(crate) async fn start(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
+    let until = Instant::now() + PATIENCE;
+    let subject = format!("{id}/{}", spec.name);
+    let mark = running_sandbox(shared, id, &subject)?;
+    let dir = ContainerDir(shared.paths.container(id, &spec.name, spec.attempt));
+    let lock_file = shared.paths.lock(id, &spec.name, spec.attempt);
+    let lock = loop {
+        if dir.spec()?.is_some() && (dir.state()?.is_some() || dir.exit()?.is_some()) {
+            return Ok(Change::Unchanged);
+        }
+        match lock::take(&lock_file).map_err(|e| io_error("lock", &lock_file, e))? {
+            Some(lock) => break lock,
+            // A supervisor that an earlier daemon started is at it.
+            None if Instant::now() < until => tokio::time::sleep(Duration::from_millis(20)).await,
+            None => {
+                let message = "a supervisor that was started before is still starting it";
+                return Err(HostError::new(HostErrorKind::Timeout, START, subject, message));
+            }
+        }
+    };
+    refuse_second(shared, id, spec)?;
+    check(&mark, spec, &subject)?;
+    clear_remains(shared, id, spec, &dir).await?;
+    let launch = prepare(shared, &mark, spec).await?;
+    write_records(shared, spec, &dir, &launch)?;
+    let said = supervise(shared, &dir, lock).await?;
+    match serde_json::from_slice::<Report>(&said) {
+        Ok(Report::Ready) => {
+            crate::watch::follow(shared, id, &spec.name, spec.attempt, &launch.socket);
+            Ok(Change::Changed(format!("started attempt {}", spec.attempt)))
+        }
+        Ok(Report::Failed { kind, message }) => {
+            remove_instance(shared, id, &spec.name, spec.attempt, &dir).await?;
+            Err(HostError::new(kind.into(), START, subject, message))
+        }
+        Err(_) => {
+            let said = std::fs::read_to_string(dir.supervisor_log()).unwrap_or_default();
+            let message =
+                format!("its supervisor ended without a word: {}", said.lines().last().unwrap_or("no message"));
+            Err(HostError::new(HostErrorKind::Other, START, subject, message))
+        }
+    }
+}
+
+fn running_sandbox(shared: &Shared, id: &SandboxId, subject: &str) -> HostResult<SandboxMark> {
+    let Some(mark) = sandbox::own_mark(shared, id)? else {
+        return Err(HostError::new(HostErrorKind::NotFound, START, subject, "no such sandbox"));
+    };
+    if sandbox::running(shared, id)?.is_none() {
+        return Err(HostError::new(HostErrorKind::InvalidState, START, subject, "the sandbox is not running"));
+    }
+    Ok(mark)
+}
+
+/// Other attempts of the same name must have ended.
+fn refuse_second(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<()> {
+    for (name, attempt, dir) in instances(&shared.paths, id)? {
+        if name != spec.name || attempt == spec.attempt || dir.spec()?.is_none() {
+            continue;
+        }
+        let lock_file = shared.paths.lock(id, &name, attempt);
+        if lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))? && dir.exit()?.is_none() {
+            let message = format!("attempt {attempt} of it still runs");
+            return Err(HostError::new(HostErrorKind::InvalidState, START, format!("{id}/{name}"), message));
+        }
+    }
+    Ok(())
+}
+
+fn check(mark: &SandboxMark, spec: &ContainerSpec, subject: &str) -> HostResult<()> {
+    let invalid = |message: String| Err(HostError::new(HostErrorKind::InvalidSpec, START, subject, message));
+    if spec.argv.first().is_none_or(String::is_empty) {
+        return invalid("no program: neither the pod nor the image names one".to_owned());
+    }
+    match &spec.processes {
+        ProcessView::Own | ProcessView::Container(_) => {}
+        ProcessView::Sandbox if mark.spec.share_processes => {}
+        ProcessView::Sandbox => return invalid("the sandbox does not share processes".to_owned()),
+        ProcessView::Host => {
+            let message = "hostPID: a zone sees its own processes only";
+            return Err(HostError::new(HostErrorKind::Unsupported, START, subject, message));
+        }
+    }
+    if let Some(Seccomp::Localhost(profile)) = &spec.security.seccomp {
+        return invalid(format!("cannot load seccomp profile {profile:?}: illumos has no system call filters"));
+    }
+    if let Some(bad) = spec.argv.iter().find(|word| word.contains('\0')) {
+        return invalid(format!("argument {bad:?} holds a NUL byte"));
+    }
+    if let Some(bad) =
+        spec.env.iter().find(|v| v.name.is_empty() || v.name.contains(['=', '\0']) || v.value.expose().contains('\0'))
+    {
+        return invalid(format!("variable {:?} can't be set", bad.name));
+    }
+    let known = [
+        "ALL",
+        "AUDIT_CONTROL",
+        "AUDIT_READ",
+        "AUDIT_WRITE",
+        "BLOCK_SUSPEND",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "KILL",
+        "LEASE",
+        "LINUX_IMMUTABLE",
+        "MAC_ADMIN",
+        "MAC_OVERRIDE",
+        "MKNOD",
+        "NET_ADMIN",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_RAW",
+        "PERFMON",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYSLOG",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+        "SYS_MODULE",
+        "SYS_NICE",
+        "SYS_PACCT",
+        "SYS_PTRACE",
+        "SYS_RAWIO",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "WAKE_ALARM",
+    ];
+    let named = spec.security.cap_add.iter().chain(&spec.security.cap_drop);
+    if let Some(bad) = named.into_iter().find(|c| !known.contains(&c.as_str())) {
+        return invalid(format!("capability {bad:?} is not one"));
+    }
+    for mount in &spec.mounts {
+        if !mark.spec.volumes.contains_key(&mount.volume) {
+            return invalid(format!("the sandbox has no volume {}", mount.volume));
+        }
+        let clean = mount.target.starts_with('/') && !mount.target.split('/').any(|p| p == "..");
+        let sub_clean = !mount.sub_path.starts_with('/') && !mount.sub_path.split('/').any(|p| p == "..");
+        if !clean || !sub_clean {
+            let (volume, target, sub_path) = (&mount.volume, &mount.target, &mount.sub_path);
+            return invalid(format!("mount of {volume} at {target:?} sub path {sub_path:?}: '..' or not absolute"));
+        }
+        if mount.recursive_read_only == Some(RecursiveReadOnly::Enabled) {
+            let message = "recursiveReadOnly: lofs mounts are read-only by themselves only";
+            return Err(HostError::new(HostErrorKind::Unsupported, START, subject, message));
+        }
+    }
+    Ok(())
+}
+
+/// An earlier try that never came to an end may have left files.
+async fn clear_remains(shared: &Shared, id: &SandboxId, spec: &ContainerSpec, dir: &ContainerDir) -> HostResult<()> {
+    if let Some(launch) = dir.launch()?
+        && let Some(slot) = launch.slot
+    {
+        datasets::destroy(shared, START, &datasets::slot(shared, id, slot)?).await?;
+    }
+    let out = shared.paths.out(id).join(inside_name(&spec.name, spec.attempt));
+    for file in [started_file(&out), ended_file(&out)] {
+        remove_file(&file).map_err(|e| io_error("clear", &file, e))?;
+    }
+    remove_tree(dir.path()).map_err(|e| io_error("clear", dir.path(), e))?;
+    Ok(())
+}
+
+/// Slots that instances of the sandbox have.
+fn slots_in_use(shared: &Shared, id: &SandboxId) -> HostResult<BTreeSet<u32>> {
+    let mut used = BTreeSet::new();
+    for (_, _, dir) in instances(&shared.paths, id)? {
+        used.extend(dir.launch()?.and_then(|launch| launch.slot));
+    }
+    Ok(used)
+}
+
+/// Its root file system, and what its starter begins from.
+async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> HostResult<Launch> {
+    let id = &mark.spec.id;
+    let subject = || format!("{id}/{}", spec.name);
+    let brand = sandbox::zone_brand(shared, &mark.spec)?;
+    if brand.programs() == Programs::Machine {
+        let message = "a bhyve zone is a machine of its own: reddwarfd starts no programs in it";
+        return Err(HostError::new(HostErrorKind::Unsupported, START, subject(), message));
+    }
+    let name = inside_name(&spec.name, spec.attempt);
+    let slot = match &spec.image {
+        ContainerImage::Brand => None,
+        ContainerImage::Image { id: image } => {
+            let used = slots_in_use(shared, id)?;
+            let Some(slot) = (0..SLOTS).find(|slot| !used.contains(slot)) else {
+                let message = format!("{SLOTS} containers of this pod are there already, ended ones included");
+                return Err(HostError::new(HostErrorKind::Exhausted, START, subject(), message));
+            };
+            datasets::destroy(shared, START, &datasets::slot(shared, id, slot)?).await?;
+            datasets::clone_image(shared, START, id, slot, image).await?;
+            images::touch(shared, image);
+            Some(slot)
+        }
+    };
+    let start = start_of(shared, mark, spec, &name, slot);
+    let file = shared.paths.starts(id).join(format!("{name}.json"));
+    write_json(&file, &start).map_err(|e| io_error(START, &file, e))?;
+    let script = match brand.programs() {
+        Programs::Linux => linux::script(&start)
+            .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, START, subject(), message))?,
+        Programs::Native | Programs::Machine => {
+            supervisor::native_script(&inside::start_file(&name), &inside::program(), true)
+        }
+    };
+    let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(START, subject()))?;
+    Ok(Launch {
+        zlogin,
+        zone: id.to_string(),
+        script,
+        out: shared.paths.out(id).join(&name),
+        socket: socket(shared, id, &spec.name, spec.attempt),
+        log: spec.log.clone(),
+        stdin: spec.stdin,
+        stdin_once: spec.stdin_once,
+        tty: spec.tty,
+        termination: spec.termination_message.clone(),
+        last_words: (!spec.termination_message.path.is_empty()).then(|| last_words(shared, id, &name)),
+        slot,
+    })
+}
+
+fn last_words(shared: &Shared, id: &SandboxId, name: &str) -> PathBuf {
+    shared.paths.out(id).join(format!("{name}.words"))
+}
+
+/// Where an instance's supervisor listens: short, whatever the names are.
+pub(crate) fn socket(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
+    let digest = Sha256::digest(format!("{id}.{name}.{attempt}").as_bytes());
+    let short: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    shared.paths.sockets().join(short)
+}
+
+fn start_of(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, name: &str, slot: Option<u32>) -> Start {
+    let _ = shared;
+    let volumes = &mark.spec.volumes;
+    let mut mounts: Vec<StartMount> = spec
+        .mounts
+        .iter()
+        .filter_map(|mount| {
+            let volume = volumes.get(&mount.volume)?;
+            let files = matches!(volume, reddwarf_host::spec::VolumeSpec::Files { .. });
+            Some(StartMount {
+                source: volumes::seen(&mount.volume, volume).join(&mount.sub_path),
+                target: mount.target.clone(),
+                // The host's own files in it are not the container's to change.
+                read_only: mount.read_only || files,
+            })
+        })
+        .collect();
+    if !spec.termination_message.path.is_empty() {
+        let source = inside::path("rw/out").join(format!("{name}.words"));
+        mounts.push(StartMount { source, target: spec.termination_message.path.clone(), read_only: false });
+    }
+    let env_file = |file: &reddwarf_host::spec::EnvFile| {
+        let source = volumes.get(&file.volume).map(|v| volumes::seen(&file.volume, v)).unwrap_or_default();
+        StartEnvFile { source, file: file.clone() }
+    };
+    Start {
+        argv: spec.argv.clone(),
+        env: spec.env.iter().map(|v| (v.name.clone(), v.value.expose().clone())).collect(),
+        env_files: spec.env_files.iter().map(env_file).collect(),
+        working_dir: spec.working_dir.clone(),
+        user: spec.user.clone(),
+        strict_groups: spec.security.strict_groups,
+        root: slot.map(|slot| inside::path("roots").join(crate::paths::slot_name(slot)).join("root")),
+        etc: inside::path("ro/etc"),
+        mounts,
+        out: inside::out_file(name),
+        joins: false,
+        tty: spec.tty,
+        size: inside::path("run/start").join(format!("{name}.size")),
+    }
+}
+
+fn write_records(shared: &Shared, spec: &ContainerSpec, dir: &ContainerDir, launch: &Launch) -> HostResult<()> {
+    make_dir(dir.path()).map_err(|e| io_error("make", dir.path(), e))?;
+    write_record("record container", &dir.launch_file(), launch)?;
+    if let Some(words) = &launch.last_words {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o666).open(words);
+        match made.and_then(|f| f.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(io_error("make", words, e)),
+        }
+    }
+    if let Some(logs) = spec.log.path.parent() {
+        make_open_dir(logs).map_err(|e| io_error("make log directory", logs, e))?;
+    }
+    let _ = shared;
+    // Last: an instance without it is half-made.
+    write_record("record container", &dir.spec_file(), spec)
+}
+
+/// Starts the supervisor and waits for its word. On illumos in a process contract of its own, else SMF would end it with
+/// the daemon's service.
+async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResult<Vec<u8>> {
+    let exe = shared.paths.program();
+    let failed = |e| io_error("start supervisor", &exe, e);
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.supervisor_log()).map_err(failed)?;
+    let (sender, mut receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
+    let report = sender.into_blocking_fd().map_err(failed)?;
+    let program = shared.tools().path("ctrun");
+    #[expect(clippy::disallowed_methods, reason = "not a tool whose output is awaited: it outlives the call")]
+    let mut command = match &program {
+        Ok(ctrun) => {
+            let mut command = tokio::process::Command::new(ctrun);
+            command.args(["-l", "none", "-f", "hwerr", "-o", "pgrponly"]).arg(&exe);
+            command
+        }
+        Err(_) => tokio::process::Command::new(&exe),
+    };
+    command.arg(supervisor::ARGUMENT).arg(dir.path()).env_clear().current_dir("/").process_group(0);
+    command.stdin(Stdio::from(lock)).stdout(Stdio::from(report)).stderr(Stdio::from(log));
+    // Not waited for: it outlives us; tokio collects it should it end first.
+    drop(command.spawn().map_err(failed)?);
+    drop(command);
+    let mut said = Vec::new();
+    let mut buffer = [0; 1024];
+    let word = async {
+        // One line; the pipe stays open for as long as the supervisor lives.
+        while !said.contains(&b'\n') {
+            let n = receiver.read(&mut buffer).await?;
+            if n == 0 {
+                break;
+            }
+            said.extend_from_slice(buffer.get(..n).unwrap_or_default());
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    match tokio::time::timeout(PATIENCE, word).await {
+        Ok(Ok(())) => Ok(said),
+        Ok(Err(e)) => Err(failed(e)),
+        Err(_) => {
+            let message = format!("no word from its supervisor within {} s", PATIENCE.as_secs());
+            Err(HostError::new(HostErrorKind::Timeout, START, dir.path().display().to_string(), message))
+        }
+    }
+}
+
+/// Sends a signal and records stop requests.
+pub(crate) async fn signal(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    signal: Signal,
+) -> HostResult<Change> {
+    const OP: &str = "signal container";
+    let dir = ContainerDir(shared.paths.container(id, name, attempt));
+    let Some(spec) = dir.spec()? else { return Ok(Change::Unchanged) };
+    let kill = signal == Signal::Sigkill;
+    match state(&dir, &shared.paths.lock(id, name, attempt))? {
+        ContainerState::Exited { .. } => return Ok(Change::Unchanged),
+        ContainerState::Running { .. } => {}
+        // Nobody will tell the end of these; only killing makes sense.
+        ContainerState::Creating | ContainerState::Lost(_) if kill => {}
+        ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
+    }
+    if kill || signal == spec.stop_signal {
+        let request = stop_request(dir.stop()?, shared.clock.boot(), kill);
+        write_record("record stop request", &dir.stop_file(), &request)?;
+    }
+    let Some(pid) = inside::first_process(&dir)? else { return Ok(Change::Unchanged) };
+    let sent = inside::signal(shared, OP, id, pid, signal, kill).await?;
+    if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
+}
+
+/// `container_note`.
+pub(crate) fn note(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    note: Note,
+) -> HostResult<Change> {
+    let dir = ContainerDir(shared.paths.container(id, name, attempt));
+    if dir.spec()?.is_none() || dir.exit()?.is_some() {
+        return Ok(Change::Unchanged);
+    }
+    match note {
+        Note::Started if dir.post_started()? => return Ok(Change::Unchanged),
+        Note::Started => write_record("note", &dir.post_started_file(), &true)?,
+        Note::Stopping { .. } if dir.stop()?.is_some() => return Ok(Change::Unchanged),
+        Note::Stopping { grace, fault } => {
+            let order = Some(StopOrder { grace, fault, signalled: None });
+            let request = StopRequest { at: shared.clock.boot(), killed: false, order };
+            write_record("record stop request", &dir.stop_file(), &request)?;
+        }
+    }
+    Ok(Change::Changed("noted".to_owned()))
+}
+
+/// Records other limits. What is enforced are the whole pod's, by its zone (`sandbox_ensure`).
+pub(crate) fn update(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    resources: &Resources,
+) -> HostResult<Change> {
+    let fail = |kind, message| Err(HostError::new(kind, "update container", format!("{id}/{name}"), message));
+    let dir = ContainerDir(shared.paths.container(id, name, attempt));
+    let Some(mut spec) = dir.spec()? else { return fail(HostErrorKind::NotFound, "no such instance") };
+    if !matches!(state(&dir, &shared.paths.lock(id, name, attempt))?, ContainerState::Running { .. }) {
+        return fail(HostErrorKind::InvalidState, "it does not run");
+    }
+    if spec.resources == *resources {
+        return Ok(Change::Unchanged);
+    }
+    spec.resources = *resources;
+    write_record("record container", &dir.spec_file(), &spec)?;
+    Ok(Change::Changed("limits".to_owned()))
+}
+
+/// `container_remove`.
+pub(crate) async fn remove(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {
+    let dir = ContainerDir(shared.paths.container(id, name, attempt));
+    if !dir.path().exists() {
+        return Ok(Change::Unchanged);
+    }
+    let lock_file = shared.paths.lock(id, name, attempt);
+    let spec = dir.spec()?;
+    if spec.is_some() {
+        let runs = match state(&dir, &lock_file)? {
+            ContainerState::Running { .. } => true,
+            ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
+            ContainerState::Exited { .. } | ContainerState::Lost(_) => false,
+        };
+        if runs {
+            let message = "it runs: stop it first";
+            return Err(HostError::new(HostErrorKind::InvalidState, REMOVE, format!("{id}/{name}"), message));
+        }
+    }
+    remove_instance(shared, id, name, attempt, &dir).await?;
+    for file in spec.iter().flat_map(|spec| spec.log.files()) {
+        remove_file(&file).map_err(|e| io_error(REMOVE, &file, e))?;
+    }
+    Ok(Change::Changed("removed".to_owned()))
+}
+
+/// Everything of an instance but its log; the record of its slot goes last.
+async fn remove_instance(
+    shared: &Shared,
+    id: &SandboxId,
+    name: &ContainerName,
+    attempt: u32,
+    dir: &ContainerDir,
+) -> HostResult<()> {
+    let gone = |path: PathBuf| remove_file(&path).map(drop).map_err(|e| io_error(REMOVE, &path, e));
+    gone(dir.spec_file())?;
+    if let Some(launch) = dir.launch()?
+        && let Some(slot) = launch.slot
+    {
+        datasets::destroy(shared, REMOVE, &datasets::slot(shared, id, slot)?).await?;
+    }
+    let inside = inside_name(name, attempt);
+    let out = shared.paths.out(id).join(&inside);
+    for file in [started_file(&out), ended_file(&out), last_words(shared, id, &inside)] {
+        gone(file)?;
+    }
+    gone(shared.paths.starts(id).join(format!("{inside}.json")))?;
+    gone(socket(shared, id, name, attempt))?;
+    gone(shared.paths.lock(id, name, attempt))?;
+    remove_tree(dir.path()).map_err(|e| io_error(REMOVE, dir.path(), e))?;
+    if let Some(parent) = dir.path().parent() {
+        // Others of the name may be there.
+        let _ = remove_dir(parent);
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Commands in running containers: zlogin(1) again, with the container's own surroundings.
+
+use crate::container::{inside_name, running_instance};
+use crate::host::{IllumosHost, Shared};
+use crate::inside;
+use crate::starter::{Start, command_prefix, ended_file, read_ended, read_started, started_file};
+use crate::zone::brand::Programs;
+use crate::{linux, sandbox, supervisor};
+use async_trait::async_trait;
+use reddwarf_host::{
+    ContainerName, Exec, ExecExit, ExecRequest, HostError, HostErrorKind, HostResult, SandboxId, Session, TerminalSize,
+};
+use reddwarf_supervise::files::{io_error, read_record, remove_file, write_atomically, write_json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::process::{Child, ChildStdin};
+use tokio::sync::{mpsc, oneshot};
+
+const OP: &str = "exec";
+/// How long a command may take to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tells commands of one daemon apart; with its process number those of several.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+#[async_trait]
+impl Exec for IllumosHost {
+    async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<Session> {
+        let shared = &self.shared;
+        let subject = format!("{id}/{name}");
+        if request.argv.is_empty() {
+            return Err(HostError::new(HostErrorKind::InvalidSpec, OP, subject, "no program is named"));
+        }
+        let run = begin(shared, id, name, &request)?;
+        let spawned = spawn(shared, id, &run, request.stdin);
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                run.clear();
+                return Err(error);
+            }
+        };
+        // Waiting for a child closes its standard input.
+        let stdin = child.stdin.take();
+        match tokio::time::timeout(PATIENCE, until_begun(&mut child, &run)).await {
+            Ok(Begun::Runs | Begun::Ended(None)) => Ok(session(shared, id, run, child, stdin, &request)),
+            Ok(Begun::Ended(Some(message))) => {
+                run.clear();
+                Err(HostError::new(HostErrorKind::InvalidSpec, OP, subject, message))
+            }
+            Err(_) => {
+                run.clear();
+                let message = format!("did not begin within {} s", PATIENCE.as_secs());
+                Err(HostError::new(HostErrorKind::Timeout, OP, subject, message))
+            }
+        }
+    }
+}
+
+/// One command: its files here and what zlogin is given.
+struct Run {
+    start: PathBuf,
+    out: PathBuf,
+    script: String,
+    /// Where a terminal's size is written.
+    size: PathBuf,
+}
+
+impl Run {
+    /// Its files; what is gone already is fine.
+    fn clear(&self) {
+        for file in [self.start.clone(), self.size.clone(), started_file(&self.out), ended_file(&self.out)] {
+            if let Err(error) = remove_file(&file) {
+                tracing::debug!(file = %file.display(), %error, "left");
+            }
+        }
+    }
+}
+
+/// Writes what to start: the container's own start with another program.
+fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRequest) -> HostResult<Run> {
+    let (attempt, _) = running_instance(shared, OP, id, name)?;
+    let mark = sandbox::own_mark(shared, id)?;
+    let Some(mark) = mark else {
+        return Err(HostError::new(HostErrorKind::NotFound, OP, id.as_str(), "no such sandbox"));
+    };
+    let own = shared.paths.starts(id).join(format!("{}.json", inside_name(name, attempt)));
+    let Some(start) = read_record::<Start>("read start", &own)? else {
+        return Err(HostError::new(
+            HostErrorKind::NotFound,
+            OP,
+            format!("{id}/{name}"),
+            "what it was started from is gone",
+        ));
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let command = format!("{}{}-{number}", command_prefix(&inside_name(name, attempt)), std::process::id());
+    let out = shared.paths.out(id).join(&command);
+    let start = Start {
+        argv: request.argv.clone(),
+        joins: true,
+        tty: request.tty,
+        out: inside::out_file(&command),
+        size: inside::path("run/start").join(format!("{command}.size")),
+        ..start
+    };
+    let file = shared.paths.starts(id).join(format!("{command}.json"));
+    write_json(&file, &start).map_err(|e| io_error(OP, &file, e))?;
+    let script = match sandbox::zone_brand(shared, &mark.spec)?.programs() {
+        Programs::Linux => linux::script(&start)
+            .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, OP, id.as_str(), message))?,
+        Programs::Native | Programs::Machine => {
+            supervisor::native_script(&inside::start_file(&command), &inside::program(), false)
+        }
+    };
+    let size = shared.paths.starts(id).join(format!("{command}.size"));
+    Ok(Run { start: file, out, script, size })
+}
+
+fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<Child> {
+    let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(OP, id.as_str()))?;
+    #[expect(clippy::disallowed_methods, reason = "a session of its own length, whose streams its caller has")]
+    let mut command = tokio::process::Command::new(&zlogin);
+    if !stdin {
+        command.arg("-n");
+    }
+    command.arg(id.as_str()).arg(&run.script).env_clear().env("LC_ALL", "C").current_dir("/");
+    command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command.spawn().map_err(|e| io_error(OP, &zlogin, e))
+}
+
+enum Begun {
+    Runs,
+    /// With what kept it from beginning.
+    Ended(Option<String>),
+}
+
+async fn until_begun(child: &mut Child, run: &Run) -> Begun {
+    loop {
+        if let Some(ended) = read_ended(&run.out) {
+            // Programs that are not there; their own ends come by the session.
+            return Begun::Ended(Some(ended.message).filter(|m| !m.is_empty()));
+        }
+        if read_started(&run.out).is_some() {
+            return Begun::Runs;
+        }
+        tokio::select! {
+            status = child.wait() => {
+                let said = read_ended(&run.out);
+                let unsaid = || format!("zlogin ended ({}) before the program ran", status.map_or_else(|e| e.to_string(), |s| s.to_string()));
+                return Begun::Ended(match said {
+                    Some(ended) => Some(ended.message).filter(|m| !m.is_empty()),
+                    None => Some(unsaid()),
+                });
+            }
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+}
+
+fn session(
+    shared: &Arc<Shared>,
+    id: &SandboxId,
+    run: Run,
+    mut child: Child,
+    stdin: Option<ChildStdin>,
+    request: &ExecRequest,
+) -> Session {
+    let stdin = stdin.map(|s| Box::new(s) as Box<dyn tokio::io::AsyncWrite + Send + Unpin>);
+    let stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin> = match child.stdout.take() {
+        Some(stdout) => Box::new(stdout),
+        None => Box::new(tokio::io::empty()),
+    };
+    let stderr = child.stderr.take().filter(|_| !request.tty);
+    let stderr = stderr.map(|s| Box::new(s) as Box<dyn tokio::io::AsyncRead + Send + Unpin>);
+    let (resize, sizes) = mpsc::channel(4);
+    if request.tty {
+        tokio::spawn(write_sizes(sizes, run.size.clone()));
+    }
+    let (tell, exit) = oneshot::channel();
+    let (guard, dropped) = oneshot::channel::<()>();
+    tokio::spawn(attend(shared.clone(), id.clone(), run, child, dropped, tell));
+    Session { stdin, stdout, stderr, resize, exit, guard: Box::new(guard) }
+}
+
+/// A terminal's size goes to where the starter inside looks for it.
+pub(crate) async fn write_sizes(mut sizes: mpsc::Receiver<TerminalSize>, file: PathBuf) {
+    while let Some(TerminalSize { width, height }) = sizes.recv().await {
+        if let Err(error) = write_atomically(&file, format!("{width} {height}\n").as_bytes(), 0o600) {
+            tracing::debug!(file = %file.display(), %error, "size not written");
+        }
+    }
+    let _ = remove_file(&file);
+}
+
+/// Waits for the end, or brings it about when the session is dropped.
+async fn attend(
+    shared: Arc<Shared>,
+    id: SandboxId,
+    run: Run,
+    mut child: Child,
+    dropped: oneshot::Receiver<()>,
+    tell: oneshot::Sender<ExecExit>,
+) {
+    tokio::select! {
+        status = child.wait() => {
+            let exit = match (read_ended(&run.out), status) {
+                (Some(ended), _) => ExecExit { code: ended.code, message: ended.message },
+                (None, Ok(status)) => ExecExit { code: status.code().filter(|c| *c != 0).unwrap_or(137), message: String::new() },
+                (None, Err(error)) => ExecExit { code: 128, message: error.to_string() },
+            };
+            // The caller may have gone.
+            let _ = tell.send(exit);
+        }
+        _ = dropped => {
+            end(&shared, &id, &run.out).await;
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+        }
+    }
+    run.clear();
+}
+
+/// Killing zlogin alone would leave what it started.
+async fn end(shared: &Shared, id: &SandboxId, out: &Path) {
+    let Some((pid, starter)) = read_started(out) else { return };
+    if read_ended(out).is_some() {
+        return;
+    }
+    if let Err(error) = inside::end_tree(shared, OP, id, pid, starter).await {
+        tracing::warn!(sandbox = %id, error = %error.chain(), "a command goes on in its zone");
+    }
+}

@@ -1,0 +1,284 @@
+//! What is imported, found out before anything is made of it.
+
+use super::layer;
+use flate2::read::GzDecoder;
+use reddwarf_host::{HostError, HostErrorKind, ImageConfig, ImageId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+/// Descriptors and configurations are small.
+const JSON_MOST: u64 = 8 << 20;
+
+/// Why something can't be imported.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    #[error("there is no such path")]
+    Missing,
+    #[error("{0}")]
+    NoImage(String),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Problem {
+    pub(super) fn into_host(self, op: &'static str, name: &str) -> HostError {
+        let kind = match &self {
+            Self::Missing => HostErrorKind::NotFound,
+            Self::NoImage(_) => HostErrorKind::InvalidSpec,
+            Self::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                HostErrorKind::Exhausted
+            }
+            Self::Io(e) if e.kind() == io::ErrorKind::InvalidData => HostErrorKind::InvalidSpec,
+            Self::Io(_) => HostErrorKind::Other,
+        };
+        HostError::new(kind, op, name, self.to_string())
+    }
+}
+
+fn no_image(what: impl Into<String>) -> Problem {
+    Problem::NoImage(what.into())
+}
+
+/// An image that was found.
+pub(super) struct Found {
+    pub(super) id: ImageId,
+    pub(super) config: ImageConfig,
+    content: Content,
+}
+
+enum Content {
+    Directory(PathBuf),
+    /// Blobs of layers, lowest first, with what their digests must be (of the blob itself, or of what is in it).
+    Layers(Vec<(PathBuf, Option<String>)>),
+}
+
+impl Found {
+    /// Makes the root file system below `root`, an empty directory.
+    pub(super) fn put(&self, root: &Path) -> Result<(), Problem> {
+        match &self.content {
+            Content::Directory(from) => Ok(layer::copy_tree(from, root)?),
+            Content::Layers(layers) => {
+                for (blob, digest) in layers {
+                    if let Some(wanted) = digest {
+                        check_digest(blob, wanted)?;
+                    }
+                    layer::apply(plain(blob)?, root)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Finds out what lies at `source`; archives are unpacked into `scratch`.
+pub(super) fn find(source: &Path, scratch: &Path) -> Result<Found, Problem> {
+    let found = match fs::metadata(source) {
+        Ok(found) => found,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(Problem::Missing);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if found.is_dir() {
+        return match source.join("oci-layout").is_file() {
+            true => layout(source),
+            false => directory(source),
+        };
+    }
+    if !found.is_file() {
+        return Err(no_image("neither a directory nor a file"));
+    }
+    let mut archive = tar::Archive::new(plain(source)?);
+    let wrong = |e: io::Error| no_image(format!("no root file system, OCI layout or archive: {e}"));
+    let mut any = false;
+    for entry in archive.entries().map_err(wrong)? {
+        let mut entry = entry.map_err(wrong)?;
+        any |= entry.unpack_in(scratch).map_err(wrong)?;
+    }
+    match any {
+        true if scratch.join("oci-layout").is_file() => layout(scratch),
+        true if scratch.join("manifest.json").is_file() => docker(scratch),
+        _ => Err(no_image("an archive, but neither of an OCI layout nor of docker")),
+    }
+}
+
+/// A file's content, decompressed where it is compressed by gzip or zstd.
+fn plain(path: &Path) -> Result<Box<dyn Read>, Problem> {
+    let mut begin = [0; 4];
+    let n = File::open(path)?.read(&mut begin)?;
+    let file = BufReader::new(File::open(path)?);
+    match begin.get(..n).unwrap_or_default() {
+        [0x1f, 0x8b, ..] => Ok(Box::new(GzDecoder::new(file))),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(file);
+            Ok(Box::new(decoder.map_err(|e| no_image(format!("zstd: {e}")))?))
+        }
+        _ => Ok(Box::new(file)),
+    }
+}
+
+fn directory(source: &Path) -> Result<Found, Problem> {
+    let digest = layer::tree_digest(source)?;
+    let id = ImageId::of_digest(digest);
+    Ok(Found { id, config: ImageConfig::default(), content: Content::Directory(source.to_owned()) })
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Descriptor {
+    digest: String,
+    #[serde(default)]
+    platform: Option<Platform>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Platform {
+    architecture: String,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    config: Run,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Run {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    stop_signal: Option<String>,
+}
+
+fn json<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>), Problem> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|e| no_image(format!("{}: {e}", path.display())))?;
+    file.take(JSON_MOST).read_to_end(&mut bytes)?;
+    let value = serde_json::from_slice(&bytes).map_err(|e| no_image(format!("{}: {e}", path.display())))?;
+    Ok((value, bytes))
+}
+
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn blob(layout: &Path, digest: &str) -> Result<PathBuf, Problem> {
+    match digest.split_once(':') {
+        Some(("sha256", hex)) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Ok(layout.join("blobs/sha256").join(hex))
+        }
+        _ => Err(no_image(format!("the digest {digest:?} is not one of sha256"))),
+    }
+}
+
+fn check_digest(path: &Path, wanted: &str) -> Result<(), Problem> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path).map_err(|e| no_image(format!("{}: {e}", path.display())))?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        hash.update(buffer.get(..n).unwrap_or_default());
+    }
+    let found = hex(&hash.finalize());
+    if wanted.strip_prefix("sha256:") == Some(&found) {
+        return Ok(());
+    }
+    Err(no_image(format!("{} has the digest sha256:{found}, not {wanted}", path.display())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn layout(dir: &Path) -> Result<Found, Problem> {
+    let (mut index, _) = json::<Index>(&dir.join("index.json"))?;
+    // An index may lead to another; never further.
+    for _ in 0..2 {
+        let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.architecture == architecture());
+        let Some(chosen) = index.manifests.iter().find(fits).cloned() else {
+            return Err(no_image(format!("nothing in it is for {}", architecture())));
+        };
+        let path = blob(dir, &chosen.digest)?;
+        check_digest(&path, &chosen.digest)?;
+        if let Ok((manifest, _)) = json::<Manifest>(&path) {
+            let config = blob(dir, &manifest.config.digest)?;
+            check_digest(&config, &manifest.config.digest)?;
+            let layers = manifest.layers.iter().map(|l| Ok((blob(dir, &l.digest)?, Some(l.digest.clone()))));
+            return of_config(&config, layers.collect::<Result<_, Problem>>()?);
+        }
+        index = json::<Index>(&path)?.0;
+    }
+    Err(no_image("its index leads to no manifest"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifest {
+    config: String,
+    layers: Vec<String>,
+}
+
+fn docker(dir: &Path) -> Result<Found, Problem> {
+    let (manifests, _) = json::<Vec<DockerManifest>>(&dir.join("manifest.json"))?;
+    let Some(manifest) = manifests.into_iter().next() else { return Err(no_image("manifest.json names no image")) };
+    let inside = |name: &str| -> Result<PathBuf, Problem> {
+        let plain = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+        let path = dir.join(name);
+        // Links of the archive may lead anywhere.
+        let real = path.canonicalize().map_err(|e| no_image(format!("{name}: {e}")))?;
+        if plain && real.starts_with(dir.canonicalize()?) {
+            Ok(real)
+        } else {
+            Err(no_image(format!("{name:?} leads outside")))
+        }
+    };
+    let layers = manifest.layers.iter().map(|l| Ok((inside(l)?, None))).collect::<Result<_, Problem>>()?;
+    of_config(&inside(&manifest.config)?, layers)
+}
+
+fn of_config(path: &Path, layers: Vec<(PathBuf, Option<String>)>) -> Result<Found, Problem> {
+    let (_, bytes) = json::<Config>(path)?;
+    Found::of_layers(&bytes, layers)
+}
+
+impl Found {
+    /// An image by its config document, whose digest is its id, and the files of its layers, lowest first.
+    pub(super) fn of_layers(config: &[u8], layers: Vec<(PathBuf, Option<String>)>) -> Result<Self, Problem> {
+        let parsed: Config = serde_json::from_slice(config).map_err(|e| no_image(format!("its config: {e}")))?;
+        let run = parsed.config;
+        let id = ImageId::of_digest(Sha256::digest(config).into());
+        let config = ImageConfig {
+            entrypoint: run.entrypoint.unwrap_or_default(),
+            cmd: run.cmd.unwrap_or_default(),
+            env: run.env.unwrap_or_default(),
+            working_dir: run.working_dir.unwrap_or_default(),
+            user: run.user.unwrap_or_default(),
+            stop_signal: run.stop_signal,
+        };
+        Ok(Self { id, config, content: Content::Layers(layers) })
+    }
+}

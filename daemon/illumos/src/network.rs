@@ -1,0 +1,239 @@
+//! The pod network: etherstub, the global zone's own link on it with the gateway's address, forwarding, and the rule that
+//! hides pods behind the host.
+//!
+//! It is one value, [`NetworkSpec`]. All of it is temporary: a boot leaves nothing behind. What was asked for is kept in
+//! `RUN/network.json`, written before anything is made, so that what a crash leaves is known as ours.
+
+use crate::dladm::{self, Link, Vnic, VnicObserved};
+use crate::host::{IllumosHost, Shared};
+use crate::ipadm::{self, Address};
+use crate::{services, vnic};
+use async_trait::async_trait;
+use reddwarf_command::Cause;
+use reddwarf_host::spec::{NetworkSpec, Subnet};
+use reddwarf_host::{
+    Change, HostError, HostErrorKind, HostEvent, HostResult, LinkName, Network, NetworkObserved, SandboxId,
+};
+use reddwarf_supervise::files::{io_error, names_in, read_record, remove_file, write_json};
+use std::collections::BTreeMap;
+
+const ENSURE: &str = "make pod network";
+const REMOVE: &str = "remove pod network";
+
+/// What was asked for last on this boot.
+pub(crate) fn applied(shared: &Shared) -> HostResult<Option<NetworkSpec>> {
+    read_record("read pod network", &shared.paths.network())
+}
+
+/// The host's links and addresses at one moment.
+pub(crate) struct Seen {
+    pub(crate) links: BTreeMap<String, Link>,
+    pub(crate) vnics: BTreeMap<String, VnicObserved>,
+    pub(crate) addresses: BTreeMap<String, Address>,
+}
+
+/// Three runs, whatever there is.
+pub(crate) async fn look(shared: &Shared, op: &'static str) -> HostResult<Seen> {
+    let bad = |e: dladm::AnswerError| HostError::new(HostErrorKind::Other, op, "links", e.to_string());
+    let (show_links, show_vnics, show_addresses) = (dladm::show_links(), dladm::show_vnics(), ipadm::show_addresses());
+    let (links, vnics, addresses) = tokio::try_join!(
+        shared.run(op, "links", &show_links),
+        shared.run(op, "links", &show_vnics),
+        shared.run(op, "addresses", &show_addresses),
+    )?;
+    Ok(Seen {
+        links: dladm::links(&links).map_err(bad)?,
+        vnics: dladm::vnics(&vnics).map_err(bad)?,
+        addresses: ipadm::addresses(&addresses).map_err(bad)?,
+    })
+}
+
+/// The parts of a network.
+struct Parts {
+    stub: LinkName,
+    gateway: Vnic,
+    /// The gateway's addresses, one of each family at most.
+    addresses: Vec<ipnet::IpNet>,
+}
+
+fn parts(shared: &Shared, spec: &NetworkSpec, op: &'static str) -> HostResult<Parts> {
+    let invalid = |message: String| HostError::new(HostErrorKind::InvalidSpec, op, spec.link.clone(), message);
+    let stub = LinkName::new(&spec.link).map_err(|e| invalid(e.to_string()))?;
+    let name = LinkName::new(&shared.options.gateway_link).map_err(|e| invalid(e.to_string()))?;
+    if let Some(problem) = spec.problem() {
+        return Err(invalid(problem));
+    }
+    let address = |s: Subnet| ipnet::IpNet::new(s.gateway, s.cidr.prefix_len()).map_err(|e| invalid(e.to_string()));
+    let addresses = spec.subnets().into_iter().map(address).collect::<HostResult<_>>()?;
+    let mac = vnic::mac(&shared.options.instance, name.as_str());
+    let gateway = Vnic { name, over: spec.link.clone(), mac, vlan: None };
+    Ok(Parts { stub, gateway, addresses })
+}
+
+impl Parts {
+    /// What is missing or wrong, in words.
+    fn drift(&self, seen: &Seen) -> Vec<String> {
+        let mut drift = Vec::new();
+        match seen.links.get(self.stub.as_str()) {
+            Some(link) if link.class == "etherstub" => {}
+            Some(link) => drift.push(format!("link {} is of class {}", self.stub, link.class)),
+            None => drift.push(format!("etherstub {} is missing", self.stub)),
+        }
+        let name = &self.gateway.name;
+        match seen.vnics.get(name.as_str()) {
+            Some((over, mac, _)) if *over == self.gateway.over && *mac == self.gateway.mac => {}
+            Some(_) => drift.push(format!("link {name} is not as it was made")),
+            None => drift.push(format!("link {name} is missing")),
+        }
+        for wanted in &self.addresses {
+            let object = ipadm::address_object(name, wanted);
+            match seen.addresses.get(&object).and_then(|a| a.address) {
+                Some(address) if address == *wanted => {}
+                Some(address) => drift.push(format!("{object} is {address}")),
+                None => drift.push(format!("address {object} is missing")),
+            }
+        }
+        drift
+    }
+}
+
+#[async_trait]
+impl Network for IllumosHost {
+    async fn network_ensure(&self, spec: &NetworkSpec) -> HostResult<Change> {
+        let done = ensure(&self.shared, spec).await;
+        if matches!(done, Ok(Change::Changed(_))) {
+            let _ = self.shared.events.send(HostEvent::Network);
+        }
+        done
+    }
+
+    async fn network_remove(&self) -> HostResult<Change> {
+        remove(&self.shared).await
+    }
+}
+
+async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
+    let parts = parts(shared, spec, ENSURE)?;
+    let known = applied(shared)?;
+    if let Some(old) = known.as_ref().filter(|old| old.link != spec.link || old.subnets() != spec.subnets()) {
+        let message = format!("the pod network is {} with gateway {} until it is removed", old.link, old.gateway);
+        return Err(HostError::new(HostErrorKind::Conflict, ENSURE, spec.link.clone(), message));
+    }
+    let seen = look(shared, ENSURE).await?;
+    let same = known.as_ref() == Some(spec);
+    let masquerade = services::masquerade(shared, spec).await?;
+    if same && parts.drift(&seen).is_empty() && masquerade == Change::Unchanged {
+        return Ok(Change::Unchanged);
+    }
+    if known.is_none() {
+        refuse_foreign(&parts, spec, &seen)?;
+        let file = shared.paths.network();
+        write_json(&file, spec).map_err(|e| io_error(ENSURE, &file, e))?;
+    }
+    let mut done = Vec::new();
+    if !seen.links.contains_key(parts.stub.as_str()) {
+        shared.run(ENSURE, &spec.link, &dladm::create_etherstub(&parts.stub)).await?;
+        done.push("etherstub");
+    }
+    if !seen.vnics.contains_key(parts.gateway.name.as_str()) {
+        vnic::ensure_vnic(shared, ENSURE, &parts.gateway).await?;
+        done.push("gateway link");
+    }
+    for wanted in &parts.addresses {
+        address(shared, &parts, wanted, &seen, &mut done).await?;
+        for run in ipadm::forward(wanted.addr().is_ipv6()) {
+            shared.run(ENSURE, &spec.link, &run).await?;
+        }
+    }
+    let file = shared.paths.network();
+    write_json(&file, spec).map_err(|e| io_error(ENSURE, &file, e))?;
+    if masquerade != Change::Unchanged {
+        done.push("masquerade");
+    }
+    let words = if done.is_empty() { "made pod network".to_owned() } else { done.join(", ") };
+    Ok(Change::Changed(words))
+}
+
+async fn address(
+    shared: &Shared,
+    parts: &Parts,
+    wanted: &ipnet::IpNet,
+    seen: &Seen,
+    done: &mut Vec<&'static str>,
+) -> HostResult<()> {
+    let name = &parts.gateway.name;
+    let object = ipadm::address_object(name, wanted);
+    let subject = object.as_str();
+    match seen.addresses.get(&object).and_then(|a| a.address) {
+        Some(address) if address == *wanted => return Ok(()),
+        // Another one under our name: with the interface it goes.
+        Some(_) => drop(shared.run(ENSURE, subject, &ipadm::delete_interface(name)).await?),
+        None => {}
+    }
+    let exists_is_fine = |result: Result<_, reddwarf_command::CommandError>| match result {
+        Err(error) if error.cause() != Cause::Exists => Err(error.into_host(ENSURE, subject)),
+        _ => Ok(()),
+    };
+    if wanted.addr().is_ipv6() {
+        exists_is_fine(shared.tools().run(&ipadm::create_link_local(name)).await)?;
+    }
+    exists_is_fine(shared.tools().run(&ipadm::create_address(name, wanted)).await)?;
+    done.push("gateway address");
+    Ok(())
+}
+
+/// Nothing of the network's names is there unless we made it.
+fn refuse_foreign(parts: &Parts, spec: &NetworkSpec, seen: &Seen) -> HostResult<()> {
+    if let Some(link) = seen.links.get(parts.stub.as_str()) {
+        // After a boot there is none of ours; without our note it is somebody else's.
+        let message =
+            format!("a link of this name ({}) is there and is not ours: set `bridge` to another name", link.class);
+        return Err(HostError::new(HostErrorKind::Foreign, ENSURE, spec.link.clone(), message));
+    }
+    let other = seen.addresses.iter().find(|(object, address)| {
+        let ours = object.split('/').next() == Some(parts.gateway.name.as_str());
+        !ours && address.address.is_some_and(|a| spec.subnets().iter().any(|s| s.cidr.contains(&a.addr())))
+    });
+    if let Some((object, _)) = other {
+        let message = format!("this host uses {} itself ({object}): set `pod_cidr` to another range", spec.cidr);
+        return Err(HostError::new(HostErrorKind::Conflict, ENSURE, spec.link.clone(), message));
+    }
+    Ok(())
+}
+
+async fn remove(shared: &Shared) -> HostResult<Change> {
+    let Some(spec) = applied(shared)? else { return Ok(Change::Unchanged) };
+    let parts = parts(shared, &spec, REMOVE)?;
+    let marks = shared.paths.marks();
+    for name in names_in(&marks).map_err(|e| io_error(REMOVE, &marks, e))? {
+        if SandboxId::new(&name).is_ok_and(|id| shared.paths.mark(&id).exists()) {
+            return Err(HostError::new(HostErrorKind::Busy, REMOVE, spec.link, format!("sandbox {name} uses it")));
+        }
+    }
+    services::remove_masquerade(shared).await?;
+    let gone = |result: Result<_, reddwarf_command::CommandError>| match result {
+        Err(error) if error.cause() != Cause::NotFound => Err(error.into_host(REMOVE, &*spec.link)),
+        _ => Ok(()),
+    };
+    let seen = look(shared, REMOVE).await?;
+    if seen.addresses.keys().any(|object| object.split('/').next() == Some(parts.gateway.name.as_str())) {
+        gone(shared.tools().run(&ipadm::delete_interface(&parts.gateway.name)).await)?;
+    }
+    if seen.vnics.contains_key(parts.gateway.name.as_str()) {
+        gone(shared.tools().run(&dladm::delete_vnic(&parts.gateway.name)).await)?;
+    }
+    if seen.links.contains_key(parts.stub.as_str()) {
+        gone(shared.tools().run(&dladm::delete_etherstub(&parts.stub)).await)?;
+    }
+    let file = shared.paths.network();
+    remove_file(&file).map_err(|e| io_error(REMOVE, &file, e))?;
+    Ok(Change::Changed("removed pod network".to_owned()))
+}
+
+/// The pod network as found; `None` when there is none of ours.
+pub(crate) fn observed(shared: &Shared, seen: &HostResult<Seen>) -> HostResult<Option<NetworkObserved>> {
+    let Some(spec) = applied(shared)? else { return Ok(None) };
+    let parts = parts(shared, &spec, "observe pod network")?;
+    let seen = seen.as_ref().map_err(|e| HostError::new(e.kind, e.op, e.subject.clone(), e.message.clone()))?;
+    Ok(Some(NetworkObserved { drift: parts.drift(seen), spec }))
+}

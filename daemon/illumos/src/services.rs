@@ -1,0 +1,334 @@
+//! Services by ipnat(8), network policies by ipf(8).
+//!
+//! Every frontend is a redirection for each backend, once on the gateway's link (from pods) and once on the link that leads
+//! outside. What we applied is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and
+//! sessions of other rules go on. Policies are filters of the isolated pods' own zones: pods on one etherstub talk without
+//! passing the global zone.
+
+use crate::host::{IllumosHost, Shared};
+use crate::ipf::ZoneFilter;
+use crate::ipnat::{self, Rule};
+use crate::{ipadm, network, route, sandbox};
+use async_trait::async_trait;
+use ipnet::IpNet;
+use reddwarf_command::Cause;
+use reddwarf_host::service::{Direction, Frontend, Isolation, Listener, Place, Protocol, ServiceTable};
+use reddwarf_host::spec::{NetworkSpec, SandboxNetwork, SandboxSpec, Subnet};
+use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, SandboxId, Services};
+use reddwarf_supervise::files::{io_error, names_in, read_record, write_json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+const ENSURE: &str = "make services";
+const OBSERVE: &str = "observe services";
+
+/// What was applied last by this daemon.
+#[derive(Default)]
+pub(crate) struct Applied {
+    table: ServiceTable,
+    /// Filters by zone, as they were loaded.
+    filters: BTreeMap<SandboxId, ZoneFilter>,
+}
+
+#[async_trait]
+impl Services for IllumosHost {
+    async fn services_ensure(&self, table: &ServiceTable) -> HostResult<Change> {
+        ensure(&self.shared, table).await
+    }
+
+    async fn services_drift(&self) -> HostResult<Vec<String>> {
+        drift(&self.shared).await
+    }
+
+    async fn listeners(&self) -> HostResult<BTreeSet<Listener>> {
+        listeners(&self.shared).await
+    }
+
+    async fn routes(&self) -> HostResult<Vec<(String, IpNet)>> {
+        let ours = network::applied(&self.shared)?;
+        let text = self.shared.run("list routes", "routes", &route::show()).await?;
+        let all = route::routes(&text).into_iter();
+        Ok(all
+            .filter(|(link, net)| {
+                *link != self.shared.options.gateway_link
+                    && ours.as_ref().is_none_or(|o| o.subnets().iter().all(|s| s.cidr != *net))
+            })
+            .collect())
+    }
+}
+
+async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
+    if let Some(problem) = table.problem() {
+        return Err(HostError::new(HostErrorKind::InvalidSpec, ENSURE, "services", problem));
+    }
+    if let Some(frontend) = table.frontends.keys().find(|f| f.protocol == Protocol::Sctp) {
+        let message = format!("{frontend}: ipnat drops SCTP's ports");
+        return Err(HostError::new(HostErrorKind::Unsupported, ENSURE, "services", message));
+    }
+    let mut applied = shared.services.lock().await;
+    let mut wanted = redirects(shared, table).await?;
+    wanted.extend(kept_masquerade(shared).await?);
+    if !table.is_empty() {
+        wanted.extend(hairpin(shared)?);
+    }
+    let mut done = Vec::new();
+    if apply_rules(shared, &wanted).await? {
+        done.push(format!("{} frontends", table.frontends.len()));
+    }
+    let changed = filter_zones(shared, &mut applied, table).await?;
+    if changed > 0 {
+        done.push(format!("filters of {changed} zones"));
+    }
+    applied.table = table.clone();
+    if done.is_empty() { Ok(Change::Unchanged) } else { Ok(Change::Changed(done.join(", "))) }
+}
+
+/// Rules that we applied on this boot.
+fn known_rules(shared: &Shared) -> HostResult<BTreeSet<Rule>> {
+    Ok(read_record("read NAT rules", &shared.paths.nat())?.unwrap_or_default())
+}
+
+/// Whether something was done. Checks the whole set first, so that a rule that ipnat does not take changes nothing.
+async fn apply_rules(shared: &Shared, wanted: &BTreeSet<Rule>) -> HostResult<bool> {
+    let mut known = known_rules(shared)?;
+    if !known.is_empty() && flushed(shared, &known).await? {
+        tracing::warn!("somebody flushed ipnat's rules: ours are added again");
+        known.clear();
+    }
+    let difference = ipnat::difference(&known, wanted);
+    let runs = difference.runs();
+    if runs.is_empty() {
+        return Ok(false);
+    }
+    shared.run(ENSURE, "NAT rules", &ipnat::check(wanted)).await?;
+    let file = shared.paths.nat();
+    // First what will be there in any case: a crash in the middle leaves nothing of ours unknown.
+    let union: BTreeSet<Rule> = known.union(wanted).cloned().collect();
+    write_json(&file, &union).map_err(|e| io_error(ENSURE, &file, e))?;
+    for run in runs {
+        shared.run(ENSURE, "NAT rules", &run).await?;
+    }
+    write_json(&file, wanted).map_err(|e| io_error(ENSURE, &file, e))?;
+    Ok(true)
+}
+
+/// Fewer rules are loaded than we applied.
+async fn flushed(shared: &Shared, known: &BTreeSet<Rule>) -> HostResult<bool> {
+    let (maps, redirects) = ipnat::count(&shared.run(OBSERVE, "NAT rules", &ipnat::list()).await?);
+    let ours = known.iter().filter(|r| matches!(r, Rule::Redirect { .. })).count();
+    Ok(redirects < ours || maps < known.len() - ours)
+}
+
+/// Each frontend's redirections.
+async fn redirects(shared: &Shared, table: &ServiceTable) -> HostResult<BTreeSet<Rule>> {
+    let mut rules = BTreeSet::new();
+    if table.frontends.is_empty() {
+        return Ok(rules);
+    }
+    let uplink = uplink(shared, false).await?;
+    let own = own_addresses(shared).await?;
+    let links: Vec<String> = [Some(shared.options.gateway_link.clone()), uplink].into_iter().flatten().collect();
+    for (Frontend { place, protocol, port }, backends) in &table.frontends {
+        let targets: Vec<IpAddr> = match place {
+            Place::Address(address) => vec![*address],
+            Place::HostV4 => own.iter().copied().filter(IpAddr::is_ipv4).collect(),
+            Place::HostV6 => own.iter().copied().filter(IpAddr::is_ipv6).collect(),
+        };
+        let protocol = if *protocol == Protocol::Udp { ipnat::Protocol::Udp } else { ipnat::Protocol::Tcp };
+        let sources: Vec<Option<IpNet>> = match backends.sources.is_empty() {
+            true => vec![None],
+            false => backends.sources.iter().copied().map(Some).collect(),
+        };
+        for (link, to) in links.iter().flat_map(|l| targets.iter().map(move |t| (l, *t))) {
+            for (from, backend) in sources.iter().flat_map(|s| backends.addresses.iter().map(move |b| (*s, b))) {
+                rules.insert(Rule::Redirect {
+                    link: link.clone(),
+                    from,
+                    to,
+                    port: *port,
+                    backend: (backend.ip(), backend.port()),
+                    protocol,
+                    sticky: backends.affinity_seconds.is_some(),
+                });
+            }
+        }
+    }
+    Ok(rules)
+}
+
+fn hairpin(shared: &Shared) -> HostResult<Vec<Rule>> {
+    let subnets = network::applied(shared)?.map(|spec| spec.subnets()).unwrap_or_default();
+    let rule =
+        |Subnet { cidr, gateway }| Rule::Hairpin { link: shared.options.gateway_link.clone(), pods: cidr, gateway };
+    Ok(subnets.into_iter().map(rule).collect())
+}
+
+/// The link that leads outside; `None`: nothing does.
+async fn uplink(shared: &Shared, ipv6: bool) -> HostResult<Option<String>> {
+    match shared.tools().run(&route::get_default(ipv6)).await {
+        Ok(said) => Ok(route::interface(&String::from_utf8_lossy(&said.stdout))),
+        Err(error) if matches!(error.cause(), Cause::NotFound | Cause::Other) => Ok(None),
+        Err(error) => Err(error.into_host(OBSERVE, "default route")),
+    }
+}
+
+/// The host's addresses, those of loopback and of the pod network left out.
+pub(crate) async fn own_addresses(shared: &Shared) -> HostResult<Vec<IpAddr>> {
+    let text = shared.run(OBSERVE, "addresses", &ipadm::show_addresses()).await?;
+    let found = ipadm::addresses(&text)
+        .map_err(|e| HostError::new(HostErrorKind::Other, OBSERVE, "addresses", e.to_string()))?;
+    let mut own: Vec<IpAddr> = found
+        .iter()
+        .filter(|(object, _)| {
+            !object.starts_with("lo0/") && !object.starts_with(&format!("{}/", shared.options.gateway_link))
+        })
+        .filter_map(|(_, address)| address.address.map(|a| a.addr()))
+        .filter(|a| !matches!(a, IpAddr::V6(v6) if v6.is_unicast_link_local()))
+        .collect();
+    own.sort();
+    own.dedup();
+    Ok(own)
+}
+
+fn is_masquerade(rule: &Rule) -> bool {
+    matches!(rule, Rule::Masquerade { .. })
+}
+
+/// The network's own rules, which services leave as they are.
+async fn kept_masquerade(shared: &Shared) -> HostResult<BTreeSet<Rule>> {
+    Ok(known_rules(shared)?.into_iter().filter(is_masquerade).collect())
+}
+
+/// Hides pods behind the host, or not.
+pub(crate) async fn masquerade(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
+    let _turn = shared.services.lock().await;
+    let mut wanted: BTreeSet<Rule> = known_rules(shared)?.into_iter().filter(|r| !is_masquerade(r)).collect();
+    for Subnet { cidr, .. } in spec.subnets().into_iter().filter(|_| spec.masquerade) {
+        let Some(link) = uplink(shared, cidr.addr().is_ipv6()).await? else { continue };
+        for ports in [true, false] {
+            wanted.insert(Rule::Masquerade { link: link.clone(), from: cidr, ports });
+        }
+    }
+    let changed = apply_rules(shared, &wanted).await?;
+    Ok(if changed { Change::Changed("masquerade".to_owned()) } else { Change::Unchanged })
+}
+
+pub(crate) async fn remove_masquerade(shared: &Shared) -> HostResult<()> {
+    let _turn = shared.services.lock().await;
+    let wanted = known_rules(shared)?.into_iter().filter(|r| matches!(r, Rule::Redirect { .. })).collect();
+    apply_rules(shared, &wanted).await.map(drop)
+}
+
+/// What of the table concerns a pod with these addresses: what may pass for one of them may pass for all.
+fn filter_of(table: &ServiceTable, network: &SandboxNetwork) -> ZoneFilter {
+    let addresses = network.addresses();
+    let of = |direction| {
+        let fits =
+            |i: &&Isolation| i.direction == direction && addresses.iter().any(|a| i.pods.contains(&a.address.addr()));
+        let mut isolations = table.isolations.iter().filter(fits).peekable();
+        isolations.peek()?;
+        Some(isolations.flat_map(|i| i.allow.iter().cloned()).collect())
+    };
+    ZoneFilter {
+        ingress: of(Direction::Ingress),
+        egress: of(Direction::Egress),
+        host: addresses.iter().map(|a| a.gateway).collect(),
+        resolvers: table.resolvers.clone(),
+    }
+}
+
+/// Gives every zone whose filter changed its new one; how many.
+async fn filter_zones(shared: &Shared, applied: &mut Applied, table: &ServiceTable) -> HostResult<usize> {
+    let mut changed = 0;
+    if table.isolations.is_empty() && applied.filters.is_empty() {
+        return Ok(0);
+    }
+    let marks = shared.paths.marks();
+    for name in names_in(&marks).map_err(|e| io_error(ENSURE, &marks, e))? {
+        let Ok(id) = SandboxId::new(name) else { continue };
+        let Some(mark) = sandbox::own_mark(shared, &id)? else { continue };
+        if sandbox::running(shared, &id)?.is_none() {
+            applied.filters.remove(&id);
+            continue;
+        }
+        let wanted = filter_of(table, &mark.spec.network);
+        let known = applied.filters.get(&id);
+        if known == Some(&wanted) || (known.is_none() && wanted.is_open()) {
+            continue;
+        }
+        load_filter(shared, &id, &wanted).await?;
+        applied.filters.insert(id, wanted);
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+async fn load_filter(shared: &Shared, id: &SandboxId, filter: &ZoneFilter) -> HostResult<()> {
+    for run in filter.runs(id.as_str()) {
+        shared.run(ENSURE, id.as_str(), &run).await?;
+    }
+    Ok(())
+}
+
+/// After a zone's boot its filters are gone: the pod gets those of the table that is in force, before anything runs in it.
+pub(crate) async fn isolate_again(shared: &Shared, id: &SandboxId, spec: &SandboxSpec) -> HostResult<()> {
+    let mut applied = shared.services.lock().await;
+    let wanted = filter_of(&applied.table, &spec.network);
+    applied.filters.remove(id);
+    if !wanted.is_open() {
+        load_filter(shared, id, &wanted).await?;
+        applied.filters.insert(id.clone(), wanted);
+    }
+    Ok(())
+}
+
+async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
+    let known = known_rules(shared)?;
+    if known.is_empty() || !flushed(shared, &known).await? {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!("ipnat: fewer rules are loaded than the {} of ours", known.len())])
+}
+
+/// netstat(8) lists addresses as `*.80` and `192.0.2.2.80`, with the state last. A system that does not list them has none
+/// to warn about.
+async fn listeners(shared: &Shared) -> HostResult<BTreeSet<Listener>> {
+    use reddwarf_command::{CommandError, Invocation, Tool};
+    let mut found = BTreeSet::new();
+    for (protocol, name, state) in [(Protocol::Tcp, "tcp", "LISTEN"), (Protocol::Udp, "udp", "Idle")] {
+        let run = Invocation::read(Tool::Netstat, ["-an", "-f", "inet", "-P", name]);
+        let text = match shared.tools().run(&run).await {
+            Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
+            Err(CommandError::Failed { .. }) => continue,
+            Err(error) => return Err(error.into_host("list listeners", "ports")),
+        };
+        found.extend(ports(&text, state).into_iter().map(|port| Listener { protocol, port }));
+    }
+    Ok(found)
+}
+
+fn ports(text: &str, state: &str) -> BTreeSet<u16> {
+    let port = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let local = words.next()?;
+        (words.next_back()? == state && !local.starts_with("127.")).then_some(())?;
+        local.rsplit('.').next()?.parse().ok()
+    };
+    text.lines().filter_map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_ports_are_those_that_others_reach() {
+        let text = "\nTCP: IPv4\n   Local Address        Remote Address    Swind Send-Q Rwind Recv-Q    State\n\
+                    -------------------- -------------------- ----- ------ ----- ------ -----------\n\
+                    *.22                 *.*                      0      0 128000      0 LISTEN\n\
+                    127.0.0.1.25         *.*                      0      0 128000      0 LISTEN\n\
+                    192.0.2.2.80         *.*                      0      0 128000      0 LISTEN\n\
+                    192.0.2.2.22         192.0.2.9.5555       64128      0 128872      0 ESTABLISHED\n";
+        assert_eq!(ports(text, "LISTEN"), BTreeSet::from([22, 80]));
+    }
+}

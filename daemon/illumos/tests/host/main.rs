@@ -1,0 +1,13 @@
+//! The illumos host against played tools (`vm-tests/hostsim`): zones are namespaces of this machine. Needs root and the
+//! program `hostsim` (`cargo build -p reddwarf-hostsim`); says so and passes otherwise.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "tests use real time and make files that nobody else reads")]
+
+mod support;
+
+mod contract;
+mod passes;
+mod states;
+mod supervision;

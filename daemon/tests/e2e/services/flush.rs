@@ -1,0 +1,149 @@
+//! What connections go through: flushes of all rules by others, changes, restarts of the daemon.
+
+use super::*;
+
+/// Holds so many connections open and sends on each of them every few milliseconds, for so many seconds; says how many rounds
+/// came back whole.
+const HOLDER: &str = r#"
+import socket, sys, time
+host, port, count, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def connect():
+    s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(5); s.connect((host, port)); s.recv(100); return s
+all = [connect() for _ in range(count)]
+print("held", flush=True)
+rounds, end = 0, time.time() + seconds
+while time.time() < end:
+    for s in all: s.sendall(b"ping")
+    for s in all: assert s.recv(100) == b"ping"
+    rounds += 1; time.sleep(0.005)
+print("kept", rounds, flush=True)
+"#;
+
+/// Connects anew every few milliseconds for so many seconds; says how many connections there were and how many failed.
+const KNOCKER: &str = r#"
+import socket, sys, time
+done, failed, end = 0, [], time.time() + float(sys.argv[3])
+while time.time() < end:
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=4) as s: s.recv(100); done += 1
+    except Exception as e: failed.append(repr(e))
+    time.sleep(0.005)
+print("knocked", done, len(failed), failed[:3], flush=True)
+"#;
+
+/// A client that runs in the host's network, whatever becomes of the daemon.
+fn on_host(world: &World, program: &str, arguments: &[&str]) -> std::process::Child {
+    let mut command = world.inside("python3");
+    command.args(["-c", program]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A pod that is such a client; its log says how it went.
+fn client_pod(world: &World, arguments: &[&str]) {
+    let arguments: Vec<String> = arguments.iter().map(|a| format!("{a:?}")).collect();
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: holder, annotations: {{reddwarf.io/zone-brand: sparse}}}}\n\
+         spec: {{restartPolicy: Never, terminationGracePeriodSeconds: 0, containers: [{{name: main, command: [python3, -c, {HOLDER:?}, {}]}}]}}\n",
+        arguments.join(", ")
+    );
+    world.file("holder.yaml", &pod);
+    world.until("the pod's connections", |w| w.ctl(&["logs", "holder"]).out.contains("held").then_some(()));
+}
+
+#[track_caller]
+fn ended_well(what: &str, child: std::process::Child) -> String {
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{what}: {text}{}", String::from_utf8_lossy(&out.stderr));
+    text
+}
+
+#[track_caller]
+fn pod_ended_well(world: &World) {
+    let end = world.until("the pod's end", |w| {
+        let phase = w.pod("holder")?["status"]["phase"].as_str()?.to_owned();
+        ["Succeeded", "Failed"].contains(&&*phase).then_some(phase)
+    });
+    assert_eq!(end, "Succeeded", "{}", world.ctl(&["logs", "holder"]).out);
+}
+
+fn two_servers(world: &World) -> String {
+    world.file("a.yaml", &server("a", "app: web", ""));
+    world.file("b.yaml", &server("b", "app: web", ""));
+    world.file("web.yaml", &service("web", "selector: {app: web}, ports: [{port: 80, targetPort: 8080}]"));
+    world.ready("a");
+    world.ready("b");
+    let web = cluster_ip(world, "web");
+    served_by(world, "at first", &["a", "b"], || from_netns(&world.name, "tcp", &web, 80, 20));
+    web
+}
+
+/// Somebody flushes everything, again and again, while connections are at work: within a second the rules are back, and none
+/// of the connections is lost.
+#[test]
+fn established_connections_outlive_foreign_flushes_and_rules_are_back_within_a_second() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("flush");
+    let web = two_servers(&world);
+    let on_host = on_host(&world, HOLDER, &[&web, "80", "20", "4"]);
+    client_pod(&world, &[&web, "80", "20", "6"]);
+    let mut gaps = Vec::new();
+    for _ in 0..5 {
+        let flushed = world.inside("nft").args(["flush", "ruleset"]).status().unwrap();
+        assert!(flushed.success());
+        let began = Instant::now();
+        while !rules(&world.name).contains(&format!("{web} . tcp . 80")) {
+            assert!(began.elapsed() < Duration::from_secs(1), "not repaired within a second");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        gaps.push(began.elapsed());
+        served_by(&world, "after a flush", &["a", "b"], || from_netns(&world.name, "tcp", &web, 80, 20));
+    }
+    println!("rules were back after {gaps:?}");
+    assert!(ended_well("connections of the host", on_host).contains("kept"));
+    pod_ended_well(&world);
+    world.stop();
+}
+
+/// Under load from host and pod: no connection that stands is lost, no new one is refused, and the rules stay as they are.
+#[test]
+fn a_restart_of_the_daemon_under_load_loses_no_connection() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("restart");
+    let web = two_servers(&world);
+    let before = rules_of(&world.name);
+    let (held, knocked) =
+        (on_host(&world, HOLDER, &[&web, "80", "20", "5"]), on_host(&world, KNOCKER, &[&web, "80", "5"]));
+    client_pod(&world, &[&web, "80", "20", "6"]);
+    world.kill9();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(rules_of(&world.name), before, "the rules outlive the daemon");
+    world.start();
+    world.stop();
+    world.start();
+    assert!(ended_well("connections of the host", held).contains("kept"));
+    let knocked = ended_well("new connections", knocked);
+    let counts: Vec<&str> = knocked.split_whitespace().collect();
+    assert!(counts[0] == "knocked" && counts[1].parse::<u32>().unwrap() > 100 && counts[2] == "0", "{knocked}");
+    pod_ended_well(&world);
+    assert_eq!(rules_of(&world.name), before, "a start changes nothing");
+    // A change afterwards is a change of elements.
+    world.remove("b.yaml");
+    served_by(&world, "after a change", &["a"], || from_netns(&world.name, "tcp", &web, 80, 20));
+    world.stop();
+}
+
+fn rules(netns: &str) -> String {
+    run("nsenter", &[&format!("--net=/run/netns/{netns}"), "--", "nft", "list", "ruleset"]).ok()
+}
+
+/// Without what packets add, and without the table that only lives as long as the daemon.
+fn rules_of(netns: &str) -> Vec<String> {
+    let text = rules(netns);
+    let tables = text.split("\n}\n").filter(|table| !table.contains("_guard "));
+    tables.flat_map(str::lines).filter(|l| !l.contains("expires")).map(str::to_owned).collect()
+}
