@@ -88,6 +88,27 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Undoes what the host put at `relative` below `root`: there is what `below` holds there, if that is a file; an empty
+/// file or directory that `below` has not got goes.
+pub(super) fn put_back(root: &Path, relative: &Path, below: &Path) -> io::Result<()> {
+    let (Some(name), Some(parent)) = (relative.file_name(), relative.parent()) else { return Ok(()) };
+    let Some(parent) = inside(root, parent) else { return Ok(()) };
+    let at = parent.join(name);
+    match (fs::symlink_metadata(&at), fs::symlink_metadata(below)) {
+        (Ok(there), Ok(was)) if there.is_file() && was.is_file() => {
+            fs::copy(below, &at)?;
+            lchown(&at, Some(was.uid()), Some(was.gid()))?;
+            fs::set_permissions(&at, fs::Permissions::from_mode(was.mode() & 0o7777))
+        }
+        (Ok(there), Err(_)) if there.is_dir() => match fs::remove_dir(&at) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => other,
+        },
+        (Ok(there), Err(_)) if there.is_file() => fs::remove_file(&at),
+        _ => Ok(()),
+    }
+}
+
 /// Copies a root file system: directories, files, links, owners and permissions. Devices and sockets are left out.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(from)?;

@@ -6,12 +6,14 @@
 //! | `source.rs` | what is imported: a root file system, an OCI layout, an OCI or docker archive |
 //! | `pull.rs` | images from registries |
 //! | `layer.rs` | putting layers on top of one another |
+//! | `build.rs` | images of files, and of what a container left |
 //!
 //! ```text
 //! STATE/images/HEX.json      how it is run; written after the snapshot, removed before the dataset
 //! STATE/images/names.json    name to image id
 //! ```
 
+mod build;
 mod layer;
 pub(crate) mod pull;
 mod source;
@@ -25,8 +27,8 @@ use crate::zone::brand::ZoneBrand;
 use async_trait::async_trait;
 use reddwarf_host::spec::ContainerImage;
 use reddwarf_host::{
-    Change, HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo, ImageStore, PullProgress,
-    PullRequest, PulledImage, SandboxId,
+    Change, HostError, HostErrorKind, HostResult, ImageBuild, ImageConfig, ImageId, ImageInfo, ImageStore,
+    PullProgress, PullRequest, PulledImage, SandboxId,
 };
 use reddwarf_supervise::files::{io_error, make_dir, names_in, read_record, remove_file, remove_tree, write_json};
 use serde::{Deserialize, Serialize};
@@ -159,6 +161,10 @@ impl ImageStore for IllumosHost {
         progress: &watch::Sender<PullProgress>,
     ) -> HostResult<PulledImage> {
         pull::pull(&self.shared, request, progress).await
+    }
+
+    async fn image_build(&self, wanted: &ImageBuild) -> HostResult<ImageInfo> {
+        build::build(&self.shared, wanted).await
     }
 
     async fn image_collect(&self, images: &[ImageId]) -> HostResult<Vec<ImageId>> {

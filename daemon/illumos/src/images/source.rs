@@ -266,6 +266,13 @@ fn of_config(path: &Path, layers: Vec<(PathBuf, Option<String>)>) -> Result<Foun
 }
 
 impl Found {
+    /// An image of a tree that nobody changes any more. The same tree and config are the same image.
+    pub(super) fn of_tree(tree: PathBuf, config: ImageConfig) -> Result<Self, Problem> {
+        let mut hash = Sha256::new_with_prefix(layer::tree_digest(&tree)?);
+        hash.update(serde_json::to_vec(&config).map_err(io::Error::from)?);
+        Ok(Self { id: ImageId::of_digest(hash.finalize().into()), config, content: Content::Directory(tree) })
+    }
+
     /// An image by its config document, whose digest is its id, and the files of its layers, lowest first.
     pub(super) fn of_layers(config: &[u8], layers: Vec<(PathBuf, Option<String>)>) -> Result<Self, Problem> {
         let parsed: Config = serde_json::from_slice(config).map_err(|e| no_image(format!("its config: {e}")))?;
