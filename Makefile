@@ -67,7 +67,7 @@ bench: build
 bench-pods: build
 	$(SUDO) ./vm-tests/bench.py --apply $(BENCH)
 
-## make bench-services  throughput through a service, and how soon packets follow a pod's change (release build)
+## make bench-services  services beside their budgets: throughput, readiness to packets, large tables, flushes (release build; 2 minutes)
 bench-services: build
 	$(SUDO) ./vm-tests/bench-services.py $(or $(CARGO_TARGET_DIR),target)/release
 

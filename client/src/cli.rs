@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Rollback(rollback::Arguments),
     /// Import, list and remove images
     Image(image::Arguments),
+    /// List volumes; make, list, remove and roll back to snapshots; clone, send and receive
+    Volume(volume::Arguments),
     /// Print the admin's kubeconfig, for kubectl and other Kubernetes clients
     Kubeconfig(kubeconfig::Arguments),
     /// Make, list and revoke bearer tokens of the Kubernetes API
@@ -159,6 +161,14 @@ mod tests {
             "image import /tmp/root --name local/box:1",
             "image ls",
             "image rm local/box:1",
+            "volume ls",
+            "volume snapshot data monday -n shop",
+            "volume snapshots data",
+            "volume rollback data monday",
+            "volume rm data monday",
+            "volume clone data monday copy",
+            "volume send data monday /backup/data.1 --since sunday",
+            "volume receive restored monday /backup/data.1",
             "kubeconfig",
             "kubeconfig --path",
             "token create alice --group devs --group ops --expires 30d --kubeconfig",

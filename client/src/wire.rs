@@ -152,6 +152,28 @@ pub(crate) struct StatusReport {
     /// The name server; absent when it is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dns: Option<DnsStatus>,
+    /// Where volumes are kept; absent without a host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) storage: Option<StorageStatus>,
+}
+
+/// The storage in `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct StorageStatus {
+    /// `zfs`, `btrfs` or `directory`.
+    pub(crate) engine: String,
+    /// Its place: a path or a dataset.
+    pub(crate) place: String,
+    /// Why this engine.
+    pub(crate) why: String,
+    /// Bytes that the place holds; 0 when that is not known.
+    pub(crate) total_bytes: u64,
+    /// Bytes that are free.
+    pub(crate) free_bytes: u64,
+    /// Why it can't be used just now; empty when it can.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) problem: String,
 }
 
 /// The name server in `status`.
@@ -789,6 +811,60 @@ pub(crate) struct ImagesPruned {
 pub(crate) struct ImageList {
     /// Images in name order.
     pub(crate) items: Vec<Image>,
+}
+
+/// `GET volumes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct VolumeList {
+    /// Volumes of the host's storage in name order.
+    pub(crate) items: Vec<StoredVolume>,
+}
+
+/// A volume of the host's storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct StoredVolume {
+    /// Its name there.
+    pub(crate) name: String,
+    /// The claim that it was made for, `namespace/name`.
+    pub(crate) claim: String,
+    /// Whether a PersistentVolume says that it is its.
+    pub(crate) known: bool,
+    /// The size that it is kept to, or that was asked for; 0: none.
+    pub(crate) quota_bytes: u64,
+    /// What its files take.
+    pub(crate) used_bytes: u64,
+    /// Its snapshots, the oldest first.
+    pub(crate) snapshots: Vec<VolumeSnapshot>,
+}
+
+/// A snapshot of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct VolumeSnapshot {
+    /// Its name.
+    pub(crate) name: String,
+    /// When it was made.
+    pub(crate) created: Option<DateTime<Utc>>,
+}
+
+/// Body of `POST volumes/ACTION`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct VolumeRequest {
+    /// Namespace of the claims that are named.
+    pub(crate) namespace: String,
+    /// A claim's name, or a volume's.
+    pub(crate) volume: String,
+    /// A snapshot's name.
+    pub(crate) snapshot: String,
+    /// The older snapshot of an increment; empty for a whole stream.
+    pub(crate) since: String,
+    /// Absolute path of a file on the daemon's host.
+    pub(crate) path: String,
+    /// The claim that a clone is for.
+    pub(crate) to: String,
 }
 
 /// `POST reload`: the directory was read again.

@@ -6,6 +6,7 @@ use crate::directory::{About, Directories};
 use crate::dns::{Kept, NameServer};
 use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
+use crate::storage::Storage;
 use crate::supervise::Components;
 use crate::{host, logging, service, services, signals};
 use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, TlsSettings};
@@ -144,7 +145,20 @@ impl Daemon {
         let (manifests, directory) = self.directory(settings)?;
         let (leave, mut leaving) = mpsc::channel(1);
         let host = self.host(settings).await?;
-        let (node, plane) = self.node(settings, host.clone(), &directory, &components, leave).await;
+        let storage = match &host {
+            Some(_) => Some(Storage::open(settings, Arc::clone(&self.clock)).await.map_err(|e| failed("storage", e))?),
+            None => None,
+        };
+        let wiring = node::Wiring {
+            registry: self.registry.clone(),
+            directory: directory.clone(),
+            access: Arc::clone(&self.access),
+            states: components.states(),
+            leave,
+            dns: self.dns.clone(),
+            storage: storage.clone(),
+        };
+        let (node, plane) = self.node(settings, host.clone(), wiring).await;
         let directories = Arc::new(Directories {
             handle: directory.clone(),
             registry: self.registry.clone(),
@@ -154,6 +168,7 @@ impl Daemon {
             scratch: settings.state_dir.join("scratch"),
             about: self.about(settings),
             dns: self.dns.clone(),
+            storage: storage.clone(),
         });
         let deps = ApiDeps {
             registry: self.registry.clone(),
@@ -194,8 +209,16 @@ impl Daemon {
             tracing::error!(%error, "pods that are to get a token wait: there is no certificate to give them");
         });
         let (kubernetes, load_balancer) = (services::kubernetes(settings), settings.load_balancer_cidr.clone());
-        let options =
-            reddwarf_controllers::Options { root_ca: root_ca.ok(), kubernetes: Some(kubernetes), load_balancer };
+        if let Some(storage) = storage.clone() {
+            components.spawn("storage", storage.watch(self.registry.clone(), stop.clone()));
+        }
+        let provisioner = storage.map(|storage| storage as Arc<dyn reddwarf_controllers::volume::Provisioner>);
+        let options = reddwarf_controllers::Options {
+            root_ca: root_ca.ok(),
+            kubernetes: Some(kubernetes),
+            load_balancer,
+            provisioner,
+        };
         components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));
         components.spawn("housekeeping", housekeeping(self.registry.clone(), stop.clone()));
@@ -316,25 +339,15 @@ impl Daemon {
         &self,
         settings: &Settings,
         host: Option<Arc<dyn Host>>,
-        directory: &DirectoryHandle,
-        components: &Components,
-        leave: mpsc::Sender<()>,
+        wiring: node::Wiring,
     ) -> (Arc<NodeRuntime>, Arc<RegistryPlane>) {
         let plane = Arc::new(RegistryPlane::new(self.registry.clone(), Arc::clone(&self.clock)).with_scheduler());
-        let (control, sources) = (Arc::clone(&plane), directory.clone());
+        let (control, sources) = (Arc::clone(&plane), wiring.directory.clone());
         tokio::spawn(async move {
             // Until the files were applied once, a sandbox without a pod may only be waiting for its file.
             sources.wait_for(|status| status.passes > 0 && status.failure.is_none()).await;
             control.sources_read();
         });
-        let wiring = node::Wiring {
-            registry: self.registry.clone(),
-            directory: directory.clone(),
-            access: Arc::clone(&self.access),
-            states: components.states(),
-            leave,
-            dns: self.dns.clone(),
-        };
         let node = node::start(settings, host, Arc::clone(&plane), Arc::clone(&self.clock), wiring).await;
         (node, plane)
     }

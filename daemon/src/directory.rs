@@ -3,6 +3,7 @@
 use crate::chain::chain;
 use crate::dns::NameServer;
 use crate::node::NodeRuntime;
+use crate::storage::Storage;
 use async_trait::async_trait;
 use reddwarf_api::runtime::{Directory, DirectoryGauges, Runtime, RuntimeError};
 use reddwarf_api::{applied_object, diagnostic, field_change, types};
@@ -34,6 +35,8 @@ pub(crate) struct Directories {
     pub about: About,
     /// The name server, unless it is off.
     pub dns: Option<Arc<NameServer>>,
+    /// Where volumes are kept, if there is a host.
+    pub storage: Option<Arc<Storage>>,
 }
 
 /// Constant facts for `status`.
@@ -64,6 +67,11 @@ impl Directory for Directories {
         notices.extend(status.failure.iter().cloned());
         notices.extend(self.node.notices().await);
         notices.extend(self.dns.iter().flat_map(|dns| dns.notices()));
+        let storage = match &self.storage {
+            Some(storage) => Some(storage.status().await),
+            None => None,
+        };
+        notices.extend(storage.as_ref().map(|s| s.problem.clone()).filter(|p| !p.is_empty()));
         let ready = checks.iter().all(|c| c.ok)
             && status.is_good()
             && notices.is_empty()
@@ -82,6 +90,7 @@ impl Directory for Directories {
             notices,
             kubernetes: self.about.kubernetes.clone(),
             dns: self.dns.as_ref().map(|dns| dns.status()),
+            storage,
         })
     }
 

@@ -87,6 +87,21 @@ fn linux(_settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Hos
 /// Names the directory whose programs stand in for illumos' own tools, for tests.
 const TOOLS: &str = "REDDWARF_TOOLS";
 
+/// The system's tools, or what stands in for illumos'.
+///
+/// # Errors
+/// When the stand-ins can't be trusted.
+pub(crate) fn tools(settings: &Settings) -> HostResult<reddwarf_command::Tools> {
+    use reddwarf_command::Tools;
+    match (settings.host, std::env::var_os(TOOLS)) {
+        (HostKind::Illumos, Some(directory)) => {
+            Tools::only_in(std::path::Path::new(&directory)).map_err(|e| e.into_host("open host", TOOLS))
+        }
+        (HostKind::Illumos, None) => Ok(Tools::illumos()),
+        (HostKind::Linux | HostKind::Sim, _) => Ok(Tools::linux()),
+    }
+}
+
 /// On illumos, and anywhere against stand-ins for its tools.
 fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
     use reddwarf_command::Tools;

@@ -23,8 +23,10 @@ mod node;
 mod service;
 mod services;
 mod signals;
+mod storage;
 mod supervise;
 mod tokens;
+mod volumes;
 
 use clap::{CommandFactory, Parser};
 use cli::Arguments;

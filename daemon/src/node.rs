@@ -3,6 +3,7 @@
 
 use crate::build::{self, Builds};
 use crate::dns::NameServer;
+use crate::storage::Storage;
 use crate::supervise::States;
 use crate::tokens::AccountTokens;
 use async_trait::async_trait;
@@ -49,6 +50,8 @@ pub(crate) struct Wiring {
     pub leave: mpsc::Sender<()>,
     /// The name server, unless it is off.
     pub dns: Option<Arc<NameServer>>,
+    /// Where volumes are kept, if there is a host.
+    pub storage: Option<Arc<Storage>>,
 }
 
 /// Implements the API's [`Runtime`].
@@ -70,7 +73,8 @@ pub(crate) async fn start(
     let node = match host {
         None => None,
         Some(host) => {
-            let settings = node_settings(settings);
+            let storage = wiring.storage.as_ref().map(|s| s.for_node());
+            let settings = NodeSettings { storage, ..node_settings(settings) };
             let tokens: Arc<dyn TokenSource> = Arc::new(AccountTokens(wiring.access.clone()));
             let clock = clock.clone();
             Some(Node::start(NodeDeps { control, host, clock, tokens: Some(tokens), settings }).await)
@@ -182,6 +186,12 @@ impl NodeRuntime {
 
     fn node(&self) -> Result<&NodeHandle, RuntimeError> {
         self.node.as_ref().ok_or_else(|| {
+            RuntimeError::Unsupported("this reddwarfd was started as `serve`: it has an API and no host".into())
+        })
+    }
+
+    fn storage(&self) -> Result<&Storage, RuntimeError> {
+        self.wiring.storage.as_deref().ok_or_else(|| {
             RuntimeError::Unsupported("this reddwarfd was started as `serve`: it has an API and no host".into())
         })
     }
@@ -485,6 +495,18 @@ impl Runtime for NodeRuntime {
             Change::Changed(what) => Ok(types::Done { message: what }),
             Change::Unchanged => Err(RuntimeError::NotFound(format!("there is no image {name:?}"))),
         }
+    }
+
+    async fn volumes(&self) -> Result<types::VolumeList, RuntimeError> {
+        crate::volumes::list(self.storage()?, &self.wiring.registry).await
+    }
+
+    async fn volume_action(
+        &self,
+        action: types::VolumeAction,
+        request: &types::VolumeRequest,
+    ) -> Result<types::Done, RuntimeError> {
+        crate::volumes::act(self.storage()?, &self.wiring.registry, action, request).await
     }
 
     async fn reconcile(&self, allow_prune: bool) -> Result<types::Done, RuntimeError> {

@@ -189,7 +189,7 @@ fn render(context: &Context, list: &ImageList) -> String {
 }
 
 /// `812 B`, `12.3 MiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

@@ -31,6 +31,7 @@ pub(crate) mod token;
 pub(crate) mod top;
 pub(crate) mod validate;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod wait;
 pub(crate) mod why;
 mod zar;
@@ -61,6 +62,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Err
         Command::Diff(a) => diff::run(context, &a).await,
         Command::Rollback(a) => rollback::run(context, &a).await,
         Command::Image(a) => image::run(context, &a).await,
+        Command::Volume(a) => volume::run(context, &a).await,
         Command::Kubeconfig(a) => kubeconfig::run(context, &a).await,
         Command::Token(a) => token::run(context, &a).await,
         Command::Top(a) => top::run(context, &a).await,

@@ -1,11 +1,12 @@
 //! `status`: daemon, manifest files and pods on one screen.
 
+use crate::command::image::size;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Style;
 use crate::output::table::{Cell, Table};
-use crate::wire::{DnsStatus, FileVerdict, StatusReport};
+use crate::wire::{DnsStatus, FileVerdict, StatusReport, StorageStatus};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::print;
 use std::time::Duration;
@@ -53,6 +54,9 @@ fn render(report: &StatusReport, style: Style, width: Option<usize>, now: DateTi
     if let Some(dns) = &report.dns {
         text.push_str(&name_server(dns));
     }
+    if let Some(storage) = &report.storage {
+        text.push_str(&storage_line(storage));
+    }
     for check in report.checks.iter().filter(|c| !c.ok) {
         text.push_str(&format!("{} {}: {}\n", style.bad("!"), check.name, crate::output::printable(&check.message)));
     }
@@ -65,6 +69,17 @@ fn render(report: &StatusReport, style: Style, width: Option<usize>, now: DateTi
     text.push('\n');
     text.push_str(&pods(report, style, width, now));
     text
+}
+
+/// `Storage: btrfs at /srv/volumes (/srv is on btrfs), 12.0 GiB of 20.0 GiB free`.
+fn storage_line(storage: &StorageStatus) -> String {
+    let StorageStatus { engine, place, why, total_bytes, free_bytes, .. } = storage;
+    let room = if *total_bytes == 0 {
+        String::new()
+    } else {
+        format!(", {} of {} free", size(*free_bytes), size(*total_bytes))
+    };
+    format!("{}\n", crate::output::printable(&format!("Storage: {engine} at {place} ({why}){room}")))
 }
 
 fn name_server(dns: &DnsStatus) -> String {

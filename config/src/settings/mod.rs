@@ -63,6 +63,20 @@ words! {
 }
 
 words! {
+    /// How volumes are kept.
+    StorageEngineName {
+        /// As it fits the place.
+        Auto = "auto",
+        /// Datasets of a ZFS pool.
+        Zfs = "zfs",
+        /// Subvolumes of btrfs.
+        Btrfs = "btrfs",
+        /// Plain directories.
+        Directory = "directory",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat {
         /// For people and journals.
@@ -227,6 +241,16 @@ pub struct Settings {
     pub log_max_bytes: u64,
     /// Files kept of a container's log.
     pub log_max_files: u32,
+    /// Where volumes are kept: an absolute path or a ZFS dataset; `None`: below the state directory.
+    pub storage_pool: Option<String>,
+    /// How they are kept.
+    pub storage_engine: StorageEngineName,
+    /// A place of its own for images.
+    pub storage_images: Option<String>,
+    /// A place of its own for pods' root file systems.
+    pub storage_pods: Option<String>,
+    /// A place of its own for volumes.
+    pub storage_volumes: Option<String>,
     /// Host directories that pods may mount, themselves and below.
     pub host_path_allow: Vec<PathBuf>,
     /// Kernel settings beyond the safe ones that pods may ask for.

@@ -184,6 +184,11 @@ impl Resolve {
             log_max_bytes: self.number("log_max_bytes", 16 << 10, 1 << 40, 10 << 20),
             log_max_files: self.number("log_max_files", 2, 1000, 5),
             allowed_unsafe_sysctls: self.many("allowed_unsafe_sysctls", values::sysctl).unwrap_or_default(),
+            storage_pool: self.one("storage_pool", values::storage_place, None),
+            storage_engine: self.one("storage_engine", values::storage_engine, super::StorageEngineName::Auto),
+            storage_images: self.one("storage_images", values::storage_place, None),
+            storage_pods: self.one("storage_pods", values::storage_place, None),
+            storage_volumes: self.one("storage_volumes", values::storage_place, None),
             host_path_allow: self.many("host_path_allow", values::path).unwrap_or_default(),
             container_runtime: self.one(
                 "container_runtime",

@@ -169,6 +169,16 @@ settings! {
         "Bytes of a container's log before it is rotated", |s| s.log_max_bytes.to_string();
     "log_max_files" "log-max-files" "N" Number Restart, "5",
         "Files kept of a container's log, the current one included", |s| s.log_max_files.to_string();
+    "storage_pool" "storage-pool" "PLACE" Text Restart, "STATE/storage",
+        "Where volumes are kept: a directory by its absolute path, or a ZFS dataset such as `rpool/reddwarf`", |s| optional(&s.storage_pool);
+    "storage_engine" "storage-engine" "NAME" Text Restart, "auto",
+        "How volumes are kept: zfs, btrfs or directory; auto: zfs where `storage_pool` is a dataset, btrfs where it lies on btrfs, else directory", |s| s.storage_engine.as_str().to_owned();
+    "storage_images" "storage-images" "PLACE" Text Restart, "images below `storage_pool`",
+        "A place of its own for images, of the same form as `storage_pool`", |s| optional(&s.storage_images);
+    "storage_pods" "storage-pods" "PLACE" Text Restart, "pods below `storage_pool`",
+        "A place of its own for pods' root file systems", |s| optional(&s.storage_pods);
+    "storage_volumes" "storage-volumes" "PLACE" Text Restart, "volumes below `storage_pool`",
+        "A place of its own for volumes", |s| optional(&s.storage_volumes);
     "host_path_allow" "host-path-allow" "DIR" List Live, "none",
         "Host directories that pods may mount by hostPath, themselves and what is below", |s| paths(&s.host_path_allow);
     "registry_mirrors" "registry-mirrors" "MIRRORS" Text Restart, "off",

@@ -2,6 +2,7 @@
 
 use super::{
     ClusterDns, ContainerRuntime, DnsListen, EvictionAmount, EvictionSignal, EvictionThreshold, HostKind, LogFormat,
+    StorageEngineName,
 };
 use ipnet::IpNet;
 use reddwarf_objects::{Quantity, names};
@@ -291,6 +292,24 @@ pub(super) fn host(text: &str) -> Result<HostKind, Bad> {
 pub(super) fn container_runtime(text: &str) -> Result<ContainerRuntime, Bad> {
     use ContainerRuntime::{Crun, Libcontainer, Runc};
     one_of(text, &[Libcontainer, Crun, Runc], ContainerRuntime::as_str)
+}
+
+pub(super) fn storage_engine(text: &str) -> Result<StorageEngineName, Bad> {
+    use StorageEngineName::{Auto, Btrfs, Directory, Zfs};
+    one_of(text, &[Auto, Zfs, Btrfs, Directory], StorageEngineName::as_str)
+}
+
+/// An absolute path, or the name of a ZFS dataset.
+pub(super) fn storage_place(text: &str) -> Result<Option<String>, Bad> {
+    if text.starts_with('/') {
+        return Ok(Some(path(text)?.display().to_string()));
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
+    let component = |c: &str| c.starts_with(|c: char| c.is_ascii_alphanumeric()) && c.bytes().all(plain);
+    if text.len() <= 200 && text.split('/').all(component) {
+        return Ok(Some(text.to_owned()));
+    }
+    bad("it is neither an absolute path nor a ZFS dataset's name", "write `/srv/reddwarf` or `rpool/reddwarf`")
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Bad> {

@@ -4,7 +4,7 @@
 use crate::types::{
     BackupReport, Check, Done, FileSet, GenerationDetail, GenerationDiff, GenerationList, Image, ImageBuild,
     ImageBuildStatus, ImageImport, ImageList, ImagePull, ImagePullList, ImagePullStatus, ImagesPruned, PlanReport,
-    ReloadReport, RollbackReport, StatusReport, WhyReport,
+    ReloadReport, RollbackReport, StatusReport, VolumeAction, VolumeList, VolumeRequest, WhyReport,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -286,6 +286,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`RuntimeError::Conflict`] naming the pods that use it.
     async fn image_remove(&self, name: &str) -> Result<Done, RuntimeError>;
+
+    /// Volumes of the host's storage, in name order.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] without a host, [`RuntimeError::Unavailable`] when the storage can't be read.
+    async fn volumes(&self) -> Result<VolumeList, RuntimeError>;
+
+    /// Does something with a volume.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`] for an unknown claim, volume or snapshot, [`RuntimeError::Conflict`] while pods use it and
+    /// when something of that name is there already, [`RuntimeError::BadRequest`] for bad names and files.
+    async fn volume_action(&self, action: VolumeAction, request: &VolumeRequest) -> Result<Done, RuntimeError>;
 
     /// A full pass now; with `allow_prune` the mass-deletion guard lets this pass through.
     ///

@@ -20,6 +20,8 @@
 //! | `POST images/build` | [`ImageBuild`] | [`ImageBuildStatus`] |
 //! | `GET images/builds/ID` | | [`ImageBuildStatus`] |
 //! | `POST images/prune?all=` | | [`ImagesPruned`] |
+//! | `GET volumes` | | [`VolumeList`] |
+//! | `POST volumes/{snapshot,snapshot-remove,rollback,clone,send,receive}` | [`VolumeRequest`] | [`Done`] |
 //! | `POST reload` | | [`ReloadReport`] |
 //! | `POST reconcile?allowPrune=true` | | [`Done`] |
 //! | `POST shutdown?stopPods=true` | | [`Done`] |
@@ -121,6 +123,28 @@ pub struct StatusReport {
     /// The name server; absent when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsStatus>,
+    /// Where volumes are kept; absent without a host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
+}
+
+/// The storage in `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// `zfs`, `btrfs` or `directory`.
+    pub engine: String,
+    /// Its place: a path or a dataset.
+    pub place: String,
+    /// Why this engine.
+    pub why: String,
+    /// Bytes that the place holds; 0 when that is not known.
+    pub total_bytes: u64,
+    /// Bytes that are free.
+    pub free_bytes: u64,
+    /// Why it can't be used just now; empty when it can.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub problem: String,
 }
 
 /// The name server in `status`.
@@ -742,6 +766,93 @@ pub struct ImagesPruned {
 pub struct ImageList {
     /// Images in name order.
     pub items: Vec<Image>,
+}
+
+/// `GET volumes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeList {
+    /// Volumes of the host's storage in name order.
+    pub items: Vec<StoredVolume>,
+}
+
+/// A volume of the host's storage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredVolume {
+    /// Its name there (`spec.csi.volumeHandle` of its PersistentVolume).
+    pub name: String,
+    /// The claim that it was made for, `namespace/name`.
+    pub claim: String,
+    /// Whether a PersistentVolume says that it is its; without one nobody can mount it.
+    pub known: bool,
+    /// The size that it is kept to, or that was asked for where the engine can't; 0: none.
+    pub quota_bytes: u64,
+    /// What its files take.
+    pub used_bytes: u64,
+    /// Its snapshots, the oldest first.
+    pub snapshots: Vec<VolumeSnapshot>,
+}
+
+/// A snapshot of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeSnapshot {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Option<DateTime<Utc>>,
+}
+
+/// What is to be done with a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeAction {
+    /// Keep its files as they are now, as `snapshot`.
+    Snapshot,
+    /// Forget `snapshot`.
+    SnapshotRemove,
+    /// Give it the files of `snapshot`.
+    Rollback,
+    /// Make a volume of `snapshot`'s files, set aside for the claim `to`.
+    Clone,
+    /// Write `snapshot` to the file `path`, or what changed since the snapshot `since`.
+    Send,
+    /// Make a volume of the file `path`, set aside for the claim `volume`, with the snapshot `snapshot`; an increment goes to
+    /// the volume of that claim.
+    Receive,
+}
+
+impl VolumeAction {
+    /// By its name in the route.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "snapshot" => Self::Snapshot,
+            "snapshot-remove" => Self::SnapshotRemove,
+            "rollback" => Self::Rollback,
+            "clone" => Self::Clone,
+            "send" => Self::Send,
+            "receive" => Self::Receive,
+            _ => return None,
+        })
+    }
+}
+
+/// Body of `POST volumes/ACTION`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeRequest {
+    /// Namespace of the claims that are named.
+    pub namespace: String,
+    /// A claim's name, or a volume's.
+    pub volume: String,
+    /// A snapshot's name.
+    pub snapshot: String,
+    /// The older snapshot of an increment; empty for a whole stream.
+    pub since: String,
+    /// Absolute path of a file on the daemon's host.
+    pub path: String,
+    /// The claim that a clone is for.
+    pub to: String,
 }
 
 /// `POST reload`: the directory was read again.

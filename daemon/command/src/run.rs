@@ -7,6 +7,7 @@ use crate::tools::Tools;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -25,6 +26,10 @@ pub struct ExternalCommand {
     turn: Option<(Arc<Semaphore>, usize)>,
     args: Vec<OsString>,
     stdin: Vec<u8>,
+    /// In the place of `stdin`.
+    input: Option<Arc<File>>,
+    /// Where standard output goes instead of to us.
+    output: Option<Arc<File>>,
     deadline: Duration,
     output_limit: usize,
 }
@@ -70,6 +75,8 @@ impl ExternalCommand {
             turn: None,
             args: Vec::new(),
             stdin: Vec::new(),
+            input: None,
+            output: None,
             deadline: Duration::from_secs(30),
             output_limit: 4 << 20,
         }
@@ -91,6 +98,20 @@ impl ExternalCommand {
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
+        self
+    }
+
+    /// It reads an open file, from where that stands: for streams that are too long to be held.
+    #[must_use]
+    pub fn stdin_from(mut self, file: File) -> Self {
+        self.input = Some(Arc::new(file));
+        self
+    }
+
+    /// Its standard output goes to an open file; it is not among what was printed then.
+    #[must_use]
+    pub fn stdout_to(mut self, file: File) -> Self {
+        self.output = Some(Arc::new(file));
         self
     }
 
@@ -175,6 +196,11 @@ impl ExternalCommand {
     }
 
     fn spawn(&self) -> Result<tokio::process::Child, CommandError> {
+        let spawned = |source| CommandError::Spawn { command: self.shown(), source };
+        let file = |file: &Option<Arc<File>>| match file {
+            Some(file) => file.try_clone().map(Stdio::from),
+            None => Ok(Stdio::piped()),
+        };
         // The runner itself: every other module goes through it.
         #[allow(clippy::disallowed_methods)]
         let mut command = tokio::process::Command::new(&self.program);
@@ -183,12 +209,12 @@ impl ExternalCommand {
             .env_clear()
             .env("LC_ALL", "C")
             .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(file(&self.input).map_err(spawned)?)
+            .stdout(file(&self.output).map_err(spawned)?)
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        command.spawn().map_err(|source| CommandError::Spawn { command: self.shown(), source })
+        command.spawn().map_err(spawned)
     }
 
     async fn talk(&self, child: &mut tokio::process::Child) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), CommandError> {
@@ -254,6 +280,20 @@ mod tests {
     async fn gives_output_and_clears_the_environment() {
         let out = ExternalCommand::find("env").unwrap().run().await.unwrap();
         assert_eq!(String::from_utf8(out.stdout).unwrap(), "LC_ALL=C\n");
+    }
+
+    #[tokio::test]
+    async fn streams_go_from_file_to_file() {
+        use std::io::{Read, Seek};
+        let (from, mut to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        std::io::Write::write_all(&mut &from, &vec![7; 6 << 20]).unwrap();
+        (&from).rewind().unwrap();
+        let copy = ExternalCommand::find("cat").unwrap().stdin_from(from).stdout_to(to.try_clone().unwrap());
+        assert_eq!(copy.run().await.unwrap().stdout, b"", "more than may be printed, and none of it to us");
+        to.rewind().unwrap();
+        let mut arrived = Vec::new();
+        to.read_to_end(&mut arrived).unwrap();
+        assert_eq!(arrived, vec![7; 6 << 20]);
     }
 
     #[tokio::test]

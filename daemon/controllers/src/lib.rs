@@ -8,6 +8,7 @@
 //! | [`schedule`] | pods without a node, nodes | where pods run, or why nowhere |
 //! | [`endpoints`] | Services, pods, Endpoints | EndpointSlices and Endpoints; the service `kubernetes` |
 //! | [`load_balancer`] | Services of type LoadBalancer | their addresses, in `status` |
+//! | [`volume`] | PersistentVolumes, claims, storage classes, pods | which volume a claim has; volumes made, grown and destroyed through [`volume::Provisioner`]; ephemeral claims |
 //! | [`namespace`] | namespaces that are being deleted | deletes what is in them, conditions |
 //! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
 //! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
@@ -27,6 +28,7 @@ pub mod namespace;
 pub mod quota;
 pub mod runtime;
 pub mod schedule;
+pub mod volume;
 pub mod watch;
 pub mod workload;
 
@@ -43,6 +45,8 @@ pub struct Options {
     pub load_balancer: Vec<ipnet::IpNet>,
     /// The service `kubernetes`; without it there is none.
     pub kubernetes: Option<endpoints::kubernetes::KubernetesService>,
+    /// Who makes volumes on this host; without one claims wait for others to do it.
+    pub provisioner: Option<Arc<dyn volume::Provisioner>>,
 }
 
 /// All controllers that run on the engine.
@@ -64,6 +68,8 @@ pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
         boxed(endpoints::Endpoints::new()),
         boxed(endpoints::kubernetes::Kubernetes::new(options.kubernetes.clone())),
         boxed(load_balancer::LoadBalancers::new(options.load_balancer.clone())),
+        boxed(volume::Volumes::new(options.provisioner.clone())),
+        boxed(volume::Ephemerals::new()),
         boxed(namespace::Namespaces::new()),
         boxed(account::Accounts::new(options.root_ca.clone())),
         boxed(disruption::Budgets::new()),

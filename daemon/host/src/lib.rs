@@ -6,6 +6,7 @@
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
 //! | [`signal`] | signals by name and number |
 //! | [`service`] | what is asked of a host for services and network policies, as one table |
+//! | [`storage`] | storage engines: datasets, snapshots, clones, and the contract in the docstrings |
 //! | [`termination`] | a container's last words |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`reference`], [`pull`] | images' names in full; fetching images from registries |
@@ -30,6 +31,7 @@ pub mod reference;
 pub mod service;
 pub mod signal;
 pub mod spec;
+pub mod storage;
 pub mod termination;
 pub mod time;
 pub mod traits;
@@ -37,13 +39,16 @@ pub mod usage;
 
 pub use build::{BuildContent, BuildFile, ImageBuild};
 pub use error::{Family, HostError, HostErrorKind, HostResult};
-pub use names::{Brand, ContainerName, ImageId, LinkName, NameError, PodUid, SandboxId, VolumeName};
+pub use names::{
+    Brand, ContainerName, DatasetName, ImageId, LinkName, NameError, PodUid, SandboxId, SnapshotName, VolumeName,
+};
 pub use observe::{
     Change, ContainerObserved, ContainerState, HostInfo, HostObservation, ImageConfig, ImageInfo, Leftover,
     NetworkObserved, Note, Observation, SandboxObserved, SandboxState, StopOrder, StopRequest,
 };
 pub use pull::{PullProgress, PullRequest, PullSecret, PullStage, PulledImage};
 pub use reference::{ImageReference, ReferenceError};
+pub use storage::{Area, Dataset, DatasetId, DatasetSpec, EngineAbout, EngineKind, Limits, SnapshotId, StorageEngine};
 pub use time::{BootTime, Clock, ManualClock, SystemClock};
 pub use traits::{
     Attach, AttachRequest, Connect, Connection, Duplex, Exec, ExecExit, ExecRequest, Host, HostEvent, ImageStore,

@@ -173,6 +173,14 @@ name_type!(
     ImageId, "image id", check_image_id
 );
 name_type!(
+    /// A dataset of a storage engine within its area: `pvc-<uid of the claim>`, for instance.
+    DatasetName, "dataset name", check_label
+);
+name_type!(
+    /// A snapshot of a dataset.
+    SnapshotName, "snapshot name", check_label
+);
+name_type!(
     /// A network link of ours: a VNIC on illumos, the host's end of a veth pair on Linux.
     LinkName, "link name", check_link
 );

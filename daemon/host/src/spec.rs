@@ -215,6 +215,12 @@ pub enum VolumeSpec {
         /// What must be there.
         kind: HostPathKind,
     },
+    /// The data of a dataset of the host's storage engine ([`crate::StorageEngine::data`]), which outlives the sandbox.
+    /// It must be there: a sandbox never makes or removes it.
+    Persistent {
+        /// Absolute path on the host.
+        path: PathBuf,
+    },
 }
 
 /// hostPath's `type` (Kubernetes API, HostPathVolumeSource).

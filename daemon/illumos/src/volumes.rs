@@ -18,10 +18,21 @@ pub(crate) fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
         match volume {
             VolumeSpec::Files { files, .. } => files_volume::check_names(name, files)?,
             VolumeSpec::HostPath { path, kind } => host_path(shared, name, path, *kind)?,
+            VolumeSpec::Persistent { path } => persistent(name, path)?,
             VolumeSpec::EmptyDir { .. } => {}
         }
     }
     Ok(())
+}
+
+/// The data of a volume that outlives the zone is there, and is never made here: a directory in its place would take what
+/// belongs to a dataset that is not mounted.
+fn persistent(name: &VolumeName, path: &Path) -> HostResult<()> {
+    if path.is_absolute() && path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    let message = format!("{} is not there: is the storage that it lies on mounted?", path.display());
+    Err(HostError::new(HostErrorKind::NotFound, OP, name.as_str(), message))
 }
 
 /// A path of the host lies where the settings allow, leads through no link, and is of the kind that is asked for. The
@@ -65,6 +76,9 @@ fn host_path(shared: &Shared, name: &VolumeName, path: &Path, kind: HostPathKind
 /// Makes all volumes that are missing. The zone does not run yet.
 pub(crate) fn make_all(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
     for (name, volume) in &spec.volumes {
+        if let (VolumeSpec::Persistent { path }, Some(group)) = (volume, spec.fs_group) {
+            ownership::give_volume(path, volume, group).map_err(|e| io_error(OP, path, e))?;
+        }
         let Some(dir) = location(shared, &spec.id, name, volume) else { continue };
         let failed = |e| io_error(OP, &dir, e);
         match volume {
@@ -80,7 +94,7 @@ pub(crate) fn make_all(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
                     files_volume::write(&dir, files, spec.fs_group).map_err(failed)?;
                 }
             }
-            VolumeSpec::HostPath { .. } => {}
+            VolumeSpec::HostPath { .. } | VolumeSpec::Persistent { .. } => {}
         }
         if let Some(group) = spec.fs_group {
             ownership::give_volume(&dir, volume, group).map_err(failed)?;
@@ -95,7 +109,7 @@ pub(crate) fn location(shared: &Shared, id: &SandboxId, name: &VolumeName, volum
         VolumeSpec::EmptyDir { memory: false, .. } => Some(shared.paths.empty_dir(id, name)),
         VolumeSpec::Files { secret: false, .. } => Some(shared.paths.files_volume(id, name)),
         VolumeSpec::Files { secret: true, .. } => Some(shared.paths.secret_volume(id, name)),
-        VolumeSpec::EmptyDir { memory: true, .. } | VolumeSpec::HostPath { .. } => None,
+        VolumeSpec::EmptyDir { memory: true, .. } | VolumeSpec::HostPath { .. } | VolumeSpec::Persistent { .. } => None,
     }
 }
 
@@ -106,7 +120,7 @@ pub(crate) fn seen(name: &VolumeName, volume: &VolumeSpec) -> PathBuf {
         VolumeSpec::EmptyDir { memory: true, .. } => "memory",
         VolumeSpec::Files { secret: false, .. } => "ro/files",
         VolumeSpec::Files { secret: true, .. } => "run/secret",
-        VolumeSpec::HostPath { .. } => "host",
+        VolumeSpec::HostPath { .. } | VolumeSpec::Persistent { .. } => "host",
     };
     inside::path(place).join(name.as_str())
 }

@@ -10,7 +10,7 @@ use reddwarf_host::{HostError, HostErrorKind, HostResult, SandboxId, VolumeName}
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// What can be told from the specs alone.
 pub(crate) fn check(volumes: &BTreeMap<VolumeName, VolumeSpec>) -> HostResult<()> {
@@ -21,10 +21,18 @@ pub(crate) fn check(volumes: &BTreeMap<VolumeName, VolumeSpec>) -> HostResult<()
                 let message = format!("host path {} must be absolute", path.display());
                 return Err(HostError::new(HostErrorKind::InvalidSpec, "make volume", name.as_str(), message));
             }
-            VolumeSpec::HostPath { .. } | VolumeSpec::EmptyDir { .. } => {}
+            VolumeSpec::Persistent { path } if !is_plain(path) => {
+                let message = format!("path {} of a persistent volume must be absolute, without '..'", path.display());
+                return Err(HostError::new(HostErrorKind::InvalidSpec, "make volume", name.as_str(), message));
+            }
+            VolumeSpec::HostPath { .. } | VolumeSpec::EmptyDir { .. } | VolumeSpec::Persistent { .. } => {}
         }
     }
     Ok(())
+}
+
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|c| matches!(c, Component::Normal(_) | Component::RootDir))
 }
 
 /// Makes all volumes that are missing; whether something was done. Content that is there already stays.
@@ -40,6 +48,14 @@ fn make(paths: &Paths, spec: &SandboxSpec, name: &VolumeName, volume: &VolumeSpe
     let Some(dir) = location(paths, &spec.id, name, volume) else { return Ok(false) };
     let failed = |e| io_error("make volume", &dir, e);
     match volume {
+        // Never made here: a directory in its place would take the data that belongs to a volume that is not mounted.
+        VolumeSpec::Persistent { .. } => {
+            if !fs::symlink_metadata(&dir).is_ok_and(|found| found.is_dir()) {
+                let message = format!("{} is not there: is the storage that it lies on mounted?", dir.display());
+                return Err(HostError::new(HostErrorKind::NotFound, "mount persistent volume", name.as_str(), message));
+            }
+            return Ok(false);
+        }
         VolumeSpec::EmptyDir { memory: true, size_limit_bytes } => {
             if mounts::targets_below(&dir).map_err(failed)?.contains(&dir) {
                 return Ok(false);
@@ -79,6 +95,7 @@ pub(crate) fn location(paths: &Paths, id: &SandboxId, name: &VolumeName, volume:
         VolumeSpec::EmptyDir { memory: false, .. } | VolumeSpec::Files { secret: false, .. } => {
             Some(paths.disk_volume(id, name))
         }
+        VolumeSpec::Persistent { path } => Some(path.clone()),
         VolumeSpec::HostPath { .. } => None,
     }
 }

@@ -110,7 +110,13 @@ fn volume_cost(old: &VolumeSpec, new: &VolumeSpec) -> Cost {
         (VolumeSpec::Files { files: _, secret: a }, VolumeSpec::Files { files: _, secret: b }) if a == b => {
             Cost::InPlace
         }
-        (VolumeSpec::Files { .. } | VolumeSpec::EmptyDir { .. } | VolumeSpec::HostPath { .. }, _) => Cost::Recreate,
+        (
+            VolumeSpec::Files { .. }
+            | VolumeSpec::EmptyDir { .. }
+            | VolumeSpec::HostPath { .. }
+            | VolumeSpec::Persistent { .. },
+            _,
+        ) => Cost::Recreate,
     }
 }
 

@@ -35,7 +35,8 @@ pub enum ObjectChange {
 }
 
 /// The kinds that the node follows, of `v1`. What pods refer to comes before the pods themselves.
-pub const FOLLOWED: [&str; 5] = ["ConfigMap", "Secret", "Service", "ServiceAccount", "Pod"];
+pub const FOLLOWED: [&str; 7] =
+    ["ConfigMap", "Secret", "Service", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim", "Pod"];
 
 /// A durable promise about a pod on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]

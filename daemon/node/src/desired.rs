@@ -58,6 +58,49 @@ pub struct ConfigData {
     pub services: BTreeMap<(String, String), Arc<ServiceFacts>>,
     /// ServiceAccounts: whether their pods get a token, where they say.
     pub accounts: BTreeMap<(String, String), Option<bool>>,
+    /// PersistentVolumeClaims.
+    pub claims: BTreeMap<(String, String), ClaimFacts>,
+    /// PersistentVolumes by name.
+    pub volumes: BTreeMap<String, VolumeFacts>,
+}
+
+/// What a pod's volume needs of a PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimFacts {
+    /// Its uid.
+    pub uid: String,
+    /// The volume that it is bound to; `None` while it is not.
+    pub volume: Option<String>,
+    /// The uids of its owners: the pod that it was made for.
+    pub owners: Vec<String>,
+    /// It is to go: no new pod may use it.
+    pub leaving: bool,
+    /// A block device instead of files.
+    pub block: bool,
+}
+
+/// What a pod's volume needs of a PersistentVolume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// The claim that has it, by namespace, name and uid.
+    pub claim: Option<(String, String, String)>,
+    /// Where it is.
+    pub source: VolumeSource,
+    /// Nobody may write to it.
+    pub read_only: bool,
+}
+
+/// Where a PersistentVolume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// In this host's storage, by its handle there.
+    Storage(String),
+    /// A directory of the host (`local`).
+    Local(String),
+    /// A path of the host (`hostPath`).
+    HostPath(reddwarf_objects::pod::HostPath),
+    /// Something that can't be mounted here, by the field that says so.
+    Other(String),
 }
 
 /// What variables tell of a Service.

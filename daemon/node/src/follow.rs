@@ -1,7 +1,9 @@
 //! Keeps what is wanted in step with the control plane's objects.
 
 use crate::control_plane::ObjectChange;
-use crate::desired::{ConfigBytes, ConfigData, Desired, PodIntent, ServiceFacts, ServicePort};
+use crate::desired::{
+    ClaimFacts, ConfigBytes, ConfigData, Desired, PodIntent, ServiceFacts, ServicePort, VolumeFacts, VolumeSource,
+};
 use crate::key::PodKey;
 use crate::status::gates;
 use crate::translate::ROOT_CA;
@@ -9,10 +11,13 @@ use base64::Engine;
 use reddwarf_host::spec::Sensitive;
 use reddwarf_objects::Object;
 use reddwarf_objects::admission::DEFAULT_SERVICE_ACCOUNT;
-use reddwarf_objects::pod::{Container, KeysProjection, Pod, Projection};
+use reddwarf_objects::pod::{Container, HostPath, KeysProjection, Pod, Projection};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The driver in PersistentVolumes of this host's own storage (`spec.csi.driver`).
+const STORAGE_DRIVER: &str = "volumes.reddwarf.io";
 
 /// What a change means for the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +81,24 @@ fn put(desired: &mut Desired, object: Object) -> Vec<PodKey> {
             desired.tokens.forget_refusals(&at.0);
             users(desired, &at.0, |pod| account_of(pod) == at.1)
         }
+        "PersistentVolumeClaim" => {
+            let (at, facts) = (at(), claim(&object));
+            if desired.config.claims.get(&at) == Some(&facts) {
+                return Vec::new();
+            }
+            let users = claim_users(desired, &at);
+            desired.config.claims.insert(at, facts);
+            users
+        }
+        "PersistentVolume" => {
+            let facts = volume(&object);
+            if desired.config.volumes.get(object.name()) == Some(&facts) {
+                return Vec::new();
+            }
+            let users = volume_users(desired, &facts);
+            desired.config.volumes.insert(object.name().to_owned(), facts);
+            users
+        }
         "Pod" => put_pod(desired, object),
         _ => Vec::new(),
     }
@@ -130,6 +153,15 @@ fn gone(desired: &mut Desired, object: &Object) -> Affected {
         }
         "Service" => drop(desired.config.services.remove(&at)),
         "ServiceAccount" => drop(desired.config.accounts.remove(&at)),
+        "PersistentVolumeClaim" => {
+            affected.pods = claim_users(desired, &at);
+            desired.config.claims.remove(&at);
+        }
+        "PersistentVolume" => {
+            if let Some(facts) = desired.config.volumes.remove(object.name()) {
+                affected.pods = volume_users(desired, &facts);
+            }
+        }
         "Pod" => {
             let key = PodKey::new(at.0, at.1);
             // Not its successor of the same name.
@@ -144,6 +176,49 @@ fn gone(desired: &mut Desired, object: &Object) -> Affected {
         _ => {}
     }
     affected
+}
+
+/// Pods that mount a claim.
+fn claim_users(desired: &Desired, (namespace, name): &(String, String)) -> Vec<PodKey> {
+    users(desired, namespace, |pod| {
+        pod.spec.volumes.iter().any(|v| v.claim_name(&pod.metadata.name).as_deref() == Some(name))
+    })
+}
+
+/// Pods that mount the claim that a volume is for.
+fn volume_users(desired: &Desired, volume: &VolumeFacts) -> Vec<PodKey> {
+    let claim = volume.claim.as_ref().map(|(namespace, name, _)| (namespace.clone(), name.clone()));
+    claim.map(|at| claim_users(desired, &at)).unwrap_or_default()
+}
+
+fn claim(object: &Object) -> ClaimFacts {
+    let bound = object.get_str("/status/phase") == Some("Bound");
+    ClaimFacts {
+        uid: object.uid().unwrap_or_default().to_owned(),
+        volume: object.get_str("/spec/volumeName").filter(|name| bound && !name.is_empty()).map(str::to_owned),
+        owners: object.owner_references().into_iter().map(|o| o.uid).collect(),
+        leaving: object.deletion_timestamp().is_some(),
+        block: object.get_str("/spec/volumeMode") == Some("Block"),
+    }
+}
+
+fn volume(object: &Object) -> VolumeFacts {
+    let text = |pointer: &str| object.get_str(pointer).unwrap_or_default().to_owned();
+    let claim = object.get("/spec/claimRef").filter(|v| v.is_object());
+    let claim =
+        claim.map(|_| (text("/spec/claimRef/namespace"), text("/spec/claimRef/name"), text("/spec/claimRef/uid")));
+    let source = if object.get_str("/spec/csi/driver") == Some(STORAGE_DRIVER) {
+        VolumeSource::Storage(text("/spec/csi/volumeHandle"))
+    } else if let Some(path) = object.get_str("/spec/local/path") {
+        VolumeSource::Local(path.to_owned())
+    } else if object.get("/spec/hostPath").is_some() {
+        VolumeSource::HostPath(HostPath { path: text("/spec/hostPath/path"), kind: text("/spec/hostPath/type") })
+    } else {
+        let known = ["csi", "nfs", "iscsi", "fc", "rbd", "cephfs", "flexVolume"];
+        let field = known.iter().find(|f| object.get(&format!("/spec/{f}")).is_some());
+        VolumeSource::Other((*field.unwrap_or(&"its source")).to_owned())
+    };
+    VolumeFacts { claim, source, read_only: object.get("/spec/csi/readOnly") == Some(&Value::Bool(true)) }
 }
 
 /// What a pod may refer to.

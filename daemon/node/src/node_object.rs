@@ -64,7 +64,7 @@ pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
                 "kubernetes.io/arch": info.architecture,
                 ZONE_BRANDS_LABEL: brands,
             },
-            "annotations": { ZONE_COUNT_ANNOTATION: count, ZONE_SUMMARY_ANNOTATION: summary },
+            "annotations": annotations(settings, &count, &summary),
         },
         "spec": { "taints": taints(input) },
         "status": {
@@ -92,6 +92,17 @@ pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
     });
     let node = Object::from_value(value).ok()?;
     (input.previous != Some(&node)).then_some(node)
+}
+
+/// Which storage the node's volumes are on, and why.
+const STORAGE_ANNOTATION: &str = "reddwarf.io/storage";
+
+fn annotations(settings: &NodeSettings, count: &str, summary: &str) -> Value {
+    let mut all = json!({ ZONE_COUNT_ANNOTATION: count, ZONE_SUMMARY_ANNOTATION: summary });
+    if let Some(storage) = &settings.storage {
+        all[STORAGE_ANNOTATION] = Value::from(storage.about.as_str());
+    }
+    all
 }
 
 /// Whole seconds in UTC, as objects hold times.

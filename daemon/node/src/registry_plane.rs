@@ -334,8 +334,8 @@ impl RegistryPlane {
         if changes.send(ObjectChange::All(all)).await.is_err() {
             return Ok(());
         }
-        let [config_maps, secrets, services, accounts, pods] = &mut watches[..] else {
-            return Err("five watches".to_owned());
+        let [config_maps, secrets, services, accounts, volumes, claims, pods] = &mut watches[..] else {
+            return Err("seven watches".to_owned());
         };
         loop {
             let change = tokio::select! {
@@ -346,6 +346,8 @@ impl RegistryPlane {
                 change = next(secrets) => change?,
                 change = next(services) => change?,
                 change = next(accounts) => change?,
+                change = next(volumes) => change?,
+                change = next(claims) => change?,
                 change = next(pods) => change?,
                 () = self.completed.notified() => return Ok(()),
             };

@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub system_reserved_memory_bytes: u64,
     /// hostPath volumes must lie at or below one of these.
     pub host_path_allow: Vec<PathBuf>,
+    /// The host's storage for PersistentVolumes, if it has one.
+    pub storage: Option<NodeStorage>,
     /// Kernel settings beyond the safe ones that pods may ask for: names, or prefixes with a `*` behind.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Processes and threads per container when nothing else is said.
@@ -88,6 +90,7 @@ impl NodeSettings {
             system_reserved_cpu_millis: 0,
             system_reserved_memory_bytes: 0,
             host_path_allow: Vec::new(),
+            storage: None,
             allowed_unsafe_sysctls: Vec::new(),
             default_pids_limit: 4096,
             eviction: Thresholds::default(),
@@ -101,6 +104,15 @@ impl NodeSettings {
             heartbeat: Duration::from_secs(10),
         }
     }
+}
+
+/// The host's storage for PersistentVolumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStorage {
+    /// Where volumes are: one of handle `h` has its files at `h/data` below it.
+    pub volume_root: PathBuf,
+    /// Which engine it is, where, and why, for people.
+    pub about: String,
 }
 
 /// Refuses to remove many sandboxes at once that no object wants.

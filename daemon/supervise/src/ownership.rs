@@ -32,7 +32,7 @@ pub fn give_files(dir: &Path, group: Option<FsGroup>) -> io::Result<()> {
 fn mask(volume: &VolumeSpec) -> u32 {
     match volume {
         VolumeSpec::Files { .. } => READABLE,
-        VolumeSpec::EmptyDir { .. } | VolumeSpec::HostPath { .. } => WRITABLE,
+        VolumeSpec::EmptyDir { .. } | VolumeSpec::HostPath { .. } | VolumeSpec::Persistent { .. } => WRITABLE,
     }
 }
 

@@ -24,6 +24,7 @@ mod probes;
 mod resources;
 mod security;
 mod services;
+mod storage;
 mod streams;
 mod surface;
 mod usage;

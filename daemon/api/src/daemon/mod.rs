@@ -7,7 +7,9 @@ use crate::discovery::json_response;
 use crate::runtime::PodName;
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::Call;
-use crate::types::{BackupRequest, FileSet, ImageBuild, ImageImport, ImagePull, RestoreRequest};
+use crate::types::{
+    BackupRequest, FileSet, ImageBuild, ImageImport, ImagePull, RestoreRequest, VolumeAction, VolumeRequest,
+};
 use crate::wire::error::ApiError;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
@@ -77,12 +79,22 @@ pub(crate) async fn answer(
         (_, ["images"]) => images(call, method.as_str(), request).await,
         ("GET", ["images", "builds", id]) => ok(&runtime.image_build_status(id).await?),
         (_, ["images", verb]) => image_verbs(call, method.as_str(), verb, request).await,
+        ("GET", ["volumes"]) => ok(&runtime.volumes().await?),
+        ("POST", ["volumes", action]) => {
+            let action = VolumeAction::parse(action).ok_or_else(ApiError::unknown_resource)?;
+            admin("change volumes and their snapshots")?;
+            let wanted: VolumeRequest = body(call, request).await?;
+            if matches!(action, VolumeAction::Send | VolumeAction::Receive) {
+                absolute(&wanted.path)?;
+            }
+            ok(&runtime.volume_action(action, &wanted).await?)
+        }
         (_, ["generations", rest @ ..]) => generations(call, method.as_str(), rest).await,
         (
             _,
             ["status" | "plan" | "apply" | "reload" | "reconcile" | "shutdown" | "backup" | "restore" | "kubeconfig"],
         )
-        | (_, ["why", _, _, _] | ["restart", _, _]) => Err(ApiError::method_not_allowed()),
+        | (_, ["why", _, _, _] | ["restart", _, _] | ["volumes", ..]) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::unknown_resource()),
     }
 }

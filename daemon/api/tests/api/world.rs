@@ -379,6 +379,14 @@ impl Runtime for Fake {
         self.done(format!("remove {name}"))
     }
 
+    async fn volumes(&self) -> Result<VolumeList, RuntimeError> {
+        Ok(VolumeList::default())
+    }
+
+    async fn volume_action(&self, action: VolumeAction, request: &VolumeRequest) -> Result<Done, RuntimeError> {
+        self.done(format!("volume {action:?} {}", request.volume))
+    }
+
     async fn reconcile(&self, allow_prune: bool) -> Result<Done, RuntimeError> {
         self.done(format!("reconcile {allow_prune}"))
     }

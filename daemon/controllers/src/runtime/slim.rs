@@ -64,6 +64,10 @@ pub enum Detail {
     Selects(Option<Arc<LabelSelector>>),
     /// A node.
     Node(Arc<NodeSlim>),
+    /// A PersistentVolumeClaim: the volume that it names, empty while it names none.
+    Claim(Box<str>),
+    /// A PersistentVolume: namespace and name of the claim that it is for.
+    Volume(Option<(Box<str>, Box<str>)>),
 }
 
 /// What controllers need of a pod.
@@ -91,6 +95,8 @@ pub struct PodSlim {
     pub unschedulable: bool,
     /// How it is reached, once it has an address.
     pub net: Option<Arc<PodNet>>,
+    /// The PersistentVolumeClaims that it mounts, by name, those that are made for it among them.
+    pub claims: Arc<[Box<str>]>,
 }
 
 /// How a pod is reached.
@@ -204,6 +210,7 @@ fn always(id: &Id) -> bool {
             | "ReplicationController"
             | "Namespace"
             | "Node"
+            | "PersistentVolume"
             | "PersistentVolumeClaim"
             | "ResourceQuota"
             | "Service"
@@ -214,6 +221,7 @@ fn always(id: &Id) -> bool {
         },
         "apps" | "batch" => true,
         "policy" => id.kind.kind == "PodDisruptionBudget",
+        "storage.k8s.io" => id.kind.kind == "StorageClass",
         _ => false,
     }
 }
@@ -227,6 +235,7 @@ pub(super) struct Pool {
     owners: HashSet<Arc<[Owner]>>,
     finalizers: HashSet<Arc<[Box<str>]>>,
     names: HashSet<Arc<str>>,
+    claims: HashSet<Arc<[Box<str>]>>,
 }
 
 fn shared<T: ?Sized + Eq + std::hash::Hash>(set: &mut HashSet<Arc<T>>, value: Arc<T>) -> Arc<T> {
@@ -311,7 +320,15 @@ impl Slim {
 fn detail(pool: &mut Pool, id: &Id, json: &[u8], annotations: &BTreeMap<String, Value>) -> Detail {
     match (id.kind.group, id.kind.kind) {
         ("", "Pod") => serde_json::from_slice::<StoredPod>(json)
-            .map_or(Detail::Plain, |stored| Detail::Pod(pod(pool, stored, annotations))),
+            .map_or(Detail::Plain, |stored| Detail::Pod(pod(pool, &id.name, stored, annotations))),
+        ("", "PersistentVolumeClaim") => {
+            let stored = serde_json::from_slice::<StoredClaim>(json).unwrap_or_default();
+            Detail::Claim(stored.spec.volume_name.unwrap_or_default())
+        }
+        ("", "PersistentVolume") => {
+            let claim = serde_json::from_slice::<StoredVolume>(json).unwrap_or_default().spec.claim_ref;
+            Detail::Volume(claim.map(|c| (c.namespace, c.name)))
+        }
         ("", "Node") => {
             Detail::Node(Arc::new(serde_json::from_slice::<StoredNode>(json).map(node).unwrap_or_default()))
         }
@@ -342,6 +359,37 @@ struct SelectorSpec {
     selector: Option<Value>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredClaim {
+    spec: StoredClaimSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredClaimSpec {
+    volume_name: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredVolume {
+    spec: StoredVolumeSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredVolumeSpec {
+    claim_ref: Option<StoredClaimRef>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredClaimRef {
+    namespace: Box<str>,
+    name: Box<str>,
+}
+
 #[derive(Deserialize)]
 struct StoredPod {
     #[serde(default)]
@@ -360,6 +408,21 @@ struct StoredPodSpec {
     subdomain: Option<Box<str>>,
     containers: Vec<StoredContainer>,
     init_containers: Option<Vec<StoredContainer>>,
+    volumes: Option<Vec<StoredPodVolume>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredPodVolume {
+    name: Box<str>,
+    persistent_volume_claim: Option<StoredClaimName>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredClaimName {
+    claim_name: Box<str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -457,7 +520,18 @@ fn net(spec: &StoredPodSpec, status: &StoredPodStatus) -> Option<Arc<PodNet>> {
     Some(Arc::new(PodNet { ips, hostname: text(&spec.hostname), subdomain: text(&spec.subdomain), ports }))
 }
 
-fn pod(pool: &mut Pool, stored: StoredPod, annotations: &BTreeMap<String, Value>) -> PodSlim {
+/// The claims that a pod of this name mounts.
+fn claims_of(name: &str, spec: &StoredPodSpec) -> Arc<[Box<str>]> {
+    let volumes = spec.volumes.iter().flatten();
+    let claim = |volume: &StoredPodVolume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{name}-{}", volume.name).into()),
+        (None, None) => None,
+    };
+    volumes.filter_map(claim).collect()
+}
+
+fn pod(pool: &mut Pool, name: &str, stored: StoredPod, annotations: &BTreeMap<String, Value>) -> PodSlim {
     let StoredPod { spec, status } = stored;
     let net = net(&spec, &status);
     let conditions = status.conditions.unwrap_or_default();
@@ -485,6 +559,7 @@ fn pod(pool: &mut Pool, stored: StoredPod, annotations: &BTreeMap<String, Value>
         to_schedule: node.is_empty() && default_scheduler && !gates,
         unschedulable: condition("PodScheduled", "False").is_some(),
         net,
+        claims: shared(&mut pool.claims, claims_of(name, &spec)),
     }
 }
 

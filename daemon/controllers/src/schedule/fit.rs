@@ -16,6 +16,8 @@ pub enum Misfit {
     Affinity,
     /// The node can't make zones of the pod's brand.
     Brand,
+    /// A volume that the pod has is not to be had there.
+    Volume,
     /// The node has as many pods as it may.
     Pods,
     /// Too little cpu is left.
@@ -32,6 +34,7 @@ impl Misfit {
             Self::Taint => "node(s) had untolerated taint(s)",
             Self::Affinity => "node(s) didn't match Pod's node affinity/selector",
             Self::Brand => "node(s) can't make zones of the pod's brand",
+            Self::Volume => "node(s) had volume node affinity conflict",
             Self::Pods => "Too many pods",
             Self::Cpu => "Insufficient cpu",
             Self::Memory => "Insufficient memory",
@@ -85,6 +88,17 @@ pub struct Constraints {
     terms: Option<Vec<Term>>,
     tolerations: Vec<Toleration>,
     brand: Option<String>,
+    /// Of each volume that says where it is: its alternatives.
+    volumes: Vec<Vec<Term>>,
+}
+
+/// Whether a node selector (`nodeSelectorTerms`) selects a node.
+pub(crate) fn selects_node(selector: &Value, node: &Slim) -> bool {
+    terms(selector).iter().any(|term| term.matches(node))
+}
+
+fn terms(selector: &Value) -> Vec<Term> {
+    selector.get("nodeSelectorTerms").and_then(Value::as_array).into_iter().flatten().map(term).collect()
 }
 
 impl Constraints {
@@ -112,7 +126,15 @@ impl Constraints {
             terms: required.and_then(Value::as_array).map(|terms| terms.iter().map(term).collect()),
             tolerations: tolerations.chain(copes).collect(),
             brand: annotations.and_then(|a| a.get(ZONE_BRAND_ANNOTATION)).and_then(Value::as_str).map(str::to_owned),
+            volumes: Vec::new(),
         }
+    }
+
+    /// With volumes that are only to be had where these node selectors say.
+    #[must_use]
+    pub fn with_volumes(mut self, selectors: &[Value]) -> Self {
+        self.volumes.extend(selectors.iter().map(terms));
+        self
     }
 
     /// Of a pod.
@@ -160,6 +182,9 @@ impl Constraints {
         }
         if !self.brand_fits(node) {
             return vec![Misfit::Brand];
+        }
+        if !self.volumes.iter().all(|terms| terms.iter().any(|term| term.matches(node))) {
+            return vec![Misfit::Volume];
         }
         let lacks = [
             (Misfit::Pods, used.pods + wants.pods > detail.pods),

@@ -5,9 +5,11 @@
 
 mod fit;
 
+pub(crate) use fit::selects_node;
 pub use fit::{Constraints, Misfit};
 
 use crate::runtime::{Again, Change, Context, Controller, Events, Failure, Id, Slim, Usage, View};
+use crate::volume;
 use async_trait::async_trait;
 use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Kind, Object, kinds};
@@ -15,8 +17,11 @@ use reddwarf_registry::{Author, RegistryError};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 const NAME: &str = "default-scheduler";
+/// A pod whose volumes are being made says nothing about it for so long.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// A node and what is taken of it.
 #[derive(Clone, Debug)]
@@ -93,9 +98,17 @@ impl Scheduler {
     }
 
     /// Chooses, and notes the choice before anyone else chooses.
-    fn choose(&self, view: &View, slim: &Slim, constraints: &Constraints, wants: Usage) -> Result<Arc<str>, String> {
+    fn choose(
+        &self,
+        view: &View,
+        slim: &Slim,
+        constraints: &Constraints,
+        wants: Usage,
+        only: Option<&str>,
+    ) -> Result<Arc<str>, String> {
         let mut assumed = self.assumed();
-        let candidates = view.list(self.nodes, None).filter(|n| n.deleted.is_none()).map(|node| {
+        let nodes = view.list(self.nodes, None).filter(|n| n.deleted.is_none());
+        let candidates = nodes.filter(|n| only.is_none_or(|only| *n.id.name == *only)).map(|node| {
             let mut used = view.usage(&node.id.name);
             for (_, taken) in assumed.values().filter(|(at, _)| *at == node.id.name) {
                 used.add(*taken, 1);
@@ -148,6 +161,14 @@ impl Scheduler {
     }
 }
 
+/// The reference's sentence for what no node can change.
+fn helpless(context: &Context, nodes: &'static Kind, why: &str) -> String {
+    let all = context.view().list(nodes, None).count();
+    format!(
+        "0/{all} nodes are available: {why}. preemption: 0/{all} nodes are available: {all} Preemption is not helpful for scheduling."
+    )
+}
+
 /// Sets the condition PodScheduled to False for this reason; its time is kept while it stays False.
 fn unschedulable(pod: &mut Object, why: &str, now: &str) {
     let mut conditions = pod.get("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -179,13 +200,20 @@ impl Controller for Scheduler {
             if !settled && change.before.as_ref().is_none_or(|b| !b.waits_for_a_node()) {
                 add(slim.id.clone());
             }
-            // A pod that ends or goes leaves room.
+            // A pod that ends or goes leaves room, and a claim that only one pod may use.
             let placed = |s: &Arc<Slim>| s.pod().is_some_and(|p| !p.node.is_empty());
             let leaves =
                 change.before.as_ref().is_some_and(placed) && change.after.as_ref().is_none_or(|a| !a.is_active());
             if !leaves {
                 return;
             }
+        } else if slim.id.is("", "PersistentVolumeClaim") {
+            let waits = |id: &&Id| {
+                let pod = view.get(id).and_then(|s| s.pod());
+                id.namespace == slim.id.namespace && pod.is_some_and(|p| p.claims.iter().any(|c| **c == *slim.id.name))
+            };
+            view.unplaced().filter(waits).for_each(|id| add(id.clone()));
+            return;
         } else if !slim.id.is("", "Node")
             || change
                 .before
@@ -210,9 +238,28 @@ impl Controller for Scheduler {
         let Some(pod) = context.find(id)?.filter(|p| p.uid() == Some(&slim.uid)) else { return Ok(Again::NEVER) };
         let wants =
             slim.pod().map_or(Usage::default(), |p| Usage { pods: 1, cpu_millis: p.cpu_millis, memory: p.memory });
-        let chosen = self.choose(&context.view(), &slim, &Constraints::of_pod(&pod), wants);
+        let placement = match volume::placement(context, &slim, &pod)? {
+            Ok(placement) => placement,
+            Err(why) => return self.explain(context, &slim, &pod, &helpless(context, self.nodes, &why)).await,
+        };
+        let constraints = Constraints::of_pod(&pod).with_volumes(&placement.affinities);
+        let chosen = self.choose(&context.view(), &slim, &constraints, wants, placement.node.as_deref());
         match chosen {
-            Ok(node) => self.place(context, &slim, &pod, &node).await,
+            Ok(node) if placement.to_bind.is_empty() => self.place(context, &slim, &pod, &node).await,
+            Ok(node) => {
+                // The claims' volumes come first; their being bound brings the pod back here.
+                self.assumed().remove(&slim.uid);
+                if placement.node.is_none() {
+                    context.act_together(NAME, volume::select(&placement.to_bind, &node)).await?;
+                }
+                let waited = slim.created.map(|made| (context.now() - made).to_std().unwrap_or_default());
+                if waited.is_some_and(|waited| waited < QUIET) {
+                    return Ok(Again::NEVER.after(QUIET));
+                }
+                let names: Vec<&str> = placement.to_bind.iter().map(|(id, _)| &*id.name).collect();
+                let why = format!("waiting for the volumes of persistentvolumeclaims {}", names.join(", "));
+                self.explain(context, &slim, &pod, &helpless(context, self.nodes, &why)).await
+            }
             Err(why) => self.explain(context, &slim, &pod, &why).await,
         }
     }

@@ -18,6 +18,7 @@ pub(crate) fn pod(name: &str, change: impl FnOnce(&mut PodSlim)) -> Arc<Slim> {
         to_schedule: false,
         unschedulable: false,
         net: None,
+        claims: [].into(),
     };
     change(&mut pod);
     slim("", "Pod", name, Detail::Pod(pod))

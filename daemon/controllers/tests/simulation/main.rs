@@ -8,4 +8,5 @@ mod namespaces;
 mod ownership;
 mod random;
 mod sets;
+mod volumes;
 mod world;

@@ -1,7 +1,9 @@
 //! One world: registry, engine, kubelet, clock. Everything happens in the order that the seed chooses.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use reddwarf_controllers::Options;
 use reddwarf_controllers::runtime::Engine;
+use reddwarf_controllers::volume::{PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_registry::{
@@ -9,12 +11,53 @@ use reddwarf_registry::{
 };
 use reddwarf_store::{Store, StoreOptions};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Steps in which everything must have come to rest.
 const PATIENCE: usize = 20_000;
+
+/// The host's storage: volumes by handle with their bytes, and what is to fail.
+#[derive(Debug, Default)]
+pub struct Storage {
+    pub volumes: Mutex<BTreeMap<String, u64>>,
+    /// So many of the next calls fail, every other one after it took effect.
+    pub failures: Mutex<u32>,
+}
+
+impl Storage {
+    fn act(&self, act: impl FnOnce(&mut BTreeMap<String, u64>)) -> Result<(), ProvisionError> {
+        let mut failures = self.failures.lock().unwrap();
+        let fails = *failures > 0;
+        *failures = failures.saturating_sub(1);
+        if !fails || *failures % 2 == 0 {
+            act(&mut self.volumes.lock().unwrap());
+        }
+        if fails { Err(ProvisionError("a planned failure".into())) } else { Ok(()) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Provisioner for Storage {
+    fn node(&self) -> &str {
+        "n"
+    }
+
+    async fn provision(&self, request: &Request) -> Result<Provisioned, ProvisionError> {
+        self.act(|all| _ = all.insert(request.name.clone(), request.bytes))?;
+        Ok(Provisioned { handle: request.name.clone(), attributes: BTreeMap::new() })
+    }
+
+    async fn destroy(&self, handle: &str) -> Result<(), ProvisionError> {
+        self.act(|all| _ = all.remove(handle))
+    }
+
+    async fn resize(&self, handle: &str, bytes: u64) -> Result<(), ProvisionError> {
+        self.act(|all| _ = all.insert(handle.to_owned(), bytes))
+    }
+}
 
 /// Looks at the world after every step.
 pub type Check = Box<dyn Fn(&World)>;
@@ -27,6 +70,8 @@ pub struct World {
     rng: fastrand::Rng,
     /// Called after every step.
     pub check: Option<Check>,
+    /// The host's volumes.
+    pub storage: Arc<Storage>,
     _dir: TempDir,
 }
 
@@ -54,11 +99,16 @@ impl World {
                 "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "100"}}});
             registry.create(&system, object(node), WriteOptions::default()).await.unwrap();
         }
-        let mut engine =
-            Engine::new(registry.clone(), reddwarf_controllers::all(&reddwarf_controllers::Options::default()));
+        let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "standard",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": PROVISIONER,
+            "allowVolumeExpansion": true});
+        registry.create(&system, object(class), WriteOptions::default()).await.unwrap();
+        let storage = Arc::new(Storage::default());
+        let options = Options { provisioner: Some(storage.clone()), ..Options::default() };
+        let mut engine = Engine::new(registry.clone(), reddwarf_controllers::all(&options));
         engine.list(Duration::ZERO).unwrap();
         let rng = fastrand::Rng::with_seed(seed);
-        Self { registry, engine, clock, start, rng, check: None, _dir: dir }
+        Self { registry, engine, clock, start, rng, check: None, storage, _dir: dir }
     }
 
     pub fn now(&self) -> DateTime<Utc> {

@@ -9,6 +9,7 @@
 //! | [`FakeServer`] | what a container answers at a port |
 //! | `admin.rs` | the administrator and the power company: methods that change things behind the node's back |
 //! | [`FakeClock`] | time since boot that follows tokio's, paused or not |
+//! | [`MemoryEngine`] | a storage engine without files |
 //! | `disk.rs` | the simulation's state in files |
 //!
 //! ```
@@ -44,6 +45,7 @@ mod script;
 mod server;
 mod services;
 mod state;
+mod storage;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "says how long it took")]
 mod tests;
@@ -57,6 +59,7 @@ pub use options::{FakeOptions, For};
 pub use script::{Reaction, Script, Step};
 pub use server::{FakeServer, Reply, Request};
 pub use state::{Foreign, Profile, ZoneState};
+pub use storage::{MemoryEngine, StorageFault};
 pub use usage::Load;
 
 use crate::names::SandboxId;

@@ -339,7 +339,10 @@ fn check_volume(volume: &VolumeSpec) -> Result<(), String> {
         VolumeSpec::HostPath { path, .. } if !path.is_absolute() => {
             Err(format!("host path {} is not absolute", path.display()))
         }
-        VolumeSpec::HostPath { .. } => Ok(()),
+        VolumeSpec::Persistent { path } if !path.is_absolute() => {
+            Err(format!("path {} of a persistent volume is not absolute", path.display()))
+        }
+        VolumeSpec::HostPath { .. } | VolumeSpec::Persistent { .. } => Ok(()),
         VolumeSpec::Files { files, .. } => {
             let bad = files.keys().find(|f| {
                 let parts = std::path::Path::new(f.as_str()).components();

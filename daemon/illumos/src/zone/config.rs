@@ -56,7 +56,7 @@ pub(crate) fn of_sandbox(
                 let fs = Fs { special: Text::new("swap")?, kind: Text::new("tmpfs")?, raw: None, options };
                 config.fs.insert(Text::new(format!("/{INSIDE}/memory/{name}"))?, fs);
             }
-            VolumeSpec::HostPath { path, .. } => {
+            VolumeSpec::HostPath { path, .. } | VolumeSpec::Persistent { path } => {
                 let place = format!("host/{name}");
                 lofs(&mut config, &place, path, false)?;
             }

@@ -116,13 +116,18 @@ async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostR
     if known && state.table == *table {
         return Ok(done);
     }
-    let wanted = if table.is_empty() { None } else { Some(render::render(table)) };
-    let empty = Model::default();
-    let found = match known {
-        true => state.model.take(),
-        false => list(shared, wanted.as_ref().unwrap_or(&empty)).await?,
-    };
+    let former = state.model.take();
     state.generation = None;
+    let rendered = || (!table.is_empty()).then(|| render::render(table));
+    let (wanted, found) = match known {
+        true => (rendered(), former),
+        false => {
+            // The same table is in other hands than ours: what it should be is known.
+            let wanted = former.filter(|_| state.table == *table).or_else(rendered);
+            let found = list(shared, wanted.as_ref()).await?;
+            (wanted, found)
+        }
+    };
     let without = found.is_none() && wanted.is_some();
     let mut number = before;
     if transact(shared, found.as_ref(), wanted.as_ref(), &mut number).await? {
@@ -223,14 +228,15 @@ async fn text(text: &str, number: &mut Option<u32>) -> Result<(), CommandError> 
 }
 
 /// The table as it is in the kernel; `None`: there is none.
-async fn list(shared: &Shared, wanted: &Model) -> HostResult<Option<Model>> {
+async fn list(shared: &Shared, wanted: Option<&Model>) -> HostResult<Option<Model>> {
     let failed = |e: CommandError| e.into_host(OBSERVE, "services");
     if !nft::exists(&table_name(shared)) {
         return Ok(None);
     }
     let answer: Option<CommandOutput> = nft::read_table(&table_name(shared)).await.map_err(failed)?;
     let Some(answer) = answer else { return Ok(None) };
-    listing::parse(&answer.stdout, wanted).map(Some).map_err(|e| {
+    let empty = Model::default();
+    listing::parse(&answer.stdout, wanted.unwrap_or(&empty)).map(Some).map_err(|e| {
         HostError::new(HostErrorKind::Other, OBSERVE, "services", "what nft lists can't be read").caused_by(e)
     })
 }
@@ -242,7 +248,7 @@ async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
         return Ok(drift);
     }
     let wanted = render::render(&state.table);
-    match list(shared, &wanted).await? {
+    match list(shared, Some(&wanted)).await? {
         None => drift.push(format!("nftables: table inet {} is missing", table_name(shared))),
         Some(found) => drift.extend(wanted.drift(&found).into_iter().map(|d| format!("nftables: {d}"))),
     }

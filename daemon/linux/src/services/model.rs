@@ -154,6 +154,10 @@ impl Model {
         let mut changes = Vec::new();
         for (name, map) in &self.maps {
             let before = old.maps.get(name).map_or(&nothing_in().elements, |m| &m.elements);
+            // Both are in order: comparing all of them costs less than looking for each.
+            if *before == map.elements {
+                continue;
+            }
             let differs =
                 |other: &BTreeMap<String, String>, key: &String, value: &String| other.get(key) != Some(value);
             let pair = |(key, value): (&'m String, &'m String)| (key.as_str(), value.as_str());

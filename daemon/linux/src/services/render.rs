@@ -176,9 +176,8 @@ fn add_frontend(model: &mut Model, frontend: &Frontend, backends: &Backends) {
         model.map(format!("{refused}{digit}"), "").insert(key, "goto refuse".to_owned());
         return;
     }
-    for address in &backends.addresses {
-        model.set(format!("self{digit}"), "").insert(format!("{0} . {0}", address.ip()), String::new());
-    }
+    let own = model.set(format!("self{digit}"), "");
+    own.extend(backends.addresses.iter().map(|address| (format!("{0} . {0}", address.ip()), String::new())));
     let goal = match backends.affinity_seconds {
         Some(seconds) => sticky(model, f, frontend, &backends.addresses, seconds),
         None => {
@@ -211,16 +210,18 @@ fn pick<'m>(
 ) -> &'m mut std::collections::BTreeMap<String, String> {
     let (ip, digit, kind) = (f.ip, f.digit, f.kind);
     let at = if local { "local_" } else { "" };
-    let (map, chain) = (format!("{at}backends{digit}_{index}"), format!("{at}pick{digit}_{index}"));
-    let (keys, types) = if local {
-        ("meta l4proto . th dport".to_owned(), "inet_proto . inet_service".to_owned())
-    } else {
-        (format!("{ip} daddr . meta l4proto . th dport"), format!("{kind} . inet_proto . inet_service"))
-    };
-    if model.chain(&chain, "").rules.is_empty() {
-        rule(model, &chain, format!("dnat {ip} to {keys} map @{map}"));
+    let map = format!("{at}backends{digit}_{index}");
+    // Ten thousand times there, once not.
+    if !model.maps.contains_key(&map) {
+        let (keys, types) = if local {
+            ("meta l4proto . th dport".to_owned(), "inet_proto . inet_service".to_owned())
+        } else {
+            (format!("{ip} daddr . meta l4proto . th dport"), format!("{kind} . inet_proto . inet_service"))
+        };
+        rule(model, &format!("{at}pick{digit}_{index}"), format!("dnat {ip} to {keys} map @{map}"));
+        model.map(&map, &format!("type {types} : {kind} . inet_service;"));
     }
-    model.map(map, &format!("type {types} : {kind} . inet_service;"))
+    &mut model.maps.entry(map).or_default().elements
 }
 
 /// The chain that leads to one of so many backends, each as likely as another.

@@ -173,7 +173,7 @@ impl Pod<'_> {
     fn present(&self, path: &str) -> Option<&Vec<u8>> {
         match self.now? {
             VolumeSpec::Files { files, .. } => files.get(path).map(|f| f.bytes.expose()),
-            VolumeSpec::EmptyDir { .. } | VolumeSpec::HostPath { .. } => None,
+            VolumeSpec::EmptyDir { .. } | VolumeSpec::HostPath { .. } | VolumeSpec::Persistent { .. } => None,
         }
     }
 

@@ -19,7 +19,7 @@ pub(super) fn mounts(
 ) -> Result<Vec<MountSpec>, Notice> {
     let mut mounts = Vec::new();
     for (i, mount) in which.container.volume_mounts.iter().enumerate() {
-        mounts.push(one(intent, mount, env, &format!("{}.volumeMounts[{i}]", which.field))?);
+        mounts.push(one(intent, mount, facts, env, &format!("{}.volumeMounts[{i}]", which.field))?);
     }
     if account::wants_mount(which)
         && let Some(volume) = account::volume(intent, identity.account_volume, facts.config, facts.tokens)
@@ -36,7 +36,13 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-fn one(intent: &PodIntent, mount: &VolumeMount, env: &Environment, field: &str) -> Result<MountSpec, Notice> {
+fn one(
+    intent: &PodIntent,
+    mount: &VolumeMount,
+    facts: Facts<'_>,
+    env: &Environment,
+    field: &str,
+) -> Result<MountSpec, Notice> {
     let at = |name: &str| format!("{field}.{name}");
     let volume = VolumeName::new(&mount.name).map_err(|e| config_error(&at("name"), e.to_string()))?;
     if !intent.pod.spec.volumes.iter().any(|v| v.name == mount.name) {
@@ -62,7 +68,7 @@ fn one(intent: &PodIntent, mount: &VolumeMount, env: &Environment, field: &str) 
         volume,
         target: mount.mount_path.clone(),
         sub_path,
-        read_only: mount.read_only,
+        read_only: mount.read_only || volumes::is_read_only(intent, facts, &mount.name),
         recursive_read_only: Some(recursive),
         propagation: Some(propagation),
     })

@@ -1,10 +1,10 @@
 //! A pod's volumes.
 
 use super::{Facts, Identity, account, files};
-use crate::desired::PodIntent;
+use crate::desired::{PodIntent, VolumeSource};
 use crate::plan::Notice;
-use reddwarf_host::VolumeName;
 use reddwarf_host::spec::{HostPathKind, SandboxSpec, VolumeSpec};
+use reddwarf_host::{DatasetName, VolumeName};
 use reddwarf_objects::pod::{EmptyDir, HostPath, PodSpec, Volume};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -98,8 +98,89 @@ fn one(
     if let Some(path) = &volume.host_path {
         return host_path(facts, path);
     }
-    let message = "this version mounts emptyDir, configMap, secret, downwardAPI, projected and hostPath only";
+    if let Some(name) = volume.claim_name(&intent.key.name) {
+        return claimed(intent, facts, &name, volume.ephemeral.is_some(), now);
+    }
+    let message = "this version mounts emptyDir, configMap, secret, downwardAPI, projected, hostPath and claims only";
     Err(Problem::new("", message))
+}
+
+/// What a claim is bound to. A pod that runs keeps what it has, whatever becomes of the claim.
+fn claimed(
+    intent: &PodIntent,
+    facts: Facts<'_>,
+    name: &str,
+    ephemeral: bool,
+    now: Option<&VolumeSpec>,
+) -> Result<VolumeSpec, Problem> {
+    let has = now.filter(|now| matches!(now, VolumeSpec::Persistent { .. } | VolumeSpec::HostPath { .. }));
+    match (bound(intent, facts, name, ephemeral, has.is_some()), has) {
+        (Err(_), Some(has)) => Ok(has.clone()),
+        (found, _) => found,
+    }
+}
+
+fn bound(
+    intent: &PodIntent,
+    facts: Facts<'_>,
+    name: &str,
+    ephemeral: bool,
+    running: bool,
+) -> Result<VolumeSpec, Problem> {
+    let namespace = &intent.key.namespace;
+    let refuse = |message: String| Err(Problem::new("", message));
+    let Some(claim) = facts.config.claims.get(&(namespace.clone(), name.to_owned())) else {
+        return refuse(format!("persistentvolumeclaim {name:?} not found"));
+    };
+    if ephemeral && !claim.owners.iter().any(|owner| owner == intent.uid.as_str()) {
+        return refuse(format!("PVC {namespace}/{name} was not created for pod {} (pod is not owner)", intent.key));
+    }
+    if claim.leaving && !running {
+        return refuse(format!("persistentvolumeclaim {name:?} is being deleted"));
+    }
+    let Some(volume_name) = &claim.volume else {
+        let why = "pod has unbound immediate PersistentVolumeClaims";
+        return refuse(format!("PVC {namespace}/{name} is not bound: {why}"));
+    };
+    let Some(volume) = facts.config.volumes.get(volume_name) else {
+        return refuse(format!("persistentvolume {volume_name:?} of PVC {namespace}/{name} not found"));
+    };
+    let own = |(ns, of, uid): &(String, String, String)| ns == namespace && of == name && *uid == claim.uid;
+    if !volume.claim.as_ref().is_some_and(own) {
+        return refuse(format!("PV {volume_name:?} is bound to another claim than PVC {namespace}/{name}"));
+    }
+    if claim.block {
+        return refuse(format!("PVC {namespace}/{name} has volumeMode Block: this version mounts file systems only"));
+    }
+    match &volume.source {
+        VolumeSource::Storage(handle) => {
+            let handle = DatasetName::new(handle).map_err(|e| Problem::new("", e.to_string()))?;
+            match &facts.settings.storage {
+                Some(storage) => {
+                    Ok(VolumeSpec::Persistent { path: storage.volume_root.join(handle.as_str()).join("data") })
+                }
+                None => refuse("this host has no storage for volumes".into()),
+            }
+        }
+        VolumeSource::Local(path) => host_path(facts, &HostPath { path: path.clone(), kind: "Directory".into() }),
+        VolumeSource::HostPath(path) => host_path(facts, path),
+        VolumeSource::Other(what) => {
+            refuse(format!("PV {volume_name:?} can't be mounted: this version knows no {what} volumes"))
+        }
+    }
+    .map_err(|problem| Problem { field: "persistentVolumeClaim".into(), ..problem })
+}
+
+/// Whether no container may write to a volume: its claim's mount or its PersistentVolume says so.
+pub(super) fn is_read_only(intent: &PodIntent, facts: Facts<'_>, name: &str) -> bool {
+    let Some(volume) = intent.pod.spec.volumes.iter().find(|v| v.name == name) else { return false };
+    if volume.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only) {
+        return true;
+    }
+    let Some(claim) = volume.claim_name(&intent.key.name) else { return false };
+    let claim = facts.config.claims.get(&(intent.key.namespace.clone(), claim));
+    let bound = claim.and_then(|c| facts.config.volumes.get(c.volume.as_ref()?));
+    bound.is_some_and(|v| v.read_only)
 }
 
 /// On memory without a limit of its own it has the pod's memory, at most what the host has for pods.

@@ -35,7 +35,17 @@ const SECURITY: &[(&str, &str)] = &[
 ];
 
 /// Volume sources that can be mounted; all others can't. With `projected` among them admission gives pods their account's token.
-const VOLUMES: &[&str] = &["name", "emptyDir", "configMap", "secret", "hostPath", "downwardAPI", "projected"];
+const VOLUMES: &[&str] = &[
+    "name",
+    "emptyDir",
+    "configMap",
+    "secret",
+    "hostPath",
+    "downwardAPI",
+    "projected",
+    "persistentVolumeClaim",
+    "ephemeral",
+];
 
 /// Can a volume of this source be mounted?
 pub fn can_mount(source: &str) -> bool {
@@ -155,7 +165,7 @@ mod tests {
         let mut pod = Object::from_value(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
             "hostPID": false, "affinity": {"podAffinity": {"x": 1}}, "nodeSelector": {"a": "b"},
             "containers": [{"name": "c", "image": "i", "livenessProbe": {"tcpSocket": {"port": 80}}, "ports": [{"containerPort": 80, "hostPort": 8080}]}],
-            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "x"}}, {"name": "e"}]}}))
+            "volumes": [{"name": "d", "nfs": {"server": "s", "path": "/x"}}, {"name": "e"}]}}))
         .unwrap();
         crate::default(pod.known_kind().unwrap(), &mut pod);
         let texts: Vec<_> = not_yet_supported(&pod).iter().map(|(path, text)| format!("{path} {text}")).collect();
@@ -164,7 +174,7 @@ mod tests {
             [
                 "spec.affinity.podAffinity has no effect in this version: pods are placed without regard to others",
                 "spec.containers[0].ports[0].hostPort has no effect in this version: the host's port does not lead to the pod: use the pod's address or hostNetwork",
-                "spec.volumes[0].persistentVolumeClaim has no effect in this version: volumes of this kind can't be mounted: containers that mount it are not started",
+                "spec.volumes[0].nfs has no effect in this version: volumes of this kind can't be mounted: containers that mount it are not started",
             ]
         );
     }

@@ -23,7 +23,37 @@ pub struct Volume {
     pub downward_api: Option<DownwardVolume>,
     /// Several sources in one directory.
     pub projected: Option<ProjectedVolume>,
+    /// What a PersistentVolumeClaim of the pod's namespace is bound to.
+    pub persistent_volume_claim: Option<ClaimVolume>,
+    /// A claim that is made for the pod and goes with it.
+    pub ephemeral: Option<EphemeralVolume>,
 }
+
+impl Volume {
+    /// The claim that it is mounted through, in a pod of this name: the one it names, or the one that is made for it.
+    pub fn claim_name(&self, pod: &str) -> Option<String> {
+        match (&self.persistent_volume_claim, &self.ephemeral) {
+            (Some(claim), _) => Some(claim.claim_name.clone()),
+            (None, Some(_)) => Some(format!("{pod}-{}", self.name)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A claim by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimVolume {
+    /// The claim's name.
+    pub claim_name: String,
+    /// No container may write to it.
+    pub read_only: bool,
+}
+
+/// A claim that is made for the pod. Its template is read by whoever makes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EphemeralVolume {}
 
 /// An empty directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -165,7 +165,8 @@ fn load_balancers_addresses_are_announced_and_given_up() {
     ear.wait().unwrap();
     let mut heard: Vec<&str> = line.split_whitespace().collect();
     let mut wanted: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    (heard.sort_unstable(), wanted.sort_unstable());
+    heard.sort_unstable();
+    wanted.sort_unstable();
     assert_eq!(heard, wanted, "announced on the link");
     for address in &addresses {
         served_by(&world, address, &["a"], || from_netns(&outside.netns, "tcp", address, 80, 2));

@@ -44,6 +44,20 @@ fn policies_deny_and_allow_real_packets() {
     served_by(&world, "what is excepted", &["failed:"], || from_pod(&world, "stranger", "tcp", &direct, 8080, 1));
     assert_eq!(ask("stranger", &friend, 8080), ["friend"]);
     assert_eq!(ask("friend", &web, 80), ["a"], "others are not concerned");
+    // Ranges of ports, and pods of other namespaces.
+    let ranged = |ports: &str, peer: &str| {
+        policy(&format!("podSelector: {{matchLabels: {{app: web}}}}, ingress: [{{from: [{peer}], ports: [{ports}]}}]"))
+    };
+    world.file("policy.yaml", &ranged("{port: 9000, endPort: 9100}", "{podSelector: {}}"));
+    served_by(&world, "another range", &["failed:"], || from_pod(&world, "stranger", "tcp", &direct, 8080, 1));
+    world.file("policy.yaml", &ranged("{port: 8000, endPort: 8100}", "{podSelector: {}}"));
+    served_by(&world, "the right range", &["a"], || from_pod(&world, "stranger", "tcp", &direct, 8080, 1));
+    assert_eq!(names(&from_pod(&world, "stranger", "udp", &direct, 8080, 1)), ["failed:"], "the range is of TCP");
+    let other = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: elsewhere}}}";
+    world.file("policy.yaml", &ranged("{port: 8080}", other));
+    served_by(&world, "this namespace", &["failed:"], || from_pod(&world, "stranger", "tcp", &direct, 8080, 1));
+    world.file("policy.yaml", &ranged("{port: 8080}", &other.replace("elsewhere", "default")));
+    served_by(&world, "the selected namespace", &["a"], || from_pod(&world, "stranger", "tcp", &direct, 8080, 1));
     world.remove("policy.yaml");
     served_by(&world, "without policies", &["a"], || from_pod(&world, "stranger", "tcp", &web, 80, 1));
     world.stop();

@@ -1,0 +1,294 @@
+//! What people do with volumes beyond claims: snapshots, rolling back, clones, streams to files and from them.
+//!
+//! A clone or a received volume gets a PersistentVolume that is set aside for a claim of the caller's choice: the claim of
+//! that name is bound to it, and to nothing else, once somebody makes it.
+
+use crate::storage::Storage;
+use reddwarf_api::runtime::RuntimeError;
+use reddwarf_api::types::{Done, StoredVolume, VolumeAction, VolumeList, VolumeRequest, VolumeSnapshot};
+use reddwarf_controllers::volume::{DRIVER, Provisioner};
+use reddwarf_host::{
+    Area, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, Limits, SnapshotId, SnapshotName,
+};
+use reddwarf_objects::pod::{Phase, Pod};
+use reddwarf_objects::{Object, ObjectKey, kinds};
+use reddwarf_registry::{Author, ListQuery, Registry, RegistryError, WriteOptions};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+const US: Author = Author::System("storage");
+
+fn failed(error: HostError) -> RuntimeError {
+    let text = error.chain();
+    match error.kind {
+        HostErrorKind::NotFound => RuntimeError::NotFound(text),
+        HostErrorKind::Conflict | HostErrorKind::Busy | HostErrorKind::Foreign => RuntimeError::Conflict(text),
+        HostErrorKind::InvalidSpec => RuntimeError::BadRequest(text),
+        HostErrorKind::Unsupported => RuntimeError::Unsupported(text),
+        HostErrorKind::Exhausted | HostErrorKind::Timeout => RuntimeError::Unavailable(text),
+        HostErrorKind::InvalidState | HostErrorKind::Unreachable | HostErrorKind::Denied | HostErrorKind::Other => {
+            RuntimeError::Internal(text)
+        }
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> RuntimeError {
+    RuntimeError::Internal(error.to_string())
+}
+
+fn objects(registry: &Registry, kind: &str) -> Result<Vec<Object>, RuntimeError> {
+    let Some(kind) = kinds().by_gvk("v1", kind) else { return Ok(Vec::new()) };
+    Ok(registry.list(&ListQuery::all(kind)).map_err(internal)?.items)
+}
+
+/// The volume in our storage that a PersistentVolume is.
+fn handle(volume: &Object) -> Option<&str> {
+    volume.get_str("/spec/csi/volumeHandle").filter(|_| volume.get_str("/spec/csi/driver") == Some(DRIVER))
+}
+
+/// All volumes.
+///
+/// # Errors
+/// The engine's.
+pub(crate) async fn list(storage: &Storage, registry: &Registry) -> Result<VolumeList, RuntimeError> {
+    let volumes = objects(registry, "PersistentVolume")?;
+    let known: BTreeSet<&str> = volumes.iter().filter_map(handle).collect();
+    let mut items = Vec::new();
+    for (id, dataset) in storage.engine().list().await.map_err(failed)? {
+        if id.area != Area::Volumes {
+            continue;
+        }
+        let used = storage.engine().usage(&id).await.map_err(failed)?;
+        let snapshot = |s: &reddwarf_host::storage::SnapshotInfo| VolumeSnapshot {
+            name: s.name.to_string(),
+            created: Some(s.created),
+        };
+        items.push(StoredVolume {
+            known: known.contains(id.name.as_str()),
+            claim: dataset.marks.get("claim").cloned().unwrap_or_default(),
+            quota_bytes: dataset.limits.quota_bytes.unwrap_or(0),
+            used_bytes: used.data_bytes,
+            snapshots: dataset.snapshots.iter().map(snapshot).collect(),
+            name: id.name.to_string(),
+        });
+    }
+    Ok(VolumeList { items })
+}
+
+/// Does one thing.
+///
+/// # Errors
+/// See [`reddwarf_api::Runtime::volume_action`].
+pub(crate) async fn act(
+    storage: &Storage,
+    registry: &Registry,
+    action: VolumeAction,
+    request: &VolumeRequest,
+) -> Result<Done, RuntimeError> {
+    let work = Work { storage, registry, request };
+    let message = match action {
+        VolumeAction::Snapshot => work.snapshot().await,
+        VolumeAction::SnapshotRemove => work.snapshot_remove().await,
+        VolumeAction::Rollback => work.rollback().await,
+        VolumeAction::Clone => work.clone_of().await,
+        VolumeAction::Send => work.send().await,
+        VolumeAction::Receive => work.receive().await,
+    }?;
+    Ok(Done { message })
+}
+
+struct Work<'w> {
+    storage: &'w Storage,
+    registry: &'w Registry,
+    request: &'w VolumeRequest,
+}
+
+impl Work<'_> {
+    fn namespace(&self) -> &str {
+        if self.request.namespace.is_empty() { "default" } else { &self.request.namespace }
+    }
+
+    fn claim(&self, name: &str) -> Result<Option<Object>, RuntimeError> {
+        let key = ObjectKey {
+            group: String::new(),
+            resource: "persistentvolumeclaims".into(),
+            namespace: Some(self.namespace().to_owned()),
+            name: name.to_owned(),
+        };
+        self.registry.find(&key).map_err(internal)
+    }
+
+    /// The volume that the request names: by its claim, or by its own name.
+    fn volume(&self) -> Result<DatasetId, RuntimeError> {
+        let name = &self.request.volume;
+        let volume_name = match self.claim(name)? {
+            Some(claim) => match claim.get_str("/spec/volumeName").filter(|v| !v.is_empty()) {
+                Some(volume) => volume.to_owned(),
+                None => return Err(RuntimeError::Conflict(format!("claim {name} has no volume yet"))),
+            },
+            None => name.clone(),
+        };
+        let volumes = objects(self.registry, "PersistentVolume")?;
+        let object = volumes.iter().find(|v| v.name() == volume_name);
+        let handle = match object {
+            Some(volume) => handle(volume).map(str::to_owned).ok_or_else(|| {
+                RuntimeError::BadRequest(format!("volume {volume_name} is not in this host's storage"))
+            })?,
+            // One that no PersistentVolume knows any more.
+            None => volume_name,
+        };
+        let name = DatasetName::new(handle).map_err(|e| RuntimeError::BadRequest(e.to_string()))?;
+        Ok(DatasetId::volume(name))
+    }
+
+    fn snapshot_id(&self) -> Result<SnapshotId, RuntimeError> {
+        Ok(self.volume()?.at(snapshot_name(&self.request.snapshot)?))
+    }
+
+    async fn dataset(&self, id: &DatasetId) -> Result<Dataset, RuntimeError> {
+        let mut all = self.storage.engine().list().await.map_err(failed)?;
+        all.remove(id).ok_or_else(|| RuntimeError::NotFound(format!("there is no volume {}", id.name)))
+    }
+
+    /// Pods that use a volume now, `namespace/name` each.
+    fn users(&self, id: &DatasetId) -> Result<Vec<String>, RuntimeError> {
+        let volumes = objects(self.registry, "PersistentVolume")?;
+        let claims: BTreeSet<(&str, &str)> = volumes
+            .iter()
+            .filter(|v| handle(v) == Some(id.name.as_str()))
+            .filter_map(|v| Some((v.get_str("/spec/claimRef/namespace")?, v.get_str("/spec/claimRef/name")?)))
+            .collect();
+        let mut users = Vec::new();
+        for object in objects(self.registry, "Pod")? {
+            let Ok(pod) = Pod::from_object(&object) else { continue };
+            let phase = object.get_str("/status/phase");
+            let ended = [Phase::Succeeded, Phase::Failed].map(|p| format!("{p:?}"));
+            if ended.iter().any(|e| phase == Some(e)) {
+                continue;
+            }
+            let namespace = pod.metadata.namespace.as_str();
+            let mounts = |v: &reddwarf_objects::pod::Volume| {
+                v.claim_name(&pod.metadata.name).is_some_and(|claim| claims.contains(&(namespace, claim.as_str())))
+            };
+            if pod.spec.volumes.iter().any(mounts) {
+                users.push(format!("{namespace}/{}", pod.metadata.name));
+            }
+        }
+        Ok(users)
+    }
+
+    fn unused(&self, id: &DatasetId) -> Result<(), RuntimeError> {
+        let users = self.users(id)?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        let what = format!("pods use volume {}: delete them first: {}", id.name, users.join(", "));
+        Err(RuntimeError::Conflict(what))
+    }
+
+    async fn snapshot(&self) -> Result<String, RuntimeError> {
+        let id = self.snapshot_id()?;
+        self.dataset(&id.dataset).await?;
+        match self.storage.engine().snapshot(&id).await.map_err(failed)? {
+            reddwarf_host::Change::Changed(_) => Ok(format!("snapshot {} of {} made", id.name, id.dataset.name)),
+            reddwarf_host::Change::Unchanged => {
+                Err(RuntimeError::Conflict(format!("{} has a snapshot {} already", id.dataset.name, id.name)))
+            }
+        }
+    }
+
+    async fn snapshot_remove(&self) -> Result<String, RuntimeError> {
+        let id = self.snapshot_id()?;
+        match self.storage.engine().snapshot_remove(&id).await.map_err(failed)? {
+            reddwarf_host::Change::Changed(_) => Ok(format!("snapshot {} of {} removed", id.name, id.dataset.name)),
+            reddwarf_host::Change::Unchanged => {
+                Err(RuntimeError::NotFound(format!("{} has no snapshot {}", id.dataset.name, id.name)))
+            }
+        }
+    }
+
+    async fn rollback(&self) -> Result<String, RuntimeError> {
+        let id = self.snapshot_id()?;
+        self.unused(&id.dataset)?;
+        drop(self.storage.engine().rollback(&id).await.map_err(failed)?);
+        Ok(format!("{} is as in its snapshot {}", id.dataset.name, id.name))
+    }
+
+    async fn clone_of(&self) -> Result<String, RuntimeError> {
+        let from = self.snapshot_id()?;
+        let dataset = self.dataset(&from.dataset).await?;
+        let (to, spec) = self.set_aside(&self.request.to, dataset.limits)?;
+        drop(self.storage.engine().clone_of(&from, &to, &spec).await.map_err(failed)?);
+        self.publish(&self.request.to, &to, dataset.limits).await?;
+        Ok(format!("volume {} of {}@{} waits for claim {}", to.name, from.dataset.name, from.name, self.request.to))
+    }
+
+    async fn send(&self) -> Result<String, RuntimeError> {
+        let id = self.snapshot_id()?;
+        let since = Some(&self.request.since).filter(|s| !s.is_empty()).map(|s| snapshot_name(s)).transpose()?;
+        let path = Path::new(&self.request.path);
+        let bytes = self.storage.engine().send(&id, since.as_ref(), path).await.map_err(failed)?;
+        Ok(format!("{bytes} bytes in {}", path.display()))
+    }
+
+    async fn receive(&self) -> Result<String, RuntimeError> {
+        let snapshot = snapshot_name(&self.request.snapshot)?;
+        let path = Path::new(&self.request.path);
+        if let Some(claim) = self.claim(&self.request.volume)? {
+            // An increment for a volume that is in use by its claim.
+            let id = self.volume()?;
+            self.unused(&id)?;
+            let marks = self.dataset(&id).await?.marks;
+            let spec = DatasetSpec { marks, ..DatasetSpec::default() };
+            drop(self.storage.engine().receive(path, &id.at(snapshot), &spec).await.map_err(failed)?);
+            return Ok(format!("claim {} has what {} brought", claim.name(), path.display()));
+        }
+        let (id, spec) = self.set_aside(&self.request.volume, Limits::default())?;
+        let present = self.storage.engine().list().await.map_err(failed)?.contains_key(&id);
+        drop(self.storage.engine().receive(path, &id.at(snapshot), &spec).await.map_err(failed)?);
+        if !present {
+            let used = self.storage.engine().usage(&id).await.map_err(failed)?;
+            let limits = Limits { quota_bytes: Some(used.data_bytes.max(1 << 20)), reservation_bytes: None };
+            self.publish(&self.request.volume, &id, limits).await?;
+        }
+        Ok(format!("volume {} waits for claim {}", id.name, self.request.volume))
+    }
+
+    /// The dataset of a volume that waits for a claim: the same for the same claim, so that a repeat finishes it.
+    fn set_aside(&self, claim: &str, limits: Limits) -> Result<(DatasetId, DatasetSpec), RuntimeError> {
+        if self.claim(claim)?.is_some_and(|c| c.get_str("/spec/volumeName").is_some_and(|v| !v.is_empty())) {
+            return Err(RuntimeError::Conflict(format!("claim {claim} has a volume already")));
+        }
+        let name = DatasetName::new(format!("{}-{claim}", self.namespace()))
+            .map_err(|e| RuntimeError::BadRequest(format!("claim {claim}: {e}")))?;
+        let whose = format!("{}/{claim}", self.namespace());
+        let marks = BTreeMap::from([("owner".to_owned(), "administrator".to_owned()), ("claim".to_owned(), whose)]);
+        Ok((DatasetId::volume(name), DatasetSpec { marks, limits, ..DatasetSpec::default() }))
+    }
+
+    /// The PersistentVolume of a volume that waits for a claim. It is kept when the claim goes: somebody made it by hand.
+    async fn publish(&self, claim: &str, id: &DatasetId, limits: Limits) -> Result<(), RuntimeError> {
+        let bytes = limits.quota_bytes.unwrap_or(1 << 20).to_string();
+        let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [self.storage.node()]}]});
+        let value = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": id.name.as_str()}, "spec": {
+            "capacity": {"storage": bytes},
+            "accessModes": ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany"],
+            "claimRef": {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": self.namespace(), "name": claim},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": crate::storage::CLASS,
+            "volumeMode": "Filesystem",
+            "csi": {"driver": DRIVER, "volumeHandle": id.name.as_str()},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+        }});
+        let object = Object::from_value(value).map_err(internal)?;
+        match self.registry.create(&US, object, WriteOptions::default()).await {
+            Ok(_) | Err(RegistryError::AlreadyExists(_)) => Ok(()),
+            Err(error) => Err(internal(error)),
+        }
+    }
+}
+
+fn snapshot_name(text: &str) -> Result<SnapshotName, RuntimeError> {
+    SnapshotName::new(text).map_err(|e| RuntimeError::BadRequest(e.to_string()))
+}

@@ -1,0 +1,160 @@
+//! Which engine, and why. What the settings say counts; without a word there is ZFS where a pool was set aside for us, btrfs
+//! where the place is on it, and directories everywhere else.
+
+use crate::tree::{Layout, TreeEngine, btrfs, directory};
+use crate::zfs::ZfsEngine;
+use reddwarf_command::{Invocation, Tool, Tools};
+use reddwarf_host::{Area, Clock, EngineKind, HostError, HostErrorKind, HostResult, StorageEngine};
+use reddwarf_illumos::zfs::Dataset;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the settings say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where: an absolute path or a ZFS dataset. `None`: not said.
+    pub pool: Option<String>,
+    /// Which engine. `None`: whichever fits.
+    pub engine: Option<EngineKind>,
+    /// Areas at places of their own, paths or datasets like the pool.
+    pub areas: BTreeMap<Area, String>,
+    /// Where storage lies when nothing is said.
+    pub default: PathBuf,
+    /// Without a pool said, take the dataset `<pool>/reddwarf` if there is one. Only one daemon of a machine may.
+    pub look_for_pools: bool,
+}
+
+/// The engine to use. Nothing is made before [`StorageEngine::prepare`].
+///
+/// # Errors
+/// `InvalidSpec` when what is asked for does not fit together, `Unsupported` when a tool is missing.
+pub async fn choose(wanted: &Wanted, tools: Tools, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn StorageEngine>> {
+    if let Some(pool) = wanted.pool.as_deref().filter(|pool| !pool.starts_with('/')) {
+        return zfs(wanted, pool, tools, "the setting `storage_pool` names a ZFS dataset").await;
+    }
+    if wanted.pool.is_none()
+        && matches!(wanted.engine, None | Some(EngineKind::Zfs))
+        && let Some(set_aside) = set_aside(wanted, &tools).await?
+    {
+        let why = format!("the dataset {set_aside} is there");
+        return zfs(wanted, &set_aside, tools, why).await;
+    }
+    let place = place(wanted)?;
+    let areas = areas(wanted)?;
+    let layout = Layout::new(&place, areas);
+    let (kind, why) = kind(wanted, &tools, &place).await?;
+    let engine: TreeEngine = match kind {
+        EngineKind::Btrfs => btrfs::engine(layout, tools, why, clock),
+        EngineKind::Directory => directory::engine(layout, tools, why, clock),
+        EngineKind::Zfs | EngineKind::Memory => return refuse("storage_engine", "this is no engine for a path"),
+    };
+    Ok(Arc::new(engine))
+}
+
+async fn zfs(wanted: &Wanted, pool: &str, tools: Tools, why: impl Into<String>) -> HostResult<Arc<dyn StorageEngine>> {
+    if let Some(other) = wanted.engine.filter(|engine| *engine != EngineKind::Zfs) {
+        return refuse("storage_engine", format!("{other} needs an absolute path as `storage_pool`, not {pool}"));
+    }
+    let dataset = |setting: &str, name: &str| Dataset::new(name).or_else(|e| refuse(setting, e.to_string()));
+    let mut areas = BTreeMap::new();
+    for (area, at) in &wanted.areas {
+        areas.insert(*area, dataset(&format!("storage_{area}"), at)?);
+    }
+    tools.path("zfs").map_err(|e| e.into_host("choose storage", "storage_pool"))?;
+    let engine = ZfsEngine::open(dataset("storage_pool", pool)?, areas, tools, why).await?;
+    Ok(Arc::new(engine))
+}
+
+/// The dataset that was set aside for us, if there is just one: `<pool>/reddwarf`. Nothing is looked for where volumes lie in
+/// directories already: they would be out of sight.
+async fn set_aside(wanted: &Wanted, tools: &Tools) -> HostResult<Option<String>> {
+    if !wanted.look_for_pools || has_datasets(&wanted.default) || tools.path("zfs").is_err() {
+        return Ok(None);
+    }
+    let list = Invocation::read(Tool::Zfs, ["get", "-H", "-p", "-r", "-d", "1", "-o", "name", "type"]);
+    // Tools without pools, or without the kernel's module: there is none then.
+    let Ok(output) = tools.run(&list).await else { return Ok(None) };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ours = |name: &&str| name.split_once('/').is_some_and(|(_, rest)| rest == "reddwarf");
+    let found: Vec<&str> = text.lines().filter(ours).collect();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((*one).to_owned())),
+        several => refuse("storage_pool", format!("several datasets could be meant, name one: {}", several.join(", "))),
+    }
+}
+
+fn refuse<T>(setting: &str, why: impl Into<String>) -> HostResult<T> {
+    Err(HostError::new(HostErrorKind::InvalidSpec, "choose storage", setting, why))
+}
+
+fn place(wanted: &Wanted) -> HostResult<PathBuf> {
+    match wanted.pool.as_deref() {
+        None => Ok(wanted.default.clone()),
+        Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
+        Some(other) => refuse("storage_pool", format!("{other:?} must be an absolute path")),
+    }
+}
+
+fn areas(wanted: &Wanted) -> HostResult<BTreeMap<Area, PathBuf>> {
+    let mut areas = BTreeMap::new();
+    for (area, at) in &wanted.areas {
+        if !at.starts_with('/') {
+            return refuse(&format!("storage_{area}"), format!("{at:?} must be an absolute path"));
+        }
+        areas.insert(*area, PathBuf::from(at));
+    }
+    Ok(areas)
+}
+
+/// btrfs or directories, for a path.
+async fn kind(wanted: &Wanted, tools: &Tools, place: &Path) -> HostResult<(EngineKind, String)> {
+    if wanted.engine == Some(EngineKind::Directory) {
+        return Ok((EngineKind::Directory, "the setting `storage_engine` says so".into()));
+    }
+    let there = existing(place);
+    let at = there.display();
+    match (wanted.engine, btrfs::is_at(tools, there).await) {
+        (Some(EngineKind::Btrfs), Some(true)) => Ok((EngineKind::Btrfs, "the setting `storage_engine` says so".into())),
+        (Some(EngineKind::Btrfs), Some(false)) => refuse("storage_engine", format!("{at} is not on btrfs")),
+        (Some(EngineKind::Btrfs), None) => {
+            let message = "btrfs(8) is not installed: install btrfs-progs";
+            Err(HostError::new(HostErrorKind::Unsupported, "choose storage", "storage_engine", message))
+        }
+        (Some(_), _) => refuse("storage_engine", "zfs needs a dataset as `storage_pool`"),
+        // What was begun on directories goes on so: volumes would be out of sight otherwise.
+        (None, Some(true)) if has_directories(place) => {
+            Ok((EngineKind::Directory, format!("{at} is on btrfs, but holds volumes of the directory engine")))
+        }
+        (None, Some(true)) => Ok((EngineKind::Btrfs, format!("{at} is on btrfs"))),
+        (None, Some(false)) => Ok((EngineKind::Directory, format!("{at} is not on btrfs and no ZFS pool was named"))),
+        (None, None) => Ok((EngineKind::Directory, "btrfs(8) is not installed and no ZFS pool was named".into())),
+    }
+}
+
+/// The nearest directory above that is there.
+fn existing(place: &Path) -> &Path {
+    place.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("/"))
+}
+
+/// Whether volumes lie there that are no subvolumes.
+fn has_directories(place: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    marked(place).iter().any(|path| fs::symlink_metadata(path).is_ok_and(|m| m.ino() != 256))
+}
+
+/// Whether volumes lie there.
+fn has_datasets(place: &Path) -> bool {
+    !marked(place).is_empty()
+}
+
+fn marked(place: &Path) -> Vec<PathBuf> {
+    let entries = |area: Area| -> io::Result<Vec<PathBuf>> {
+        Ok(fs::read_dir(place.join(area.as_str()))?.filter_map(Result::ok).map(|e| e.path()).collect())
+    };
+    let datasets = Area::ALL.into_iter().filter_map(|area| entries(area).ok()).flatten();
+    datasets.filter(|path| path.join("reddwarf.json").is_file()).collect()
+}

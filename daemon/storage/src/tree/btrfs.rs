@@ -1,0 +1,274 @@
+//! Subvolumes of btrfs: snapshots and clones in constant time, quotas by qgroups, increments. Everything goes through
+//! btrfs(8).
+
+use super::directory::is_full;
+use super::{Layout, Stream, TreeEngine, Trees, io_error};
+use async_trait::async_trait;
+use reddwarf_command::{CommandError, CommandOutput, Tools};
+use reddwarf_host::storage::{EngineKind, Features};
+use reddwarf_host::{Clock, HostError, HostErrorKind, HostResult, Limits};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A subvolume's root has this inode number, and nothing else has.
+const SUBVOLUME_INODE: u64 = 256;
+/// Streams may be large.
+const LONG: Duration = Duration::from_secs(12 * 3600);
+const SHORT: Duration = Duration::from_secs(120);
+/// Subvolumes within a subvolume that is removed; a pod may make them.
+const NESTED: usize = 10_000;
+
+/// An engine on btrfs. The place must be on such a file system, with btrfs(8) at hand.
+pub fn engine(layout: Layout, tools: Tools, why: impl Into<String>, clock: Arc<dyn Clock>) -> TreeEngine {
+    TreeEngine::new(layout, Btrfs { tools }, why, clock)
+}
+
+/// Whether a path is on btrfs, as btrfs(8) says; `None` when it is not installed.
+pub async fn is_at(tools: &Tools, path: &Path) -> Option<bool> {
+    let command = tools.command("btrfs").ok()?;
+    let args = [OsString::from("filesystem"), "df".into(), "-b".into(), path.as_os_str().to_owned()];
+    Some(command.args(args).deadline(SHORT).run().await.is_ok())
+}
+
+#[derive(Debug)]
+struct Btrfs {
+    tools: Tools,
+}
+
+impl Btrfs {
+    async fn run<I>(&self, op: &'static str, subject: &Path, args: I, deadline: Duration) -> HostResult<CommandOutput>
+    where
+        I: IntoIterator<Item = OsString> + Send,
+        I::IntoIter: Send,
+    {
+        let shown = subject.display().to_string();
+        let command = self.tools.command("btrfs").map_err(|e| e.into_host(op, &*shown))?;
+        match command.args(args).deadline(deadline).run().await {
+            Ok(output) => Ok(output),
+            Err(CommandError::Failed { stderr, .. }) if is_full(&stderr) => {
+                Err(HostError::new(HostErrorKind::Exhausted, op, shown, stderr))
+            }
+            Err(CommandError::Failed { stderr, .. }) if stderr.contains("Device or resource busy") => {
+                Err(HostError::new(HostErrorKind::Busy, op, shown, stderr))
+            }
+            Err(error) => Err(error.into_host(op, shown)),
+        }
+    }
+
+    async fn short(
+        &self,
+        op: &'static str,
+        subject: &Path,
+        args: &[&str],
+        paths: &[&Path],
+    ) -> HostResult<CommandOutput> {
+        let args: Vec<OsString> =
+            args.iter().map(OsString::from).chain(paths.iter().map(|p| p.as_os_str().to_owned())).collect();
+        self.run(op, subject, args, SHORT).await
+    }
+
+    /// Removes one subvolume that holds no others, and its quota group.
+    async fn remove_one(&self, path: &Path) -> HostResult<()> {
+        const OP: &str = "remove dataset";
+        let id = self.short(OP, path, &["inspect-internal", "rootid"], &[path]).await?;
+        self.short(OP, path, &["subvolume", "delete", "--"], &[path]).await?;
+        let group = format!("0/{}", String::from_utf8_lossy(&id.stdout).trim());
+        if let Some(parent) = path.parent() {
+            // A group without its subvolume does no harm; newer kernels remove it themselves.
+            let gone = self.short(OP, path, &["qgroup", "destroy", &group], &[parent]).await;
+            if let Err(error) = gone {
+                tracing::debug!(%error, "a quota group stays");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Is it the root of a subvolume? Also false when it is not there.
+fn is_subvolume(path: &Path) -> io::Result<Option<bool>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found.is_dir() && found.ino() == SUBVOLUME_INODE)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Subvolumes below a directory, the deepest last.
+fn nested(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut found, mut left) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                continue;
+            }
+            let path = entry.path();
+            if is_subvolume(&path)? == Some(true) {
+                found.push(path.clone());
+                if found.len() > NESTED {
+                    return Err(io::Error::other(format!("more than {NESTED} subvolumes in one")));
+                }
+            }
+            left.push(path);
+        }
+    }
+    found.sort_by_key(|path| path.components().count());
+    Ok(found)
+}
+
+#[async_trait]
+impl Trees for Btrfs {
+    fn kind(&self) -> (EngineKind, Features) {
+        let features = Features { quota: true, instant: true, incremental: true, ..Features::default() };
+        (EngineKind::Btrfs, features)
+    }
+
+    async fn prepare(&self, root: &Path) -> HostResult<()> {
+        // Already on is fine, and said with success.
+        self.short("prepare storage", root, &["quota", "enable"], &[root]).await.map(drop)
+    }
+
+    async fn make(&self, path: &Path) -> HostResult<()> {
+        self.short("make dataset", path, &["subvolume", "create", "--"], &[path]).await?;
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(path, private).map_err(|e| io_error("make dataset", path, e))
+    }
+
+    async fn copy(&self, from: &Path, to: &Path, read_only: bool) -> HostResult<()> {
+        let verb: &[&str] =
+            if read_only { &["subvolume", "snapshot", "-r", "--"] } else { &["subvolume", "snapshot", "--"] };
+        self.short("copy dataset", from, verb, &[from, to]).await.map(drop)
+    }
+
+    async fn remove(&self, path: &Path) -> HostResult<()> {
+        let failed = |e| io_error("remove dataset", path, e);
+        match is_subvolume(path).map_err(failed)? {
+            None => return Ok(()),
+            // Left by a receive that was cut off: a directory around what arrived.
+            Some(false) => {
+                for inner in nested(path).map_err(failed)?.iter().rev() {
+                    self.remove_one(inner).await?;
+                }
+                return fs::remove_dir_all(path).map_err(failed);
+            }
+            Some(true) => {}
+        }
+        if self.remove_one(path).await.is_ok() {
+            return Ok(());
+        }
+        // A pod may have made subvolumes of its own.
+        let tree = path.to_owned();
+        let inner = tokio::task::spawn_blocking(move || nested(&tree)).await;
+        for inner in inner.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(failed)?.iter().rev() {
+            self.remove_one(inner).await?;
+        }
+        self.remove_one(path).await
+    }
+
+    async fn limit(&self, path: &Path, limits: &Limits) -> HostResult<()> {
+        let most = limits.quota_bytes.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string());
+        self.short("limit dataset", path, &["qgroup", "limit", &most], &[path]).await.map(drop)
+    }
+
+    async fn used(&self, path: &Path) -> HostResult<u64> {
+        const OP: &str = "measure dataset";
+        // What was written a moment ago counts once it is on its way to the disk.
+        self.short(OP, path, &["filesystem", "sync"], &[path]).await?;
+        let shown = self.short(OP, path, &["qgroup", "show", "--raw", "-f"], &[path]).await?;
+        referenced(&String::from_utf8_lossy(&shown.stdout)).ok_or_else(|| {
+            let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+            let message = format!("btrfs qgroup show: no line of a quota group in {text:?}");
+            HostError::new(HostErrorKind::Other, OP, path.display().to_string(), message)
+        })
+    }
+
+    async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()> {
+        let mut args: Vec<OsString> = vec!["send".into(), "--quiet".into()];
+        if let Some(since) = since {
+            args.extend(["-p".into(), since.as_os_str().to_owned()]);
+        }
+        args.extend(["-f".into(), file.as_os_str().to_owned(), snapshot.as_os_str().to_owned()]);
+        self.run("send snapshot", snapshot, args, LONG).await.map(drop)
+    }
+
+    async fn look(&self, file: &Path) -> HostResult<Stream> {
+        let mut head = Vec::new();
+        let read = File::open(file).and_then(|f| f.take(64).read_to_end(&mut head));
+        read.map_err(|e| io_error("receive dataset", file, e))?;
+        stream_kind(&head).ok_or_else(|| {
+            let message = "no btrfs stream: it must be what `reddwarfctl volume send` wrote with this engine";
+            HostError::new(HostErrorKind::InvalidSpec, "receive dataset", file.display().to_string(), message)
+        })
+    }
+
+    async fn receive(&self, file: &Path, within: &Path) -> HostResult<()> {
+        let args = [
+            "receive".into(),
+            "--quiet".into(),
+            "-f".into(),
+            file.as_os_str().to_owned(),
+            within.as_os_str().to_owned(),
+        ];
+        match self.run("receive dataset", file, args, LONG).await {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind == HostErrorKind::Other && e.message.contains("parent") => {
+                Err(HostError { kind: HostErrorKind::Conflict, ..e })
+            }
+            Err(e) if e.kind == HostErrorKind::Other => Err(HostError { kind: HostErrorKind::InvalidSpec, ..e }),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// The referenced bytes in what `btrfs qgroup show --raw -f` prints: the second column of its only group.
+fn referenced(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let group = words.next()?;
+        group.starts_with("0/").then(|| words.find_map(|word| word.parse().ok()))?
+    })
+}
+
+/// Reads a stream's beginning: magic, version, then its first command (linux/fs/btrfs/send.h).
+fn stream_kind(head: &[u8]) -> Option<Stream> {
+    const MAGIC: &[u8] = b"btrfs-stream\0";
+    let rest = head.strip_prefix(MAGIC)?;
+    // Version (4), length of the command (4), its number (2).
+    match rest.get(8..10)? {
+        [1, 0] => Some(Stream::Whole),
+        [2, 0] => Some(Stream::Increment),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_group_refers_to_is_read_from_old_and_new_tables() {
+        let old = "qgroupid         rfer         excl \n--------         ----         ---- \n0/257        16384        16384 \n";
+        let new = "Qgroupid    Referenced    Exclusive   Path\n--------    ----------    ---------   ----\n0/257            16384        16384   volumes/a\n";
+        assert_eq!((referenced(old), referenced(new), referenced("")), (Some(16384), Some(16384), None));
+    }
+
+    #[test]
+    fn streams_are_told_apart_by_their_first_command() {
+        let head = |command: u8| [b"btrfs-stream\0".as_slice(), &[1, 0, 0, 0], &[9, 0, 0, 0], &[command, 0]].concat();
+        assert_eq!(stream_kind(&head(1)), Some(Stream::Whole));
+        assert_eq!(stream_kind(&head(2)), Some(Stream::Increment));
+        assert_eq!((stream_kind(&head(3)), stream_kind(b"btrfs"), stream_kind(b"")), (None, None, None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_stream_makes_it_panic(head in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
+            let _ = stream_kind(&head);
+        }
+    }
+}

@@ -1,0 +1,656 @@
+//! Engines whose datasets are directories below one place. What differs, how a tree is made, copied and removed, is in
+//! [`Trees`]: plain directories ([`directory`]) or btrfs' subvolumes ([`btrfs`]).
+//!
+//! A dataset is made under a name that begins with a dot and renamed when it is complete; it is removed by being renamed
+//! first. So a crash leaves it whole or absent, and what begins with a dot is cleared away (or, of a rollback, put back) by
+//! [`TreeEngine::prepare`].
+
+pub mod btrfs;
+pub mod directory;
+mod layout;
+mod mark;
+
+pub use layout::Layout;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use layout::{DATA, Stage};
+use mark::{Mark, sync_dir};
+use nix::sys::statvfs::statvfs;
+use reddwarf_host::storage::{
+    Capacity, DatasetUsage, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks,
+};
+use reddwarf_host::{
+    Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
+    SnapshotId, SnapshotName, StorageEngine,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// How trees of one kind of file system are handled. Paths are the engine's own; parents are there.
+#[async_trait]
+pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
+    /// Which engine it makes, and what that can do.
+    fn kind(&self) -> (EngineKind, Features);
+    /// Looks whether the place can be used; called for each area before anything else.
+    async fn prepare(&self, root: &Path) -> HostResult<()>;
+    /// Makes an empty tree.
+    async fn make(&self, path: &Path) -> HostResult<()>;
+    /// Makes a tree of another's content.
+    async fn copy(&self, from: &Path, to: &Path, read_only: bool) -> HostResult<()>;
+    /// Removes a tree. Absent is fine.
+    async fn remove(&self, path: &Path) -> HostResult<()>;
+    /// Puts limits in force.
+    async fn limit(&self, path: &Path, limits: &Limits) -> HostResult<()>;
+    /// Bytes that a tree takes.
+    async fn used(&self, path: &Path) -> HostResult<u64>;
+    /// Writes a snapshot, or what changed since an older one, to a file that is not there.
+    async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()>;
+    /// Whether a file holds what [`Trees::send`] writes, and whether that is an increment.
+    async fn look(&self, file: &Path) -> HostResult<Stream>;
+    /// Makes a tree of a stream in an empty directory; its name there is the stream's.
+    async fn receive(&self, file: &Path, within: &Path) -> HostResult<()>;
+}
+
+/// What a file of [`Trees::send`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Whole,
+    Increment,
+}
+
+/// An engine over [`Trees`].
+pub struct TreeEngine {
+    about: EngineAbout,
+    layout: Layout,
+    trees: Box<dyn Trees>,
+    clock: Arc<dyn Clock>,
+    locks: Mutex<HashMap<DatasetId, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl fmt::Debug for TreeEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeEngine").field("about", &self.about).field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostError {
+    let kind = match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(nix::errno::Errno::ENOSPC | nix::errno::Errno::EDQUOT) => HostErrorKind::Exhausted,
+        Some(nix::errno::Errno::EBUSY) => HostErrorKind::Busy,
+        _ if error.kind() == io::ErrorKind::NotFound => HostErrorKind::NotFound,
+        _ => HostErrorKind::Other,
+    };
+    HostError::new(kind, op, path.display().to_string(), error.to_string())
+}
+
+/// Cleaning up after a failure: the failure itself is what matters, `prepare` clears what stays.
+async fn discard(trees: &dyn Trees, path: &Path) {
+    if let Err(error) = trees.remove(path).await {
+        tracing::warn!(%error, "half-made storage is cleared away at the next start");
+    }
+}
+
+impl TreeEngine {
+    pub(crate) fn new(layout: Layout, trees: impl Trees, why: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
+        let (kind, features) = trees.kind();
+        let place = layout.base().display().to_string();
+        let about = EngineAbout { kind, place, why: why.into(), features };
+        Self { about, layout, trees: Box::new(trees), clock, locks: Mutex::default() }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.wall()
+    }
+
+    /// One call for a dataset at a time.
+    async fn lock(&self, id: &DatasetId) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let found = locks.get(id).and_then(Weak::upgrade);
+            found.unwrap_or_else(|| {
+                let new = Arc::default();
+                locks.insert(id.clone(), Arc::downgrade(&new));
+                new
+            })
+        };
+        lock.lock_owned().await
+    }
+
+    /// A dataset's mark; `None` when it is not there.
+    fn mark(&self, op: &'static str, id: &DatasetId) -> HostResult<Option<Mark>> {
+        let path = self.layout.dataset(id);
+        match fs::symlink_metadata(&path) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io_error(op, &path, e)),
+        }
+        let foreign = || {
+            let message = "it bears no mark of ours: it is left alone; move it away if it should be made here";
+            HostError::new(HostErrorKind::Foreign, op, path.display().to_string(), message)
+        };
+        Mark::read(&path).map_err(|e| io_error(op, &path, e))?.ok_or_else(foreign).map(Some)
+    }
+
+    fn there(&self, op: &'static str, id: &DatasetId) -> HostResult<Mark> {
+        let absent = || HostError::new(HostErrorKind::NotFound, op, id.to_string(), "there is no such dataset");
+        self.mark(op, id)?.ok_or_else(absent)
+    }
+
+    fn snapshot_mark(&self, op: &'static str, id: &SnapshotId) -> HostResult<Option<Mark>> {
+        let path = self.layout.snapshot(id);
+        Mark::read(&path).map_err(|e| io_error(op, &path, e))
+    }
+
+    fn snapshot_there(&self, op: &'static str, id: &SnapshotId) -> HostResult<Mark> {
+        let absent = || HostError::new(HostErrorKind::NotFound, op, id.to_string(), "there is no such snapshot");
+        self.snapshot_mark(op, id)?.ok_or_else(absent)
+    }
+
+    /// The tree of a snapshot: what lies beside its mark.
+    fn tree(&self, op: &'static str, dir: &Path) -> HostResult<PathBuf> {
+        let mut found = None;
+        for name in names(dir).map_err(|e| io_error(op, dir, e))? {
+            let path = dir.join(&name);
+            if !name.starts_with('.') && fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
+                found = Some(path);
+            }
+        }
+        let absent = || HostError::new(HostErrorKind::NotFound, op, dir.display().to_string(), "it holds no files");
+        found.ok_or_else(absent)
+    }
+
+    fn snapshots(&self, id: &DatasetId) -> HostResult<Vec<(SnapshotInfo, u64)>> {
+        let dir = self.layout.snapshots(id);
+        let mut found = Vec::new();
+        for name in names(&dir).map_err(|e| io_error("list snapshots", &dir, e))? {
+            let Ok(name) = SnapshotName::new(name) else { continue };
+            let mark = Mark::read(&dir.join(name.as_str())).map_err(|e| io_error("list snapshots", &dir, e))?;
+            if let Some(mark) = mark {
+                found.push((SnapshotInfo { name, created: mark.created }, mark.sequence));
+            }
+        }
+        found.sort_by(|(a, m), (b, n)| (m, a.created, &a.name).cmp(&(n, b.created, &b.name)));
+        Ok(found)
+    }
+
+    fn check_spec(&self, op: &'static str, id: &DatasetId, spec: &DatasetSpec) -> HostResult<()> {
+        let refuse = |message: String| Err(HostError::new(HostErrorKind::InvalidSpec, op, id.to_string(), message));
+        if let Err(why) = check_marks(&spec.marks) {
+            return refuse(why);
+        }
+        if spec.tuning != Tuning::default() {
+            let kind = self.about.kind;
+            return refuse(format!("the engine {kind} knows neither compression nor record size: only zfs does"));
+        }
+        Ok(())
+    }
+
+    /// What to do about a dataset that may be there already: `None`: it is not, make it.
+    async fn present(&self, op: &'static str, id: &DatasetId, spec: &DatasetSpec) -> HostResult<Option<Change>> {
+        self.check_spec(op, id, spec)?;
+        let Some(mark) = self.mark(op, id)? else { return Ok(None) };
+        if mark.marks != spec.marks {
+            let message = "a dataset of this name is there already with other marks";
+            return Err(HostError::new(HostErrorKind::Conflict, op, id.to_string(), message));
+        }
+        self.put_limits(id, mark, &spec.limits).await.map(Some)
+    }
+
+    async fn put_limits(&self, id: &DatasetId, mark: Mark, limits: &Limits) -> HostResult<Change> {
+        if mark.limits == *limits {
+            return Ok(Change::Unchanged);
+        }
+        let path = self.layout.dataset(id);
+        self.trees.limit(&path, limits).await?;
+        let marked = Mark { limits: *limits, ..mark }.write(&path);
+        marked.map_err(|e| io_error("resize dataset", &path, e))?;
+        Ok(Change::Changed("limits changed".into()))
+    }
+
+    /// Fills a staged tree and gives it its place.
+    async fn place(&self, id: &DatasetId, mark: &Mark, from: Option<&Path>) -> HostResult<()> {
+        let staged = self.layout.staged(id, Stage::New);
+        self.trees.remove(&staged).await?;
+        let filled = self.fill(&staged, mark, from).await;
+        let placed = filled.and_then(|()| {
+            let path = self.layout.dataset(id);
+            let failed = |e| io_error("make dataset", &path, e);
+            fs::rename(&staged, &path).map_err(failed)?;
+            sync_dir(&self.layout.root(id.area)).map_err(failed)
+        });
+        if placed.is_err() {
+            discard(&*self.trees, &staged).await;
+        }
+        placed
+    }
+
+    async fn fill(&self, staged: &Path, mark: &Mark, from: Option<&Path>) -> HostResult<()> {
+        match from {
+            Some(from) => self.trees.copy(from, staged, false).await?,
+            None => self.trees.make(staged).await?,
+        }
+        let failed = |e| io_error("make dataset", staged, e);
+        let data = staged.join(DATA);
+        if from.is_none() {
+            fs::create_dir(&data).map_err(failed)?;
+            // Past the umask: whoever the containers run as must be able to write.
+            fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
+        }
+        mark.write(staged).map_err(failed)?;
+        self.trees.limit(staged, &mark.limits).await
+    }
+
+    /// Finishes or clears what begins with a dot in an area.
+    async fn settle(&self, area: Area) -> HostResult<bool> {
+        let root = self.layout.root(area);
+        let mut any = false;
+        for name in names(&root).map_err(|e| io_error("prepare storage", &root, e))? {
+            let staged = Stage::ALL.iter().find_map(|stage| Some((*stage, name.strip_prefix(stage.prefix())?)));
+            let Some((stage, of)) = staged else { continue };
+            let (path, place) = (root.join(&name), root.join(of));
+            if stage == Stage::Old && !place.exists() {
+                // A rollback was cut off between its two renames: as if it had not begun.
+                fs::rename(&path, &place).map_err(|e| io_error("undo rollback", &path, e))?;
+            } else {
+                if stage == Stage::Gone {
+                    self.remove_below(&root.join(".snapshots").join(of)).await?;
+                }
+                self.trees.remove(&path).await?;
+            }
+            any = true;
+        }
+        let snapshots = root.join(".snapshots");
+        for dataset in names(&snapshots).map_err(|e| io_error("prepare storage", &snapshots, e))? {
+            let dir = snapshots.join(&dataset);
+            for name in names(&dir).map_err(|e| io_error("prepare storage", &dir, e))? {
+                if Stage::ALL.iter().any(|stage| name.starts_with(stage.prefix())) {
+                    self.remove_snapshot(&dir.join(&name)).await?;
+                    any = true;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Removes a snapshot's directory: its trees first.
+    async fn remove_snapshot(&self, dir: &Path) -> HostResult<()> {
+        let failed = |e| io_error("remove snapshot", dir, e);
+        for name in names(dir).map_err(failed)? {
+            let path = dir.join(name);
+            if fs::symlink_metadata(&path).map_err(failed)?.is_dir() {
+                self.trees.remove(&path).await?;
+            }
+        }
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all snapshots in a directory, and it.
+    async fn remove_below(&self, dir: &Path) -> HostResult<()> {
+        for name in names(dir).map_err(|e| io_error("destroy dataset", dir, e))? {
+            self.remove_snapshot(&dir.join(name)).await?;
+        }
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error("destroy dataset", dir, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a snapshot of a dataset or a stream, under its name when it is complete.
+    async fn place_snapshot(&self, id: &SnapshotId, fill: Fill<'_>) -> HostResult<()> {
+        let staged = self.layout.staged_snapshot(id, Stage::New);
+        self.remove_snapshot(&staged).await?;
+        make_dirs(&staged).map_err(|e| io_error("make snapshot", &staged, e))?;
+        let result = self.fill_snapshot(id, &staged, fill).await;
+        if result.is_err()
+            && let Err(error) = self.remove_snapshot(&staged).await
+        {
+            tracing::warn!(%error, "a half-made snapshot is cleared away at the next start");
+        }
+        result
+    }
+
+    async fn fill_snapshot(&self, id: &SnapshotId, staged: &Path, fill: Fill<'_>) -> HostResult<()> {
+        let sequence = self.snapshots(&id.dataset)?.last().map_or(0, |(_, last)| last.saturating_add(1));
+        let failed = |e| io_error("make snapshot", staged, e);
+        let mark = match fill {
+            Fill::Dataset(mark) => {
+                self.trees.copy(&self.layout.dataset(&id.dataset), &staged.join(id.name.as_str()), true).await?;
+                mark
+            }
+            Fill::Stream(file, spec) => {
+                self.trees.receive(file, staged).await?;
+                let tree = self.tree("receive dataset", staged)?;
+                if !fs::symlink_metadata(tree.join(DATA)).is_ok_and(|m| m.is_dir()) {
+                    let message = "the stream holds no volume of ours: it has no directory `data`";
+                    let subject = file.display().to_string();
+                    return Err(HostError::new(HostErrorKind::InvalidSpec, "receive dataset", subject, message));
+                }
+                Mark::new(spec, self.now())
+            }
+        };
+        Mark { created: self.now(), sequence, ..mark }.write(staged).map_err(failed)?;
+        fs::rename(staged, self.layout.snapshot(id)).map_err(failed)?;
+        sync_dir(&self.layout.snapshots(&id.dataset)).map_err(failed)
+    }
+
+    /// Puts a snapshot's files in the dataset's place.
+    async fn replace(&self, id: &SnapshotId, mark: &Mark) -> HostResult<()> {
+        let staged = self.layout.staged(&id.dataset, Stage::New);
+        let (path, old) = (self.layout.dataset(&id.dataset), self.layout.staged(&id.dataset, Stage::Old));
+        self.trees.remove(&staged).await?;
+        let tree = self.tree("roll back dataset", &self.layout.snapshot(id))?;
+        if let Err(error) = self.fill(&staged, mark, Some(&tree)).await {
+            discard(&*self.trees, &staged).await;
+            return Err(error);
+        }
+        let failed = |e| io_error("roll back dataset", &path, e);
+        fs::rename(&path, &old).map_err(failed)?;
+        if let Err(error) = fs::rename(&staged, &path) {
+            fs::rename(&old, &path).map_err(failed)?;
+            return Err(failed(error));
+        }
+        sync_dir(&self.layout.root(id.dataset.area)).map_err(failed)?;
+        discard(&*self.trees, &old).await;
+        Ok(())
+    }
+}
+
+/// What a snapshot is made of.
+enum Fill<'f> {
+    Dataset(Mark),
+    Stream(&'f Path, &'f DatasetSpec),
+}
+
+/// Names in a directory; none when it is not there.
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        // What is not UTF-8 is none of ours.
+        found.extend(entry?.file_name().into_string().ok());
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Directories that only the daemon enters.
+fn make_dirs(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The temporary name of a stream that is being written.
+pub(crate) fn partial(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+/// Checks where a stream is to go, has it written, and gives it its name: its size.
+pub(crate) async fn write_stream(
+    op: &'static str,
+    file: &Path,
+    write: impl Future<Output = HostResult<()>>,
+) -> HostResult<u64> {
+    if fs::symlink_metadata(file).is_ok() {
+        let message = "the file is there already: name another one";
+        return Err(HostError::new(HostErrorKind::Conflict, op, file.display().to_string(), message));
+    }
+    let part = partial(file);
+    let failed = |e| io_error(op, file, e);
+    match fs::remove_file(&part) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let finish = || {
+        fs::set_permissions(&part, Permissions::from_mode(0o600))?;
+        let written = fs::File::open(&part)?;
+        written.sync_all()?;
+        fs::rename(&part, file)?;
+        Ok(written.metadata()?.len())
+    };
+    let result = match write.await {
+        Ok(()) => finish().map_err(failed),
+        Err(error) => Err(error),
+    };
+    if result.is_err() {
+        drop(fs::remove_file(&part));
+    }
+    result
+}
+
+/// What statvfs(3) says of a place.
+pub(crate) fn capacity(op: &'static str, place: &Path) -> HostResult<Capacity> {
+    let found = statvfs(place).map_err(|e| io_error(op, place, e.into()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
+    #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+    Ok(Capacity { total_bytes: bytes(found.blocks().into()), free_bytes: bytes(found.blocks_available().into()) })
+}
+
+#[async_trait]
+impl StorageEngine for TreeEngine {
+    fn about(&self) -> &EngineAbout {
+        &self.about
+    }
+
+    fn root(&self, area: Area) -> PathBuf {
+        self.layout.root(area)
+    }
+
+    async fn prepare(&self) -> HostResult<Change> {
+        let mut any = false;
+        for area in Area::ALL {
+            let root = self.layout.root(area);
+            if !root.is_dir() {
+                make_dirs(&root).map_err(|e| io_error("prepare storage", &root, e))?;
+                any = true;
+            }
+            self.trees.prepare(&root).await?;
+            any |= self.settle(area).await?;
+        }
+        Ok(if any { Change::Changed(format!("storage at {}", self.about.place)) } else { Change::Unchanged })
+    }
+
+    async fn list(&self) -> HostResult<BTreeMap<DatasetId, Dataset>> {
+        let mut found = BTreeMap::new();
+        for area in Area::ALL {
+            let root = self.layout.root(area);
+            let failed = |e| io_error("list datasets", &root, e);
+            // Not an empty place: one that is not there.
+            fs::metadata(&root).map_err(failed)?;
+            for name in names(&root).map_err(failed)? {
+                let Ok(name) = DatasetName::new(name) else { continue };
+                let id = DatasetId { area, name };
+                let Some(mark) = Mark::read(&self.layout.dataset(&id)).map_err(failed)? else { continue };
+                let snapshots = self.snapshots(&id)?.into_iter().map(|(snapshot, _)| snapshot).collect();
+                found.insert(id, Dataset { marks: mark.marks, limits: mark.limits, snapshots });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn create(&self, id: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
+        let _one = self.lock(id).await;
+        if let Some(change) = self.present("create dataset", id, spec).await? {
+            return Ok(change);
+        }
+        self.place(id, &Mark::new(spec, self.now()), None).await?;
+        Ok(Change::Changed(format!("made {id}")))
+    }
+
+    async fn resize(&self, id: &DatasetId, limits: &Limits) -> HostResult<Change> {
+        let _one = self.lock(id).await;
+        let mark = self.there("resize dataset", id)?;
+        if mark.limits == *limits {
+            return Ok(Change::Unchanged);
+        }
+        let shrinks = limits.quota_bytes.is_some_and(|new| mark.limits.quota_bytes.is_none_or(|old| new < old));
+        if let Some(quota) = limits.quota_bytes.filter(|_| shrinks) {
+            let used = self.trees.used(&self.layout.dataset(id)).await?;
+            if quota < used {
+                let message = format!("its files take {used} bytes already, more than {quota}");
+                return Err(HostError::new(HostErrorKind::InvalidSpec, "resize dataset", id.to_string(), message));
+            }
+        }
+        self.put_limits(id, mark, limits).await
+    }
+
+    async fn destroy(&self, id: &DatasetId) -> HostResult<Change> {
+        let _one = self.lock(id).await;
+        let (path, gone) = (self.layout.dataset(id), self.layout.staged(id, Stage::Gone));
+        let there = self.mark("destroy dataset", id)?.is_some();
+        if there {
+            self.trees.remove(&gone).await?;
+            let failed = |e| io_error("destroy dataset", &path, e);
+            fs::rename(&path, &gone).map_err(failed)?;
+            sync_dir(&self.layout.root(id.area)).map_err(failed)?;
+        }
+        let any = there || gone.exists();
+        if any {
+            // The renamed dataset stays until its snapshots are gone: it tells the next start what to finish.
+            self.remove_below(&self.layout.snapshots(id)).await?;
+            self.trees.remove(&gone).await?;
+        }
+        Ok(if any { Change::Changed(format!("destroyed {id}")) } else { Change::Unchanged })
+    }
+
+    async fn snapshot(&self, id: &SnapshotId) -> HostResult<Change> {
+        let _one = self.lock(&id.dataset).await;
+        let mark = self.there("make snapshot", &id.dataset)?;
+        if self.snapshot_mark("make snapshot", id)?.is_some() {
+            return Ok(Change::Unchanged);
+        }
+        self.place_snapshot(id, Fill::Dataset(mark)).await?;
+        Ok(Change::Changed(format!("made {id}")))
+    }
+
+    async fn snapshot_remove(&self, id: &SnapshotId) -> HostResult<Change> {
+        let _one = self.lock(&id.dataset).await;
+        self.mark("remove snapshot", &id.dataset)?;
+        let (path, gone) = (self.layout.snapshot(id), self.layout.staged_snapshot(id, Stage::Gone));
+        let there = self.snapshot_mark("remove snapshot", id)?.is_some();
+        if there {
+            self.remove_snapshot(&gone).await?;
+            fs::rename(&path, &gone).map_err(|e| io_error("remove snapshot", &path, e))?;
+        }
+        let any = there || gone.exists();
+        self.remove_snapshot(&gone).await?;
+        Ok(if any { Change::Changed(format!("removed {id}")) } else { Change::Unchanged })
+    }
+
+    async fn rollback(&self, id: &SnapshotId) -> HostResult<Change> {
+        const OP: &str = "roll back dataset";
+        let _one = self.lock(&id.dataset).await;
+        let mark = self.there(OP, &id.dataset)?;
+        self.snapshot_there(OP, id)?;
+        let all = self.snapshots(&id.dataset)?;
+        let newer = all.iter().skip_while(|(s, _)| s.name != id.name).skip(1);
+        let newer: Vec<&str> = newer.map(|(s, _)| s.name.as_str()).collect();
+        if !newer.is_empty() {
+            let message = format!("there are newer snapshots, remove them first: {}", newer.join(", "));
+            return Err(HostError::new(HostErrorKind::Conflict, OP, id.to_string(), message));
+        }
+        self.replace(id, &mark).await?;
+        Ok(Change::Changed(format!("rolled back to {id}")))
+    }
+
+    async fn clone_of(&self, from: &SnapshotId, to: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
+        const OP: &str = "clone dataset";
+        let _one = self.lock(to).await;
+        if let Some(change) = self.present(OP, to, spec).await? {
+            return Ok(change);
+        }
+        self.there(OP, &from.dataset)?;
+        self.snapshot_there(OP, from)?;
+        let tree = self.tree(OP, &self.layout.snapshot(from))?;
+        self.place(to, &Mark::new(spec, self.now()), Some(&tree)).await?;
+        Ok(Change::Changed(format!("cloned {from} to {to}")))
+    }
+
+    async fn usage(&self, id: &DatasetId) -> HostResult<DatasetUsage> {
+        self.there("measure dataset", id)?;
+        let data_bytes = self.trees.used(&self.layout.dataset(id)).await?;
+        let mut total_bytes = data_bytes;
+        if !self.about.features.instant {
+            let snapshots = self.layout.snapshots(id);
+            if snapshots.is_dir() {
+                total_bytes = total_bytes.saturating_add(self.trees.used(&snapshots).await?);
+            }
+        }
+        Ok(DatasetUsage { data_bytes, total_bytes })
+    }
+
+    async fn capacity(&self) -> HostResult<Capacity> {
+        capacity("measure storage", &self.layout.root(Area::Volumes))
+    }
+
+    async fn send(&self, id: &SnapshotId, since: Option<&SnapshotName>, file: &Path) -> HostResult<u64> {
+        const OP: &str = "send snapshot";
+        self.there(OP, &id.dataset)?;
+        let mark = self.snapshot_there(OP, id)?;
+        let since = since.map(|name| id.dataset.at(name.clone()));
+        if let Some(older) = &since {
+            let refuse = |kind, message: String| Err(HostError::new(kind, OP, id.to_string(), message));
+            if !self.about.features.incremental {
+                let kind = self.about.kind;
+                return refuse(HostErrorKind::Unsupported, format!("the engine {kind} can't send increments"));
+            }
+            if self.snapshot_there(OP, older)?.sequence >= mark.sequence {
+                return refuse(HostErrorKind::InvalidSpec, format!("{older} is not older"));
+            }
+        }
+        let path = self.tree(OP, &self.layout.snapshot(id))?;
+        let since = since.map(|older| self.tree(OP, &self.layout.snapshot(&older))).transpose()?;
+        write_stream(OP, file, self.trees.send(&path, since.as_deref(), &partial(file))).await
+    }
+
+    async fn receive(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<Change> {
+        const OP: &str = "receive dataset";
+        let _one = self.lock(&to.dataset).await;
+        self.check_spec(OP, &to.dataset, spec)?;
+        fs::metadata(file).map_err(|e| io_error(OP, file, e))?;
+        let conflict = |message: &str| Err(HostError::new(HostErrorKind::Conflict, OP, to.to_string(), message));
+        let present = self.mark(OP, &to.dataset)?;
+        match (self.trees.look(file).await?, &present) {
+            (Stream::Whole, Some(_)) => return conflict("it is there already: a whole stream makes a new one"),
+            (Stream::Increment, None) => return conflict("an increment needs the dataset that it was made since"),
+            _ => {}
+        }
+        if let Some(mark) = self.snapshot_mark(OP, to)? {
+            if present.is_some() || mark.marks != spec.marks {
+                return conflict("there is a snapshot of this name already");
+            }
+            // Received before, and cut off before the dataset was made of it.
+            self.remove_snapshot(&self.layout.snapshot(to)).await?;
+        }
+        self.place_snapshot(to, Fill::Stream(file, spec)).await?;
+        let dir = self.layout.snapshot(to);
+        let placed = match present {
+            Some(mark) => self.replace(to, &mark).await,
+            None => {
+                let tree = self.tree(OP, &dir)?;
+                self.place(&to.dataset, &Mark::new(spec, self.now()), Some(&tree)).await
+            }
+        };
+        if let Err(error) = placed {
+            if let Err(left) = self.remove_snapshot(&dir).await {
+                tracing::warn!(%left, "a received snapshot without its dataset stays");
+            }
+            return Err(error);
+        }
+        Ok(Change::Changed(format!("received {to}")))
+    }
+}

@@ -1,0 +1,791 @@
+//! Datasets of a ZFS pool: one implementation for illumos, OpenZFS on Linux and the old zfs-fuse, by what zfs(8) of all of them
+//! understands. `zfs get -Hp` is what is read: tab-parted, in bytes, with where a value comes from.
+//!
+//! ```text
+//! rpool/reddwarf                      named by the setting, made when it is not there
+//! rpool/reddwarf/volumes/pvc-1        io.reddwarf:marks={"claim":…}  refquota=…   set with its creation
+//!                   …/pvc-1@monday    a snapshot
+//! rpool/reddwarf/volumes/new:pvc-1    being received
+//! ```
+//!
+//! A mark counts only where it was set on the dataset itself: children inherit it. A dataset of ours that holds others is not
+//! destroyed: those may be somebody else's.
+
+use crate::tree::{io_error, partial, write_stream};
+use async_trait::async_trait;
+use chrono::DateTime;
+use reddwarf_command::{Cause, CommandError, CommandOutput, Invocation, Tool, Tools};
+use reddwarf_host::storage::{
+    Capacity, DatasetUsage, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks,
+};
+use reddwarf_host::{
+    Area, Change, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
+    SnapshotId, SnapshotName, StorageEngine,
+};
+use reddwarf_illumos::zfs as text;
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+/// The mark: all of a dataset's marks as one JSON object. Values may be 1023 bytes on older systems.
+const MARKS: &str = "io.reddwarf:marks";
+const MARK_BYTES: usize = 1023;
+/// What a dataset that is being received is called before it is whole.
+const STAGED: &str = "new:";
+const READ: Duration = Duration::from_secs(20);
+const CHANGE: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(12 * 3600);
+/// A dataset is busy for a moment after the last container in it went.
+const BUSY_TRIES: u32 = 5;
+const BUSY_WAIT: Duration = Duration::from_millis(300);
+
+/// The engine.
+#[derive(Debug)]
+pub struct ZfsEngine {
+    about: EngineAbout,
+    base: text::Dataset,
+    areas: BTreeMap<Area, text::Dataset>,
+    tools: Tools,
+    /// Where the areas are mounted, as last seen.
+    roots: RwLock<BTreeMap<Area, PathBuf>>,
+}
+
+/// A dataset or snapshot with its properties, in the order of `zfs get`.
+type Found = Vec<(String, BTreeMap<String, text::Property>)>;
+
+impl ZfsEngine {
+    /// An engine at a dataset, with areas at datasets of their own where they are named. Looks where the pool is mounted;
+    /// a pool that is not there is no error here: it may come.
+    pub async fn open(
+        base: text::Dataset,
+        elsewhere: BTreeMap<Area, text::Dataset>,
+        tools: Tools,
+        why: impl Into<String>,
+    ) -> HostResult<Self> {
+        let mut areas = BTreeMap::new();
+        for area in Area::ALL {
+            let below =
+                || base.child(area.as_str()).map_err(|e| invalid("choose storage", base.as_str(), e.to_string()));
+            areas.insert(area, elsewhere.get(&area).cloned().map_or_else(below, Ok)?);
+        }
+        let features = Features { quota: true, reservation: true, instant: true, incremental: true, tuning: true };
+        let about = EngineAbout { kind: EngineKind::Zfs, place: base.to_string(), why: why.into(), features };
+        let roots = RwLock::new(areas.iter().map(|(area, of)| (*area, Path::new("/").join(of.as_str()))).collect());
+        let engine = Self { about, base, areas, tools, roots };
+        if let Err(error) = engine.find_roots().await {
+            tracing::debug!(%error, "where the pool is mounted is not known yet");
+        }
+        Ok(engine)
+    }
+
+    fn area(&self, area: Area) -> &text::Dataset {
+        self.areas.get(&area).unwrap_or(&self.base)
+    }
+
+    fn dataset(&self, id: &DatasetId) -> HostResult<text::Dataset> {
+        let made = self.area(id.area).child(id.name.as_str());
+        made.map_err(|e| invalid("name dataset", &id.to_string(), e.to_string()))
+    }
+
+    fn snapshot_name(&self, id: &SnapshotId) -> HostResult<text::Snapshot> {
+        let made = text::Snapshot::new(self.dataset(&id.dataset)?, id.name.as_str());
+        made.map_err(|e| invalid("name snapshot", &id.to_string(), e.to_string()))
+    }
+
+    fn pool(&self) -> &str {
+        self.base.as_str().split('/').next().unwrap_or_default()
+    }
+
+    async fn run(&self, op: &'static str, subject: &str, run: Invocation) -> HostResult<CommandOutput> {
+        match self.tools.run(&run).await {
+            Ok(output) => Ok(output),
+            Err(error) => Err(self.explain(op, subject, error).await),
+        }
+    }
+
+    async fn change<A: Into<String>>(&self, op: &'static str, subject: &str, args: Vec<A>) -> HostResult<()> {
+        self.run(op, subject, Invocation::change(Tool::Zfs, args).within(CHANGE)).await.map(drop)
+    }
+
+    /// An error with what the pool's state adds to it.
+    async fn explain(&self, op: &'static str, subject: &str, error: CommandError) -> HostError {
+        let missing = error.cause() == Cause::NotFound;
+        let mut error = error.into_host(op, subject);
+        if matches!(error.kind, HostErrorKind::Timeout | HostErrorKind::Other) || missing {
+            let pool = self.pool();
+            match self.health().await {
+                Ok(health) if health == "ONLINE" || health == "DEGRADED" => {}
+                Ok(health) => {
+                    error.kind = HostErrorKind::Busy;
+                    error.message =
+                        format!("the pool {pool} is {health}: see `zpool status {pool}`; {}", error.message);
+                }
+                Err(why) if why.kind == HostErrorKind::NotFound => return why,
+                Err(_) => {}
+            }
+        }
+        error
+    }
+
+    /// The pool's state in ZFS' words.
+    async fn health(&self) -> HostResult<String> {
+        const OP: &str = "look at pool";
+        let pool = self.pool();
+        let run = Invocation::read(Tool::Zpool, ["list", "-H", "-o", "health", pool]).within(READ);
+        match self.tools.run(&run).await {
+            Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            Err(error) if error.cause() == Cause::NotFound || error.to_string().contains("no such pool") => {
+                let message = format!("there is no pool {pool}: import it, or name another `storage_pool`");
+                Err(HostError::new(HostErrorKind::NotFound, OP, pool, message).caused_by(error))
+            }
+            Err(error) => Err(error.into_host(OP, pool)),
+        }
+    }
+
+    /// Properties of a dataset and all below it, snapshots too; nothing when it is not there.
+    async fn get(&self, of: &text::Dataset, recursive: bool, properties: &str) -> HostResult<Found> {
+        const OP: &str = "read datasets";
+        let mut args = vec!["get", "-H", "-p", "-o", "name,property,value,source"];
+        args.extend(recursive.then_some("-r"));
+        args.extend([properties, of.as_str()]);
+        let run = Invocation::read(Tool::Zfs, args).within(READ);
+        let output = match self.tools.run(&run).await {
+            Ok(output) => output,
+            Err(error) if error.cause() == Cause::NotFound => {
+                // The dataset, or the pool?
+                self.health().await?;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(self.explain(OP, of.as_str(), error).await),
+        };
+        in_order(&String::from_utf8_lossy(&output.stdout)).map_err(|line| {
+            let message = format!("zfs get: line {line:?} makes no sense");
+            HostError::new(HostErrorKind::Other, OP, of.as_str(), message)
+        })
+    }
+
+    async fn find_roots(&self) -> HostResult<()> {
+        let mut roots = BTreeMap::new();
+        for (area, dataset) in &self.areas {
+            // The nearest one that is there says where the others will be.
+            let (mut above, mut below) = (Some(dataset.clone()), Vec::new());
+            while let Some(of) = above {
+                let found = self.get(&of, false, "mountpoint").await?;
+                let mountpoint = found.first().and_then(|(_, p)| p.get("mountpoint")).map(|p| p.value.clone());
+                if let Some(at) = mountpoint.filter(|at| at.starts_with('/')) {
+                    let mut root = PathBuf::from(at);
+                    root.extend(below.iter().rev());
+                    roots.insert(*area, root);
+                    break;
+                }
+                let parent = of.as_str().rsplit_once('/').map(|(parent, last)| (parent.to_owned(), last.to_owned()));
+                above = parent.and_then(|(parent, last)| {
+                    below.push(last);
+                    text::Dataset::new(parent).ok()
+                });
+            }
+        }
+        *self.roots.write().unwrap_or_else(PoisonError::into_inner) = roots;
+        Ok(())
+    }
+
+    /// A dataset of ours, or none.
+    async fn find(&self, op: &'static str, id: &DatasetId) -> HostResult<Option<Dataset>> {
+        let name = self.dataset(id)?;
+        let found = self.get(&name, true, PROPERTIES).await?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let ours = datasets(self.area(id.area), id.area, &found).remove(id);
+        ours.map(Some).ok_or_else(|| {
+            let message = "it bears no mark of ours: it is left alone; rename it if it should be made here";
+            HostError::new(HostErrorKind::Foreign, op, name.as_str(), message)
+        })
+    }
+
+    async fn there(&self, op: &'static str, id: &DatasetId) -> HostResult<Dataset> {
+        let absent = || HostError::new(HostErrorKind::NotFound, op, id.to_string(), "there is no such dataset");
+        self.find(op, id).await?.ok_or_else(absent)
+    }
+
+    async fn snapshot_there(&self, op: &'static str, id: &SnapshotId) -> HostResult<Dataset> {
+        let dataset = self.there(op, &id.dataset).await?;
+        if position(&dataset, &id.name).is_none() {
+            return Err(HostError::new(HostErrorKind::NotFound, op, id.to_string(), "there is no such snapshot"));
+        }
+        Ok(dataset)
+    }
+
+    /// What to do about a dataset that may be there already: `None`: it is not, make it.
+    async fn present(&self, op: &'static str, id: &DatasetId, spec: &DatasetSpec) -> HostResult<Option<Change>> {
+        check_marks(&spec.marks).map_err(|why| invalid(op, &id.to_string(), why))?;
+        let Some(found) = self.find(op, id).await? else { return Ok(None) };
+        if found.marks != spec.marks {
+            let message = "a dataset of this name is there already with other marks";
+            return Err(HostError::new(HostErrorKind::Conflict, op, id.to_string(), message));
+        }
+        // Made, perhaps, and cut off before its directory was.
+        let completed = self.complete(op, id).await?;
+        let resized = self.put_limits(op, id, &found, &spec.limits).await?;
+        Ok(Some(if completed && resized == Change::Unchanged {
+            Change::Changed(format!("completed {id}"))
+        } else {
+            resized
+        }))
+    }
+
+    async fn put_limits(
+        &self,
+        op: &'static str,
+        id: &DatasetId,
+        found: &Dataset,
+        limits: &Limits,
+    ) -> HostResult<Change> {
+        if found.limits == *limits {
+            return Ok(Change::Unchanged);
+        }
+        let (name, before) = (self.dataset(id)?, limit_properties(&found.limits));
+        let properties = limit_properties(limits).into_iter().filter(|(key, value)| before.get(key) != Some(value));
+        // What is used is told to be too much in the words of a full disk: here it is the number that is wrong.
+        match self.set(op, &name, properties.collect()).await {
+            Err(e) if e.kind == HostErrorKind::Exhausted => Err(HostError { kind: HostErrorKind::InvalidSpec, ..e }),
+            other => other,
+        }?;
+        Ok(Change::Changed("limits changed".into()))
+    }
+
+    /// Sets properties one after the other: the old zfs(8) takes no more at a time.
+    async fn set(&self, op: &'static str, name: &text::Dataset, properties: text::Properties) -> HostResult<()> {
+        for property in properties {
+            if let Some(run) = text::set(name, &text::Properties::from([property])) {
+                drop(self.run(op, name.as_str(), run).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Mounted, and with the directory that pods see; whether something was done.
+    async fn complete(&self, op: &'static str, id: &DatasetId) -> HostResult<bool> {
+        let data = self.data(id);
+        if data.is_dir() {
+            return Ok(false);
+        }
+        let name = self.dataset(id)?;
+        self.mount(op, &name).await?;
+        let failed = |e| io_error(op, &data, e);
+        match fs::create_dir(&data) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
+            _ => {}
+        }
+        // Past the umask: whoever the containers run as must be able to write.
+        fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
+        Ok(true)
+    }
+
+    async fn mount(&self, op: &'static str, name: &text::Dataset) -> HostResult<()> {
+        let found = self.get(name, false, "mounted,mountpoint").await?;
+        let mounted = found.first().and_then(|(_, p)| p.get("mounted")).is_some_and(|p| p.value == "yes");
+        if mounted {
+            return Ok(());
+        }
+        self.change(op, name.as_str(), vec!["mount", name.as_str()]).await
+    }
+
+    /// Unmounts and mounts, so that whoever opens a file afterwards sees what was received. Nobody may use it.
+    async fn remount(&self, op: &'static str, name: &text::Dataset) -> HostResult<()> {
+        let found = self.get(name, false, "mounted").await?;
+        if found.first().and_then(|(_, p)| p.get("mounted")).is_some_and(|p| p.value == "yes") {
+            self.change(op, name.as_str(), vec!["unmount", name.as_str()]).await?;
+        }
+        self.mount(op, name).await
+    }
+
+    /// Destroys one dataset that holds no others.
+    async fn destroy_alone(&self, op: &'static str, name: &text::Dataset) -> HostResult<()> {
+        let found = self.get(name, true, "type").await?;
+        let inner = found.iter().find(|(n, _)| n != name.as_str() && !n.starts_with(&format!("{name}@")));
+        if let Some((inner, _)) = inner {
+            let message = format!("{inner} lies in it and is not ours: move it away first");
+            return Err(HostError::new(HostErrorKind::Busy, op, name.as_str(), message));
+        }
+        self.insist(op, name.as_str(), text::destroy(name)).await
+    }
+
+    /// Busy may pass within a moment.
+    async fn insist(&self, op: &'static str, subject: &str, run: Invocation) -> HostResult<()> {
+        let mut tries = 1;
+        loop {
+            match self.run(op, subject, run.clone()).await {
+                Err(e) if e.kind == HostErrorKind::NotFound && !e.message.contains("no pool") => return Ok(()),
+                Err(e) if e.kind == HostErrorKind::Busy && tries < BUSY_TRIES && !e.message.contains("clones") => {
+                    tries += 1;
+                    tokio::time::sleep(BUSY_WAIT).await;
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    async fn receive_new(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<()> {
+        const OP: &str = "receive dataset";
+        let staged_name = format!("{STAGED}{}", to.dataset.name);
+        let staged = self.area(to.dataset.area).child(&staged_name);
+        let staged = staged.map_err(|e| invalid(OP, &to.to_string(), e.to_string()))?;
+        self.destroy_alone(OP, &staged).await?;
+        let made = async {
+            self.stream_in(file, vec!["receive", "-u", staged.as_str()]).await?;
+            self.name_arrived(&staged, &to.name).await?;
+            let mut properties = limit_properties(&spec.limits);
+            properties.extend(tuning_properties(OP, to, &spec.tuning)?);
+            properties.insert(MARKS.to_owned(), mark(OP, &to.dataset, spec)?);
+            self.set(OP, &staged, properties).await?;
+            let name = self.dataset(&to.dataset)?;
+            self.change(OP, name.as_str(), vec!["rename", staged.as_str(), name.as_str()]).await
+        };
+        if let Err(error) = made.await {
+            if let Err(left) = self.destroy_alone(OP, &staged).await {
+                tracing::warn!(%left, "a half-received dataset is cleared away at the next start");
+            }
+            return Err(error);
+        }
+        let name = self.dataset(&to.dataset)?;
+        self.mount(OP, &name).await?;
+        let data = self.data(&to.dataset);
+        if !fs::symlink_metadata(&data).is_ok_and(|m| m.is_dir()) {
+            self.destroy_alone(OP, &name).await?;
+            let message = "the stream holds no volume of ours: it has no directory `data`";
+            return Err(invalid(OP, &file.display().to_string(), message));
+        }
+        Ok(())
+    }
+
+    /// Gives the one snapshot that a stream brought the name that it is to have.
+    async fn name_arrived(&self, dataset: &text::Dataset, wanted: &SnapshotName) -> HostResult<()> {
+        let found = self.get(dataset, true, "type").await?;
+        let Some(last) = found.iter().rev().map(|(n, _)| n).find(|n| n.starts_with(&format!("{dataset}@"))) else {
+            return Err(invalid("receive dataset", dataset.as_str(), "the stream brought no snapshot"));
+        };
+        let target = format!("{dataset}@{wanted}");
+        if *last == target {
+            return Ok(());
+        }
+        self.change("receive dataset", dataset.as_str(), vec!["rename".to_owned(), last.clone(), target]).await
+    }
+
+    async fn stream_in(&self, file: &Path, args: Vec<&str>) -> HostResult<()> {
+        const OP: &str = "receive dataset";
+        let subject = file.display().to_string();
+        let open = File::open(file).map_err(|e| io_error(OP, file, e))?;
+        let command = self.tools.command("zfs").map_err(|e| e.into_host(OP, &*subject))?;
+        match command.args(args).stdin_from(open).deadline(LONG).run().await {
+            Ok(_) => Ok(()),
+            Err(CommandError::Failed { stderr, .. })
+                if ["does not match", "has been modified"].iter().any(|p| stderr.contains(p)) =>
+            {
+                Err(HostError::new(HostErrorKind::Conflict, OP, subject, stderr))
+            }
+            Err(CommandError::Failed { stderr, .. }) if stderr.contains("invalid") => {
+                Err(invalid(OP, &subject, stderr))
+            }
+            Err(error) => Err(self.explain(OP, &subject, error).await),
+        }
+    }
+}
+
+/// What is read of every dataset.
+const PROPERTIES: &str = "type,creation,io.reddwarf:marks,refquota,refreservation";
+
+fn invalid(op: &'static str, subject: &str, message: impl Into<String>) -> HostError {
+    HostError::new(HostErrorKind::InvalidSpec, op, subject, message)
+}
+
+fn position(dataset: &Dataset, name: &SnapshotName) -> Option<usize> {
+    dataset.snapshots.iter().position(|s| s.name == *name)
+}
+
+/// What `zfs get -Hp -o name,property,value,source` printed, in its order: snapshots of one dataset come the oldest first.
+fn in_order(printed: &str) -> Result<Found, String> {
+    let by_name = text::properties(printed)?;
+    let mut order: Vec<&str> = Vec::new();
+    for name in printed.lines().filter_map(|line| line.split('\t').next()) {
+        if order.last() != Some(&name) {
+            order.push(name);
+        }
+    }
+    Ok(order.into_iter().filter_map(|name| Some((name.to_owned(), by_name.get(name)?.clone()))).collect())
+}
+
+/// Our datasets of an area among what was found.
+fn datasets(area_dataset: &text::Dataset, area: Area, found: &Found) -> BTreeMap<DatasetId, Dataset> {
+    let mut ours = BTreeMap::new();
+    for (name, properties) in found {
+        let Some(rest) = name.strip_prefix(area_dataset.as_str()).and_then(|r| r.strip_prefix('/')) else { continue };
+        let bytes = |property: &str| properties.get(property)?.value.parse().ok().filter(|b: &u64| *b > 0);
+        match rest.split_once('@') {
+            None => {
+                let Ok(name) = DatasetName::new(rest) else { continue };
+                let mark = properties.get(MARKS).filter(|p| p.local);
+                let Some(marks) = mark.and_then(|p| serde_json::from_str(&p.value).ok()) else { continue };
+                let limits = Limits { quota_bytes: bytes("refquota"), reservation_bytes: bytes("refreservation") };
+                ours.insert(DatasetId { area, name }, Dataset { marks, limits, snapshots: Vec::new() });
+            }
+            Some((of, snapshot)) => {
+                let (Ok(of), Ok(name)) = (DatasetName::new(of), SnapshotName::new(snapshot)) else { continue };
+                let created = bytes("creation").and_then(|s| DateTime::from_timestamp(i64::try_from(s).ok()?, 0));
+                if let Some(dataset) = ours.get_mut(&DatasetId { area, name: of }) {
+                    dataset.snapshots.push(SnapshotInfo { name, created: created.unwrap_or_default() });
+                }
+            }
+        }
+    }
+    ours
+}
+
+fn mark(op: &'static str, id: &DatasetId, spec: &DatasetSpec) -> HostResult<String> {
+    let text = serde_json::to_string(&spec.marks).map_err(|e| invalid(op, &id.to_string(), e.to_string()))?;
+    if text.len() > MARK_BYTES {
+        let message = format!("its marks take {} bytes, more than {MARK_BYTES}", text.len());
+        return Err(invalid(op, &id.to_string(), message));
+    }
+    Ok(text)
+}
+
+fn limit_properties(limits: &Limits) -> text::Properties {
+    let shown = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string());
+    text::Properties::from([
+        ("refquota".to_owned(), shown(limits.quota_bytes)),
+        ("refreservation".to_owned(), shown(limits.reservation_bytes)),
+    ])
+}
+
+fn tuning_properties(
+    op: &'static str,
+    subject: &dyn std::fmt::Display,
+    tuning: &Tuning,
+) -> HostResult<text::Properties> {
+    let mut properties = text::Properties::new();
+    if let Some(compression) = &tuning.compression {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if compression.is_empty() || compression.len() > 20 || !compression.bytes().all(plain) {
+            return Err(invalid(op, &subject.to_string(), format!("compression {compression:?} is no word of zfs(8)")));
+        }
+        properties.insert("compression".into(), compression.clone());
+    }
+    if let Some(bytes) = tuning.record_size_bytes {
+        properties.insert("recordsize".into(), bytes.to_string());
+    }
+    Ok(properties)
+}
+
+/// What a file of `zfs send` begins with (sys/zfs_ioctl.h, dmu_replay_record): whether it is an increment; `None`: it is none.
+fn stream_is_increment(head: &[u8]) -> Option<bool> {
+    const MAGIC: u64 = 0x2_f5ba_cbac;
+    let word = |at: usize| head.get(at..at + 8).and_then(|b| b.try_into().ok());
+    let magic: [u8; 8] = word(8)?;
+    let read: fn([u8; 8]) -> u64 = if u64::from_le_bytes(magic) == MAGIC {
+        u64::from_le_bytes
+    } else if u64::from_be_bytes(magic) == MAGIC {
+        u64::from_be_bytes
+    } else {
+        return None;
+    };
+    // magic, version, creation, type and flags, to, from.
+    Some(read(word(48)?) != 0)
+}
+
+#[async_trait]
+impl StorageEngine for ZfsEngine {
+    fn about(&self) -> &EngineAbout {
+        &self.about
+    }
+
+    fn root(&self, area: Area) -> PathBuf {
+        let roots = self.roots.read().unwrap_or_else(PoisonError::into_inner);
+        roots.get(&area).cloned().unwrap_or_else(|| Path::new("/").join(self.area(area).as_str()))
+    }
+
+    async fn prepare(&self) -> HostResult<Change> {
+        const OP: &str = "prepare storage";
+        self.health().await?;
+        let mut any = false;
+        for dataset in [&self.base].into_iter().chain(self.areas.values()) {
+            if self.get(dataset, false, "type").await?.is_empty() {
+                self.change(OP, dataset.as_str(), vec!["create", "-p", dataset.as_str()]).await?;
+                any = true;
+            } else if dataset.as_str().contains('/') {
+                self.mount(OP, dataset).await?;
+            }
+        }
+        self.find_roots().await?;
+        for (area, dataset) in &self.areas {
+            let root = self.root(*area);
+            // Only we go in: what lies below is handed out piece by piece.
+            fs::set_permissions(&root, Permissions::from_mode(0o700)).map_err(|e| io_error(OP, &root, e))?;
+            let found = self.get(dataset, true, PROPERTIES).await?;
+            let staged = format!("{dataset}/{STAGED}");
+            for (name, _) in found.iter().filter(|(n, _)| n.starts_with(&staged) && !n.contains('@')) {
+                let name = text::Dataset::new(name).map_err(|e| invalid(OP, name, e.to_string()))?;
+                self.destroy_alone(OP, &name).await?;
+                any = true;
+            }
+            for id in datasets(dataset, *area, &found).keys() {
+                any |= self.complete(OP, id).await?;
+            }
+        }
+        Ok(if any { Change::Changed(format!("storage at {}", self.base)) } else { Change::Unchanged })
+    }
+
+    async fn list(&self) -> HostResult<BTreeMap<DatasetId, Dataset>> {
+        let mut all = BTreeMap::new();
+        for (area, dataset) in &self.areas {
+            let found = self.get(dataset, true, PROPERTIES).await?;
+            if found.is_empty() {
+                let message = "the dataset is not there: it is made once the pool is ready";
+                return Err(HostError::new(HostErrorKind::NotFound, "list datasets", dataset.as_str(), message));
+            }
+            all.extend(datasets(dataset, *area, &found));
+        }
+        Ok(all)
+    }
+
+    async fn create(&self, id: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
+        const OP: &str = "create dataset";
+        if let Some(change) = self.present(OP, id, spec).await? {
+            return Ok(change);
+        }
+        let mut properties = limit_properties(&spec.limits);
+        properties.extend(tuning_properties(OP, id, &spec.tuning)?);
+        properties.insert(MARKS.to_owned(), mark(OP, id, spec)?);
+        let name = self.dataset(id)?;
+        match self.run(OP, name.as_str(), text::create(&name, &properties)).await {
+            Err(e)
+                if e.message.contains("invalid property")
+                    || e.message.contains("bad property")
+                    || e.message.contains("must be one of") =>
+            {
+                return Err(HostError { kind: HostErrorKind::InvalidSpec, ..e });
+            }
+            other => drop(other?),
+        }
+        self.complete(OP, id).await?;
+        Ok(Change::Changed(format!("made {id}")))
+    }
+
+    async fn resize(&self, id: &DatasetId, limits: &Limits) -> HostResult<Change> {
+        const OP: &str = "resize dataset";
+        let found = self.there(OP, id).await?;
+        self.put_limits(OP, id, &found, limits).await
+    }
+
+    async fn destroy(&self, id: &DatasetId) -> HostResult<Change> {
+        const OP: &str = "destroy dataset";
+        if self.find(OP, id).await?.is_none() {
+            return Ok(Change::Unchanged);
+        }
+        self.destroy_alone(OP, &self.dataset(id)?).await?;
+        // The place where it was mounted; what is in it was never ours.
+        drop(fs::remove_dir(self.root(id.area).join(id.name.as_str())));
+        Ok(Change::Changed(format!("destroyed {id}")))
+    }
+
+    async fn snapshot(&self, id: &SnapshotId) -> HostResult<Change> {
+        const OP: &str = "make snapshot";
+        let dataset = self.there(OP, &id.dataset).await?;
+        if position(&dataset, &id.name).is_some() {
+            return Ok(Change::Unchanged);
+        }
+        let name = self.snapshot_name(id)?;
+        self.run(OP, &name.to_string(), text::snapshot(&name)).await?;
+        Ok(Change::Changed(format!("made {id}")))
+    }
+
+    async fn snapshot_remove(&self, id: &SnapshotId) -> HostResult<Change> {
+        const OP: &str = "remove snapshot";
+        let Some(dataset) = self.find(OP, &id.dataset).await? else { return Ok(Change::Unchanged) };
+        if position(&dataset, &id.name).is_none() {
+            return Ok(Change::Unchanged);
+        }
+        let name = self.snapshot_name(id)?.to_string();
+        self.insist(OP, &name, Invocation::change(Tool::Zfs, ["destroy", &name]).within(CHANGE)).await?;
+        Ok(Change::Changed(format!("removed {id}")))
+    }
+
+    async fn rollback(&self, id: &SnapshotId) -> HostResult<Change> {
+        const OP: &str = "roll back dataset";
+        let dataset = self.snapshot_there(OP, id).await?;
+        let at = position(&dataset, &id.name).unwrap_or(0);
+        let newer: Vec<&str> = dataset.snapshots.iter().skip(at + 1).map(|s| s.name.as_str()).collect();
+        let conflict = |message: String| Err(HostError::new(HostErrorKind::Conflict, OP, id.to_string(), message));
+        if !newer.is_empty() {
+            return conflict(format!("there are newer snapshots, remove them first: {}", newer.join(", ")));
+        }
+        let name = self.snapshot_name(id)?.to_string();
+        match self.run(OP, &name, Invocation::change(Tool::Zfs, ["rollback", &name]).within(CHANGE)).await {
+            // Such as an administrator's own.
+            Err(e) if e.message.contains("more recent") => conflict(e.message),
+            other => other.map(|_| Change::Changed(format!("rolled back to {id}"))),
+        }
+    }
+
+    async fn clone_of(&self, from: &SnapshotId, to: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
+        const OP: &str = "clone dataset";
+        if let Some(change) = self.present(OP, to, spec).await? {
+            return Ok(change);
+        }
+        self.snapshot_there(OP, from).await?;
+        let mut properties = limit_properties(&spec.limits);
+        properties.extend(tuning_properties(OP, to, &spec.tuning)?);
+        properties.insert(MARKS.to_owned(), mark(OP, to, spec)?);
+        let (snapshot, name) = (self.snapshot_name(from)?, self.dataset(to)?);
+        self.run(OP, name.as_str(), text::clone(&snapshot, &name, &properties)).await?;
+        self.complete(OP, to).await?;
+        Ok(Change::Changed(format!("cloned {from} to {to}")))
+    }
+
+    async fn usage(&self, id: &DatasetId) -> HostResult<DatasetUsage> {
+        const OP: &str = "measure dataset";
+        self.there(OP, id).await?;
+        let found = self.get(&self.dataset(id)?, false, "used,referenced").await?;
+        let bytes = |name: &str| found.first()?.1.get(name)?.value.parse().ok();
+        Ok(DatasetUsage { data_bytes: bytes("referenced").unwrap_or(0), total_bytes: bytes("used").unwrap_or(0) })
+    }
+
+    async fn capacity(&self) -> HostResult<Capacity> {
+        const OP: &str = "measure storage";
+        let (pool, health) = (self.pool(), self.health().await?);
+        if health != "ONLINE" && health != "DEGRADED" {
+            let message = format!("the pool {pool} is {health}: see `zpool status {pool}`");
+            return Err(HostError::new(HostErrorKind::Busy, OP, pool, message));
+        }
+        let found = self.get(&self.base, false, "used,available").await?;
+        let bytes = |name: &str| found.first()?.1.get(name)?.value.parse::<u64>().ok();
+        let (used, free) = (bytes("used").unwrap_or(0), bytes("available").unwrap_or(0));
+        Ok(Capacity { total_bytes: used.saturating_add(free), free_bytes: free })
+    }
+
+    async fn send(&self, id: &SnapshotId, since: Option<&SnapshotName>, file: &Path) -> HostResult<u64> {
+        const OP: &str = "send snapshot";
+        let dataset = self.snapshot_there(OP, id).await?;
+        let mut args = vec!["send".to_owned()];
+        if let Some(since) = since {
+            let older = self.snapshot_name(&id.dataset.at(since.clone()))?.to_string();
+            match (position(&dataset, since), position(&dataset, &id.name)) {
+                (None, _) => {
+                    let message = format!("there is no snapshot {since}");
+                    return Err(HostError::new(HostErrorKind::NotFound, OP, id.to_string(), message));
+                }
+                (Some(since), Some(at)) if since < at => {}
+                _ => return Err(invalid(OP, &id.to_string(), format!("{since} is not older"))),
+            }
+            args.extend(["-i".to_owned(), older]);
+        }
+        let name = self.snapshot_name(id)?.to_string();
+        args.push(name.clone());
+        let part = partial(file);
+        let write = async {
+            let out = File::create_new(&part).map_err(|e| io_error(OP, &part, e))?;
+            let command = self.tools.command("zfs").map_err(|e| e.into_host(OP, &*name))?;
+            match command.args(args).stdout_to(out).deadline(LONG).run().await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.explain(OP, &name, error).await),
+            }
+        };
+        write_stream(OP, file, write).await
+    }
+
+    async fn receive(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<Change> {
+        const OP: &str = "receive dataset";
+        check_marks(&spec.marks).map_err(|why| invalid(OP, &to.to_string(), why))?;
+        let mut head = Vec::new();
+        let read = File::open(file).and_then(|f| f.take(512).read_to_end(&mut head));
+        read.map_err(|e| io_error(OP, file, e))?;
+        let Some(increment) = stream_is_increment(&head) else {
+            let message = "no ZFS stream: it must be what `reddwarfctl volume send` wrote with this engine";
+            return Err(invalid(OP, &file.display().to_string(), message));
+        };
+        let conflict = |message: &str| Err(HostError::new(HostErrorKind::Conflict, OP, to.to_string(), message));
+        match (self.find(OP, &to.dataset).await?, increment) {
+            (Some(_), false) => return conflict("it is there already: a whole stream makes a new one"),
+            (None, true) => return conflict("an increment needs the dataset that it was made since"),
+            (Some(found), true) if position(&found, &to.name).is_some() => {
+                return conflict("there is a snapshot of this name already");
+            }
+            (Some(_), true) => {
+                let name = self.dataset(&to.dataset)?;
+                // What was written since the older snapshot is lost: the caller was told.
+                self.stream_in(file, vec!["receive", "-F", name.as_str()]).await?;
+                self.name_arrived(&name, &to.name).await?;
+                self.remount(OP, &name).await?;
+            }
+            (None, false) => self.receive_new(file, to, spec).await?,
+        }
+        Ok(Change::Changed(format!("received {to}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_what_bears_its_own_mark_is_ours() {
+        let area = text::Dataset::new("p/r/volumes").unwrap();
+        let lines = [
+            "p/r/volumes\tio.reddwarf:marks\t-\t-",
+            "p/r/volumes/a\tio.reddwarf:marks\t{\"owner\":\"u\"}\tlocal",
+            "p/r/volumes/a\trefquota\t1024\tlocal",
+            "p/r/volumes/a\trefreservation\t0\tdefault",
+            "p/r/volumes/a@second\tcreation\t5\t-",
+            "p/r/volumes/a@first\tcreation\t4\t-",
+            "p/r/volumes/a@zfs_auto\tcreation\t4\t-",
+            "p/r/volumes/a/inner\tio.reddwarf:marks\t{\"owner\":\"u\"}\tinherited from p/r/volumes/a",
+            "p/r/volumes/b\tio.reddwarf:marks\t{\"owner\":\"u\"}\tinherited from p/r/volumes",
+            "p/r/volumes/c\tio.reddwarf:marks\tnonsense\tlocal",
+            "p/r/volumes/new:d\tio.reddwarf:marks\t{\"owner\":\"u\"}\tlocal",
+        ];
+        let found = in_order(&lines.join("\n")).unwrap();
+        let ours = datasets(&area, Area::Volumes, &found);
+        let all: Vec<_> =
+            ours.iter().map(|(id, d)| (id.to_string(), d.limits.quota_bytes, d.snapshots.len())).collect();
+        assert_eq!(all, [("volumes/a".to_owned(), Some(1024), 2)]);
+        let names: Vec<_> = ours.values().flat_map(|d| &d.snapshots).map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["second", "first"], "in the order of the tool");
+        assert!(in_order("half a li").is_err());
+    }
+
+    #[test]
+    fn streams_are_told_apart_by_where_they_come_from() {
+        let head = |from: u64, little: bool| {
+            let word = |w: u64| if little { w.to_le_bytes() } else { w.to_be_bytes() };
+            [word(0), word(0x2_f5ba_cbac), word(1), word(2), word(3), word(4), word(from)].concat()
+        };
+        assert_eq!(stream_is_increment(&head(0, true)), Some(false));
+        assert_eq!(stream_is_increment(&head(7, true)), Some(true));
+        assert_eq!(stream_is_increment(&head(7, false)), Some(true));
+        assert_eq!(stream_is_increment(b"no stream at all"), None);
+    }
+
+    #[test]
+    fn what_would_not_be_one_word_is_no_compression() {
+        let tuning = |c: &str| Tuning { compression: Some(c.into()), record_size_bytes: None };
+        assert!(tuning_properties("t", &"x", &tuning("gzip-9")).is_ok());
+        for bad in ["", "a b", "on,quota=1", "x=y", "LZ4"] {
+            assert!(tuning_properties("t", &"x", &tuning(bad)).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_printed_makes_it_panic(printed in "([a-z/@:.]{0,8}\t){0,5}[a-z\n\t]{0,20}", head in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(found) = in_order(&printed) {
+                let _ = datasets(&text::Dataset::new("a").unwrap(), Area::Volumes, &found);
+            }
+            let _ = stream_is_increment(&head);
+        }
+    }
+}

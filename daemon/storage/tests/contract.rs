@@ -1,0 +1,247 @@
+//! Every engine keeps the contract: directories, and btrfs in a file of its own (as root, where btrfs-progs is installed).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![expect(clippy::disallowed_methods, reason = "runs real programs")]
+
+mod loopback;
+
+use async_trait::async_trait;
+use loopback::{Btrfs, Zfs};
+use reddwarf_command::Tools;
+use reddwarf_host::contract::storage::{StorageFixture, suite};
+use reddwarf_host::storage::Tuning;
+use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, EngineKind, HostErrorKind, StorageEngine, SystemClock};
+use reddwarf_storage::choose::{Wanted, choose};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+fn wanted(place: &Path, engine: Option<EngineKind>) -> Wanted {
+    Wanted { pool: None, engine, areas: BTreeMap::new(), default: place.to_owned(), look_for_pools: false }
+}
+
+async fn open(place: &Path, engine: Option<EngineKind>) -> Arc<dyn StorageEngine> {
+    choose(&wanted(place, engine), Tools::linux(), Arc::new(SystemClock)).await.unwrap()
+}
+
+/// An engine below a path.
+struct AtPath {
+    place: PathBuf,
+    kind: EngineKind,
+    engine: Arc<dyn StorageEngine>,
+    scratch: TempDir,
+}
+
+impl AtPath {
+    async fn new(place: &Path, kind: EngineKind) -> Self {
+        let engine = open(place, Some(kind)).await;
+        Self { place: place.to_owned(), kind, engine, scratch: tempfile::tempdir().unwrap() }
+    }
+}
+
+#[async_trait]
+impl StorageFixture for AtPath {
+    fn engine(&self) -> Arc<dyn StorageEngine> {
+        self.engine.clone()
+    }
+    async fn restart(&self) -> Arc<dyn StorageEngine> {
+        open(&self.place, Some(self.kind)).await
+    }
+    fn files(&self) -> bool {
+        true
+    }
+    async fn plant_foreign(&self, id: &DatasetId) -> bool {
+        let dir = self.engine.root(id.area).join(id.name.as_str());
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("precious"), "not ours").unwrap();
+        true
+    }
+    fn scratch(&self) -> PathBuf {
+        self.scratch.path().to_owned()
+    }
+}
+
+fn volume(name: &str) -> DatasetId {
+    DatasetId::volume(DatasetName::new(name).unwrap())
+}
+
+fn spec() -> DatasetSpec {
+    DatasetSpec { marks: BTreeMap::from([("owner".to_owned(), "me".to_owned())]), ..DatasetSpec::default() }
+}
+
+#[tokio::test]
+async fn directories_keep_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = AtPath::new(&dir.path().join("place"), EngineKind::Directory).await;
+    suite(&fixture).await;
+    let foreign = dir.path().join("place/volumes/foreign/precious");
+    assert_eq!(fs::read_to_string(foreign).unwrap(), "not ours");
+}
+
+#[tokio::test]
+async fn btrfs_keeps_the_contract() {
+    let Some(disk) = Btrfs::mounted(512) else { return };
+    let fixture = AtPath::new(&disk.path().join("place"), EngineKind::Btrfs).await;
+    suite(&fixture).await;
+    assert_eq!(open(&disk.path().join("place"), None).await.about().kind, EngineKind::Btrfs, "chosen without a word");
+}
+
+/// An engine on a pool.
+struct OnPool {
+    zfs: Zfs,
+    engine: Arc<dyn StorageEngine>,
+    scratch: TempDir,
+}
+
+impl OnPool {
+    async fn open(zfs: &Zfs) -> Arc<dyn StorageEngine> {
+        let wanted = Wanted { pool: Some(format!("{}/reddwarf", zfs.pool)), ..wanted(zfs.directory(), None) };
+        choose(&wanted, Tools::only_in(zfs.tools()).unwrap(), Arc::new(SystemClock)).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl StorageFixture for OnPool {
+    fn engine(&self) -> Arc<dyn StorageEngine> {
+        self.engine.clone()
+    }
+    async fn restart(&self) -> Arc<dyn StorageEngine> {
+        Self::open(&self.zfs).await
+    }
+    fn files(&self) -> bool {
+        true
+    }
+    async fn plant_foreign(&self, id: &DatasetId) -> bool {
+        self.zfs.zfs(&["create", &format!("{}/reddwarf/{}/{}", self.zfs.pool, id.area, id.name)])
+    }
+    fn scratch(&self) -> PathBuf {
+        self.scratch.path().to_owned()
+    }
+}
+
+/// The contract, and what only a pool can do: datasets of others, a pool that is exported under us.
+#[tokio::test]
+async fn zfs_keeps_the_contract_and_names_a_pool_that_is_gone() {
+    let Some(zfs) = Zfs::with_pool(512) else { return };
+    let engine = OnPool::open(&zfs).await;
+    let fixture = OnPool { engine: engine.clone(), scratch: tempfile::tempdir().unwrap(), zfs };
+    suite(&fixture).await;
+    let zfs = &fixture.zfs;
+    // Tuning is passed on; what ZFS does not know is the user's mistake.
+    let tuned = |compression: &str| DatasetSpec {
+        tuning: Tuning { compression: Some(compression.into()), record_size_bytes: Some(16384) },
+        ..spec()
+    };
+    drop(engine.create(&volume("tuned"), &tuned("gzip")).await.unwrap());
+    let refused = engine.create(&volume("other"), &tuned("nonsense")).await.unwrap_err();
+    assert_eq!(refused.kind, HostErrorKind::InvalidSpec, "{refused}");
+    // Somebody's dataset within ours: ours is not destroyed.
+    let inner = format!("{}/reddwarf/volumes/tuned/precious", zfs.pool);
+    assert!(zfs.zfs(&["create", &inner]));
+    let busy = engine.destroy(&volume("tuned")).await.unwrap_err();
+    assert_eq!(busy.kind, HostErrorKind::Busy, "{busy}");
+    assert!(busy.message.contains("precious"), "{busy}");
+    // zfs-fuse lets go of a fresh mount a moment later.
+    let mut tries = (0..50).map(|_| std::thread::sleep(std::time::Duration::from_millis(100)));
+    assert!(tries.any(|()| zfs.zfs(&["destroy", &inner])));
+    // The pool is exported: what is asked says so, nothing is taken for absent.
+    assert!(zfs.zpool(&["export", &zfs.pool]));
+    for error in [
+        engine.list().await.unwrap_err(),
+        engine.create(&volume("new"), &spec()).await.unwrap_err(),
+        engine.destroy(&volume("tuned")).await.unwrap_err(),
+        engine.capacity().await.unwrap_err(),
+        OnPool::open(zfs).await.prepare().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, HostErrorKind::NotFound, "{error}");
+        assert!(error.message.contains("there is no pool"), "{error}");
+    }
+    assert!(!engine.data(&volume("new")).exists(), "nothing is written beside the pool");
+    assert!(zfs.zpool(&["import", "-d", zfs.directory().to_str().unwrap(), &zfs.pool]));
+    assert!(engine.list().await.unwrap().contains_key(&volume("tuned")));
+    drop(engine.destroy(&volume("tuned")).await.unwrap());
+}
+
+/// What a crash leaves at each point is finished or cleared away, and what was whole before is whole after.
+#[tokio::test]
+async fn whatever_a_crash_leaves_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), Some(EngineKind::Directory)).await;
+    drop(engine.prepare().await.unwrap());
+    for name in ["kept", "rolled", "going"] {
+        drop(engine.create(&volume(name), &spec()).await.unwrap());
+        fs::write(engine.data(&volume(name)).join("file"), name).unwrap();
+        let snapshot = volume(name).at("s".to_owned().try_into().unwrap());
+        drop(engine.snapshot(&snapshot).await.unwrap());
+    }
+    let volumes = dir.path().join("volumes");
+    let copy = |from: &str, to: &str| {
+        let done = std::process::Command::new("cp").arg("-a").arg(volumes.join(from)).arg(volumes.join(to)).status();
+        assert!(done.unwrap().success());
+    };
+    // In the middle of making one, with and without its mark.
+    fs::create_dir_all(volumes.join(".new-half/data")).unwrap();
+    copy("kept", ".new-whole");
+    // Between the renames of a rollback, and after the second.
+    copy("rolled", ".new-rolled");
+    fs::rename(volumes.join("rolled"), volumes.join(".old-rolled")).unwrap();
+    copy("kept", ".old-kept");
+    // In the middle of destroying one, and of making a snapshot.
+    fs::rename(volumes.join("going"), volumes.join(".gone-going")).unwrap();
+    fs::create_dir_all(volumes.join(".snapshots/kept/.new-t/t/data")).unwrap();
+
+    let engine = open(dir.path(), Some(EngineKind::Directory)).await;
+    drop(engine.prepare().await.unwrap());
+    let found = engine.list().await.unwrap();
+    assert_eq!(found.keys().map(|id| id.name.as_str()).collect::<Vec<_>>(), ["kept", "rolled"]);
+    assert!(found.values().all(|d| d.snapshots.len() == 1));
+    for name in ["kept", "rolled"] {
+        assert_eq!(fs::read_to_string(engine.data(&volume(name)).join("file")).unwrap(), name);
+    }
+    let mut left: Vec<_> =
+        fs::read_dir(&volumes).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [".snapshots", "kept", "rolled"]);
+    let mut left: Vec<_> = fs::read_dir(volumes.join(".snapshots"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["kept", "rolled"]);
+}
+
+/// Without a word: what was begun on directories stays there; a place that is not mounted is no empty place.
+#[tokio::test]
+async fn the_choice_says_why_and_absent_is_not_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir.path().join("place"), None).await;
+    assert_eq!(engine.about().kind, EngineKind::Directory, "{:?}", engine.about());
+    assert!(engine.about().why.contains("no ZFS pool was named"), "{:?}", engine.about());
+    assert!(engine.list().await.is_err(), "nothing was prepared: nothing is known");
+    let refused = choose(&wanted(dir.path(), Some(EngineKind::Btrfs)), Tools::linux(), Arc::new(SystemClock)).await;
+    assert!(refused.unwrap_err().to_string().contains("btrfs"));
+    let Some(disk) = Btrfs::mounted(128) else { return };
+    let began = open(disk.path(), Some(EngineKind::Directory)).await;
+    drop(began.prepare().await.unwrap());
+    drop(began.create(&volume("old"), &spec()).await.unwrap());
+    let again = open(disk.path(), None).await;
+    assert_eq!(again.about().kind, EngineKind::Directory, "{:?}", again.about());
+}
+
+/// A disk that runs full: a typed error, and nothing half-made.
+#[tokio::test]
+async fn a_full_disk_leaves_nothing_half_made() {
+    let Some(disk) = loopback::Small::mounted(4) else { return };
+    let engine = open(disk.path(), Some(EngineKind::Directory)).await;
+    drop(engine.prepare().await.unwrap());
+    drop(engine.create(&volume("big"), &spec()).await.unwrap());
+    fs::write(engine.data(&volume("big")).join("file"), vec![7_u8; 3 << 20]).unwrap();
+    let full = engine.snapshot(&volume("big").at("s".to_owned().try_into().unwrap())).await.unwrap_err();
+    assert_eq!(full.kind, reddwarf_host::HostErrorKind::Exhausted, "{full}");
+    let found = engine.list().await.unwrap();
+    assert_eq!(found[&volume("big")].snapshots.len(), 0);
+    let dir = disk.path().join("volumes/.snapshots/big");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+}
