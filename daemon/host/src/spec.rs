@@ -80,6 +80,10 @@ pub struct SandboxSpec {
     /// Group that owns the sandbox's volumes, host paths aside.
     #[serde(default)]
     pub fs_group: Option<FsGroup>,
+    /// Users and groups inside are none of the host's: 0 to 65535 inside is a range that only this sandbox has. Volumes and
+    /// images look inside as they are on the host.
+    #[serde(default)]
+    pub own_users: bool,
     /// The sandbox's volumes; containers mount them by name.
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
 }

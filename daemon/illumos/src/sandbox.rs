@@ -162,6 +162,11 @@ fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<ZoneBrand> {
     if spec.host_ipc {
         return refuse(HostErrorKind::Unsupported, "hostIPC: a zone has its own System V IPC");
     }
+    if spec.own_users {
+        let message =
+            "hostUsers: false: zones have the host's users, with the privileges of their zone alone; leave it out";
+        return refuse(HostErrorKind::Unsupported, message);
+    }
     if let Some(name) = spec.sysctls.keys().next() {
         return refuse(HostErrorKind::Unsupported, &format!("sysctl {name}: illumos has resource controls instead"));
     }
@@ -184,6 +189,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         host_ipc,
         sysctls,
         fs_group,
+        own_users,
         volumes,
     } = old;
     [
@@ -198,6 +204,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         ("IPC", *host_ipc == new.host_ipc),
         ("sysctl", *sysctls == new.sysctls),
         ("fsGroup", *fs_group == new.fs_group),
+        ("users", *own_users == new.own_users),
         ("set of volumes", *volumes == new.volumes),
     ]
     .into_iter()

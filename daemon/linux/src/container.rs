@@ -13,6 +13,7 @@ use crate::record::{
 };
 use crate::rootfs::{self, RootfsRequest};
 use crate::sandbox;
+use crate::users::Users;
 use crate::volumes;
 use reddwarf_host::spec::{ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec};
 use reddwarf_host::{
@@ -192,6 +193,7 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
             image: spec.image.clone(),
             dir: shared.paths.disk_container(id, &spec.name, spec.attempt),
             mountpoint: dir.bundle().join("rootfs"),
+            users: own_users(shared, mark),
         },
         namespaces: namespaces::paths(&shared.paths, &mark.spec),
         cgroup: shared.container_cgroup(id, &spec.name, spec.attempt),
@@ -202,6 +204,11 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
         last_words: last_words(shared, id, spec),
         process_peer: process_peer(shared, id, spec)?,
     })
+}
+
+fn own_users(shared: &Shared, mark: &SandboxMark) -> Option<Users> {
+    let namespace = namespaces::paths(&shared.paths, &mark.spec).user?;
+    Some(Users { range: mark.users?, namespace })
 }
 
 /// Beside the root file system, on disk: what a container writes there takes no memory.

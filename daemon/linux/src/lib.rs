@@ -72,6 +72,7 @@ mod services;
 pub mod shim;
 pub mod unpack;
 mod usage;
+mod users;
 mod volumes;
 mod watch;
 

@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsStr, OsString};
-use std::fs;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -138,31 +138,57 @@ pub(crate) fn attach(copy: &OwnedFd, target: &Path) -> io::Result<()> {
     Ok(Errno::result(result).map(drop)?)
 }
 
+/// struct mount_attr of mount_setattr(2).
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+impl Attributes {
+    /// Sets them on the mount at `path` seen from `at`, an empty one meaning `at` itself, and on all that is below it.
+    fn apply(&self, at: i32, path: &CStr) -> io::Result<()> {
+        // SAFETY: the path is a NUL-terminated string, `self` a whole struct mount_attr of the size given; both outlive
+        // the call, which only reads them.
+        #[allow(unsafe_code)]
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                at,
+                path.as_ptr(),
+                libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+                std::ptr::from_ref(self),
+                size_of::<Self>(),
+            )
+        };
+        Ok(Errno::result(result).map(drop)?)
+    }
+}
+
 /// Cuts all ties of a copy and of what is below it: `MS_PRIVATE | MS_REC`, for what is attached nowhere yet.
 pub(crate) fn untie(copy: &OwnedFd) -> io::Result<()> {
-    /// struct mount_attr of mount_setattr(2).
-    #[repr(C)]
-    struct Attributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns: u64,
-    }
-    let attributes = Attributes { set: 0, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 };
-    // SAFETY: the path is an empty NUL-terminated string, `attributes` a whole struct mount_attr of the size given; both
-    // outlive the call, which only reads them.
-    #[allow(unsafe_code)]
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            copy.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const attributes,
-            size_of::<Attributes>(),
-        )
-    };
-    Ok(Errno::result(result).map(drop)?)
+    Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() }.apply(copy.as_raw_fd(), c"")
+}
+
+/// Has a copy and what is below it show the users and groups of files as those of a user namespace: what belongs to 0 on
+/// disk belongs to its 0.
+pub(crate) fn map_users(copy: &OwnedFd, namespace: &File) -> io::Result<()> {
+    /// `MOUNT_ATTR_IDMAP`.
+    const MAPPED: u64 = 0x0010_0000;
+    let userns = u64::try_from(namespace.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Attributes { set: MAPPED, userns, ..Attributes::default() }.apply(copy.as_raw_fd(), c"")
+}
+
+/// Makes a mount and all below it read-only and without device nodes. Remounting (mount(2)) can do one mount at a time
+/// only, and would need /proc/self/mountinfo.
+pub(crate) fn set_read_only(target: &Path) -> io::Result<()> {
+    /// `MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV`.
+    const HARMLESS: u64 = 0x1 | 0x4;
+    let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Attributes { set: HARMLESS, ..Attributes::default() }.apply(libc::AT_FDCWD, &path)
 }
 
 /// Keeps mounts below `target` from showing up elsewhere.

@@ -19,6 +19,7 @@ pub(crate) fn paths(paths: &Paths, spec: &SandboxSpec) -> NamespacePaths {
     let own = |wanted: bool, name: &str| wanted.then(|| dir.join(name));
     let network = has_link(spec);
     NamespacePaths {
+        user: own(spec.own_users, "user"),
         net: own(network, "net"),
         ipc: own(!spec.host_ipc, "ipc"),
         uts: own(network, "uts"),
@@ -37,6 +38,7 @@ pub(crate) fn has_link(spec: &SandboxSpec) -> bool {
 /// Every kind as /proc/PID/ns names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    User,
     Net,
     Uts,
     Ipc,
@@ -46,6 +48,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::User => "user",
             Self::Net => "net",
             Self::Uts => "uts",
             Self::Ipc => "ipc",
@@ -55,6 +58,7 @@ impl Kind {
 
     pub(crate) fn flag(self) -> CloneFlags {
         match self {
+            Self::User => CloneFlags::CLONE_NEWUSER,
             Self::Net => CloneFlags::CLONE_NEWNET,
             Self::Uts => CloneFlags::CLONE_NEWUTS,
             Self::Ipc => CloneFlags::CLONE_NEWIPC,
@@ -67,6 +71,7 @@ impl NamespacePaths {
     /// Those that there are.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Kind, &PathBuf)> {
         [
+            (Kind::User, self.user.as_ref()),
             (Kind::Net, self.net.as_ref()),
             (Kind::Uts, self.uts.as_ref()),
             (Kind::Ipc, self.ipc.as_ref()),

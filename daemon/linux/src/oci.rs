@@ -221,6 +221,9 @@ fn namespaces(launch: &Launch, processes: &PidNamespace) -> Vec<Value> {
         PidNamespace::Host => {}
         PidNamespace::Join(path) => list.push(json!({"type": "pid", "path": path})),
     }
+    if let Some(user) = &launch.namespaces.user {
+        list.push(json!({"type": "user", "path": user}));
+    }
     if let Some(ipc) = &launch.namespaces.ipc {
         list.push(json!({"type": "ipc", "path": ipc}));
     }

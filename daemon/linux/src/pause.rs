@@ -1,5 +1,5 @@
-//! `reddwarfd __pause`: makes the namespaces of a sandbox that shares processes, which needs a first process, and stays
-//! as that.
+//! `__pause`: makes the namespaces of a sandbox that needs a process of one thread for it: one that shares processes, as
+//! whose first process it stays, or one that has users of its own.
 //!
 //! Three single-threaded processes: this one, on the host, pins what the *maker* enters; the maker's child is the *pause*: process 1 of the shared PID namespace, which only collects dead children. It has an empty
 //! root, no capabilities and no user of anyone else's, because containers may well have the right to look into it.
@@ -12,6 +12,7 @@ use crate::namespaces::{self, Kind};
 use crate::process::ProcessId;
 use crate::program::{exit_now, reset_signals};
 use crate::record::NamespacePaths;
+use crate::users::UserRange;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
@@ -37,6 +38,8 @@ struct Order {
     namespaces: NamespacePaths,
     hostname: String,
     sysctls: BTreeMap<String, String>,
+    /// For the user namespace, where there is to be one.
+    users: Option<UserRange>,
     cgroup_root: PathBuf,
     /// For the process that stays.
     cgroup: PathBuf,
@@ -67,6 +70,7 @@ pub(crate) fn pin(shared: &Shared, spec: &SandboxSpec, wanted: &NamespacePaths) 
         namespaces: wanted.clone(),
         hostname: spec.hostname.clone(),
         sysctls: spec.sysctls.clone(),
+        users: crate::sandbox::own_mark(shared, &spec.id)?.and_then(|mark| mark.users),
         cgroup_root: shared.options.cgroup_root.clone(),
         cgroup: shared.cgroup(&spec.id).join("pause"),
         record: record(shared, &spec.id),
@@ -123,6 +127,11 @@ fn run(path: &Path) -> io::Result<()> {
         ForkResult::Parent { child } => child,
     };
     drop(theirs);
+    if let Some(range) = order.users {
+        hear(&mut ours)?;
+        range.map(u32::try_from(maker.as_raw()).map_err(io::Error::other)?)?;
+        tell(&mut ours, 0)?;
+    }
     let first = hear(&mut ours)?;
     for (kind, path) in order.namespaces.all() {
         let pid = if kind == Kind::Pid { first } else { maker.as_raw() };
@@ -156,7 +165,11 @@ fn hear(from: &mut UnixStream) -> io::Result<i32> {
 fn make(order: &Order, mut parent: UnixStream) -> io::Result<()> {
     // Nobody else would end it.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let kinds: Vec<Kind> = order.namespaces.all().map(|(kind, _)| kind).collect();
+    if order.users.is_some() {
+        become_own_root(&mut parent)?;
+    }
+    let all = order.namespaces.all().map(|(kind, _)| kind);
+    let kinds: Vec<Kind> = all.filter(|kind| *kind != Kind::User).collect();
     namespaces::enter_new(&kinds, &order.hostname, &order.sysctls)?;
     let mut first = 0;
     if kinds.contains(&Kind::Pid) {
@@ -184,6 +197,20 @@ fn make(order: &Order, mut parent: UnixStream) -> io::Result<()> {
     tell(&mut parent, first)?;
     // Everything must be pinned before this process goes, and with it what holds the namespaces.
     hear(&mut parent)?;
+    Ok(())
+}
+
+/// Enters a new user namespace as its root: the namespaces that are made next are its.
+fn become_own_root(parent: &mut UnixStream) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    tell(parent, 0)?;
+    // The range is given from outside.
+    hear(parent)?;
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    nix::unistd::setresgid(gid, gid, gid)?;
+    nix::unistd::setresuid(uid, uid, uid)?;
+    // The signal of a parent's death is lost with the user.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(())
 }
 

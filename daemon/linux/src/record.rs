@@ -5,6 +5,7 @@ pub(crate) use crate::files::read_record;
 use crate::options::LinuxOptions;
 use crate::process::ProcessId;
 use crate::rootfs::RootfsRequest;
+use crate::users::UserRange;
 use reddwarf_host::spec::{ContainerSpec, EnvFile, Propagation, SandboxSpec};
 use reddwarf_host::{BootTime, HostError, HostErrorKind, HostResult, StopRequest};
 pub(crate) use reddwarf_supervise::record::{ContainerExit, FailureKind, Moment};
@@ -19,6 +20,9 @@ pub(crate) struct SandboxMark {
     /// The instance that owns it.
     pub(crate) instance: String,
     pub(crate) spec: SandboxSpec,
+    /// The users and groups that are its own, if it has such.
+    #[serde(default)]
+    pub(crate) users: Option<UserRange>,
 }
 
 /// Version of [`SandboxMark`] that this program writes.
@@ -63,6 +67,9 @@ pub(crate) struct Launch {
 /// Where the sandbox's namespaces are pinned.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NamespacePaths {
+    /// The one that owns the others, where the sandbox has users of its own.
+    #[serde(default)]
+    pub(crate) user: Option<PathBuf>,
     pub(crate) net: Option<PathBuf>,
     pub(crate) ipc: Option<PathBuf>,
     pub(crate) uts: Option<PathBuf>,

@@ -13,10 +13,13 @@ use crate::namespaces;
 use crate::pause;
 use crate::record::{ContainerDir, MARK_VERSION, SandboxMark, SandboxPhase, read_mark, read_record, write_record};
 use crate::rootfs;
+use crate::users::UserRange;
 use crate::volumes;
 use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{ContainerName, HostError, HostErrorKind, HostResult, SandboxId};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long `sandbox_stop` waits for killed processes to be gone.
@@ -104,7 +107,7 @@ fn make_parts(shared: &Shared, spec: &SandboxSpec, wanted: &crate::record::Names
     if wanted.are_pinned(&mounts::targets_below(&dir).map_err(failed)?) && pause::lives(shared, spec)? {
         return Ok(());
     }
-    if wanted.pid.is_some() {
+    if wanted.pid.is_some() || wanted.user.is_some() {
         return pause::pin(shared, spec, wanted);
     }
     namespaces::pin(&dir, wanted, &spec.hostname, &spec.sysctls).map_err(failed)
@@ -153,8 +156,34 @@ pub(crate) fn own_mark(shared: &Shared, id: &SandboxId) -> HostResult<Option<San
 pub(crate) fn write_mark(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
     let dir = shared.paths.sandbox(&spec.id);
     make_dir(&dir).map_err(|e| io_error("make sandbox", &dir, e))?;
-    let mark = SandboxMark { version: MARK_VERSION, instance: shared.options.instance.clone(), spec: spec.clone() };
-    write_record("mark sandbox", &shared.paths.sandbox_mark(&spec.id), &mark)
+    let write = |users| {
+        let instance = shared.options.instance.clone();
+        let mark = SandboxMark { version: MARK_VERSION, instance, spec: spec.clone(), users };
+        write_record("mark sandbox", &shared.paths.sandbox_mark(&spec.id), &mark)
+    };
+    if !spec.own_users {
+        return write(None);
+    }
+    // Chosen and noted by one at a time, so that nobody else chooses the same.
+    static CHOOSING: Mutex<()> = Mutex::new(());
+    let _turn = CHOOSING.lock().unwrap_or_else(PoisonError::into_inner);
+    write(Some(users_of(shared, &spec.id)?))
+}
+
+/// The range of users that a sandbox has, or is to have.
+fn users_of(shared: &Shared, id: &SandboxId) -> HostResult<UserRange> {
+    let root = shared.paths.sandboxes();
+    let mut taken = BTreeSet::new();
+    for name in names_in(&root).map_err(|e| io_error("list sandboxes", &root, e))? {
+        let Ok(other) = SandboxId::new(name) else { continue };
+        let users = read_mark(&shared.paths.sandbox_mark(&other))?.and_then(|mark| mark.users);
+        match users {
+            Some(users) if other == *id => return Ok(users),
+            users => taken.extend(users),
+        }
+    }
+    let none = || HostError::new(HostErrorKind::Exhausted, "make sandbox", id.as_str(), "no range of users is free");
+    UserRange::choose(id, &taken).ok_or_else(none)
 }
 
 pub(crate) fn phase(shared: &Shared, id: &SandboxId) -> HostResult<Option<SandboxPhase>> {
@@ -189,6 +218,7 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
         host_ipc,
         sysctls,
         fs_group,
+        own_users,
         volumes,
     } = old;
     let same = [
@@ -203,6 +233,7 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
         ("IPC", *host_ipc == new.host_ipc),
         ("sysctls", *sysctls == new.sysctls),
         ("group of volumes", *fs_group == new.fs_group),
+        ("users", *own_users == new.own_users),
         ("set of volumes", *volumes == new.volumes),
     ];
     let fixed = same.into_iter().find(|(_, same)| !same).map(|(field, _)| field);

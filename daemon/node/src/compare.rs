@@ -69,6 +69,7 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
         host_ipc,
         sysctls,
         fs_group,
+        own_users,
         volumes,
     } = old;
     let mut found = Vec::new();
@@ -87,6 +88,7 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
     note(*host_ipc != new.host_ipc, Cost::Recreate, "spec.hostIPC");
     note(*sysctls != new.sysctls, Cost::Recreate, "spec.securityContext.sysctls");
     note(*fs_group != new.fs_group, Cost::Recreate, "spec.securityContext.fsGroup");
+    note(*own_users != new.own_users, Cost::Recreate, "spec.hostUsers");
     note(*resources != new.resources, Cost::InPlace, "spec.resources");
     for (name, volume) in volumes {
         match new.volumes.get(name) {

@@ -250,12 +250,9 @@ fn waiting(intent: &PodIntent, which: &ContainerRef<'_>, notice: &Notice) -> Vec
 fn in_the_way(notice: &Notice) -> Option<EventText> {
     let (reason, message) = match notice.reason.as_str() {
         "FailedMount" | "OutOfpods" | "FailedCreatePodSandBox" => (notice.reason.as_str(), notice.message.clone()),
-        "AddressPoolExhausted"
-        | "InvalidNetwork"
-        | "InvalidBrand"
-        | "UnsupportedBrand"
-        | "UnsupportedUserNamespace"
-        | "InvalidFsGroup" => ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", notice.message)),
+        "AddressPoolExhausted" | "InvalidNetwork" | "InvalidBrand" | "UnsupportedBrand" | "InvalidFsGroup" => {
+            ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", notice.message))
+        }
         // Of a step that failed, of a container that waits, of the host: told there.
         _ => return None,
     };

@@ -105,7 +105,6 @@ fn pods_that_the_node_must_not_take_fail_with_the_references_words() {
     world
         .file("unsafe.yaml", &pod("unsafe", &context("sysctls: [{name: kernel.msgmax, value: '9000'}]"), &command, ""));
     world.file("armour.yaml", &pod("armour", &context("appArmorProfile: {type: RuntimeDefault}"), &command, ""));
-    world.file("apart.yaml", &pod("apart", "hostUsers: false,", &command, ""));
     let long = "a23456789012345678901234567890";
     world.file(
         "long.yaml",
@@ -125,9 +124,76 @@ fn pods_that_the_node_must_not_take_fail_with_the_references_words() {
             .then_some(events)
     });
     assert!(events.contains("FailedCreatePodSandBox"), "{events}");
-    for name in ["long", "apart"] {
-        assert_eq!(world.pod(name).unwrap()["status"]["phase"], "Pending");
+    assert_eq!(world.pod("long").unwrap()["status"]["phase"], "Pending");
+}
+
+/// What a pod with users of its own is asked from inside.
+const OWN: &str = "id -u; stat -c '%u %a' / /usr /data /files/key /etc/hosts | tr '\\n' ,; echo; touch /data/new /tmp/new /dev/shm/new && \
+                   stat -c %u /data/new /tmp/new /dev/shm/new | tr '\\n' ,; echo; cat /etc/hostname; echo said > /dev/stderr";
+
+#[test]
+fn a_pod_with_users_of_its_own_is_root_at_home_and_nobody_on_the_host() {
+    if skip() {
+        return;
     }
+    let world = World::started("ownusers");
+    let image = box_image(&world);
+    world.file("config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: files}\ndata: {key: value}\n");
+    let manifest = |name: &str, brand: &str, image: &str, spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, annotations: {{{brand}}}}}\nspec:\n  hostUsers: false\n  \
+             terminationGracePeriodSeconds: 1\n  {spec}\n  containers:\n  - {{name: main, {image} command: [sh, -c, {FOREVER:?}], workingDir: /made/here, \
+             volumeMounts: [{{name: data, mountPath: /data}}, {{name: files, mountPath: /files}}]}}\n  \
+             - {{name: user, {image} command: [sh, -c, {FOREVER:?}], securityContext: {{runAsUser: 1234}}, volumeMounts: [{{name: data, mountPath: /data}}]}}\n  \
+             volumes: [{{name: data, emptyDir: {{}}}}, {{name: files, configMap: {{name: files}}}}]\n"
+        )
+    };
+    let sparse = "reddwarf.io/zone-brand: sparse";
+    world.file("one.yaml", &manifest("one", sparse, "", "securityContext: {fsGroup: 2000}"));
+    world.file("two.yaml", &manifest("two", "", &format!("image: {image:?},"), "shareProcessNamespace: true"));
+    let mut ranges = Vec::new();
+    for name in ["one", "two"] {
+        let pod = world.ready(name);
+        let sh = |script: &str| world.ctl(&["exec", name, "-c", "main", "--", "sh", "-c", script]);
+        let said = sh(OWN).ok();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[0], "0", "{said}");
+        assert!(lines[1].split(',').filter(|l| !l.is_empty()).all(|line| line.starts_with("0 ")), "{said}");
+        assert_eq!(lines[2], "0,0,0,", "{said}");
+        assert_eq!(lines[3], name, "{said}");
+        let map = sh("cat /proc/self/uid_map").ok();
+        let fields: Vec<u32> = map.split_whitespace().map(|f| f.parse().unwrap()).collect();
+        assert_eq!((fields[0], fields[2]), (0, 65536), "{map}");
+        assert!(fields[1] >= 0x80000, "{map}");
+        ranges.push(fields[1]);
+        // On the host its root is that range's first, and its files in volumes are what they are inside.
+        let outside = users_on_host(&world, name);
+        assert!(outside.contains(&fields[1]) && outside.contains(&(fields[1] + 1234)), "{outside:?} {map}");
+        assert!(outside.iter().all(|user| *user >= 0x80000), "{outside:?}");
+        // What root may do at home, and not on the host.
+        assert_eq!(sh("chown 77:88 /data/new && stat -c '%u %g' /data/new").ok(), "77 88\n");
+        assert_ne!(sh("echo 1 > /proc/sys/kernel/panic").code, 0);
+        assert_ne!(sh("mount -t tmpfs x /mnt").code, 0);
+        assert_eq!(sh("stat -c '%u %a' /made/here; pwd").ok(), "0 755\n/made/here\n");
+        let user = world.ctl(&[
+            "exec",
+            name,
+            "-c",
+            "user",
+            "--",
+            "sh",
+            "-c",
+            "id -u; touch /data/mine; stat -c %u /data/mine; echo > /dev/stdout",
+        ]);
+        assert!(user.out.starts_with("1234\n1234\n"), "{user:?}");
+        let address = pod["status"]["podIP"].as_str().unwrap();
+        assert!(sh("cat /proc/net/fib_trie").ok().contains(address));
+    }
+    assert_ne!(ranges[0], ranges[1]);
+    let group = world.ctl(&["exec", "one", "-c", "user", "--", "stat", "-c", "%g", "/data/mine"]).ok();
+    assert_eq!(group, "2000\n");
+    let first = world.ctl(&["exec", "two", "-c", "user", "--", "cat", "/proc/1/comm"]).ok();
+    assert_eq!(first, "pause\n");
 }
 
 #[test]
@@ -164,6 +230,35 @@ fn processes_names_and_hosts_are_shared_as_asked() {
     assert_eq!(inside("ipc"), outside("ipc"));
     assert_eq!(inside("pid"), outside("pid"));
     assert_ne!(inside("net"), outside("net"));
+}
+
+/// An image with busybox and all of its programs.
+fn box_image(world: &World) -> &'static str {
+    let root = world.dir.join("own-root");
+    for name in ["bin", "usr", "tmp"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    std::fs::set_permissions(root.join("tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    let programs = crate::harness::run("/bin/busybox", &["--list"]).ok();
+    for program in programs.lines().filter(|p| *p != "busybox") {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(program)).unwrap();
+    }
+    world.ctl(&["image", "import", root.to_str().unwrap(), "--name", "local/own:1"]).ok();
+    "local/own:1"
+}
+
+/// As whom a pod's processes run, as the host sees it.
+fn users_on_host(world: &World, pod: &str) -> Vec<u32> {
+    let sandboxes =
+        world.cgroups().into_iter().filter(|g| g.display().to_string().contains(&format!("/default-{pod}-")));
+    let groups = sandboxes.flat_map(|g| std::fs::read_dir(g).unwrap().flatten().map(|e| e.path()));
+    let processes = groups.filter_map(|g| std::fs::read_to_string(g.join("cgroup.procs")).ok());
+    let all: String = processes.collect();
+    let status = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/status")).ok();
+    let user =
+        |status: String| status.lines().find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+    all.lines().filter_map(status).filter_map(user).collect()
 }
 
 /// A pod that shares the host's processes and IPC.

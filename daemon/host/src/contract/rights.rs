@@ -74,6 +74,7 @@ async fn what_a_sandbox_shares_can_not_change_in_place(lab: &Lab<'_>) -> Outcome
         (SandboxSpec { share_processes: true, ..spec.clone() }, "shared processes"),
         (SandboxSpec { host_ipc: true, ..spec.clone() }, "the host's IPC"),
         (SandboxSpec { fs_group: Some(group), ..spec.clone() }, "another group of volumes"),
+        (SandboxSpec { own_users: true, ..spec.clone() }, "users of its own"),
         (SandboxSpec { sysctls: [("net.ipv4.tcp_syncookies".into(), "1".into())].into(), ..spec.clone() }, "a sysctl"),
     ] {
         refused(lab.host.sandbox_ensure(&other).await, HostErrorKind::Conflict, what)?;

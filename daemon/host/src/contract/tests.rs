@@ -74,6 +74,7 @@ impl Fixture for FakeFixture {
             host_ipc: false,
             sysctls: Default::default(),
             fs_group: None,
+            own_users: false,
             volumes: Default::default(),
         }
     }

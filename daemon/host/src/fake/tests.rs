@@ -39,6 +39,7 @@ fn sandbox(name: &str, last: u8) -> SandboxSpec {
         host_ipc: false,
         sysctls: Default::default(),
         fs_group: None,
+        own_users: false,
         volumes: BTreeMap::new(),
     }
 }

@@ -94,6 +94,7 @@ impl World {
             host_ipc: false,
             sysctls: BTreeMap::new(),
             fs_group: None,
+            own_users: false,
             volumes: BTreeMap::new(),
         }
     }

@@ -12,6 +12,7 @@ use crate::process::ProcessId;
 use crate::program::{self, ProgramError};
 use crate::record::{ContainerDir, FailureKind};
 use crate::seccomp::Filter;
+use crate::users::{self, Users};
 use caps::{CapSet, Capability, CapsHashSet};
 use libcontainer::oci_spec::runtime::{Process, Spec};
 use nix::errno::Errno;
@@ -33,11 +34,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-/// The part of `launch.json` that says which cgroup to join.
+/// The part of `launch.json` that says which cgroup to join, and whose users there are.
 #[derive(Deserialize)]
 struct Brief {
     cgroup: PathBuf,
     options: BriefOptions,
+    #[serde(default)]
+    rootfs: BriefRootfs,
+}
+
+#[derive(Default, Deserialize)]
+struct BriefRootfs {
+    /// There where the sandbox has users of its own.
+    #[serde(default)]
+    users: Option<Users>,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +107,8 @@ fn run(dir: &ContainerDir, socket: &UnixStream) -> io::Result<Report> {
     let filter = filter(dir)?;
     let cgroups = Cgroups::detect(&brief.options.cgroup_root)?;
 
+    let owner = users::on_host(brief.rootfs.users.as_ref(), process.user().uid());
+    fds.iter().try_for_each(|stream| users::give_stream(stream, owner))?;
     let own = request.contained.then(|| Compartment::new(cgroups.clone(), &brief.cgroup));
     let (pid_told, pid_tell) = UnixStream::pair()?;
     let (exec_told, exec_tell) = pipe2(OFlag::O_CLOEXEC)?;
@@ -219,13 +231,22 @@ fn join(
     if let Some(own) = own {
         own.enter()?;
     }
-    let all = CloneFlags::CLONE_NEWNS
+    // Nobody may enter the user namespace that he is in.
+    let users = if brief.rootfs.users.is_some() { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() };
+    let all = users
+        | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
     setns(container, all)?;
+    if !users.is_empty() {
+        // The host's root is nobody in there, and what he makes (a terminal) nobody's.
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        nix::unistd::setresgid(gid, gid, gid)?;
+        nix::unistd::setresuid(uid, uid, uid)?;
+    }
     Ok(())
 }
 

@@ -63,6 +63,7 @@ impl World {
             image: ContainerImage::Image { id: id.clone() },
             dir: self.path("container"),
             mountpoint: self.path("mountpoint"),
+            users: None,
         };
         fs::create_dir_all(&request.dir).unwrap();
         fs::create_dir_all(&request.mountpoint).unwrap();

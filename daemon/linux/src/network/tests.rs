@@ -127,6 +127,7 @@ fn sandbox(name: &str, uid: &str, address: &str, gateway: &str) -> SandboxSpec {
         host_ipc: false,
         sysctls: Default::default(),
         fs_group: None,
+        own_users: false,
         volumes: Default::default(),
     }
 }

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::image::store;
 use crate::options::LinuxOptions;
+use crate::users::Users;
 use reddwarf_host::{Brand, Change, HostError, HostErrorKind, HostResult, spec::ContainerImage};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ pub(crate) struct RootfsRequest {
     pub(crate) dir: PathBuf,
     /// An existing empty directory to mount the root file system on.
     pub(crate) mountpoint: PathBuf,
+    /// Whose the files are to be, where they are not the host's users'.
+    #[serde(default)]
+    pub(crate) users: Option<Users>,
 }
 
 /// Where a root comes from, found and checked.
@@ -85,10 +89,13 @@ fn source(options: &LinuxOptions, brand: &Brand, image: &ContainerImage) -> Host
 /// # Errors
 /// As [`check`], and `Exhausted`, `Other` when a mount or a write fails.
 pub(crate) fn prepare(request: &RootfsRequest) -> HostResult<PathBuf> {
-    let RootfsRequest { options, brand, image, dir, mountpoint } = request;
+    let RootfsRequest { options, brand, image, dir, mountpoint, users } = request;
+    let users = users.as_ref();
     match source(options, brand, image)? {
-        Source::Host(usr) => sparse::prepare(&usr, dir, mountpoint)?,
-        Source::Layers(layers) => overlay::prepare(&store::Store::of(options).layers_dir(), &layers, dir, mountpoint)?,
+        Source::Host(usr) => sparse::prepare(&usr, dir, mountpoint, users)?,
+        Source::Layers(layers) => {
+            overlay::prepare(&store::Store::of(options).layers_dir(), &layers, dir, mountpoint, users)?
+        }
     }
     Ok(mountpoint.clone())
 }

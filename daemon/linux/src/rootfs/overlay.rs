@@ -2,6 +2,8 @@
 
 use super::mount::failed;
 use super::{PREPARE, io_error, remove::remove_tree};
+use crate::mounts;
+use crate::users::{self, Users};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
@@ -14,13 +16,21 @@ const OPTIONS_LIMIT: usize = 4095;
 /// writable part in `dir`.
 ///
 /// Changes the working directory: names relative to it are all that fits the options of images with many layers.
-pub(super) fn prepare(layers_dir: &Path, layers: &[String], dir: &Path, mountpoint: &Path) -> HostResult<()> {
+pub(super) fn prepare(
+    layers_dir: &Path,
+    layers: &[String],
+    dir: &Path,
+    mountpoint: &Path,
+    users: Option<&Users>,
+) -> HostResult<()> {
     let (upper, work) = (upper(dir), dir.join("work"));
     std::fs::create_dir_all(&upper).map_err(|e| io_error(PREPARE, &upper, e))?;
     // What an interrupted try left in it is of no use.
     remove_tree(&work).map_err(|e| io_error(PREPARE, &work, e.into()))?;
     std::fs::create_dir_all(&work).map_err(|e| io_error(PREPARE, &work, e))?;
-    inherit_root_attributes(layers_dir, layers, &upper)?;
+    inherit_root_attributes(layers_dir, layers, &upper, users)?;
+    let view = users.map(|users| view(layers_dir, dir, users)).transpose()?;
+    let layers_dir = view.as_deref().unwrap_or(layers_dir);
     std::env::set_current_dir(layers_dir).map_err(|e| io_error(PREPARE, layers_dir, e))?;
     let options = options(layers, &upper, &work)?;
     mount(Some("overlay"), mountpoint, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
@@ -31,13 +41,31 @@ pub(super) fn upper(dir: &Path) -> PathBuf {
     dir.join("upper")
 }
 
+/// The layers as a sandbox's own users see them. Only they are mapped: what overlayfs itself does in the writable part it
+/// does as the host's root, whom a mapped mount would not know. New files there belong to the sandbox's users on disk.
+fn view(layers_dir: &Path, dir: &Path, users: &Users) -> HostResult<PathBuf> {
+    let place = dir.join("layers");
+    std::fs::create_dir_all(&place).map_err(|e| io_error(PREPARE, &place, e))?;
+    users
+        .view(layers_dir)
+        .and_then(|view| mounts::attach(&view, &place))
+        .map_err(|e| io_error(PREPARE, layers_dir, e))?;
+    Ok(place)
+}
+
 /// The upper directory's own mode and owner are the root directory's.
-fn inherit_root_attributes(layers_dir: &Path, layers: &[String], upper: &Path) -> HostResult<()> {
+fn inherit_root_attributes(
+    layers_dir: &Path,
+    layers: &[String],
+    upper: &Path,
+    users: Option<&Users>,
+) -> HostResult<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let Some(top) = layers.last() else { return Ok(()) };
     let lower = layers_dir.join(top);
     let meta = std::fs::metadata(&lower).map_err(|e| io_error(PREPARE, &lower, e))?;
-    std::os::unix::fs::chown(upper, Some(meta.uid()), Some(meta.gid()))
+    let outside = |id| Some(users::on_host(users, id));
+    std::os::unix::fs::chown(upper, outside(meta.uid()), outside(meta.gid()))
         .and_then(|()| std::fs::set_permissions(upper, std::fs::Permissions::from_mode(meta.mode() & 0o7777)))
         .map_err(|e| io_error(PREPARE, upper, e))
 }

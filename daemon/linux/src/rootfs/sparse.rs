@@ -14,6 +14,7 @@
 
 use super::mount::{bind_tree, bind_tree_read_only};
 use super::{PREPARE, io_error, remove::remove_tree};
+use crate::users::Users;
 use reddwarf_host::HostResult;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -101,7 +102,7 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files
                         protocols: files\nservices: files\nrpc: files\nethers: files\n";
 
 /// Makes the root file system on `mountpoint`; its writable part stays in `dir`.
-pub(super) fn prepare(usr: &Path, dir: &Path, mountpoint: &Path) -> HostResult<()> {
+pub(super) fn prepare(usr: &Path, dir: &Path, mountpoint: &Path, users: Option<&Users>) -> HostResult<()> {
     let root = dir.join("root");
     if !root.exists() {
         // Built aside and renamed, so that what an interrupted try left is never used.
@@ -110,13 +111,13 @@ pub(super) fn prepare(usr: &Path, dir: &Path, mountpoint: &Path) -> HostResult<(
         build(Path::new("/"), &unfinished).map_err(|(path, e)| io_error(PREPARE, &path, e))?;
         std::fs::rename(&unfinished, &root).map_err(|e| io_error(PREPARE, &root, e))?;
     }
-    bind_tree(&root, mountpoint)?;
-    bind_tree_read_only(usr, &mountpoint.join("usr"))?;
+    bind_tree(&root, mountpoint, users)?;
+    bind_tree_read_only(usr, &mountpoint.join("usr"), users)?;
     for name in top_level_directories(Path::new("/")) {
-        bind_tree_read_only(&Path::new("/").join(&name), &mountpoint.join(&name))?;
+        bind_tree_read_only(&Path::new("/").join(&name), &mountpoint.join(&name), users)?;
     }
     for name in ETC_DIRECTORIES.iter().filter(|n| is_directory(&Path::new("/etc").join(n))) {
-        bind_tree_read_only(&Path::new("/etc").join(name), &mountpoint.join("etc").join(name))?;
+        bind_tree_read_only(&Path::new("/etc").join(name), &mountpoint.join("etc").join(name), users)?;
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ fn request(dir: &Path, brand: &str, image: ContainerImage) -> RootfsRequest {
         image,
         dir: dir.join("container"),
         mountpoint: dir.join("rootfs"),
+        users: None,
     }
 }
 

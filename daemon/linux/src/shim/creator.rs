@@ -1,7 +1,7 @@
 //! Makes one container and starts it. Runs in a process forked from the shim, with a mount namespace of its own: every
 //! mount that it makes lives only as long as the container has it, so nothing of it can be left over.
 
-use super::{CreatorReport, staging};
+use super::{CreatorReport, shelter, staging};
 use crate::cgroup::Cgroups;
 use crate::files::{make_dir, write_atomically, write_json};
 use crate::inside::Inside;
@@ -13,8 +13,10 @@ use crate::rootfs;
 use crate::runtime::{self, OciRuntime, Order, StartFailure, Streams};
 use crate::seccomp;
 use crate::user::{self, User, UserError};
+use crate::users::{self, Users};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid};
 use reddwarf_host::spec::{ProcessView, Propagation, UserSpec};
 use serde_json::Value;
 use std::fs;
@@ -80,11 +82,21 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
         };
         Failure::new(kind, e.to_string())
     })?;
-    make_working_dir(&root, &launch.container.working_dir)?;
+    let users = launch.rootfs.users.clone();
+    make_working_dir(&root, &launch.container.working_dir, users.as_ref())?;
     staging::add_env_files(&mut launch)?;
     let mut ready = staging::stage_all(dir, &launch, shared)?;
     ready.extend(last_words(&launch));
-    let (processes, _held) = pid_namespace(&launch)?;
+    let (mut processes, _held) = pid_namespace(&launch)?;
+    if let Streams::Pipes { stdin, stdout, stderr } = &streams {
+        let owner = users::on_host(users.as_ref(), user.uid);
+        let given = [stdin, stdout, stderr].into_iter().try_for_each(|s| users::give_stream(s, owner));
+        given.map_err(Failure::io("give the standard streams to the user"))?;
+    }
+    let root_path = match &users {
+        None => root_path,
+        Some(users) => shelter::move_in(&mut launch, users, &root_path, &mut ready, &mut processes)?,
+    };
     let config = oci::config(&launch, &root_path, &user, &ready, &processes)
         .map_err(|e| Failure::new(FailureKind::InvalidSpec, e.to_string()))?;
     let filter = prepare_filter(dir, &launch)?;
@@ -176,11 +188,11 @@ fn cut_off() -> io::Result<()> {
 }
 
 /// Made when missing, as every engine does; a file in its place is the program's problem.
-fn make_working_dir(root: &Inside, path: &str) -> Result<(), StartFailure> {
+fn make_working_dir(root: &Inside, path: &str, users: Option<&Users>) -> Result<(), StartFailure> {
     if path.is_empty() || path == "/" {
         return Ok(());
     }
-    match root.make_dirs(Path::new(path), 0o755) {
+    match as_their_root(users, || root.make_dirs(Path::new(path), 0o755)) {
         Ok(_) => Ok(()),
         // A read-only root, or a directory that a volume brings along: chdir(2) will tell.
         Err(e) if e.raw_os_error() == Some(libc::EROFS) => Ok(()),
@@ -189,6 +201,18 @@ fn make_working_dir(root: &Inside, path: &str) -> Result<(), StartFailure> {
             Err(StartFailure::Program(ProgramError { code: 128, message }))
         }
     }
+}
+
+/// Does something to the root file system as the root of the sandbox's own users: the host's is nobody there.
+fn as_their_root<T>(users: Option<&Users>, what: impl FnOnce() -> T) -> T {
+    let Some(users) = users else { return what() };
+    let id = users.range.outside(0);
+    nix::unistd::setfsgid(Gid::from_raw(id));
+    nix::unistd::setfsuid(Uid::from_raw(id));
+    let done = what();
+    nix::unistd::setfsuid(Uid::from_raw(0));
+    nix::unistd::setfsgid(Gid::from_raw(0));
+    done
 }
 
 /// The container's user, by the image's own databases.

@@ -7,6 +7,7 @@
 
 mod attach;
 mod creator;
+mod shelter;
 mod staging;
 mod supervise;
 mod terminal;

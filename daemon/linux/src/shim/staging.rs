@@ -94,7 +94,7 @@ fn copied(launch: &Launch, wanted: &LaunchMount) -> Result<OwnedFd, Failure> {
     Ok(copy)
 }
 
-fn stage(copy: &OwnedFd, at: &Path) -> io::Result<()> {
+pub(super) fn stage(copy: &OwnedFd, at: &Path) -> io::Result<()> {
     if is_directory(copy)? {
         make_dir(at)?;
     } else {

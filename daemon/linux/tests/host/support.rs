@@ -172,6 +172,7 @@ impl World {
             host_ipc: false,
             sysctls: Default::default(),
             fs_group: None,
+            own_users: false,
             volumes: BTreeMap::new(),
         }
     }

@@ -26,7 +26,6 @@ pub fn sandbox(
     let hosts = keep(hosts(intent, identity, facts), &mut problems);
     let hostname = keep(hostname(intent, facts), &mut problems);
     let fs_group = keep(fs_group(spec), &mut problems);
-    let users = keep(check_users(spec), &mut problems);
     let volumes = match volumes::volumes(intent, identity, facts, running) {
         Ok(volumes) => Some(volumes),
         Err(found) => {
@@ -39,7 +38,7 @@ pub fn sandbox(
     else {
         return Err(problems);
     };
-    let (Some(fs_group), Some(())) = (fs_group, users) else { return Err(problems) };
+    let Some(fs_group) = fs_group else { return Err(problems) };
     Ok(SandboxSpec {
         id: identity.id.clone(),
         pod: identity.pod.clone(),
@@ -53,6 +52,7 @@ pub fn sandbox(
         host_ipc: spec.host_ipc,
         sysctls: sysctls::of(spec),
         fs_group,
+        own_users: spec.host_users == Some(false),
         volumes,
     })
 }
@@ -131,15 +131,6 @@ fn fs_group(spec: &PodSpec) -> Result<Option<FsGroup>, Notice> {
         _ => FsGroupChange::Always,
     };
     Ok(Some(FsGroup { gid, change }))
-}
-
-/// A pod that wants its users kept apart from the host's must not run without that.
-fn check_users(spec: &PodSpec) -> Result<(), Notice> {
-    if spec.host_users != Some(false) {
-        return Ok(());
-    }
-    let message = "this version gives pods no users of their own: leave hostUsers out, and use runAsUser";
-    Err(Notice::new("UnsupportedUserNamespace", message).at("spec.hostUsers"))
 }
 
 fn short_hostname(intent: &PodIntent) -> String {
