@@ -112,6 +112,10 @@ fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Hos
     let mut options = IllumosOptions::new(&settings.run_dir, &settings.state_dir, helpers);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
+    // Beside the volumes' dataset, on the same pool.
+    if let Some(dataset) = settings.storage_pool.as_ref().filter(|pool| !pool.starts_with('/')) {
+        options.dataset = format!("{dataset}-zones");
+    }
     match std::env::var_os(TOOLS).map(std::path::PathBuf::from) {
         Some(directory) => {
             let tools = Tools::only_in(&directory).map_err(|e| e.into_host("open host", TOOLS))?;

@@ -183,11 +183,13 @@ pub(crate) async fn clone_image(
 /// one that is busy.
 pub(crate) async fn destroy(shared: &Shared, op: &'static str, dataset: &Dataset) -> HostResult<bool> {
     let failed = |error: CommandError| error.into_host(op, dataset.as_str());
-    for attempt in 0..TRIES {
+    let mut done = false;
+    for attempt in 1..=TRIES {
         let listed = match shared.tools().run(&zfs::destroy_dry_run(dataset)).await {
             Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
-            Err(error) if error.cause() == Cause::NotFound => return Ok(false),
-            Err(error) if error.cause() == Cause::Busy && attempt + 1 < TRIES => {
+            // That it is gone is seen, not believed.
+            Err(error) if error.cause() == Cause::NotFound => return Ok(done),
+            Err(error) if error.cause() == Cause::Busy && attempt < TRIES => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -195,9 +197,9 @@ pub(crate) async fn destroy(shared: &Shared, op: &'static str, dataset: &Dataset
         };
         zfs::would_destroy(dataset, &listed).map_err(|e| invalid(op, dataset.as_str(), e))?;
         match shared.tools().run(&zfs::destroy(dataset)).await {
-            Ok(_) => return Ok(true),
-            Err(error) if error.cause() == Cause::NotFound => return Ok(true),
-            Err(error) if error.cause() == Cause::Busy && attempt + 1 < TRIES => tokio::time::sleep(PAUSE).await,
+            Ok(_) => done = true,
+            Err(error) if error.cause() == Cause::NotFound => {}
+            Err(error) if error.cause() == Cause::Busy && attempt < TRIES => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(failed(error)),
         }
     }

@@ -5,7 +5,7 @@ use crate::observe::Facts;
 use crate::zone::drive::{Order, drive};
 use crate::zone::state::Goal;
 use crate::zone::{commands, config, golden};
-use crate::{sandbox, vnic, zonecfg};
+use crate::{network, sandbox, vnic, zonecfg};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Leftover, SandboxId};
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ const OP: &str = "remove leftover";
 /// Kinds of leftovers, as they are named to people.
 const ZONE: &str = "zone";
 const DIRECTORY: &str = "directory";
+const LINK: &str = "link";
 
 /// Everything of ours whose sandbox is not among `sandboxes`. What can't be read is left out: not known is not left.
 pub(crate) fn find(shared: &Shared, sandboxes: BTreeSet<SandboxId>, facts: &Facts) -> Vec<Leftover> {
@@ -36,6 +37,12 @@ pub(crate) fn find(shared: &Shared, sandboxes: BTreeSet<SandboxId>, facts: &Fact
             }
         }
     }
+    if let (Ok(seen), Ok(Some(network))) = (&facts.seen, network::applied(shared)) {
+        let marked = reddwarf_supervise::files::names_in(&shared.paths.marks()).unwrap_or_default();
+        let all = sandboxes.into_iter().chain(marked.into_iter().filter_map(|n| SandboxId::new(n).ok())).collect();
+        let strays = vnic::strays(shared, &network.link, &seen.vnics, &all);
+        found.extend(strays.into_iter().map(|name| Leftover { kind: LINK.to_owned(), name }));
+    }
     found.into_iter().collect()
 }
 
@@ -48,6 +55,11 @@ pub(crate) async fn remove(shared: &Shared, leftover: &Leftover) -> HostResult<C
         return Err(HostError::new(HostErrorKind::Busy, OP, leftover.name.clone(), message));
     }
     match leftover.kind.as_str() {
+        LINK => {
+            let Some(network) = network::applied(shared)? else { return Ok(Change::Unchanged) };
+            let gone = vnic::remove_stray(shared, OP, &network.link, &leftover.name).await?;
+            Ok(if gone { Change::Changed(format!("removed link {}", leftover.name)) } else { Change::Unchanged })
+        }
         ZONE => remove_zone(shared, &id).await,
         DIRECTORY => {
             if !shared.paths.pod(&id).exists() {

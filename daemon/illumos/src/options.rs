@@ -19,7 +19,7 @@ pub struct IllumosOptions {
     pub state_dir: PathBuf,
     /// Our own program, which is also the supervisor and, inside of zones, the starter.
     pub self_exe: PathBuf,
-    /// The dataset below which everything of ours lies, e.g. `rpool/reddwarf`; made when it is not there.
+    /// The dataset below which everything of ours lies, e.g. `rpool/reddwarf-zones`; made when it is not there.
     pub dataset: String,
     /// The global zone's own link on the pod network's etherstub: the pods' default router.
     pub gateway_link: String,
@@ -42,13 +42,14 @@ impl IllumosOptions {
     pub fn new(run_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, self_exe: impl Into<PathBuf>) -> Self {
         let run_dir = run_dir.into();
         let instance = instance_name(&run_dir);
+        let gateway_link = gateway_link(&instance);
         Self {
-            dataset: format!("rpool/{instance}"),
+            dataset: format!("rpool/{instance}-zones"),
             instance,
             run_dir,
             state_dir: state_dir.into(),
             self_exe: self_exe.into(),
-            gateway_link: "rwgw0".to_owned(),
+            gateway_link,
             direct_link: None,
             vlan: None,
             brand_dir: PathBuf::from("/usr/lib/brand"),
@@ -77,4 +78,27 @@ pub fn instance_name(run_dir: &Path) -> String {
     let digest = Sha256::digest(run_dir.as_os_str().as_bytes());
     let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
     format!("reddwarf-{short}")
+}
+
+/// `rwgw0`, or for further daemons on the machine a name of their own: letters between, a number at its end (libdladm).
+fn gateway_link(instance: &str) -> String {
+    let own: String = match instance.strip_prefix("reddwarf-") {
+        Some(digest) => digest.bytes().map(|b| char::from(b'a' + b % 26)).collect(),
+        None => String::new(),
+    };
+    format!("rwgw{own}0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reddwarf_host::LinkName;
+
+    #[test]
+    fn several_daemons_have_links_of_their_own() {
+        let link = |run: &str| IllumosOptions::new(run, "/state", "/bin/reddwarf-shim").gateway_link;
+        assert_eq!(link("/var/run/reddwarf"), "rwgw0");
+        assert_ne!(link("/tmp/a"), link("/tmp/b"));
+        assert!(LinkName::new(link("/tmp/a")).is_ok(), "{}", link("/tmp/a"));
+    }
 }

@@ -1,13 +1,14 @@
 //! A pod's network link: a VNIC on our etherstub, or directly on a NIC. Its name and its MAC address both follow from the
 //! sandbox, and together they are its mark: dladm(8) has no other place for one.
 
-use crate::dladm::{self, MacAddress, Vnic};
+use crate::dladm::{self, MacAddress, Vnic, VnicObserved};
 use crate::host::Shared;
 use crate::network;
 use reddwarf_command::Cause;
 use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{HostError, HostErrorKind, HostResult, LinkName, SandboxId};
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A zone that was halted just now may still give its link back.
@@ -50,8 +51,7 @@ pub(crate) async fn ensure_vnic(shared: &Shared, op: &'static str, wanted: &Vnic
     if error.cause() != Cause::Exists {
         return Err(error.into_host(op, name));
     }
-    let text = shared.run(op, name, &dladm::show_vnics()).await?;
-    let found = dladm::vnics(&text).map_err(|e| HostError::new(HostErrorKind::Other, op, name, e.to_string()))?;
+    let found = found(shared, op).await?;
     match found.get(name) {
         Some((over, mac, vlan)) if *mac == wanted.mac => {
             if *over == wanted.over && *vlan == wanted.vlan {
@@ -71,18 +71,49 @@ fn foreign(op: &'static str, name: &str) -> HostError {
     HostError::new(HostErrorKind::Foreign, op, name, message)
 }
 
-/// Removes a sandbox's link, if there is one and it is ours.
+/// Removes a sandbox's link, if there is one and it is ours. That it is gone is seen, not believed.
 pub(crate) async fn remove(shared: &Shared, op: &'static str, id: &SandboxId) -> HostResult<()> {
     let name = LinkName::for_sandbox(id);
-    let text = shared.run(op, name.as_str(), &dladm::show_vnics()).await?;
-    let found =
-        dladm::vnics(&text).map_err(|e| HostError::new(HostErrorKind::Other, op, name.as_str(), e.to_string()))?;
-    match found.get(name.as_str()) {
-        Some((_, found, _)) if *found == mac(&shared.options.instance, id.as_str()) => {
-            remove_named(shared, op, &name).await
+    for _ in 0..3 {
+        match found(shared, op).await?.get(name.as_str()) {
+            Some((_, found, _)) if *found == mac(&shared.options.instance, id.as_str()) => {
+                remove_named(shared, op, &name).await?;
+            }
+            // Left alone: it never was ours.
+            Some(_) | None => return Ok(()),
         }
-        // Left alone: it never was ours.
-        Some(_) | None => Ok(()),
+    }
+    Err(HostError::new(HostErrorKind::Busy, op, name.as_str(), "dladm says that it is gone, and yet it is there"))
+}
+
+async fn found(shared: &Shared, op: &'static str) -> HostResult<BTreeMap<String, VnicObserved>> {
+    let text = shared.run(op, "links", &dladm::show_vnics()).await?;
+    dladm::vnics(&text).map_err(|e| HostError::new(HostErrorKind::Other, op, "links", e.to_string()))
+}
+
+/// Links on our own etherstub that no sandbox has and that are not the gateway's: nobody else puts any there.
+pub(crate) fn strays(
+    shared: &Shared,
+    stub: &str,
+    vnics: &BTreeMap<String, VnicObserved>,
+    sandboxes: &BTreeSet<SandboxId>,
+) -> Vec<String> {
+    let known: BTreeSet<LinkName> = sandboxes.iter().map(LinkName::for_sandbox).collect();
+    let is_stray = |name: &str| {
+        name != shared.options.gateway_link
+            && LinkName::new(name).is_ok_and(|n| !known.contains(&n))
+            && name.starts_with("rw")
+    };
+    vnics.iter().filter(|(name, (over, ..))| over == stub && is_stray(name)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Removes one of [`strays`]; whether it was there.
+pub(crate) async fn remove_stray(shared: &Shared, op: &'static str, stub: &str, name: &str) -> HostResult<bool> {
+    let Ok(link) = LinkName::new(name) else { return Ok(false) };
+    match found(shared, op).await?.get(name) {
+        Some((over, ..)) if over == stub => remove_named(shared, op, &link).await.map(|()| true),
+        Some(_) => Err(foreign(op, name)),
+        None => Ok(false),
     }
 }
 

@@ -15,3 +15,5 @@ pub(crate) mod config;
 pub(crate) mod drive;
 pub(crate) mod golden;
 pub mod state;
+#[cfg(test)]
+mod tests;

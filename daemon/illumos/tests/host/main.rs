@@ -8,6 +8,7 @@
 mod support;
 
 mod contract;
+mod faults;
 mod passes;
 mod states;
 mod supervision;
