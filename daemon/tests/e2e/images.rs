@@ -50,9 +50,11 @@ impl Registry {
         put(&dir.join("htpasswd"), HTPASSWD, 0o600);
         let at = |name: &str| dir.join(name).display().to_string();
         let subject = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"];
+        // What openssl makes by itself is an authority's, which is no server's.
+        let server = ["-addext", "basicConstraints=critical,CA:FALSE"];
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
         let files = ["-keyout", &at("key.pem"), "-out", &at("cert.pem")];
-        run("openssl", &[&["req", "-x509"][..], &key, &subject, &files].concat()).ok();
+        run("openssl", &[&["req", "-x509"][..], &key, &subject, &server, &files].concat()).ok();
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
              http: {{addr: \"{REGISTRY}\", tls: {{certificate: {}, key: {}}}}}\n\
@@ -340,7 +342,7 @@ fn a_golden_image_is_built_of_a_recipe_and_pods_start_from_it() {
     world.ready("web");
     assert_eq!(world.exec("web", &["cat", "/srv/state/note"]).ok(), "built on site 7\n");
     assert_eq!(world.exec("web", &["/bin/busybox", "stat", "-c", "%u", "/srv/www/version"]).ok(), "33\n");
-    assert_eq!(world.exec("web", &["/bin/busybox", "ls", "/"]).ok(), "bin\ndev\netc\nproc\nsrv\nsys\n");
+    assert_eq!(world.exec("web", &["/bin/busybox", "ls", "/"]).ok(), "bin\ndev\netc\nproc\nsrv\nsys\nvar\n");
     world.until("the log", |w| w.ctl(&["logs", "pod/web"]).out.contains("built on site 7\nhello\n").then_some(()));
     // The second one is a clone like the first: it shares all but what it writes itself.
     world.file("two.yaml", &pod("two", "local/web:1", "Never", ""));
