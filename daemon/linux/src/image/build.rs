@@ -110,7 +110,8 @@ async fn what_is_left(host: &LinuxHost, id: &SandboxId, name: &ContainerName, at
             return Err(failed(HostErrorKind::NotFound, &subject, "nothing says how it was started"));
         };
         if launch.rootfs.users.is_some() {
-            let message = "it has users of its own, who are others in an image: build in a pod without hostUsers: false";
+            let message =
+                "it has users of its own, who are others in an image: build in a pod without hostUsers: false";
             return Err(failed(HostErrorKind::Unsupported, &subject, message));
         }
         let mount_points = oci::mount_points(&launch);
