@@ -2,11 +2,11 @@
 //! path (btrfs or any other file system) or a ZFS dataset. Makes a dataset of that size there, clones it 20 times, prints the times
 //! against the budget of 20 ms, removes everything.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
 use reddwarf_command::Tools;
-use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, StorageEngine, SystemClock};
+use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, SystemClock};
 use reddwarf_storage::choose::{Wanted, choose};
 use std::collections::BTreeMap;
 use std::io::Write;
