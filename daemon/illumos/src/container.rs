@@ -338,6 +338,7 @@ fn start_of(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, name: &st
         user: spec.user.clone(),
         strict_groups: spec.security.strict_groups,
         root: slot.map(|slot| inside::path("roots").join(crate::paths::slot_name(slot)).join("root")),
+        hostname: mark.spec.hostname.clone(),
         etc: inside::path("ro/etc"),
         mounts,
         out: inside::out_file(name),

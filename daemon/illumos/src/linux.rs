@@ -23,6 +23,9 @@ pub(crate) fn script(start: &Start) -> Result<String, String> {
     let root = start.root.as_deref();
     let mut script = String::new();
     if !start.joins {
+        if !start.hostname.is_empty() {
+            let _ = write!(script, "hostname {} 2>/dev/null; ", quoted(&start.hostname));
+        }
         let at = root.map_or_else(|| ".".to_owned(), |r| r.to_string_lossy().into_owned());
         for name in ["hosts", "resolv.conf"] {
             let (from, to) = (quoted(&format!("{}/{name}", start.etc.display())), quoted(&format!("{at}/etc/{name}")));
@@ -97,6 +100,7 @@ mod tests {
             user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
             strict_groups: false,
             root: None,
+            hostname: String::new(),
             etc: "/nonexistent".into(),
             mounts: Vec::new(),
             out: out.to_owned(),

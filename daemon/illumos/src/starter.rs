@@ -41,6 +41,9 @@ pub(crate) struct Start {
     pub(crate) strict_groups: bool,
     /// Its root file system; absent: the zone's own.
     pub(crate) root: Option<PathBuf>,
+    /// The zone's host name; empty: as it is.
+    #[serde(default)]
+    pub(crate) hostname: String,
     /// Files for /etc.
     pub(crate) etc: PathBuf,
     pub(crate) mounts: Vec<StartMount>,
@@ -353,6 +356,10 @@ fn read_small(path: &Path) -> io::Result<String> {
 /// Files of /etc, and volumes.
 fn surroundings(start: &Start) -> Result<Vec<PathBuf>, Failure> {
     let root = start.root.clone().unwrap_or_else(|| PathBuf::from("."));
+    if !start.hostname.is_empty() {
+        // A zone is named after its pod with a digest until somebody says otherwise.
+        let _ = nix::unistd::sethostname(&start.hostname);
+    }
     for name in ["hosts", "resolv.conf"] {
         let (from, to) = (start.etc.join(name), root.join("etc").join(name));
         if let Ok(text) = fs::read(&from)

@@ -349,7 +349,11 @@ fn volumes() {
         ),
         (
             json!({"nfs": {"server": "x"}}),
-            "FailedMount: MountVolume.SetUp failed for volume \"v\" : this version mounts emptyDir, configMap, secret, downwardAPI, projected and hostPath only [spec.volumes[0]]",
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : this version mounts emptyDir, configMap, secret, downwardAPI, projected, hostPath and claims only [spec.volumes[0]]",
+        ),
+        (
+            json!({"persistentVolumeClaim": {"claimName": "x"}}),
+            "FailedMount: MountVolume.SetUp failed for volume \"v\" : persistentvolumeclaim \"x\" not found [spec.volumes[0]]",
         ),
     ] {
         assert_eq!(volume(source.clone()).unwrap_err(), expected, "{source}");

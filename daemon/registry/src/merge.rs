@@ -40,7 +40,7 @@ fn assigned(kind: &Kind) -> &'static [&'static str] {
         ("", "Service") => &["/spec/clusterIP", "/spec/clusterIPs", "/spec/ipFamilies", "/spec/ipFamilyPolicy"],
         ("", "Namespace") => &["/spec/finalizers"],
         ("", "Node") => &["/spec/podCIDR", "/spec/podCIDRs", "/spec/providerID"],
-        ("", "PersistentVolumeClaim") => &["/spec/volumeName"],
+        ("", "PersistentVolumeClaim") => &["/spec/volumeName", "/spec/storageClassName"],
         ("", "PersistentVolume") => &["/spec/claimRef"],
         ("batch", "Job") => &[
             "/spec/selector",

@@ -69,6 +69,9 @@ fn data_outlives_the_pod_and_the_daemon_and_goes_with_the_claim() {
     world.exec("web", &["sh", "-c", "echo kept > /data/file && stat -c %a /data"]).ok();
     let on_disk = world.dir.join("state/storage/volumes").join(&volume).join("data/file");
     assert_eq!(std::fs::read_to_string(&on_disk).unwrap(), "kept\n");
+    // What was filled in (class and volume) is no difference to its file.
+    world.file("claim.yaml", &claim("keep", "").replace("{name: keep}", "{name: keep, labels: {said: again}}"));
+    world.until("the label", |w| (get(w, "pvc", "keep")?["metadata"]["labels"]["said"] == "again").then_some(()));
     // The pod goes and comes again; so does the daemon.
     world.remove("pod.yaml");
     world.gone("web");
@@ -215,4 +218,51 @@ fn pods_own_claims_sets_and_claims_for_one_pod() {
     world.file("set.yaml", &set(1));
     world.ready("db-0");
     assert_eq!(world.exec("db-0", &["cat", "/data/f"]).ok(), "first\n");
+}
+
+#[test]
+fn snapshots_go_back_and_volumes_travel_by_file() {
+    if skip() {
+        return;
+    }
+    let world = World::started("snapshots");
+    world.file("claim.yaml", &claim("notes", ""));
+    world.file("pod.yaml", &pod("writer", &[("data", "notes")], STAY));
+    world.ready("writer");
+    let write = |text: &str| world.exec("writer", &["sh", "-c", &format!("echo {text} > /data/f")]).ok();
+    write("one");
+    world.ctl(&["volume", "snapshot", "notes", "before"]).ok();
+    assert_eq!(world.ctl(&["volume", "snapshot", "notes", "before"]).exits(5).code, 5, "there already");
+    write("two");
+    let list = world.json(&["volume", "ls", "-o", "json"]);
+    assert_eq!(list["items"][0]["snapshots"][0]["name"], "before");
+    assert_eq!(
+        (list["items"][0]["claim"].as_str(), list["items"][0]["known"].as_bool()),
+        (Some("default/notes"), Some(true))
+    );
+    // Nobody loses files under a running pod.
+    let refused = world.ctl(&["volume", "rollback", "notes", "before"]).exits(5);
+    assert!(refused.err.contains("default/writer"), "{}", refused.err);
+    world.remove("pod.yaml");
+    world.gone("writer");
+    world.ctl(&["volume", "rollback", "notes", "before"]).ok();
+    // To a file and back, for a claim that comes later.
+    let file = world.dir.join("notes.copy");
+    world.ctl(&["volume", "send", "notes", "before", file.to_str().unwrap()]).ok();
+    world.ctl(&["volume", "receive", "restored", "before", file.to_str().unwrap()]).ok();
+    world.ctl(&["volume", "clone", "notes", "before", "copied"]).ok();
+    assert_eq!(world.ctl(&["volume", "rm", "notes", "before"]).code, 0);
+    for name in ["restored", "copied"] {
+        world.file(&format!("{name}.yaml"), &claim(name, "").replace("64Mi", "1Ki"));
+        world.file(&format!("{name}-pod.yaml"), &pod(name, &[("data", name)], STAY));
+        world.ready(name);
+        assert_eq!(world.exec(name, &["cat", "/data/f"]).ok(), "one\n", "{name}");
+        assert_eq!(get(&world, "pvc", name).unwrap()["spec"]["volumeName"], format!("default-{name}"));
+    }
+    // What a person made stays when its claim goes.
+    world.remove("restored-pod.yaml");
+    world.gone("restored");
+    world.remove("restored.yaml");
+    world.until("the volume to be released", |w| (phase(w, "pv", "default-restored")? == "Released").then_some(()));
+    assert!(world.dir.join("state/storage/volumes/default-restored/data/f").exists());
 }

@@ -79,7 +79,7 @@ impl Volumes {
             let message = "error getting deleter volume plugin for volume: no deletable volume plugin matched";
             return subject.fail("VolumeFailedDelete", message).await;
         };
-        if !volume.leaving {
+        if !volume.leaving && volume.phase != "Failed" {
             subject.show("Released", "").await?;
         }
         if let Err(error) = provisioner.destroy(handle).await {

@@ -87,6 +87,12 @@ async fn run(source: AsyncFd<Source>, shared: Weak<Shared>) {
 
 /// Both tables of ours. Failures show in the periodic passes, with their reasons.
 async fn restore(shared: &Shared) {
+    match super::restore_table(shared).await {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("others removed the rules of the pod network: they are back"),
+        Err(error) => tracing::warn!(error = error.chain(), "others removed the rules of the pod network"),
+    }
+    // Last, so that the rule set's number that it notes is the last one, and nothing has to be read back.
     let began = tokio::time::Instant::now();
     match crate::services::restore(shared).await {
         Ok(Change::Unchanged) => {}
@@ -95,11 +101,6 @@ async fn restore(shared: &Shared) {
             tracing::info!(what, milliseconds, "others removed the rules of services: they are back");
         }
         Err(error) => tracing::warn!(error = error.chain(), "others removed the rules of services"),
-    }
-    match super::restore_table(shared).await {
-        Ok(false) => {}
-        Ok(true) => tracing::info!("others removed the rules of the pod network: they are back"),
-        Err(error) => tracing::warn!(error = error.chain(), "others removed the rules of the pod network"),
     }
 }
 

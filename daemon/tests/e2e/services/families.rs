@@ -109,7 +109,7 @@ fn pods_and_services_have_both_families() {
 
     // Outside pods are the host, in both families.
     let listen = "import socket\ns = socket.socket(socket.AF_INET6); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 9000)); s.listen(8)\nprint('ready', flush=True)\nfor _ in range(2):\n    c, peer = s.accept(); print(peer[0], flush=True); c.close()";
-    let server = std::process::Command::new("ip")
+    let server = Command::new("ip")
         .args(["netns", "exec", &outside.netns, "python3", "-c", listen])
         .stdout(Stdio::piped())
         .spawn()

@@ -85,8 +85,24 @@ fn established_connections_outlive_foreign_flushes_and_rules_are_back_within_a_s
     if skip() {
         return;
     }
-    let mut world = World::started("flush");
+    let mut world = World::new("flush");
+    let outside = outside::Outside::of(&world, "192.0.2.1/24", "192.0.2.2/24");
+    world.start();
     let web = two_servers(&world);
+    world.file(
+        "node.yaml",
+        &service(
+            "node",
+            "type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]",
+        ),
+    );
+    served_by(&world, "node port", &["a", "b"], || from_netns(&outside.netns, "tcp", "192.0.2.1", 30_080, 20));
+    let from_outside = Command::new("ip")
+        .args(["netns", "exec", &outside.netns, "python3", "-c", HOLDER, "192.0.2.1", "30080", "20", "5"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let on_host = on_host(&world, HOLDER, &[&web, "80", "20", "4"]);
     client_pod(&world, &[&web, "80", "20", "6"]);
     let mut gaps = Vec::new();
@@ -103,7 +119,9 @@ fn established_connections_outlive_foreign_flushes_and_rules_are_back_within_a_s
     }
     println!("rules were back after {gaps:?}");
     assert!(ended_well("connections of the host", on_host).contains("kept"));
+    assert!(ended_well("connections from outside", from_outside).contains("kept"));
     pod_ended_well(&world);
+    drop(outside);
     world.stop();
 }
 

@@ -8,7 +8,7 @@ mod refusals;
 
 use crate::harness::{Said, World, run, skip};
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Answers every TCP connection to 8080 with its name and the client's address, every UDP packet too.

@@ -142,7 +142,7 @@ fn load_balancers_addresses_are_announced_and_given_up() {
         run("ip", &["-n", netns, "address", "add", address, "dev", link, "nodad"]).ok();
     }
     world.start();
-    let mut ear = std::process::Command::new("ip")
+    let mut ear = Command::new("ip")
         .args(["netns", "exec", &outside.netns, "python3", "-c", EAR])
         .stdout(Stdio::piped())
         .spawn()
@@ -200,7 +200,7 @@ fn policies_of_traffic_leave_out_endpoints_of_other_nodes() {
     world.file("client.yaml", &server("client", "app: client", ""));
     let here = world.ready("a")["status"]["podIP"].as_str().unwrap().to_owned();
     world.ready("client");
-    let elsewhere = std::process::Command::new("ip")
+    let elsewhere = Command::new("ip")
         .args(["netns", "exec", &outside.netns, "python3", "-c", SERVER, "elsewhere"])
         .stdout(Stdio::null())
         .spawn()
