@@ -15,7 +15,7 @@ done
 # The whole workspace, as `make unit` builds it: other sets of crates would build dependencies with other features again.
 programs=$(cargo test --locked --workspace --no-run --message-format=json-render-diagnostics |
   jq -r 'select(.reason == "compiler-artifact" and .profile.test and .executable)
-         | select(.target.name == "e2e" or .target.name == "reddwarf_linux" or (.manifest_path | test("/linux/Cargo.toml$")))
+         | select(.target.name == "e2e" or .target.name == "illumos" or .target.name == "reddwarf_linux" or (.manifest_path | test("/(linux|illumos)/Cargo.toml$")))
          | "\(.executable) \(.manifest_path | rtrimstr("/Cargo.toml"))"')
 [[ $programs ]] || { echo "cargo built no test programs that need root" >&2; exit 1; }
 failed=()

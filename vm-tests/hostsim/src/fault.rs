@@ -1,15 +1,15 @@
 //! The plan of faults: `<dir>/faults`, one rule a line.
 //!
 //! ```text
-//! TOOL[/WORD] WHICH ACTION
+//! TOOL[/WORD[+WORD]] WHICH ACTION
 //! zoneadm/boot 1 fail-after          the first boot fails, having done it
 //! zfs * slow 200                     every zfs takes 200 ms longer
 //! changing 3 kill-caller             before the third call that changes something, its caller is killed
 //! * 7 hang                           the seventh call of all never ends
 //! ```
 //!
-//! TOOL is a tool's name, `*` for any, `changing` for any that changes the system (zlogin does not). WORD has to be one of the
-//! arguments, or part of one. WHICH counts the calls that fit the rule, from 1; `*` is each of them.
+//! TOOL is a tool's name, `*` for any, `changing` for any that changes the system (zlogin does not). Each WORD has to be one of
+//! the arguments, or part of one. WHICH counts the calls that fit the rule, from 1; `*` is each of them.
 
 /// What goes wrong with a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     tool: String,
-    word: Option<String>,
+    words: Vec<String>,
     /// From 1; `None` is every call that fits.
     which: Option<u64>,
     action: Action,
@@ -87,12 +87,13 @@ pub fn parse(text: &str) -> Result<Vec<Rule>, String> {
     let rule = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [subject, which, ..] = words[..] else { return Err("wants TOOL WHICH ACTION".to_owned()) };
-        let (tool, word) = subject.split_once('/').map_or((subject, None), |(t, w)| (t, Some(w.to_owned())));
+        let (tool, words_of) = subject.split_once('/').unwrap_or((subject, ""));
+        let wanted = words_of.split('+').filter(|w| !w.is_empty()).map(ToOwned::to_owned).collect();
         let which = match which {
             "*" => None,
             number => Some(number.parse().map_err(|_| format!("{number:?} is no number"))?),
         };
-        Ok(Rule { tool: tool.to_owned(), word, which, action: Action::parse(&words[2..])? })
+        Ok(Rule { tool: tool.to_owned(), words: wanted, which, action: Action::parse(&words[2..])? })
     };
     let lines = text.lines().filter(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'));
     lines.map(|line| rule(line).map_err(|what| format!("faults: {line}: {what}"))).collect()
@@ -104,7 +105,7 @@ pub fn choose(rules: &[Rule], counts: &mut Vec<u64>, tool: &str, args: &[String]
     let mut chosen = None;
     for (rule, count) in rules.iter().zip(counts) {
         let named = rule.tool == "*" || rule.tool == tool || (rule.tool == "changing" && changing);
-        let word = rule.word.as_ref().is_none_or(|w| args.iter().any(|a| a.contains(w.as_str())));
+        let word = rule.words.iter().all(|w| args.iter().any(|a| a.contains(w.as_str())));
         if !(named && word) {
             continue;
         }

@@ -146,13 +146,17 @@ impl Lab {
     pub fn force(&self, zone: &str, to: ZoneState) -> io::Result<()> {
         self.change(|state| {
             let next = state.next_zone + 1;
-            let Some(zone) = state.zones.get_mut(zone) else { return };
-            if !matches!(to, ZoneState::Running | ZoneState::ShuttingDown) {
-                crate::platform::kill(zone.init.take());
+            let Some(found) = state.zones.get_mut(zone) else { return };
+            // Whatever else it is, it has no processes.
+            if to != ZoneState::Running {
+                crate::platform::kill(found.init.take());
             }
-            zone.state = to;
-            zone.id = to.is_up().then_some(next);
+            found.state = to;
+            found.id = to.is_up().then_some(next);
             state.next_zone = next;
+            if !to.is_up() || to == ZoneState::Mounted {
+                crate::zoneadm::give_back(state, zone);
+            }
         })
     }
 

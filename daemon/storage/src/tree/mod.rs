@@ -244,7 +244,8 @@ impl TreeEngine {
             fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
         }
         mark.write(staged).map_err(failed)?;
-        self.trees.limit(staged, &mark.limits).await
+        // A tree that was just made has no limits.
+        if mark.limits == Limits::default() { Ok(()) } else { self.trees.limit(staged, &mark.limits).await }
     }
 
     /// Finishes or clears what begins with a dot in an area.

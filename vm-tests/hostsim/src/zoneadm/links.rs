@@ -64,7 +64,7 @@ pub(crate) fn halted(state: &mut State, name: &str) {
 }
 
 /// Gives a zone's links back.
-pub(super) fn give_back(state: &mut State, name: &str) {
+pub(crate) fn give_back(state: &mut State, name: &str) {
     for link in state.links.values_mut().filter(|l| l.zone.as_deref() == Some(name)) {
         link.zone = None;
         if std::mem::take(&mut link.protected_by_zone) {

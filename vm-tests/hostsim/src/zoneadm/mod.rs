@@ -18,7 +18,7 @@ use crate::system::is_zone_name;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 
-pub(crate) use links::halted;
+pub(crate) use links::{give_back, halted};
 
 const USAGE: &str =
     "usage:\tzoneadm help\n\tzoneadm [-z <zone>] [-u <uuid>] list\n\tzoneadm {-z <zone>|-u <uuid>} <command>";

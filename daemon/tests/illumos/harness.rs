@@ -1,0 +1,314 @@
+//! One played illumos and one real daemon per test.
+
+use reddwarf_hostsim::call::Line;
+use reddwarf_hostsim::lab::Lab;
+use reddwarf_hostsim::state::{State, Zone, ZoneState};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// True (and says so) when a test can't run here.
+pub fn skip() -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return false;
+    }
+    eprintln!("SKIPPED: zones need root (make test runs it through sudo)");
+    true
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "exit {}\nstdout: {}\nstderr: {}", self.code, self.out, self.err);
+        self.out
+    }
+}
+
+pub struct World {
+    pub dir: PathBuf,
+    pub lab: Lab,
+    pub manifests: PathBuf,
+    daemon: Option<Child>,
+    number: u32,
+}
+
+impl World {
+    pub fn new(test: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("rdi{}x{number}-{test}", std::process::id()));
+        std::fs::create_dir_all(dir.join("manifests")).unwrap();
+        let lab = Lab::new(&dir.join("sim")).unwrap();
+        let dir = dir.canonicalize().unwrap();
+        Self { manifests: dir.join("manifests"), lab, dir, daemon: None, number }
+    }
+
+    /// A world with a running daemon.
+    pub fn started(test: &str) -> Self {
+        let mut world = Self::new(test);
+        world.start();
+        world
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        // Datasets are mounted below it: it has to lie in the played system.
+        self.lab.dir().join("root/var/lib/reddwarf")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("reddwarfd.log")).unwrap_or_default()
+    }
+
+    pub fn spawn(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("reddwarfd.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reddwarfd"));
+        command
+            .args(["--host", "illumos", "--dns-listen", "off", "--node-name", "zone-host", "--resync-seconds", "2"])
+            // Many pods go at once here.
+            .args(["--prune-guard-percent", "100"])
+            // The machine that plays may be short of room.
+            .args(["--eviction-hard", "nodefs.available<1Mi", "--eviction-hard", "memory.available<1Mi"])
+            .arg("--manifests")
+            .arg(&self.manifests)
+            .arg("--state")
+            .arg(self.state_dir())
+            .arg("--run")
+            .arg(self.lab.dir().join("root/var/run/reddwarf"))
+            .args(["--pod-cidr", &format!("10.{}.0.0/24", 100 + self.number % 100)])
+            .env("REDDWARF_TOOLS", self.lab.tools())
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        std::fs::create_dir_all(self.state_dir()).unwrap();
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    pub fn start(&mut self) {
+        self.spawn();
+        self.until("the daemon to be ready", |w| (w.ctl(&["status"]).code != 7).then_some(()));
+    }
+
+    pub fn kill9(&mut self) {
+        let mut child = self.daemon.take().expect("no daemon");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM: it ends by itself.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.daemon.take() else { return };
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(15) {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "reddwarfd ended with {status}\n{}", self.log());
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("reddwarfd did not stop within 15 s\n{}", self.log());
+    }
+
+    /// Whether the daemon has ended; then it may be started again.
+    pub fn died(&mut self) -> bool {
+        let ended = self.daemon.as_mut().is_none_or(|d| d.try_wait().unwrap().is_some());
+        if ended {
+            self.daemon = None;
+        }
+        ended
+    }
+
+    pub fn ctl(&self, args: &[&str]) -> Said {
+        let program = Path::new(env!("CARGO_BIN_EXE_reddwarfd")).with_file_name("reddwarfctl");
+        assert!(program.exists(), "{} is missing: cargo build -p reddwarfctl", program.display());
+        let socket = self.lab.dir().join("root/var/run/reddwarf/reddwarf.sock");
+        let out = Command::new(program).arg("--socket").arg(socket).args(args).stdin(Stdio::null()).output().unwrap();
+        Said {
+            code: out.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&out.stdout).into_owned(),
+            err: String::from_utf8_lossy(&out.stderr).into_owned(),
+        }
+    }
+
+    pub fn exec(&self, pod: &str, argv: &[&str]) -> Said {
+        let mut args = vec!["exec", pod, "--"];
+        args.extend_from_slice(argv);
+        self.ctl(&args)
+    }
+
+    pub fn pod(&self, name: &str) -> Option<Value> {
+        let said = self.ctl(&["get", "pod", name, "-o", "json"]);
+        (said.code == 0).then(|| serde_json::from_str(&said.out).unwrap())
+    }
+
+    /// Writes a manifest beside, then renames it into place.
+    pub fn file(&self, name: &str, text: &str) {
+        let temporary = self.dir.join(format!("new-{name}"));
+        std::fs::File::create(&temporary).unwrap().write_all(text.as_bytes()).unwrap();
+        std::fs::rename(temporary, self.manifests.join(name)).unwrap();
+    }
+
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.manifests.join(name)).unwrap();
+    }
+
+    /// Asks until there is an answer; fails loudly with the daemon's log.
+    #[track_caller]
+    pub fn until<T>(&self, what: &str, ask: impl FnMut(&Self) -> Option<T>) -> T {
+        self.within(Duration::from_secs(30), what, ask)
+    }
+
+    #[track_caller]
+    pub fn within<T>(&self, limit: Duration, what: &str, mut ask: impl FnMut(&Self) -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = ask(self) {
+                return answer;
+            }
+            if began.elapsed() > limit {
+                let mut story = String::new();
+                for args in [&["status"][..], &["get", "pods", "-A", "-o", "wide"], &["events"]] {
+                    let said = self.ctl(args);
+                    let _ = writeln!(story, "$ reddwarfctl {}\n{}{}", args.join(" "), said.out, said.err);
+                }
+                for line in self.calls() {
+                    let _ = writeln!(story, "{:?} {} {}", line.rc, line.tool, line.argv.join(" "));
+                }
+                panic!("waited {limit:?} for {what}\n{story}\nlog:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    pub fn ready(&self, name: &str) -> Value {
+        self.until(&format!("pod {name} to be ready"), |w| w.pod(name).filter(is_ready))
+    }
+
+    #[track_caller]
+    pub fn gone(&self, name: &str) {
+        self.until(&format!("pod {name} to be gone"), |w| (w.ctl(&["get", "pod", name]).code == 4).then_some(()));
+    }
+
+    pub fn state(&self) -> State {
+        self.lab.state().unwrap()
+    }
+
+    pub fn calls(&self) -> Vec<Line> {
+        self.lab.transcript().unwrap()
+    }
+
+    /// Pods' zones: templates left out.
+    pub fn zones(&self) -> BTreeMap<String, Zone> {
+        self.state().zones.into_iter().filter(|(name, _)| !name.contains("-golden-")).collect()
+    }
+
+    /// The one pod's zone of this name.
+    #[track_caller]
+    pub fn zone(&self, pod: &str) -> (String, Zone) {
+        let mut found = self.zones().into_iter().filter(|(name, _)| name.starts_with(&format!("default-{pod}-")));
+        found.next().unwrap_or_else(|| panic!("no zone for {pod}"))
+    }
+
+    /// Everything on the played system that is there for a pod.
+    pub fn traces(&self) -> Vec<String> {
+        let state = self.state();
+        let mut found: Vec<String> = self.zones().into_keys().map(|z| format!("zone {z}")).collect();
+        found.extend(
+            state
+                .links
+                .iter()
+                .filter(|(_, l)| l.class == "vnic")
+                .map(|(n, _)| n.clone())
+                .filter(|n| n != "rwgw0")
+                .map(|n| format!("link {n}")),
+        );
+        let of_pod =
+            |name: &&String| name.contains("/pods/") || (name.contains("/zones/") && !name.contains("-golden-"));
+        found.extend(state.datasets.keys().filter(of_pod).map(|n| format!("dataset {n}")));
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(cmdline) = std::fs::read(process.path().join("cmdline")) else { continue };
+            let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ");
+            let ours = cmdline.contains(self.dir.to_str().unwrap());
+            if ours
+                && (cmdline.contains(" __zone-supervisor ")
+                    || cmdline.contains(" __platform ")
+                    || cmdline.contains(" __init "))
+            {
+                found.push(format!("process {cmdline}"));
+            }
+        }
+        for dir in ["sandboxes", "zonecfg"] {
+            let entries = std::fs::read_dir(self.state_dir().join(dir)).into_iter().flatten().flatten();
+            found.extend(entries.map(|e| format!("file {}", e.path().display())));
+        }
+        found
+    }
+
+    #[track_caller]
+    pub fn no_traces(&self) {
+        let began = Instant::now();
+        while !self.traces().is_empty() && began.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left = self.traces();
+        assert!(left.is_empty(), "{left:#?}\n{}", self.log());
+    }
+
+    /// How many zones are in which state.
+    pub fn in_state(&self, state: ZoneState) -> usize {
+        self.zones().values().filter(|z| z.state == state).count()
+    }
+}
+
+/// A pod of one shell script in a zone of the sparse brand.
+pub fn script(name: &str, script: &str) -> String {
+    pod(name, "", &format!("[/bin/sh, -c, {script:?}]"), "")
+}
+
+/// With further pod-level and container-level YAML (each a flow mapping's inside).
+pub fn pod(name: &str, pod_level: &str, command: &str, container_level: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  annotations: {{reddwarf.io/zone-brand: sparse}}\n\
+         spec: {{terminationGracePeriodSeconds: 2, {pod_level} containers: [{{name: main, command: {command}, {container_level} }}]}}\n"
+    )
+}
+
+pub const FOREVER: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done";
+
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = self.lab.stop_zones();
+        if std::thread::panicking() && std::env::var_os("REDDWARF_KEEP").is_some() {
+            eprintln!("kept {}", self.dir.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
