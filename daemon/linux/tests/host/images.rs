@@ -71,7 +71,7 @@ fn a_container_of_what_another_left_sees_what_it_did() {
             std::fs::copy("/etc/hostname", root.join(path)).unwrap();
         }
         let script = "set -e; b=/bin/busybox; echo new > /new; $b rm /old/gone; $b rm -r /tree; $b mkdir /tree; echo c > /tree/c; \
-                      $b rm -r /swap; echo file > /swap; $b chmod 4711 /mode; $b chown 12:34 /mode; $b ln /new /hard; \
+                      $b rm -r /swap; echo file > /swap; $b chown 12:34 /mode; $b chmod 4711 /mode; $b ln /new /hard; \
                       $b ln -s /nowhere /soft; $b mkfifo /pipe; $b mkdir -m 700 /private";
         let (sandbox, container) = pod(&world, script).await;
         let _ = world.host.container_start(&sandbox.id, &container).await.unwrap();
