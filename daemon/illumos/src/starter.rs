@@ -371,6 +371,15 @@ fn surroundings(start: &Start) -> Result<Vec<PathBuf>, Failure> {
         }
     }
     let mut mounted = Vec::new();
+    // A root file system of its own has the zone's devices and processes too: no shell does without /dev/null.
+    for name in ["dev", "proc"].into_iter().filter(|_| start.root.is_some()) {
+        let (source, target) = (Path::new("/").join(name), root.join(name));
+        let what = || format!("mount /{name}");
+        place(&source, &target).map_err(failed(what()))?;
+        if system::mount(&source, &target, false).map_err(failed(what()))? {
+            mounted.push(target);
+        }
+    }
     for mount in &start.mounts {
         let target = root.join(mount.target.trim_start_matches('/'));
         let what = || format!("mount at {}", mount.target);
