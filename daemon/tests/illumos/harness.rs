@@ -308,7 +308,13 @@ impl Drop for World {
         if std::thread::panicking() && std::env::var_os("REDDWARF_KEEP").is_some() {
             eprintln!("kept {}", self.dir.display());
         } else {
-            let _ = std::fs::remove_dir_all(&self.dir);
+            // Supervisors write down their containers' ends a moment after the zones'.
+            for _ in 0..100 {
+                if std::fs::remove_dir_all(&self.dir).is_ok() || !self.dir.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ async fn volumes_are_made_grown_and_destroyed_through_every_failure() {
         }
         world.settle(120).await;
         assert!(world.names("pvc").is_empty());
-        assert_eq!(world.names("pv"), [volume.clone()], "what is to be retained is");
+        assert_eq!(world.names("pv"), std::slice::from_ref(&volume), "what is to be retained is");
         assert_eq!(world.get("pv", &volume).get_str("/status/phase"), Some("Released"));
         assert_eq!(world.storage.volumes.lock().unwrap().keys().cloned().collect::<Vec<_>>(), [volume]);
     }

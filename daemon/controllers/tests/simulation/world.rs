@@ -32,7 +32,7 @@ impl Storage {
         let mut failures = self.failures.lock().unwrap();
         let fails = *failures > 0;
         *failures = failures.saturating_sub(1);
-        if !fails || *failures % 2 == 0 {
+        if !fails || failures.is_multiple_of(2) {
             act(&mut self.volumes.lock().unwrap());
         }
         if fails { Err(ProvisionError("a planned failure".into())) } else { Ok(()) }
