@@ -431,6 +431,10 @@ fn an_archive_is_made_signed_verified_imported_and_run() {
     bytes[at] ^= 1;
     std::fs::File::create(&file).unwrap().write_all(&bytes).unwrap();
     world.ctl(&["image", "zar", "verify", &file]).exits(1);
+    // Layers that are here already are not read again: none may be.
+    world.remove("zar.yaml");
+    world.gone("zar");
+    world.ctl(&["image", "rm", "local/zar:1"]).ok();
     world.ctl(&["image", "import", &file, "--name", "local/broken:1"]).exits(1);
-    assert_eq!(world.json(&["image", "ls", "-o", "json"])["items"].as_array().unwrap().len(), 1);
+    assert_eq!(world.json(&["image", "ls", "-o", "json"])["items"], json!([]));
 }
