@@ -618,7 +618,7 @@ async fn no_address_is_given_blindly() {
     assert!(world.sandbox("new").is_none());
     assert!(world.why("new").await.summary.starts_with("HostUnknown"));
     world.host.clear_faults();
-    world.until(60, "ready", |w| w.is_ready("new")).await;
+    world.until(90, "ready", |w| w.is_ready("new")).await;
     assert_ne!(world.status("new").pod_ip, "10.88.0.2");
     assert!(world.host.violations().is_empty());
 }

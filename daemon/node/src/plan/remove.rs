@@ -49,7 +49,7 @@ impl Planner<'_> {
     }
 
     /// Stops every container: main, ephemeral and init containers first, then the sidecars that serve them, the last one
-    /// first. All of it shares one grace. `true` when none is left.
+    /// first. All of it shares one grace. `true` when none is left, or when the sandbox is going down with all of them.
     pub(super) fn stop_all(
         &mut self,
         sandbox: &SandboxObserved,
@@ -58,6 +58,10 @@ impl Planner<'_> {
         reason: &str,
         field: Option<&str>,
     ) -> bool {
+        // Nobody in it can be asked any more; what holds it up ends with its own stop.
+        if sandbox.state == SandboxState::Stopping {
+            return true;
+        }
         let sidecars = self.sidecars(sandbox);
         let mut gone = true;
         for instance in sandbox.containers.values().flatten() {
