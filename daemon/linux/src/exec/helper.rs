@@ -412,6 +412,10 @@ fn wait(
     loop {
         while let Ok(Some(_)) = children.read_signal() {}
         if let Some(code) = ended(command) {
+            // Whoever hung up wants nothing of it to stay, however it came to its end.
+            if let Some(own) = own.filter(|_| connected && has_hung_up(socket)) {
+                own.kill();
+            }
             return Ok(code);
         }
         let mut fds = vec![PollFd::new(children.as_fd(), PollFlags::POLLIN)];
@@ -445,6 +449,11 @@ fn wait(
             }
         }
     }
+}
+
+fn has_hung_up(socket: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 #[allow(unsafe_code)]

@@ -12,6 +12,8 @@ const KEPT: usize = 10 * 1024;
 const READ: usize = 16 << 20;
 /// Time to read what is left in the pipes after the command's end: what it left running may hold them open for ever.
 const REST: Duration = Duration::from_millis(100);
+/// Time for hanging up to have happened.
+const HANG_UP: Duration = Duration::from_secs(1);
 /// Commands that are being started at one time. Starting one costs some processes and milliseconds; without a limit
 /// hundreds of probes at the same moment would make one another late.
 static STARTING: Semaphore = Semaphore::const_new(8);
@@ -47,14 +49,10 @@ pub(super) async fn command(
         Ok(session) => session,
         Err(error) => return Ended::NotRun(error),
     };
-    // Given up, the session is dropped, which kills all that the command started.
-    match limit {
-        Some(limit) => timeout(limit, to_its_end(session)).await.unwrap_or(Ended::Late),
-        None => to_its_end(session).await,
-    }
+    to_its_end(session, limit).await
 }
 
-async fn to_its_end(session: Session) -> Ended {
+async fn to_its_end(session: Session, limit: Option<Duration>) -> Ended {
     let Session { stdin, stdout, stderr, resize, mut exit, guard } = session;
     drop((stdin, resize));
     let mut output = Output::default();
@@ -62,16 +60,32 @@ async fn to_its_end(session: Session) -> Ended {
         let stderr = stderr.unwrap_or_else(|| Box::new(tokio::io::empty()));
         let reading = output.read(stdout, stderr);
         tokio::pin!(reading);
-        tokio::select! {
-            ended = &mut exit => {
-                let _ = timeout(REST, &mut reading).await;
-                Some(ended)
+        let work = async {
+            tokio::select! {
+                ended = &mut exit => {
+                    let _ = timeout(REST, &mut reading).await;
+                    Some(ended)
+                }
+                all = &mut reading => if all { Some((&mut exit).await) } else { None },
             }
-            all = &mut reading => if all { Some(exit.await) } else { None },
+        };
+        let ended = match limit {
+            Some(limit) => timeout(limit, work).await,
+            None => Ok(work.await),
+        };
+        // Given up, it is killed with all that it started. First hang up, then close what it prints to: ended by that
+        // alone, it would leave behind what it started.
+        drop(guard);
+        if !matches!(ended, Ok(Some(_))) {
+            let _ = timeout(HANG_UP, &mut exit).await;
         }
+        ended
     };
-    drop(guard);
-    let Some(ended) = ended else { return Ended::Flood(output.text()) };
+    let ended = match ended {
+        Ok(Some(ended)) => ended,
+        Ok(None) => return Ended::Flood(output.text()),
+        Err(_) => return Ended::Late,
+    };
     match ended {
         Ok(exit) => Ended::Exit(exit.code, output.text()),
         Err(_) => Ended::Exit(255, "the command's supervisor died".to_owned()),
