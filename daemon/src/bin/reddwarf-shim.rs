@@ -1,6 +1,6 @@
 //! `reddwarf-shim`: the helpers of the hosts as a program of their own, beside `reddwarfd`.
 //!
-//! `reddwarfd` can do all of it itself. This one is a tenth as large, and every container keeps one running: what its
+//! `reddwarfd` can do all of it itself. This one is a quarter as large, and every container keeps one running: what its
 //! loader relocates is memory that nobody shares (ADR 5).
 
 use std::ffi::OsString;
