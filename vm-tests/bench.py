@@ -191,6 +191,16 @@ def starts(world, prefix, count):
     return running, planned
 
 
+def execs(world, pod, count):
+    """Milliseconds that a command in a running pod takes, from the client's start to its end."""
+    took = []
+    for _ in range(count):
+        began = time.monotonic()
+        subprocess.run([str(world.target / "reddwarfctl"), "--socket", world.socket, "exec", pod, "--", "true"], check=True)
+        took.append((time.monotonic() - began) * 1000)
+    return took
+
+
 def podman(runs):
     """Milliseconds from `podman kube play` to its process running, one a run."""
     script = pathlib.Path(__file__).with_name("bench-podman.sh")
@@ -316,7 +326,7 @@ def logs(world, _):
 
 
 def measure(world, options):
-    for name in ("reddwarfd", "reddwarfctl"):
+    for name in ("reddwarfd", "reddwarf-shim", "reddwarfctl"):
         row(f"{name}: size", f"{(world.target / name).stat().st_size / 2**20:.1f} MiB", "30 MB / 8 MB")
     row("start on an empty state to ready", f"{world.start() * 1000:.0f} ms")
     time.sleep(3)
@@ -330,6 +340,8 @@ def measure(world, options):
     if planned:
         row("file rename -> plan started, p50 / p99", f"{quantile(planned, .5):.0f} / {quantile(planned, .99):.0f} ms", "p99 150 ms")
     row("file rename -> process running, p50 / p99", f"{quantile(running, .5):.0f} / {quantile(running, .99):.0f} ms", "150 ms / 1 s")
+    commands = execs(world, "anchor", 40)
+    row("reddwarfctl exec of `true`, p50 / p90", f"{quantile(commands, .5):.0f} / {quantile(commands, .9):.0f} ms", "60 ms")
     if options.podman:
         times = podman(options.podman_runs)
         row("podman kube play, p50", f"{statistics.median(times):.0f} ms")
