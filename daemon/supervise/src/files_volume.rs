@@ -71,8 +71,9 @@ pub fn write(dir: &Path, files: &BTreeMap<String, FileContent>, group: Option<Fs
     Ok(())
 }
 
-/// How long a reader may take from reading the link to opening what it points to.
-const ON_THE_WAY: Duration = Duration::from_millis(20);
+/// How long a reader may take from reading the link to opening what it points to: on a busy machine it may have to wait
+/// for its turn in between.
+const ON_THE_WAY: Duration = Duration::from_millis(200);
 
 /// A directory name that no earlier set has, after the time of day as the kubelet names its own.
 fn fresh_name(dir: &Path) -> io::Result<String> {

@@ -50,6 +50,18 @@ fn client_pod(world: &World, arguments: &[&str]) {
     world.until("the pod's connections", |w| w.ctl(&["logs", "holder"]).out.contains("held").then_some(()));
 }
 
+/// Waits until a [`HOLDER`] has all of its connections: what happens before that, happens to new ones.
+fn holding(mut holder: std::process::Child) -> std::process::Child {
+    use std::io::Read;
+    let mut said = Vec::new();
+    let mut byte = [0];
+    let out = holder.stdout.as_mut().unwrap();
+    while !said.ends_with(b"held\n") && out.read(&mut byte).unwrap() == 1 {
+        said.extend(byte);
+    }
+    holder
+}
+
 #[track_caller]
 fn ended_well(what: &str, child: std::process::Child) -> String {
     let out = child.wait_with_output().unwrap();
@@ -104,6 +116,7 @@ fn established_connections_outlive_foreign_flushes_and_rules_are_back_within_a_s
         .spawn()
         .unwrap();
     let on_host = on_host(&world, HOLDER, &[&web, "80", "20", "4"]);
+    let (from_outside, on_host) = (holding(from_outside), holding(on_host));
     client_pod(&world, &[&web, "80", "20", "6"]);
     let mut gaps = Vec::new();
     for _ in 0..5 {
@@ -136,6 +149,7 @@ fn a_restart_of_the_daemon_under_load_loses_no_connection() {
     let before = rules_of(&world.name);
     let (held, knocked) =
         (on_host(&world, HOLDER, &[&web, "80", "20", "5"]), on_host(&world, KNOCKER, &[&web, "80", "5"]));
+    let held = holding(held);
     client_pod(&world, &[&web, "80", "20", "6"]);
     world.kill9();
     std::thread::sleep(Duration::from_millis(300));
