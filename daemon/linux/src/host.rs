@@ -160,7 +160,8 @@ fn bind_helpers(paths: &Paths, helpers: &Path) -> HostResult<()> {
 #[async_trait]
 impl Host for LinuxHost {
     async fn info(&self) -> HostResult<HostInfo> {
-        self.blocking("read host", |shared| info::read(&shared.options)).await
+        let addresses = info::addresses(&self.shared.options.bridge).await?;
+        self.blocking("read host", |shared| info::read(&shared.options, addresses)).await
     }
 
     async fn observe(&self) -> HostObservation {

@@ -1,9 +1,9 @@
 //! What this machine is.
 
+use crate::network::netlink::Netlink;
 use crate::options::{LinuxOptions, Runtime};
 use crate::rootfs::{OCI, SPARSE};
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::if_nametoindex;
 use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
@@ -20,7 +20,7 @@ const LIBCONTAINER: &str = "libcontainer://0.7.0";
 ///
 /// # Errors
 /// `Other` when the system can't be read.
-pub(crate) fn read(options: &LinuxOptions) -> HostResult<HostInfo> {
+pub(crate) fn read(options: &LinuxOptions, addresses: Vec<IpAddr>) -> HostResult<HostInfo> {
     let uname = uname().map_err(|e| failed("uname", "can't be read", e))?;
     let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
     Ok(HostInfo {
@@ -29,7 +29,7 @@ pub(crate) fn read(options: &LinuxOptions) -> HostResult<HostInfo> {
         cpu_millis: cpu_millis()?,
         memory_bytes: memory_bytes(&read_text("/proc/meminfo")?)?,
         storage_bytes: storage_bytes(&options.state_dir)?,
-        addresses: addresses(&options.bridge)?,
+        addresses,
         kernel_version: text(uname.release()),
         os_image: os_image(),
         architecture: architecture(&text(uname.machine())).to_owned(),
@@ -73,26 +73,26 @@ fn storage_bytes(state: &Path) -> HostResult<u64> {
     Ok(vfs.blocks().saturating_mul(vfs.fragment_size()))
 }
 
-/// The host's addresses, that of the default route's interface first; not those of the pod network's bridge.
-fn addresses(bridge: &str) -> HostResult<Vec<IpAddr>> {
+/// The host's addresses, that of the default route's interface first; not those of the pod network's bridge. Only addresses
+/// are asked for: a list of all links, a pair for each pod, would be most of what an idle daemon does.
+pub(crate) async fn addresses(bridge: &str) -> HostResult<Vec<IpAddr>> {
+    let netlink = Netlink::connect().map_err(|e| e.into_host(OP, "addresses"))?;
+    let all = netlink.addresses().await.map_err(|e| e.into_host(OP, "addresses"))?;
+    let index = |name: &str| if_nametoindex(name).ok();
     let uplink = default_interface(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
-    let all = getifaddrs().map_err(|e| failed("getifaddrs", "can't list addresses", e))?;
+    let (uplink, left_out) = (uplink.as_deref().and_then(index), [index(bridge), index("lo")]);
     let mut found: Vec<(bool, IpAddr)> = all
-        .filter(|i| i.interface_name != bridge && !i.flags.contains(InterfaceFlags::IFF_LOOPBACK))
-        .filter_map(|i| Some((Some(&i.interface_name) != uplink.as_ref(), ip(&i)?)))
+        .into_iter()
+        .filter(|a| !left_out.contains(&Some(a.index)) && !is_link_local(a.address.addr()))
+        .map(|a| (Some(a.index) != uplink, a.address.addr()))
         .collect();
     found.sort();
     found.dedup();
     Ok(found.into_iter().map(|(_, ip)| ip).collect())
 }
 
-fn ip(interface: &InterfaceAddress) -> Option<IpAddr> {
-    let address = interface.address.as_ref()?;
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(IpAddr::V4(v4.ip()));
-    }
-    let v6 = address.as_sockaddr_in6()?.ip();
-    (!v6.is_unicast_link_local()).then_some(IpAddr::V6(v6))
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 /// proc_pid_net(5) `route`: interface, destination, …; destination 00000000 is the default route.
@@ -162,10 +162,11 @@ fn runtime_version(runtime: &Runtime) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn this_machine_can_be_read() {
+    #[tokio::test]
+    async fn this_machine_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
-        let info = read(&LinuxOptions::new(dir.path().join("run"), dir.path().join("state"), "/x")).unwrap();
+        let options = LinuxOptions::new(dir.path().join("run"), dir.path().join("state"), "/x");
+        let info = read(&options, addresses(&options.bridge).await.unwrap()).unwrap();
         assert_eq!(info.kind, "linux");
         assert_eq!(info.brands.iter().map(Brand::as_str).collect::<Vec<_>>(), ["oci", "sparse"]);
         assert!(info.cpu_millis >= 1000 && info.memory_bytes > 1 << 26 && info.storage_bytes > 1 << 20);

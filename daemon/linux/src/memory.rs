@@ -18,26 +18,45 @@ pub fn keep_small() {
     }
 }
 
-/// How much more than after the last time must be resident for it to be worth the page faults that follow, in pages.
+/// What is worth the page faults that follow, in pages.
 const WORTHWHILE: u64 = 1024;
+/// Rounds between two tries when what was handed back always comes back: with one each 10 s, about ten minutes.
+const LONGEST_PAUSE: u32 = 64;
 
 /// Hands memory back to the kernel when it is worth it. One for a process.
 #[derive(Debug, Default)]
 pub struct Thrift {
-    /// Resident pages right after the last time.
-    kept: u64,
+    /// Resident pages right before the last time and right after it.
+    before: u64,
+    after: u64,
+    /// Rounds until the next try that nothing but time asks for, and how many it was the last time.
+    pause: u32,
+    length: u32,
 }
 
 impl Thrift {
-    /// Hands back what is free inside of the heap, and the code that has not run lately, if that has become some
-    /// megabytes since the last time. Takes about a millisecond; what runs again costs its page faults.
+    /// Hands back what is free inside of the heap, and the code that has not run lately: at once when some megabytes more are
+    /// resident than ever before the last time (a burst is over), else ever less often, as what is needed comes back. To be
+    /// called every few seconds. Takes about a millisecond; what runs again costs its page faults.
     pub fn give_back(&mut self) {
-        if resident_pages() < self.kept.saturating_add(WORTHWHILE) {
+        if !self.is_worth_it(resident_pages()) {
             return;
         }
         give_back_heap();
         give_back_code();
-        self.kept = resident_pages();
+        self.after = resident_pages();
+    }
+
+    fn is_worth_it(&mut self, resident: u64) -> bool {
+        let burst = resident >= self.before.saturating_add(WORTHWHILE);
+        self.pause = self.pause.saturating_sub(1);
+        if !burst && (self.pause > 0 || resident < self.after.saturating_add(WORTHWHILE)) {
+            return false;
+        }
+        self.length = if burst { 1 } else { (self.length * 2).min(LONGEST_PAUSE) };
+        self.pause = self.length;
+        self.before = resident;
+        true
     }
 }
 
@@ -102,15 +121,32 @@ mod tests {
         assert_eq!(code_mapping("nonsense\n", 0), None);
     }
 
+    /// Rounds in which memory is given back, when `resident` pages are there before each and `kept` after giving back.
+    fn rounds(thrift: &mut Thrift, resident: &[u64], kept: u64) -> Vec<usize> {
+        let mut done = Vec::new();
+        for (round, &pages) in resident.iter().enumerate() {
+            if thrift.is_worth_it(pages) {
+                thrift.after = kept;
+                done.push(round);
+            }
+        }
+        done
+    }
+
     #[test]
-    fn memory_is_given_back_once_it_is_worth_it() {
+    fn memory_that_comes_back_is_given_back_ever_less_often() {
+        let mut thrift = Thrift::default();
+        let done = rounds(&mut thrift, &[8000; 200], 5000);
+        assert_eq!(done, [0, 1, 3, 7, 15, 31, 63, 127, 191]);
+        assert_eq!(rounds(&mut thrift, &[8000, 12_000, 9000, 9000], 5000), [1, 2], "a burst is given back at once");
+        assert!(rounds(&mut thrift, &[5000 + WORTHWHILE - 1; 10], 5000).is_empty(), "too little to be worth it");
+    }
+
+    #[test]
+    fn memory_is_given_back_for_real() {
         let mut thrift = Thrift::default();
         thrift.give_back();
-        let kept = thrift.kept;
-        assert!(kept > 0 && kept <= resident_pages());
-        thrift.kept = u64::MAX;
-        thrift.give_back();
-        assert_eq!(thrift.kept, u64::MAX, "nothing grew, and yet it was given back");
+        assert!(thrift.after > 0 && thrift.before >= WORTHWHILE);
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.kind() == io::ErrorKind::NotADirectory => return Ok(None),
         Err(e) => return Err(e),
     };
-    let mut bytes = Vec::new();
+    // Room for most records: they are read by the hundred in each full pass.
+    let mut bytes = Vec::with_capacity(1024);
     file.take(LARGEST).read_to_end(&mut bytes)?;
     serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
