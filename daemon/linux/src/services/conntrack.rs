@@ -11,6 +11,7 @@ const DELETE: u16 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
+const CTA_STATUS_MASK: u16 = 26;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 /// A packet went the other way too (IPS_SEEN_REPLY).
@@ -32,7 +33,7 @@ struct Tuple {
 
 /// Forgets UDP flows to these frontends that lead to none of their backends; says how many.
 pub(super) fn forget_udp(stale: &Stale) -> io::Result<usize> {
-    forget(&|flow| {
+    forget(Asked::All, &|flow| {
         let at = |place| stale.get(&(place, flow.original.destination_port));
         let backends = at(flow.original.destination).or_else(|| at(None));
         let backend = flow.reply.source.map(|ip| SocketAddr::new(ip, flow.reply.source_port));
@@ -48,7 +49,7 @@ pub(super) fn forget_lost(table: &ServiceTable) -> io::Result<usize> {
         Place::HostV4 | Place::HostV6 => None,
     };
     let frontends: BTreeSet<_> = table.frontends.keys().map(|f| (place(f), number(f.protocol), f.port)).collect();
-    forget(&|flow| {
+    forget(Asked::Unanswered, &|flow| {
         let Flow { original, reply, answered } = flow;
         let at = |place| frontends.contains(&(place, original.protocol, original.destination_port));
         let straight = original.destination == reply.source && original.destination_port == reply.source_port;
@@ -64,13 +65,25 @@ fn number(protocol: Protocol) -> u8 {
     }
 }
 
-fn forget(doomed: &dyn Fn(&Flow) -> bool) -> io::Result<usize> {
+/// Which flows the kernel is asked for. One before 5.18 tells of all of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    All,
+    Unanswered,
+}
+
+fn forget(asked: Asked, doomed: &dyn Fn(&Flow) -> bool) -> io::Result<usize> {
     let mut count = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).unwrap_or_default();
         let mut found = Vec::new();
         let mut request = Writer::default();
-        request.message((CONNTRACK << 8 | GET, NLM_F_DUMP), (family, 0), |_| {});
+        request.message((CONNTRACK << 8 | GET, NLM_F_DUMP), (family, 0), |w| {
+            if asked == Asked::Unanswered {
+                w.number(CTA_STATUS, 0);
+                w.number(CTA_STATUS_MASK, SEEN_REPLY);
+            }
+        });
         Socket::connect()?.dump(&request, &mut |message| {
             found.extend(Flow::read(message).filter(|(flow, _)| doomed(flow)).map(|(_, original)| original.to_vec()));
         })?;

@@ -4,7 +4,7 @@
 use super::model::{ElementChange, Elements};
 use crate::nfnetlink::{NFTABLES, NLM_F_ACK, NLM_F_CREATE, Socket, Writer};
 use std::io;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const NFPROTO_INET: u8 = 1;
 const NEW_ELEMENTS: u16 = 12;
@@ -43,91 +43,111 @@ pub(super) fn apply(table: &str, changes: &[ElementChange<'_>], generation: Opti
 
 fn write(w: &mut Writer, table: &str, change: &ElementChange<'_>, last: bool) -> io::Result<()> {
     let (kind, flags) = if change.add { (NEW_ELEMENTS, NLM_F_CREATE) } else { (DELETE_ELEMENTS, 0) };
-    let encoded = change.elements.iter().map(|(key, value)| Encoded::of(change.map, key, value));
-    let encoded = encoded.collect::<Option<Vec<_>>>().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("elements of {} are not of its types", change.name))
-    })?;
-    let mut chunks = encoded.chunks(PER_MESSAGE).peekable();
+    let Some(types) = Types::of(change.map) else { return Err(misfit(change)) };
+    let mut chunks = change.elements.chunks(PER_MESSAGE).peekable();
     while let Some(chunk) = chunks.next() {
         let ack = if last && chunks.peek().is_none() { NLM_F_ACK } else { 0 };
+        let mut fits = true;
         w.message((NFTABLES << 8 | kind, flags | ack), (NFPROTO_INET, 0), |w| {
             w.text(LIST_TABLE, table);
             w.text(LIST_SET, change.name);
-            w.nest(LIST_ELEMENTS, |w| chunk.iter().for_each(|one| one.write(w, change.add)));
+            w.nest(LIST_ELEMENTS, |w| fits = chunk.iter().all(|one| element(w, &types, one, change.add).is_some()));
         });
+        if !fits {
+            return Err(misfit(change));
+        }
     }
     Ok(())
 }
 
-/// An element in the kernel's words.
-struct Encoded<'a> {
-    key: Vec<u8>,
-    data: Data<'a>,
+fn misfit(change: &ElementChange<'_>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("elements of {} are not of its types", change.name))
 }
 
-enum Data<'a> {
-    Nothing,
-    Value(Vec<u8>),
-    Verdict(i32, &'a str),
+/// Of a map's or set's declaration: `type ipv4_addr . inet_service : verdict;`.
+struct Types<'a> {
+    keys: &'a str,
+    /// Empty: it is a set.
+    values: &'a str,
 }
 
-impl<'a> Encoded<'a> {
-    /// `None`: it is not what the declaration says.
-    fn of(map: &Elements, key: &str, value: &'a str) -> Option<Self> {
+impl<'a> Types<'a> {
+    fn of(map: &'a Elements) -> Option<Self> {
         let types = map.declaration.strip_prefix("type ")?.split(';').next()?;
         let (keys, values) = types.split_once(" : ").unwrap_or((types, ""));
-        let data = match values {
-            "" => Data::Nothing,
-            "verdict" => match value.split_once(' ')? {
-                ("goto", chain) => Data::Verdict(GOTO, chain),
-                ("jump", chain) => Data::Verdict(JUMP, chain),
-                _ => return None,
-            },
-            values => Data::Value(concatenation(values, value)?),
-        };
-        Some(Self { key: concatenation(keys, key)?, data })
+        Some(Self { keys, values })
+    }
+}
+
+/// Writes one. `None`: it is not what the declaration says.
+fn element(w: &mut Writer, types: &Types<'_>, (key, value): &(&str, &str), with_data: bool) -> Option<()> {
+    let key = concatenation(types.keys, key)?;
+    let data = match types.values {
+        _ if !with_data => None,
+        "" | "verdict" => None,
+        values => Some(concatenation(values, value)?),
+    };
+    let verdict = match (types.values == "verdict" && with_data).then(|| value.split_once(' ')) {
+        None => None,
+        Some(Some(("goto", chain))) => Some((GOTO, chain)),
+        Some(Some(("jump", chain))) => Some((JUMP, chain)),
+        Some(_) => return None,
+    };
+    w.nest(ONE, |w| {
+        w.nest(KEY, |w| w.attribute(VALUE, key.as_slice()));
+        if let Some(data) = data {
+            w.nest(DATA, |w| w.attribute(VALUE, data.as_slice()));
+        }
+        if let Some((code, chain)) = verdict {
+            w.nest(DATA, |w| {
+                w.nest(VERDICT, |w| {
+                    w.attribute(VERDICT_CODE, &code.to_be_bytes());
+                    w.text(VERDICT_CHAIN, chain);
+                });
+            });
+        }
+    });
+    Some(())
+}
+
+/// A key or a value in the kernel's words. On the stack: there are ten thousands of them.
+#[derive(Clone, Copy, Default)]
+struct Words {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Words {
+    /// One part, filled up to four bytes.
+    fn push(&mut self, part: &[u8]) -> Option<()> {
+        self.bytes.get_mut(self.length..self.length + part.len())?.copy_from_slice(part);
+        self.length = (self.length + part.len()).next_multiple_of(4);
+        Some(())
     }
 
-    fn write(&self, w: &mut Writer, with_data: bool) {
-        w.nest(ONE, |w| {
-            w.nest(KEY, |w| w.attribute(VALUE, &self.key));
-            match &self.data {
-                _ if !with_data => {}
-                Data::Nothing => {}
-                Data::Value(value) => w.nest(DATA, |w| w.attribute(VALUE, value)),
-                Data::Verdict(code, chain) => w.nest(DATA, |w| {
-                    w.nest(VERDICT, |w| {
-                        w.attribute(VERDICT_CODE, &code.to_be_bytes());
-                        w.text(VERDICT_CHAIN, chain);
-                    });
-                }),
-            }
-        });
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
 /// `ipv4_addr . inet_service` and `10.0.0.1 . 80`: each part in network order, filled up to four bytes.
-fn concatenation(types: &str, values: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(24);
+fn concatenation(types: &str, values: &str) -> Option<Words> {
+    let mut out = Words::default();
     let mut values = values.split(" . ");
     for kind in types.split(" . ") {
         let value = values.next()?;
         match kind {
-            "ipv4_addr" | "ipv6_addr" => match (value.parse().ok()?, kind) {
-                (IpAddr::V4(ip), "ipv4_addr") => out.extend(ip.octets()),
-                (IpAddr::V6(ip), "ipv6_addr") => out.extend(ip.octets()),
-                _ => return None,
-            },
+            "ipv4_addr" => out.push(&value.parse::<Ipv4Addr>().ok()?.octets())?,
+            "ipv6_addr" => out.push(&value.parse::<Ipv6Addr>().ok()?.octets())?,
             "inet_proto" => out.push(match value {
-                "tcp" => 6,
-                "udp" => 17,
-                "sctp" => 132,
+                "tcp" => &[6],
+                "udp" => &[17],
+                "sctp" => &[132],
                 _ => return None,
-            }),
-            "inet_service" => out.extend(value.parse::<u16>().ok()?.to_be_bytes()),
+            })?,
+            "inet_service" => out.push(&value.parse::<u16>().ok()?.to_be_bytes())?,
             _ => return None,
         }
-        out.resize(out.len().next_multiple_of(4), 0);
     }
     values.next().is_none().then_some(out)
 }
@@ -140,17 +160,18 @@ mod tests {
     fn parts_are_filled_up_to_four_bytes() {
         let types = "ipv4_addr . inet_proto . inet_service";
         let bytes = concatenation(types, "10.96.0.1 . udp . 53").unwrap();
-        assert_eq!(bytes, [10, 96, 0, 1, 17, 0, 0, 0, 0, 53, 0, 0]);
-        assert_eq!(concatenation("ipv6_addr", "fd00::1").map(|b| b.len()), Some(16));
+        assert_eq!(bytes.as_slice(), [10, 96, 0, 1, 17, 0, 0, 0, 0, 53, 0, 0]);
+        assert_eq!(concatenation("ipv6_addr", "fd00::1").map(|b| b.as_slice().len()), Some(16));
         for (types, values) in [
             (types, "10.96.0.1 . udp"),
             (types, "10.96.0.1 . udp . 53 . 9"),
-            (types, "fd00::1 . udp . 53"),
             (types, "10.96.0.1 . icmp . 53"),
             (types, "10.96.0.1 . udp . 70000"),
+            (types, "fd00::1 . udp . 53"),
+            ("ipv6_addr . ipv6_addr . ipv6_addr", "::1 . ::1 . ::1"),
             ("ether_addr", "1"),
         ] {
-            assert_eq!(concatenation(types, values), None, "{values}");
+            assert!(concatenation(types, values).is_none(), "{values}");
         }
     }
 }
