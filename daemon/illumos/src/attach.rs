@@ -1,6 +1,6 @@
 //! Attaching to a container's first process, the daemon's side: one connection to its supervisor for each client.
 
-use crate::container::{inside_name, running_instance, socket};
+use crate::container::{inside_name, socket};
 use crate::exec::write_sizes;
 use crate::host::IllumosHost;
 use crate::stream::{Hello, STDERR, STDOUT, Welcome};
@@ -29,7 +29,7 @@ const FRAME_MOST: u32 = 1 << 20;
 #[async_trait]
 impl Attach for IllumosHost {
     async fn attach(&self, id: &SandboxId, name: &ContainerName, request: AttachRequest) -> HostResult<Session> {
-        let (attempt, _) = running_instance(&self.shared, OP, id, name)?;
+        let (attempt, _) = self.shared.paths.run.running(OP, id, name)?;
         let path = socket(&self.shared, id, name, attempt);
         let fail = |kind, message: &str| Err(HostError::new(kind, OP, format!("{id}/{name}"), message));
         match tokio::time::timeout(PATIENCE, introduce(&path, request)).await {

@@ -3,19 +3,17 @@
 use crate::host::Shared;
 use crate::inside;
 use crate::paths::SLOTS;
-use crate::record::{ContainerDir, Launch, Report, SandboxMark, instances, state, write_record};
+use crate::record::{self, ContainerDir, Launch, SandboxMark};
 use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
 use crate::supervisor;
 use crate::zone::brand::Programs;
 use crate::{datasets, images, linux, sandbox, volumes};
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
-use reddwarf_host::{
-    Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
-    StopRequest,
+use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
+use reddwarf_supervise::files::{
+    io_error, make_dir, make_open_dir, remove_dir, remove_file, remove_tree, write_json, write_record,
 };
-use reddwarf_supervise::files::{io_error, make_dir, make_open_dir, remove_dir, remove_file, remove_tree, write_json};
-use reddwarf_supervise::lock;
-use reddwarf_supervise::record::stop_request;
+use reddwarf_supervise::{instance, lock};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -37,36 +35,15 @@ pub(crate) fn inside_name(name: &ContainerName, attempt: u32) -> String {
     format!("{name}.{attempt}")
 }
 
-/// The newest attempt, when it runs.
-pub(crate) fn running_instance(
-    shared: &Shared,
-    op: &'static str,
-    id: &SandboxId,
-    name: &ContainerName,
-) -> HostResult<(u32, ContainerDir)> {
-    let fail = |kind, message: &str| Err(HostError::new(kind, op, format!("{id}/{name}"), message));
-    let mut newest = None;
-    for (found, attempt, dir) in instances(&shared.paths, id)? {
-        if found == *name && dir.spec()?.is_some() {
-            newest = Some((attempt, dir));
-        }
-    }
-    let Some((attempt, dir)) = newest else { return fail(HostErrorKind::NotFound, "no such container") };
-    match state(&dir, &shared.paths.lock(id, name, attempt))? {
-        ContainerState::Running { .. } => Ok((attempt, dir)),
-        _ => fail(HostErrorKind::InvalidState, "it does not run"),
-    }
-}
-
 /// `container_start`.
 pub(crate) async fn start(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
     let until = Instant::now() + PATIENCE;
     let subject = format!("{id}/{}", spec.name);
     let mark = running_sandbox(shared, id, &subject)?;
-    let dir = ContainerDir(shared.paths.container(id, &spec.name, spec.attempt));
-    let lock_file = shared.paths.lock(id, &spec.name, spec.attempt);
+    let dir = shared.paths.run.container(id, &spec.name, spec.attempt);
+    let lock_file = shared.paths.run.lock(id, &spec.name, spec.attempt);
     let lock = loop {
-        if dir.spec()?.is_some() && (dir.state()?.is_some() || dir.exit()?.is_some()) {
+        if dir.spec()?.is_some() && dir.is_started()? {
             return Ok(Change::Unchanged);
         }
         match lock::take(&lock_file).map_err(|e| io_error("lock", &lock_file, e))? {
@@ -79,7 +56,7 @@ pub(crate) async fn start(shared: &Shared, id: &SandboxId, spec: &ContainerSpec)
             }
         }
     };
-    refuse_second(shared, id, spec)?;
+    shared.paths.run.refuse_second(id, spec)?;
     check(&mark, spec, &subject)?;
     clear_remains(shared, id, spec, &dir).await?;
     let launch = prepare(shared, &mark, spec).await?;
@@ -95,7 +72,7 @@ pub(crate) async fn start(shared: &Shared, id: &SandboxId, spec: &ContainerSpec)
             Err(HostError::new(kind.into(), START, subject, message))
         }
         Err(_) => {
-            let said = std::fs::read_to_string(dir.supervisor_log()).unwrap_or_default();
+            let said = std::fs::read_to_string(record::supervisor_log(dir)).unwrap_or_default();
             let message =
                 format!("its supervisor ended without a word: {}", said.lines().last().unwrap_or("no message"));
             Err(HostError::new(HostErrorKind::Other, START, subject, message))
@@ -113,25 +90,10 @@ fn running_sandbox(shared: &Shared, id: &SandboxId, subject: &str) -> HostResult
     Ok(mark)
 }
 
-/// Other attempts of the same name must have ended.
-fn refuse_second(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<()> {
-    for (name, attempt, dir) in instances(&shared.paths, id)? {
-        if name != spec.name || attempt == spec.attempt || dir.spec()?.is_none() {
-            continue;
-        }
-        let lock_file = shared.paths.lock(id, &name, attempt);
-        if lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))? && dir.exit()?.is_none() {
-            let message = format!("attempt {attempt} of it still runs");
-            return Err(HostError::new(HostErrorKind::InvalidState, START, format!("{id}/{name}"), message));
-        }
-    }
-    Ok(())
-}
-
 fn check(mark: &SandboxMark, spec: &ContainerSpec, subject: &str) -> HostResult<()> {
     let invalid = |message: String| Err(HostError::new(HostErrorKind::InvalidSpec, START, subject, message));
-    if spec.argv.first().is_none_or(String::is_empty) {
-        return invalid("no program: neither the pod nor the image names one".to_owned());
+    if let Err(message) = instance::check(spec, &mark.spec) {
+        return invalid(message);
     }
     match &spec.processes {
         ProcessView::Own | ProcessView::Container(_) => {}
@@ -202,15 +164,6 @@ fn check(mark: &SandboxMark, spec: &ContainerSpec, subject: &str) -> HostResult<
         return invalid(format!("capability {bad:?} is not one"));
     }
     for mount in &spec.mounts {
-        if !mark.spec.volumes.contains_key(&mount.volume) {
-            return invalid(format!("the sandbox has no volume {}", mount.volume));
-        }
-        let clean = mount.target.starts_with('/') && !mount.target.split('/').any(|p| p == "..");
-        let sub_clean = !mount.sub_path.starts_with('/') && !mount.sub_path.split('/').any(|p| p == "..");
-        if !clean || !sub_clean {
-            let (volume, target, sub_path) = (&mount.volume, &mount.target, &mount.sub_path);
-            return invalid(format!("mount of {volume} at {target:?} sub path {sub_path:?}: '..' or not absolute"));
-        }
         if mount.recursive_read_only == Some(RecursiveReadOnly::Enabled) {
             let message = "recursiveReadOnly: lofs mounts are read-only by themselves only";
             return Err(HostError::new(HostErrorKind::Unsupported, START, subject, message));
@@ -221,7 +174,7 @@ fn check(mark: &SandboxMark, spec: &ContainerSpec, subject: &str) -> HostResult<
 
 /// An earlier try that never came to an end may have left files.
 async fn clear_remains(shared: &Shared, id: &SandboxId, spec: &ContainerSpec, dir: &ContainerDir) -> HostResult<()> {
-    if let Some(launch) = dir.launch()?
+    if let Some(launch) = record::launch(dir)?
         && let Some(slot) = launch.slot
     {
         datasets::destroy(shared, START, &datasets::slot(shared, id, slot)?).await?;
@@ -237,8 +190,8 @@ async fn clear_remains(shared: &Shared, id: &SandboxId, spec: &ContainerSpec, di
 /// Slots that instances of the sandbox have.
 fn slots_in_use(shared: &Shared, id: &SandboxId) -> HostResult<BTreeSet<u32>> {
     let mut used = BTreeSet::new();
-    for (_, _, dir) in instances(&shared.paths, id)? {
-        used.extend(dir.launch()?.and_then(|launch| launch.slot));
+    for (_, _, dir) in shared.paths.run.instances(id)? {
+        used.extend(record::launch(&dir)?.and_then(|launch| launch.slot));
     }
     Ok(used)
 }
@@ -364,7 +317,7 @@ fn write_records(shared: &Shared, spec: &ContainerSpec, dir: &ContainerDir, laun
     }
     let _ = shared;
     // Last: an instance without it is half-made.
-    write_record("record container", &dir.spec_file(), spec)
+    dir.write_spec(spec)
 }
 
 /// Starts the supervisor and waits for its word. On illumos in a process contract of its own, else SMF would end it with
@@ -372,7 +325,8 @@ fn write_records(shared: &Shared, spec: &ContainerSpec, dir: &ContainerDir, laun
 async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResult<Vec<u8>> {
     let exe = shared.paths.program();
     let failed = |e| io_error("start supervisor", &exe, e);
-    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.supervisor_log()).map_err(failed)?;
+    let log =
+        OpenOptions::new().append(true).create(true).mode(0o600).open(record::supervisor_log(dir)).map_err(failed)?;
     let (sender, mut receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
     let report = sender.into_blocking_fd().map_err(failed)?;
     let program = shared.tools().path("ctrun");
@@ -422,10 +376,10 @@ pub(crate) async fn signal(
     signal: Signal,
 ) -> HostResult<Change> {
     const OP: &str = "signal container";
-    let dir = ContainerDir(shared.paths.container(id, name, attempt));
+    let dir = shared.paths.run.container(id, name, attempt);
     let Some(spec) = dir.spec()? else { return Ok(Change::Unchanged) };
     let kill = signal == Signal::Sigkill;
-    match state(&dir, &shared.paths.lock(id, name, attempt))? {
+    match dir.observed(&shared.paths.run.lock(id, name, attempt))? {
         ContainerState::Exited { .. } => return Ok(Change::Unchanged),
         ContainerState::Running { .. } => {}
         // Nobody will tell the end of these; only killing makes sense.
@@ -433,37 +387,11 @@ pub(crate) async fn signal(
         ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
     }
     if kill || signal == spec.stop_signal {
-        let request = stop_request(dir.stop()?, shared.clock.boot(), kill);
-        write_record("record stop request", &dir.stop_file(), &request)?;
+        dir.note_signal(shared.clock.boot(), kill)?;
     }
     let Some(pid) = inside::first_process(&dir)? else { return Ok(Change::Unchanged) };
     let sent = inside::signal(shared, OP, id, pid, signal, kill).await?;
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
-}
-
-/// `container_note`.
-pub(crate) fn note(
-    shared: &Shared,
-    id: &SandboxId,
-    name: &ContainerName,
-    attempt: u32,
-    note: Note,
-) -> HostResult<Change> {
-    let dir = ContainerDir(shared.paths.container(id, name, attempt));
-    if dir.spec()?.is_none() || dir.exit()?.is_some() {
-        return Ok(Change::Unchanged);
-    }
-    match note {
-        Note::Started if dir.post_started()? => return Ok(Change::Unchanged),
-        Note::Started => write_record("note", &dir.post_started_file(), &true)?,
-        Note::Stopping { .. } if dir.stop()?.is_some() => return Ok(Change::Unchanged),
-        Note::Stopping { grace, fault } => {
-            let order = Some(StopOrder { grace, fault, signalled: None });
-            let request = StopRequest { at: shared.clock.boot(), killed: false, order };
-            write_record("record stop request", &dir.stop_file(), &request)?;
-        }
-    }
-    Ok(Change::Changed("noted".to_owned()))
 }
 
 /// Records other limits. What is enforced are the whole pod's, by its zone (`sandbox_ensure`).
@@ -474,39 +402,23 @@ pub(crate) fn update(
     attempt: u32,
     resources: &Resources,
 ) -> HostResult<Change> {
-    let fail = |kind, message| Err(HostError::new(kind, "update container", format!("{id}/{name}"), message));
-    let dir = ContainerDir(shared.paths.container(id, name, attempt));
-    let Some(mut spec) = dir.spec()? else { return fail(HostErrorKind::NotFound, "no such instance") };
-    if !matches!(state(&dir, &shared.paths.lock(id, name, attempt))?, ContainerState::Running { .. }) {
-        return fail(HostErrorKind::InvalidState, "it does not run");
-    }
-    if spec.resources == *resources {
+    let dir = shared.paths.run.container(id, name, attempt);
+    let lock_file = shared.paths.run.lock(id, name, attempt);
+    let Some(mut spec) = dir.to_resize(&lock_file, &format!("{id}/{name}"), resources)? else {
         return Ok(Change::Unchanged);
-    }
+    };
     spec.resources = *resources;
-    write_record("record container", &dir.spec_file(), &spec)?;
+    dir.write_spec(&spec)?;
     Ok(Change::Changed("limits".to_owned()))
 }
 
 /// `container_remove`.
 pub(crate) async fn remove(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {
-    let dir = ContainerDir(shared.paths.container(id, name, attempt));
+    let dir = shared.paths.run.container(id, name, attempt);
     if !dir.path().exists() {
         return Ok(Change::Unchanged);
     }
-    let lock_file = shared.paths.lock(id, name, attempt);
-    let spec = dir.spec()?;
-    if spec.is_some() {
-        let runs = match state(&dir, &lock_file)? {
-            ContainerState::Running { .. } => true,
-            ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
-            ContainerState::Exited { .. } | ContainerState::Lost(_) => false,
-        };
-        if runs {
-            let message = "it runs: stop it first";
-            return Err(HostError::new(HostErrorKind::InvalidState, REMOVE, format!("{id}/{name}"), message));
-        }
-    }
+    let spec = dir.to_remove(&shared.paths.run.lock(id, name, attempt), &format!("{id}/{name}"))?;
     remove_instance(shared, id, name, attempt, &dir).await?;
     for file in spec.iter().flat_map(|spec| spec.log.files()) {
         remove_file(&file).map_err(|e| io_error(REMOVE, &file, e))?;
@@ -524,7 +436,7 @@ async fn remove_instance(
 ) -> HostResult<()> {
     let gone = |path: PathBuf| remove_file(&path).map(drop).map_err(|e| io_error(REMOVE, &path, e));
     gone(dir.spec_file())?;
-    if let Some(launch) = dir.launch()?
+    if let Some(launch) = record::launch(dir)?
         && let Some(slot) = launch.slot
     {
         datasets::destroy(shared, REMOVE, &datasets::slot(shared, id, slot)?).await?;
@@ -536,7 +448,7 @@ async fn remove_instance(
     }
     gone(shared.paths.starts(id).join(format!("{inside}.json")))?;
     gone(socket(shared, id, name, attempt))?;
-    gone(shared.paths.lock(id, name, attempt))?;
+    gone(shared.paths.run.lock(id, name, attempt))?;
     remove_tree(dir.path()).map_err(|e| io_error(REMOVE, dir.path(), e))?;
     if let Some(parent) = dir.path().parent() {
         // Others of the name may be there.

@@ -1,6 +1,6 @@
 //! Commands in running containers: zlogin(1) again, with the container's own surroundings.
 
-use crate::container::{inside_name, running_instance};
+use crate::container::inside_name;
 use crate::host::{IllumosHost, Shared};
 use crate::inside;
 use crate::starter::{Start, command_prefix, ended_file, read_ended, read_started, started_file};
@@ -82,7 +82,7 @@ impl Run {
 
 /// Writes what to start: the container's own start with another program.
 fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRequest) -> HostResult<Run> {
-    let (attempt, _) = running_instance(shared, OP, id, name)?;
+    let (attempt, _) = shared.paths.run.running(OP, id, name)?;
     let mark = sandbox::own_mark(shared, id)?;
     let Some(mark) = mark else {
         return Err(HostError::new(HostErrorKind::NotFound, OP, id.as_str(), "no such sandbox"));

@@ -73,7 +73,7 @@ impl IllumosHost {
             return Err(fail("zones need root and all privileges: run the daemon as root in the global zone"));
         }
         let paths = Paths::new(&options.run_dir, &options.state_dir);
-        for dir in [paths.locks(), paths.sockets(), paths.marks(), paths.zonecfg()] {
+        for dir in [paths.run.locks(), paths.sockets(), paths.marks(), paths.zonecfg()] {
             make_dir(&dir).map_err(|e| io_error("open host", &dir, e))?;
         }
         // Zones' paths lead through it: others may pass, none but root may write.

@@ -3,7 +3,7 @@
 
 use crate::host::Shared;
 use crate::network::{self, Seen};
-use crate::record::{instances, read_mark, state};
+use crate::record::read_mark;
 use crate::zone::drive;
 use crate::zoneadm::{Zone, ZoneState};
 use crate::{images, leftovers, sandbox};
@@ -125,10 +125,10 @@ pub(crate) fn sandbox_state(zone: Option<&ZoneState>, noted: bool) -> SandboxSta
 
 fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
     let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
-    for (name, attempt, dir) in instances(&shared.paths, id)? {
+    for (name, attempt, dir) in shared.paths.run.instances(id)? {
         // Without a record it is half-made or half-removed: not there, as far as anyone needs to know.
         let Some(spec) = dir.spec()? else { continue };
-        let state = state(&dir, &shared.paths.lock(id, &name, attempt))?;
+        let state = dir.observed(&shared.paths.run.lock(id, &name, attempt))?;
         let stop = dir.stop()?;
         let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;
         found.entry(name).or_default().push(ContainerObserved { spec, state, stop, post_started, oom_killed: false });

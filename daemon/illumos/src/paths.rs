@@ -22,7 +22,9 @@
 //! The pod's root user may do in `rw` what it likes, so we never write there by path once the zone has run, and read from
 //! `out` without following links. It can't rename what it sees in `roots`, so that a mount there never lands elsewhere.
 
-use reddwarf_host::{ContainerName, ImageId, SandboxId, VolumeName};
+use crate::record::ContainerRunning;
+use reddwarf_host::{ImageId, SandboxId, VolumeName};
+use reddwarf_supervise::instance::RunPaths;
 use std::path::{Path, PathBuf};
 
 /// Where a zone sees what we give it, from its root. Relative on purpose: commands of zlogin(1) begin in the zone's root.
@@ -34,49 +36,25 @@ pub(crate) const SLOTS: u32 = 64;
 /// Paths below one run and one state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
-    run: PathBuf,
+    pub(crate) run: RunPaths<ContainerRunning>,
     state: PathBuf,
 }
 
 impl Paths {
     pub(crate) fn new(run: &Path, state: &Path) -> Self {
-        Self { run: run.to_owned(), state: state.to_owned() }
-    }
-
-    pub(crate) fn locks(&self) -> PathBuf {
-        self.run.join("locks")
-    }
-
-    pub(crate) fn lock(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
-        self.locks().join(format!("{id}.{name}.{attempt}"))
+        Self { run: RunPaths::new(run), state: state.to_owned() }
     }
 
     pub(crate) fn sockets(&self) -> PathBuf {
-        self.run.join("sockets")
-    }
-
-    pub(crate) fn run_sandbox(&self, id: &SandboxId) -> PathBuf {
-        self.run.join("sandboxes").join(id.as_str())
-    }
-
-    pub(crate) fn sandbox_state(&self, id: &SandboxId) -> PathBuf {
-        self.run_sandbox(id).join("state.json")
-    }
-
-    pub(crate) fn containers(&self, id: &SandboxId) -> PathBuf {
-        self.run_sandbox(id).join("containers")
-    }
-
-    pub(crate) fn container(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
-        self.containers(id).join(name.as_str()).join(attempt.to_string())
+        self.run.dir().join("sockets")
     }
 
     pub(crate) fn network(&self) -> PathBuf {
-        self.run.join("network.json")
+        self.run.dir().join("network.json")
     }
 
     pub(crate) fn nat(&self) -> PathBuf {
-        self.run.join("ipnat.json")
+        self.run.dir().join("ipnat.json")
     }
 
     pub(crate) fn marks(&self) -> PathBuf {
@@ -134,7 +112,7 @@ impl Paths {
 
     /// What the zone can only read and must not lie on a disk.
     pub(crate) fn in_memory(&self, id: &SandboxId) -> PathBuf {
-        self.run_sandbox(id).join("inside")
+        self.run.sandbox(id).join("inside")
     }
 
     pub(crate) fn starts(&self, id: &SandboxId) -> PathBuf {

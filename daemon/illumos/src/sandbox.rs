@@ -5,7 +5,7 @@
 
 use crate::host::Shared;
 use crate::paths::{SLOTS, slot_name};
-use crate::record::{MARK_VERSION, SandboxMark, SandboxRunning, instances, read_mark, state, write_record};
+use crate::record::{SandboxMark, SandboxRunning, read_mark};
 use crate::zone::brand::{self, Programs, ZoneBrand};
 use crate::zone::drive::{Driven, Order, drive};
 use crate::zone::state::Goal;
@@ -15,7 +15,10 @@ use reddwarf_command::Cause;
 use reddwarf_host::spec::{Resources, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
 use reddwarf_supervise::etc;
-use reddwarf_supervise::files::{io_error, make_dir, make_open_dir, read_record, remove_file, remove_tree};
+use reddwarf_supervise::files::{
+    io_error, make_dir, make_open_dir, read_record, remove_file, remove_tree, write_record,
+};
+use reddwarf_supervise::record::MARK_VERSION;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -46,7 +49,7 @@ pub(crate) fn write_mark(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> 
 
 /// Its note that all of it is made and runs.
 pub(crate) fn running(shared: &Shared, id: &SandboxId) -> HostResult<Option<SandboxRunning>> {
-    read_record("read sandbox state", &shared.paths.sandbox_state(id))
+    read_record("read sandbox state", &shared.paths.run.sandbox_state(id))
 }
 
 /// The zone brand of a spec.
@@ -148,7 +151,7 @@ async fn finish(shared: &Shared, spec: &SandboxSpec, brand: ZoneBrand, driven: &
     services::isolate_again(shared, &spec.id, spec).await?;
     write_mark(shared, spec)?;
     let state = SandboxRunning { started: shared.clock.boot() };
-    write_record("note that the sandbox runs", &shared.paths.sandbox_state(&spec.id), &state)?;
+    write_record("note that the sandbox runs", &shared.paths.run.sandbox_state(&spec.id), &state)?;
     let done = if driven.done.is_empty() { "made sandbox".to_owned() } else { driven.done.join(", ") };
     Ok(Change::Changed(done))
 }
@@ -237,7 +240,7 @@ fn directories(shared: &Shared, spec: &SandboxSpec) -> HostResult<bool> {
         make_dir(&dir).map_err(|e| io_error(MAKE, &dir, e))?;
     }
     // Only root inside has business with what it passes through.
-    let private = paths.run_sandbox(id);
+    let private = paths.run.sandbox(id);
     fs::set_permissions(&private, Permissions::from_mode(0o700)).map_err(|e| io_error(MAKE, &private, e))?;
     let mut missing = false;
     for slot in 0..SLOTS {
@@ -309,7 +312,7 @@ pub(crate) async fn stop(shared: &Shared, id: &SandboxId) -> HostResult<Change> 
         };
         let _ = drive(shared, STOP, &order, Goal::Installed).await?;
     }
-    let note = shared.paths.sandbox_state(id);
+    let note = shared.paths.run.sandbox_state(id);
     let noted = remove_file(&note).map_err(|e| io_error(STOP, &note, e))?;
     if up {
         until_supervisors_ended(shared, id).await?;
@@ -322,9 +325,9 @@ async fn until_supervisors_ended(shared: &Shared, id: &SandboxId) -> HostResult<
     let until = Instant::now() + Duration::from_secs(15);
     loop {
         let mut alive = false;
-        for (name, attempt, dir) in instances(&shared.paths, id)? {
-            let lock = shared.paths.lock(id, &name, attempt);
-            alive |= matches!(state(&dir, &lock)?, ContainerState::Running { .. });
+        for (name, attempt, dir) in shared.paths.run.instances(id)? {
+            let lock = shared.paths.run.lock(id, &name, attempt);
+            alive |= matches!(dir.observed(&lock)?, ContainerState::Running { .. });
         }
         if !alive {
             return Ok(());
@@ -340,14 +343,14 @@ async fn until_supervisors_ended(shared: &Shared, id: &SandboxId) -> HostResult<
 /// `sandbox_destroy`.
 pub(crate) async fn destroy(shared: &Shared, id: &SandboxId) -> HostResult<Change> {
     let Some(mark) = own_mark(shared, id)? else { return Ok(Change::Unchanged) };
-    for (name, attempt, dir) in instances(&shared.paths, id)? {
-        let lock = shared.paths.lock(id, &name, attempt);
-        if matches!(state(&dir, &lock)?, ContainerState::Running { .. }) {
+    for (name, attempt, dir) in shared.paths.run.instances(id)? {
+        let lock = shared.paths.run.lock(id, &name, attempt);
+        if matches!(dir.observed(&lock)?, ContainerState::Running { .. }) {
             let message = format!("container {name} runs in it: stop it first");
             return Err(HostError::new(HostErrorKind::InvalidState, DESTROY, id.as_str(), message));
         }
     }
-    let note = shared.paths.sandbox_state(id);
+    let note = shared.paths.run.sandbox_state(id);
     remove_file(&note).map_err(|e| io_error(DESTROY, &note, e))?;
     let order =
         Order { zone: id.as_str(), owner: mark.spec.pod.uid.as_str(), config: None, install: Vec::new(), clone: None };
@@ -364,11 +367,11 @@ pub(crate) async fn remove_files(shared: &Shared, id: &SandboxId) -> HostResult<
     let zonepath = datasets::zonepath(shared, id.as_str())?;
     datasets::destroy(shared, DESTROY, &zonepath).await?;
     datasets::destroy(shared, DESTROY, &datasets::pod(shared, id)?).await?;
-    for (name, attempt, _) in instances(&shared.paths, id)? {
-        let lock = shared.paths.lock(id, &name, attempt);
+    for (name, attempt, _) in shared.paths.run.instances(id)? {
+        let lock = shared.paths.run.lock(id, &name, attempt);
         remove_file(&lock).map_err(|e| io_error(DESTROY, &lock, e))?;
     }
-    for dir in [shared.paths.pod(id), shared.paths.run_sandbox(id), shared.paths.zonepath(id.as_str())] {
+    for dir in [shared.paths.pod(id), shared.paths.run.sandbox(id), shared.paths.zonepath(id.as_str())] {
         remove_tree(&dir).map_err(|e| io_error(DESTROY, &dir, e))?;
     }
     let file = shared.paths.zonecfg().join(id.as_str());

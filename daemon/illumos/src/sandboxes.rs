@@ -89,7 +89,7 @@ impl Sandboxes for IllumosHost {
         note: Note,
     ) -> HostResult<Change> {
         let _turn = self.shared.turns.take(id).await;
-        container::note(&self.shared, id, name, attempt, note)
+        self.shared.paths.run.container(id, name, attempt).note(self.shared.clock.boot(), note)
     }
 
     async fn container_update(

@@ -2,7 +2,7 @@
 
 use crate::host::{IllumosHost, Shared};
 use crate::kstat;
-use crate::record::instances;
+use crate::record;
 use crate::{datasets, sandbox};
 use async_trait::async_trait;
 use nix::sys::statvfs::statvfs;
@@ -130,7 +130,10 @@ fn containers(
     id: &SandboxId,
     total: Consumption,
 ) -> BTreeMap<reddwarf_host::ContainerName, (u32, Consumption)> {
-    let running: Vec<_> = instances(&shared.paths, id)
+    let running: Vec<_> = shared
+        .paths
+        .run
+        .instances(id)
         .unwrap_or_default()
         .into_iter()
         .filter(|(_, _, dir)| matches!((dir.state(), dir.exit()), (Ok(Some(_)), Ok(None))))
@@ -160,9 +163,9 @@ fn disk(
     };
     let mut zone_root = used(datasets::zonepath(shared, id.as_str())?.as_str());
     let mut disk = SandboxDisk { complete: true, ..SandboxDisk::default() };
-    for (name, _, dir) in instances(&shared.paths, id)? {
+    for (name, _, dir) in shared.paths.run.instances(id)? {
         let entry = disk.containers.entry(name).or_default();
-        let bytes = match dir.launch()?.and_then(|launch| launch.slot) {
+        let bytes = match record::launch(&dir)?.and_then(|launch| launch.slot) {
             Some(slot) => used(datasets::slot(shared, id, slot)?.as_str()),
             // The zone's own root: what it has beyond its template, counted for the first that writes there.
             None => std::mem::take(&mut zone_root),

@@ -3,7 +3,7 @@
 
 use crate::host::Shared;
 use crate::stream::Hello;
-use crate::{container, record, sandbox};
+use crate::{container, sandbox};
 use reddwarf_host::{ContainerName, HostEvent, SandboxId};
 use reddwarf_supervise::files::names_in;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) fn follow_all(shared: &Arc<Shared>) {
         if !matches!(sandbox::own_mark(shared, &id), Ok(Some(_))) {
             continue;
         }
-        for (name, attempt, dir) in record::instances(&shared.paths, &id).unwrap_or_default() {
+        for (name, attempt, dir) in shared.paths.run.instances(&id).unwrap_or_default() {
             if matches!(dir.exit(), Ok(None)) {
                 let socket = container::socket(shared, &id, &name, attempt);
                 follow(shared, &id, &name, attempt, &socket);

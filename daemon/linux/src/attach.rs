@@ -3,10 +3,10 @@
 //! is typed does not pass through the shim at all.
 
 use crate::exec::message::{self, AttachWord, Attached, Decoder, Resize};
-use crate::exec::{Guard, Master, helper, nonblocking, output, running_instance};
+use crate::exec::{Guard, Master, helper, nonblocking, output};
 use crate::files::io_error;
 use crate::host::LinuxHost;
-use crate::record::{ATTACH_SOCKET, ContainerDir};
+use crate::record::{ATTACH_SOCKET, ContainerDir, ShimFiles};
 use async_trait::async_trait;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Attach for LinuxHost {
     async fn attach(&self, id: &SandboxId, name: &ContainerName, request: AttachRequest) -> HostResult<Session> {
         let (wanted_id, wanted) = (id.clone(), name.clone());
-        let dir =
-            self.blocking("attach", move |shared| running_instance(shared, "attach", &wanted_id, &wanted)).await?;
+        let (_, dir) =
+            self.blocking("attach", move |shared| shared.paths.run.running("attach", &wanted_id, &wanted)).await?;
         let fail = |kind, message: &str| Err(HostError::new(kind, "attach", format!("{id}/{name}"), message));
         let failed = |e| io_error("attach", &dir.attach_socket(), e);
         let socket = match connect(&dir).await {

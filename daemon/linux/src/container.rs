@@ -1,75 +1,25 @@
 //! Container instances as the daemon sees them: started through a shim, signalled, updated, removed.
 
-use crate::exec::running_instance;
-use crate::files::{io_error, make_dir, make_open_dir, names_in, remove_dir, remove_file, remove_tree};
+use crate::files::{io_error, make_dir, make_open_dir, remove_dir, remove_file, remove_tree};
 use crate::host::Shared;
 use crate::lock;
 use crate::namespaces;
 use crate::oci;
-use crate::paths::Paths;
 use crate::process::ProcessId;
 use crate::record::{
-    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimReport, write_record,
+    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimFiles, ShimReport, write_record,
 };
 use crate::rootfs::{self, RootfsRequest};
 use crate::sandbox;
 use crate::users::Users;
 use crate::volumes;
 use reddwarf_host::spec::{ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec};
-use reddwarf_host::{
-    Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
-    StopRequest,
-};
+use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
+use reddwarf_supervise::instance;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// All instances of a sandbox: name, attempt, directory. Half-removed ones included.
-pub(crate) fn instances(paths: &Paths, id: &SandboxId) -> HostResult<Vec<(ContainerName, u32, ContainerDir)>> {
-    let dir = paths.containers(id);
-    let failed = |e| io_error("list containers", &dir, e);
-    let mut found = Vec::new();
-    for name in names_in(&dir).map_err(failed)? {
-        for attempt in names_in(&dir.join(&name)).map_err(failed)? {
-            if let Some((name, attempt)) = sandbox::parse_instance(&name, &attempt) {
-                let path = paths.container(id, &name, attempt);
-                found.push((name, attempt, ContainerDir(path)));
-            }
-        }
-    }
-    found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    Ok(found)
-}
-
-/// An instance's state from its records and its lock.
-pub(crate) fn state(dir: &ContainerDir, lock_file: &Path) -> HostResult<ContainerState> {
-    if let Some(exit) = dir.exit()? {
-        return Ok(exit.into());
-    }
-    let held = lock::is_held(lock_file).map_err(|e| io_error("look for shim", lock_file, e))?;
-    let running = dir.state()?;
-    match (running, held) {
-        (Some(running), true) => Ok(ContainerState::Running {
-            started: running.started.boot,
-            started_at: running.started.wall,
-            pid: running.init.pid,
-        }),
-        (None, true) => Ok(ContainerState::Creating),
-        // The shim ends after it has written exit.json: once more, now that it is surely gone.
-        (running, false) => match (dir.exit()?, running) {
-            (Some(exit), _) => Ok(exit.into()),
-            (None, None) => Ok(ContainerState::Creating),
-            (None, Some(running)) => {
-                let process = if running.init.is_alive() { "still runs" } else { "is gone as well" };
-                Ok(ContainerState::Lost(format!(
-                    "its supervisor (process {}) ended without a word; its first process {} {process}",
-                    running.shim.pid, running.init.pid
-                )))
-            }
-        },
-    }
-}
 
 /// What [`begin`] did.
 pub(crate) enum Begun {
@@ -86,14 +36,14 @@ pub(crate) fn begin(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> Ho
     let subject = || format!("{id}/{}", spec.name);
     let mark = running_sandbox(shared, id, &subject())?;
     let dir = sandbox::instance_dir(shared, id, &spec.name, spec.attempt);
-    if dir.spec()?.is_some() && (dir.state()?.is_some() || dir.exit()?.is_some()) {
+    if dir.spec()?.is_some() && dir.is_started()? {
         return Ok(Begun::Already);
     }
-    refuse_second(shared, id, spec)?;
+    shared.paths.run.refuse_second(id, spec)?;
     let launch = launch(shared, &mark, spec, &dir)?;
     rootfs::check(&shared.options, &mark.spec.brand, &spec.image)?;
 
-    let lock_file = shared.paths.lock(id, &spec.name, spec.attempt);
+    let lock_file = shared.paths.run.lock(id, &spec.name, spec.attempt);
     let Some(lock) = lock::take(&lock_file).map_err(|e| io_error("lock", &lock_file, e))? else {
         return Ok(Begun::UnderWay(dir));
     };
@@ -116,50 +66,16 @@ fn running_sandbox(shared: &Shared, id: &SandboxId, subject: &str) -> HostResult
     }
 }
 
-/// Other attempts of the same name must have ended.
-fn refuse_second(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<()> {
-    for (name, attempt, dir) in instances(&shared.paths, id)? {
-        if name != spec.name || attempt == spec.attempt || dir.spec()?.is_none() {
-            continue;
-        }
-        let lock_file = shared.paths.lock(id, &name, attempt);
-        let alive = match state(&dir, &lock_file)? {
-            ContainerState::Exited { .. } => false,
-            ContainerState::Running { .. } => true,
-            ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
-            ContainerState::Lost(_) => dir.state()?.is_some_and(|s| s.init.is_alive()),
-        };
-        if alive {
-            let message = format!("attempt {attempt} of it still runs");
-            let subject = format!("{id}/{name}");
-            return Err(HostError::new(HostErrorKind::InvalidState, "start container", subject, message));
-        }
-    }
-    Ok(())
-}
-
 fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &ContainerDir) -> HostResult<Launch> {
     let id = &mark.spec.id;
     let invalid = |message: String| {
         HostError::new(HostErrorKind::InvalidSpec, "start container", format!("{id}/{}", spec.name), message)
     };
     let _ = oci::capabilities(&spec.security).map_err(|e| invalid(e.to_string()))?;
-    if spec.argv.first().is_none_or(String::is_empty) {
-        return Err(invalid("no program: neither the pod nor the image names one".to_owned()));
-    }
+    instance::check(spec, &mark.spec).map_err(invalid)?;
     let mut mounts = Vec::with_capacity(spec.mounts.len());
     for mount in &spec.mounts {
-        let Some(volume) = mark.spec.volumes.get(&mount.volume) else {
-            return Err(invalid(format!("the sandbox has no volume {}", mount.volume)));
-        };
-        let clean = Path::new(&mount.target).is_absolute() && !mount.target.split('/').any(|p| p == "..");
-        let sub_clean = !mount.sub_path.starts_with('/') && !mount.sub_path.split('/').any(|p| p == "..");
-        if !clean || !sub_clean {
-            return Err(invalid(format!(
-                "mount of {} at {:?} sub path {:?}: '..' or not absolute",
-                mount.volume, mount.target, mount.sub_path
-            )));
-        }
+        let Some(volume) = mark.spec.volumes.get(&mount.volume) else { continue };
         let (source, host_path) = volumes::source(&shared.paths, id, &mount.volume, volume);
         let recursive = mount.recursive_read_only.unwrap_or_default() != RecursiveReadOnly::Disabled;
         // The host's own files in it are not the container's to change.
@@ -220,7 +136,7 @@ fn last_words(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> Option<P
 /// The first process of the container whose processes this one is to see.
 fn process_peer(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Option<ProcessId>> {
     let ProcessView::Container(target) = &spec.processes else { return Ok(None) };
-    let dir = running_instance(shared, "start container", id, target)?;
+    let (_, dir) = shared.paths.run.running("start container", id, target)?;
     Ok(dir.state()?.map(|running| running.init))
 }
 
@@ -238,7 +154,7 @@ fn clear_remains(shared: &Shared, dir: &ContainerDir, cgroup: &Path) -> HostResu
 
 fn write_records(dir: &ContainerDir, spec: &ContainerSpec, launch: &Launch) -> HostResult<()> {
     make_dir(dir.path()).map_err(|e| io_error("make", dir.path(), e))?;
-    write_record("record container", &dir.spec_file(), spec)?;
+    dir.write_spec(spec)?;
     write_record("record container", &dir.launch_file(), launch)?;
     for path in [&launch.rootfs.mountpoint, &launch.rootfs.dir] {
         make_dir(path).map_err(|e| io_error("make", path, e))?;
@@ -293,11 +209,11 @@ pub(crate) fn signal(
 ) -> HostResult<Change> {
     let dir = sandbox::instance_dir(shared, id, name, attempt);
     let Some(spec) = dir.spec()? else { return Ok(Change::Unchanged) };
-    let lock_file = shared.paths.lock(id, name, attempt);
+    let lock_file = shared.paths.run.lock(id, name, attempt);
     let cgroup = shared.container_cgroup(id, name, attempt);
     let failed = |e| io_error("signal", &cgroup, e);
     let kill = signal == Signal::Sigkill;
-    let running = match state(&dir, &lock_file)? {
+    let running = match dir.observed(&lock_file)? {
         ContainerState::Exited { .. } => return Ok(Change::Unchanged),
         ContainerState::Running { .. } => dir.state()?,
         // No shim will tell the end of these; only killing makes sense.
@@ -305,8 +221,7 @@ pub(crate) fn signal(
         ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
     };
     if kill || signal == spec.stop_signal {
-        let request = reddwarf_supervise::record::stop_request(dir.stop()?, shared.clock.boot(), kill);
-        write_record("record stop request", &dir.stop_file(), &request)?;
+        dir.note_signal(shared.clock.boot(), kill)?;
     }
     let sent = match running {
         // The first process of a pid namespace takes all others with it, at once and without a race.
@@ -320,31 +235,6 @@ pub(crate) fn signal(
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
 }
 
-/// `container_note`.
-pub(crate) fn note(
-    shared: &Shared,
-    id: &SandboxId,
-    name: &ContainerName,
-    attempt: u32,
-    note: Note,
-) -> HostResult<Change> {
-    let dir = sandbox::instance_dir(shared, id, name, attempt);
-    if dir.spec()?.is_none() || dir.exit()?.is_some() {
-        return Ok(Change::Unchanged);
-    }
-    match note {
-        Note::Started if dir.post_started()? => return Ok(Change::Unchanged),
-        Note::Started => write_record("note", &dir.post_started_file(), &true)?,
-        Note::Stopping { .. } if dir.stop()?.is_some() => return Ok(Change::Unchanged),
-        Note::Stopping { grace, fault } => {
-            let order = Some(StopOrder { grace, fault, signalled: None });
-            let request = StopRequest { at: shared.clock.boot(), killed: false, order };
-            write_record("record stop request", &dir.stop_file(), &request)?;
-        }
-    }
-    Ok(Change::Changed("noted".to_owned()))
-}
-
 /// Changes limits in place.
 pub(crate) fn update(
     shared: &Shared,
@@ -355,15 +245,8 @@ pub(crate) fn update(
 ) -> HostResult<Change> {
     let subject = || format!("{id}/{name}");
     let dir = sandbox::instance_dir(shared, id, name, attempt);
-    let Some(mut spec) = dir.spec()? else {
-        return Err(HostError::new(HostErrorKind::NotFound, "update container", subject(), "no such instance"));
-    };
-    if !matches!(state(&dir, &shared.paths.lock(id, name, attempt))?, ContainerState::Running { .. }) {
-        return Err(HostError::new(HostErrorKind::InvalidState, "update container", subject(), "it does not run"));
-    }
-    if spec.resources == *resources {
-        return Ok(Change::Unchanged);
-    }
+    let lock_file = shared.paths.run.lock(id, name, attempt);
+    let Some(mut spec) = dir.to_resize(&lock_file, &subject(), resources)? else { return Ok(Change::Unchanged) };
     let cgroup = shared.container_cgroup(id, name, attempt);
     // Below what is in use the kernel would refuse (v1) or kill (v2).
     if let (Some(limit), Some(used)) = (resources.memory_limit_bytes, shared.cgroups.memory_in_use(&cgroup))
@@ -375,7 +258,7 @@ pub(crate) fn update(
     }
     shared.cgroups.limit(&cgroup, resources).map_err(|e| io_error("limit", &cgroup, e))?;
     spec.resources = *resources;
-    write_record("record container", &dir.spec_file(), &spec)?;
+    dir.write_spec(&spec)?;
     Ok(Change::Changed("limits".to_owned()))
 }
 
@@ -385,24 +268,7 @@ pub(crate) fn remove(shared: &Shared, id: &SandboxId, name: &ContainerName, atte
     if !dir.path().exists() {
         return Ok(Change::Unchanged);
     }
-    let lock_file = shared.paths.lock(id, name, attempt);
-    let spec = dir.spec()?;
-    if spec.is_some() {
-        let runs = match state(&dir, &lock_file)? {
-            ContainerState::Running { .. } => true,
-            ContainerState::Creating => lock::is_held(&lock_file).map_err(|e| io_error("lock", &lock_file, e))?,
-            ContainerState::Exited { .. } | ContainerState::Lost(_) => false,
-        };
-        if runs {
-            let message = "it runs: stop it first";
-            return Err(HostError::new(
-                HostErrorKind::InvalidState,
-                "remove container",
-                format!("{id}/{name}"),
-                message,
-            ));
-        }
-    }
+    let spec = dir.to_remove(&shared.paths.run.lock(id, name, attempt), &format!("{id}/{name}"))?;
     for file in spec.iter().flat_map(|spec| spec.log.files()) {
         remove_file(&file).map_err(|e| io_error("remove log", &file, e))?;
     }
@@ -430,7 +296,7 @@ pub(crate) fn remove_instance(
     remove_file(&spec_file).map_err(|e| io_error("remove container", &spec_file, e))?;
     let disk = shared.paths.disk_container(id, name, attempt);
     let _ = rootfs::release(&disk)?;
-    let lock_file = shared.paths.lock(id, name, attempt);
+    let lock_file = shared.paths.run.lock(id, name, attempt);
     remove_file(&lock_file).map_err(|e| io_error("remove container", &lock_file, e))?;
     remove_tree(dir.path()).map_err(|e| io_error("remove container", dir.path(), e))?;
     // The directory of the name goes with its last attempt.

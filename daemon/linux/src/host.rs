@@ -134,7 +134,9 @@ impl LinuxHost {
 
 /// Makes what all sandboxes share. Everything is for root alone; what containers see is bound into them.
 fn make_directories(paths: &Paths, helpers: &Path) -> HostResult<()> {
-    for dir in [paths.run().to_owned(), paths.sandboxes(), paths.locks(), paths.private(), paths.disk_sandboxes()] {
+    for dir in
+        [paths.run.dir().to_owned(), paths.run.sandboxes(), paths.run.locks(), paths.private(), paths.disk_sandboxes()]
+    {
         make_dir(&dir).map_err(|e| io_error("make directory", &dir, e))?;
     }
     let private = paths.private();

@@ -31,7 +31,7 @@ pub(crate) fn find(
     let mut found = BTreeSet::new();
     let mut add = |kind: &str, id: &SandboxId| {
         // A directory without a mark may be in the making by a call that runs right now.
-        if !sandboxes.contains(id) && !shared.paths.sandbox(id).exists() {
+        if !sandboxes.contains(id) && !shared.paths.run.sandbox(id).exists() {
             found.insert(Leftover { kind: kind.to_owned(), name: id.to_string() });
         }
     };
@@ -77,7 +77,7 @@ fn directories(shared: &Shared) -> Vec<(SandboxId, PathBuf)> {
             }
         }
     }
-    let locks = shared.paths.locks();
+    let locks = shared.paths.run.locks();
     for name in names_in(&locks).unwrap_or_default() {
         if let Some((id, _, _)) = parse_lock(&name) {
             found.push((id, locks.join(name)));
@@ -144,7 +144,7 @@ fn remove_directories(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
     let mut any = remove_mounts(shared, id)?;
     for (_, path) in directories(shared).into_iter().filter(|(owner, _)| owner == id) {
         let failed = |e: io::Error| io_error("remove", &path, e);
-        if path.starts_with(shared.paths.locks()) {
+        if path.starts_with(shared.paths.run.locks()) {
             if !lock::is_held(&path).map_err(failed)? {
                 any |= remove_file(&path).map_err(failed)?;
             }

@@ -1,7 +1,6 @@
 //! All of ours on this host, from files: a few directory reads and small files per sandbox, one mount table, one
 //! netlink dump. Nothing is executed, nothing changed.
 
-use crate::container;
 use crate::files::{io_error, names_in};
 use crate::host::{LinuxHost, Shared};
 use crate::leftovers;
@@ -95,7 +94,7 @@ fn read_files(shared: &Shared, links: Result<BTreeSet<SandboxId>, String>) -> (S
     let private = shared.paths.private();
     let mounted = mounts::targets_below(&private).map_err(|e| io_error("read mounts", &private, e).chain());
     let facts = Facts { mounted, links };
-    let dir = shared.paths.sandboxes();
+    let dir = shared.paths.run.sandboxes();
     let names = match names_in(&dir) {
         Ok(names) => names,
         Err(e) => return (Observation::Unknown(io_error("list sandboxes", &dir, e).chain()), Vec::new()),
@@ -158,11 +157,11 @@ fn running_state(shared: &Shared, mark: &SandboxMark, facts: &Facts) -> HostResu
 
 fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
     let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
-    for (name, attempt, dir) in container::instances(&shared.paths, id)? {
+    for (name, attempt, dir) in shared.paths.run.instances(id)? {
         let path = dir.spec_file();
         // Without a record it is half-removed: gone, as far as anyone needs to know.
         let Some(spec) = Cache::get(&shared.records.specs, &path, || dir.spec())? else { continue };
-        let state = container::state(&dir, &shared.paths.lock(id, &name, attempt))?;
+        let state = dir.observed(&shared.paths.run.lock(id, &name, attempt))?;
         let oom_killed = dir.exit()?.is_some_and(|e| e.oom_killed);
         let stop = dir.stop()?;
         // Only where something is noted: most containers have no hook.
@@ -175,11 +174,11 @@ fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerN
 
 /// Images that a recorded container was started from.
 pub(crate) fn images_in_use(shared: &Shared) -> HostResult<BTreeSet<ImageId>> {
-    let dir = shared.paths.sandboxes();
+    let dir = shared.paths.run.sandboxes();
     let mut used = BTreeSet::new();
     for name in names_in(&dir).map_err(|e| io_error("list sandboxes", &dir, e))? {
         let Ok(id) = SandboxId::new(name) else { continue };
-        for (_, _, dir) in container::instances(&shared.paths, &id)? {
+        for (_, _, dir) in shared.paths.run.instances(&id)? {
             if let Some(ContainerSpec { image: ContainerImage::Image { id }, .. }) = dir.spec()? {
                 used.insert(id);
             }

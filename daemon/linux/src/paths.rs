@@ -17,64 +17,34 @@
 //! STATE/images/                              the image module's
 //! ```
 
+use crate::record::ContainerRunning;
 use reddwarf_host::{ContainerName, SandboxId, VolumeName};
+use reddwarf_supervise::instance::RunPaths;
 use std::path::{Path, PathBuf};
 
 /// Paths below one run and one state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
-    run: PathBuf,
+    pub(crate) run: RunPaths<ContainerRunning>,
     state: PathBuf,
 }
 
 impl Paths {
     pub(crate) fn new(run: &Path, state: &Path) -> Self {
-        Self { run: run.to_owned(), state: state.to_owned() }
-    }
-
-    pub(crate) fn run(&self) -> &Path {
-        &self.run
-    }
-
-    pub(crate) fn sandboxes(&self) -> PathBuf {
-        self.run.join("sandboxes")
-    }
-
-    pub(crate) fn sandbox(&self, id: &SandboxId) -> PathBuf {
-        self.sandboxes().join(id.as_str())
+        Self { run: RunPaths::new(run), state: state.to_owned() }
     }
 
     pub(crate) fn sandbox_mark(&self, id: &SandboxId) -> PathBuf {
-        self.sandbox(id).join("sandbox.json")
-    }
-
-    pub(crate) fn sandbox_state(&self, id: &SandboxId) -> PathBuf {
-        self.sandbox(id).join("state.json")
+        self.run.sandbox(id).join("sandbox.json")
     }
 
     pub(crate) fn etc(&self, id: &SandboxId) -> PathBuf {
-        self.sandbox(id).join("etc")
-    }
-
-    pub(crate) fn containers(&self, id: &SandboxId) -> PathBuf {
-        self.sandbox(id).join("containers")
-    }
-
-    pub(crate) fn container(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
-        self.containers(id).join(name.as_str()).join(attempt.to_string())
-    }
-
-    pub(crate) fn locks(&self) -> PathBuf {
-        self.run.join("locks")
-    }
-
-    pub(crate) fn lock(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
-        self.locks().join(format!("{id}.{name}.{attempt}"))
+        self.run.sandbox(id).join("etc")
     }
 
     /// Our tmpfs.
     pub(crate) fn private(&self) -> PathBuf {
-        self.run.join("private")
+        self.run.dir().join("private")
     }
 
     pub(crate) fn exe(&self) -> PathBuf {

@@ -58,7 +58,7 @@ pub(crate) fn lives(shared: &Shared, spec: &SandboxSpec) -> HostResult<bool> {
 }
 
 fn record(shared: &Shared, id: &SandboxId) -> PathBuf {
-    shared.paths.sandbox(id).join("first-process.json")
+    shared.paths.run.sandbox(id).join("first-process.json")
 }
 
 /// Has the namespaces made and pinned by a process of its own.
@@ -75,7 +75,7 @@ pub(crate) fn pin(shared: &Shared, spec: &SandboxSpec, wanted: &NamespacePaths) 
         cgroup: shared.cgroup(&spec.id).join("pause"),
         record: record(shared, &spec.id),
     };
-    let path = shared.paths.sandbox(&spec.id).join("pause.json");
+    let path = shared.paths.run.sandbox(&spec.id).join("pause.json");
     write_json(&path, &order).map_err(|e| io_error("make namespaces", &path, e))?;
     let exe = shared.paths.exe();
     let output = std::process::Command::new(&exe)

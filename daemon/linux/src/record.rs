@@ -1,14 +1,15 @@
 //! The files that say what there is: written by daemon and shim, read by every later daemon.
 
-use crate::files::io_error;
-pub(crate) use crate::files::read_record;
+pub(crate) use crate::files::{read_record, write_record};
 use crate::options::LinuxOptions;
 use crate::process::ProcessId;
 use crate::rootfs::RootfsRequest;
 use crate::users::UserRange;
 use reddwarf_host::spec::{ContainerSpec, EnvFile, Propagation, SandboxSpec};
-use reddwarf_host::{BootTime, HostError, HostErrorKind, HostResult, StopRequest};
-pub(crate) use reddwarf_supervise::record::{ContainerExit, FailureKind, Moment};
+use reddwarf_host::{BootTime, HostResult};
+use reddwarf_supervise::instance::{self, Running};
+use reddwarf_supervise::record;
+pub(crate) use reddwarf_supervise::record::{ContainerExit, FailureKind, MARK_VERSION, Moment};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,6 @@ pub(crate) struct SandboxMark {
     #[serde(default)]
     pub(crate) users: Option<UserRange>,
 }
-
-/// Version of [`SandboxMark`] that this program writes.
-pub(crate) const MARK_VERSION: u32 = 1;
 
 /// `state.json` of a sandbox. Absent: made in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,96 +112,62 @@ pub(crate) struct ContainerRunning {
     pub(crate) started: Moment,
 }
 
-/// What the shim tells the daemon through its standard output, once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum ShimReport {
-    /// The program runs, or `exit.json` says why it doesn't.
-    Ready,
-    /// Nothing was started.
-    Failed { kind: FailureKind, message: String },
-}
-
 /// Name of a shim's socket in its instance's directory.
 pub(crate) const ATTACH_SOCKET: &str = "attach.sock";
 
-/// One container instance's directory.
-#[derive(Clone, Debug)]
-pub(crate) struct ContainerDir(pub(crate) PathBuf);
+impl Running for ContainerRunning {
+    fn pid(&self) -> u32 {
+        self.init.pid
+    }
+    fn started(&self) -> Moment {
+        self.started
+    }
+    fn outlived(&self) -> bool {
+        self.init.is_alive()
+    }
+    fn lost(&self) -> String {
+        let process = if self.init.is_alive() { "still runs" } else { "is gone as well" };
+        let (shim, init) = (self.shim.pid, self.init.pid);
+        format!("its supervisor (process {shim}) ended without a word; its first process {init} {process}")
+    }
+}
 
-impl ContainerDir {
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-    /// `container.json`: the spec, written first.
-    pub(crate) fn spec_file(&self) -> PathBuf {
-        self.0.join("container.json")
-    }
-    pub(crate) fn launch_file(&self) -> PathBuf {
-        self.0.join("launch.json")
-    }
-    pub(crate) fn state_file(&self) -> PathBuf {
-        self.0.join("state.json")
-    }
-    pub(crate) fn stop_file(&self) -> PathBuf {
-        self.0.join("stop.json")
-    }
-    pub(crate) fn exit_file(&self) -> PathBuf {
-        self.0.join("exit.json")
-    }
-    /// There when the instance's postStart hook is done.
-    pub(crate) fn post_started_file(&self) -> PathBuf {
-        self.0.join("post-started.json")
-    }
+/// One container instance's directory.
+pub(crate) type ContainerDir = instance::ContainerDir<ContainerRunning>;
+
+/// What else lies there on Linux.
+pub(crate) trait ShimFiles {
     /// The OCI bundle: `config.json`, and `rootfs` to mount on.
-    pub(crate) fn bundle(&self) -> PathBuf {
-        self.0.join("bundle")
-    }
+    fn bundle(&self) -> PathBuf;
     /// The process as it is meant to be: what the runtime reads in `config.json` may differ on the way there.
-    pub(crate) fn process_file(&self) -> PathBuf {
+    fn process_file(&self) -> PathBuf;
+    /// The system call filter, where there is one.
+    fn filter_file(&self) -> PathBuf;
+    /// Where the shim listens for those who want to attach.
+    fn attach_socket(&self) -> PathBuf;
+    /// What the shim or the creator had to say that has no better place.
+    fn shim_log(&self) -> PathBuf;
+}
+
+impl ShimFiles for ContainerDir {
+    fn bundle(&self) -> PathBuf {
+        self.path().join("bundle")
+    }
+    fn process_file(&self) -> PathBuf {
         self.bundle().join("process.json")
     }
-    /// The system call filter, where there is one.
-    pub(crate) fn filter_file(&self) -> PathBuf {
+    fn filter_file(&self) -> PathBuf {
         self.bundle().join("seccomp.bpf")
     }
-    /// Where the shim listens for those who want to attach.
-    pub(crate) fn attach_socket(&self) -> PathBuf {
-        self.0.join(ATTACH_SOCKET)
+    fn attach_socket(&self) -> PathBuf {
+        self.path().join(ATTACH_SOCKET)
     }
-    /// What the shim or the creator had to say that has no better place.
-    pub(crate) fn shim_log(&self) -> PathBuf {
-        self.0.join("shim.log")
-    }
-
-    pub(crate) fn spec(&self) -> HostResult<Option<ContainerSpec>> {
-        read_record("read container record", &self.spec_file())
-    }
-    pub(crate) fn state(&self) -> HostResult<Option<ContainerRunning>> {
-        read_record("read container state", &self.state_file())
-    }
-    pub(crate) fn stop(&self) -> HostResult<Option<StopRequest>> {
-        read_record("read stop request", &self.stop_file())
-    }
-    pub(crate) fn post_started(&self) -> HostResult<bool> {
-        Ok(read_record("read note", &self.post_started_file())?.unwrap_or(false))
-    }
-    pub(crate) fn exit(&self) -> HostResult<Option<ContainerExit>> {
-        read_record("read exit record", &self.exit_file())
+    fn shim_log(&self) -> PathBuf {
+        self.path().join("shim.log")
     }
 }
 
 /// Reads a sandbox's mark; `None` when the directory or the mark is missing.
 pub(crate) fn read_mark(path: &Path) -> HostResult<Option<SandboxMark>> {
-    let Some(mark) = read_record::<SandboxMark>("read sandbox mark", path)? else { return Ok(None) };
-    if mark.version > MARK_VERSION {
-        let message = format!("was written by a later version (format {}): left alone", mark.version);
-        return Err(HostError::new(HostErrorKind::Other, "read sandbox mark", path.display().to_string(), message));
-    }
-    Ok(Some(mark))
-}
-
-/// Writes a record, with the path in the error.
-pub(crate) fn write_record<T: Serialize>(op: &'static str, path: &Path, value: &T) -> HostResult<()> {
-    crate::files::write_json(path, value).map_err(|e| io_error(op, path, e))
+    record::read_mark(path, |mark: &SandboxMark| mark.version)
 }

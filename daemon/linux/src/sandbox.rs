@@ -128,7 +128,7 @@ fn make_shm(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
 /// Says that the sandbox is complete.
 pub(crate) fn finish(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     let running = SandboxPhase::Running { started: shared.clock.boot() };
-    write_record("record sandbox state", &shared.paths.sandbox_state(id), &running)
+    write_record("record sandbox state", &shared.paths.run.sandbox_state(id), &running)
 }
 
 fn limit(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
@@ -140,7 +140,7 @@ fn limit(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
 
 /// The sandbox's mark. A directory of that name without it is somebody else's.
 pub(crate) fn own_mark(shared: &Shared, id: &SandboxId) -> HostResult<Option<SandboxMark>> {
-    let dir = shared.paths.sandbox(id);
+    let dir = shared.paths.run.sandbox(id);
     if let Some(mark) = read_mark(&shared.paths.sandbox_mark(id))? {
         return Ok(Some(mark));
     }
@@ -154,7 +154,7 @@ pub(crate) fn own_mark(shared: &Shared, id: &SandboxId) -> HostResult<Option<San
 }
 
 pub(crate) fn write_mark(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
-    let dir = shared.paths.sandbox(&spec.id);
+    let dir = shared.paths.run.sandbox(&spec.id);
     make_dir(&dir).map_err(|e| io_error("make sandbox", &dir, e))?;
     let write = |users| {
         let instance = shared.options.instance.clone();
@@ -172,7 +172,7 @@ pub(crate) fn write_mark(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> 
 
 /// The range of users that a sandbox has, or is to have.
 fn users_of(shared: &Shared, id: &SandboxId) -> HostResult<UserRange> {
-    let root = shared.paths.sandboxes();
+    let root = shared.paths.run.sandboxes();
     let mut taken = BTreeSet::new();
     for name in names_in(&root).map_err(|e| io_error("list sandboxes", &root, e))? {
         let Ok(other) = SandboxId::new(name) else { continue };
@@ -187,11 +187,11 @@ fn users_of(shared: &Shared, id: &SandboxId) -> HostResult<UserRange> {
 }
 
 pub(crate) fn phase(shared: &Shared, id: &SandboxId) -> HostResult<Option<SandboxPhase>> {
-    read_record("read sandbox state", &shared.paths.sandbox_state(id))
+    read_record("read sandbox state", &shared.paths.run.sandbox_state(id))
 }
 
 fn forget_phase(shared: &Shared, id: &SandboxId) -> HostResult<()> {
-    let path = shared.paths.sandbox_state(id);
+    let path = shared.paths.run.sandbox_state(id);
     remove_file(&path).map_err(|e| io_error("record sandbox state", &path, e))?;
     Ok(())
 }
@@ -250,7 +250,7 @@ pub(crate) fn stop(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
     if own_mark(shared, id)?.is_none() || phase(shared, id)? == Some(SandboxPhase::Stopped) {
         return Ok(false);
     }
-    write_record("record sandbox state", &shared.paths.sandbox_state(id), &SandboxPhase::Stopping)?;
+    write_record("record sandbox state", &shared.paths.run.sandbox_state(id), &SandboxPhase::Stopping)?;
     note_kills(shared, id)?;
     let deadline = Instant::now() + KILL_PATIENCE;
     let cgroup = shared.cgroup(id);
@@ -273,23 +273,22 @@ pub(crate) fn stop(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
 
 /// Says that nothing runs in it any more.
 pub(crate) fn finish_stop(shared: &Shared, id: &SandboxId) -> HostResult<()> {
-    write_record("record sandbox state", &shared.paths.sandbox_state(id), &SandboxPhase::Stopped)
+    write_record("record sandbox state", &shared.paths.run.sandbox_state(id), &SandboxPhase::Stopped)
 }
 
 /// Records for every running container that it was asked to stop, by force.
 fn note_kills(shared: &Shared, id: &SandboxId) -> HostResult<()> {
-    for (_, _, dir) in container::instances(&shared.paths, id)? {
+    for (_, _, dir) in shared.paths.run.instances(id)? {
         if dir.exit()?.is_none() && dir.state()?.is_some() {
-            let request = reddwarf_supervise::record::stop_request(dir.stop()?, shared.clock.boot(), true);
-            write_record("record stop request", &dir.stop_file(), &request)?;
+            dir.note_signal(shared.clock.boot(), true)?;
         }
     }
     Ok(())
 }
 
 fn any_shim(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
-    for (name, attempt, _) in container::instances(&shared.paths, id)? {
-        let path = shared.paths.lock(id, &name, attempt);
+    for (name, attempt, _) in shared.paths.run.instances(id)? {
+        let path = shared.paths.run.lock(id, &name, attempt);
         if lock::is_held(&path).map_err(|e| io_error("look for shim", &path, e))? {
             return Ok(true);
         }
@@ -307,7 +306,7 @@ pub(crate) fn remove_parts(shared: &Shared, id: &SandboxId) -> HostResult<()> {
         return Err(HostError::new(HostErrorKind::InvalidState, "destroy sandbox", id.as_str(), message));
     }
     forget_phase(shared, id)?;
-    for (name, attempt, dir) in container::instances(paths, id)? {
+    for (name, attempt, dir) in paths.run.instances(id)? {
         container::remove_instance(shared, id, &name, attempt, &dir)?;
     }
     let namespaces_dir = paths.namespaces(id);
@@ -318,7 +317,7 @@ pub(crate) fn remove_parts(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     remove_cgroup(shared, id)?;
     let disk = paths.disk_sandbox(id);
     remove_tree(&disk).map_err(|e| io_error("remove", &disk, e))?;
-    for part in [paths.etc(id), paths.containers(id)] {
+    for part in [paths.etc(id), paths.run.containers(id)] {
         remove_tree(&part).map_err(|e| io_error("remove", &part, e))?;
     }
     Ok(())
@@ -346,18 +345,13 @@ fn remove_cgroup(shared: &Shared, id: &SandboxId) -> HostResult<()> {
 /// Removes the mark, last of all.
 pub(crate) fn forget(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     let mark = shared.paths.sandbox_mark(id);
-    let dir = shared.paths.sandbox(id);
+    let dir = shared.paths.run.sandbox(id);
     let removed = remove_file(&mark).and_then(|_| remove_tree(&dir));
     removed.map_err(|e| io_error("remove sandbox", &dir, e))?;
     Ok(())
 }
 
-/// The container instances' directory names, parsed.
-pub(crate) fn parse_instance(name: &str, attempt: &str) -> Option<(ContainerName, u32)> {
-    Some((ContainerName::new(name).ok()?, attempt.parse().ok()?))
-}
-
 /// What of a sandbox's directory is a container instance.
 pub(crate) fn instance_dir(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> ContainerDir {
-    ContainerDir(shared.paths.container(id, name, attempt))
+    shared.paths.run.container(id, name, attempt)
 }

@@ -100,7 +100,7 @@ impl LinuxHost {
     async fn await_records(&self, dir: &ContainerDir, lock_file: &Path, until: Instant) -> HostResult<bool> {
         while Instant::now() < until {
             let held = lock::is_held(lock_file).map_err(|e| io_error("look for shim", lock_file, e))?;
-            if dir.state()?.is_some() || dir.exit()?.is_some() {
+            if dir.is_started()? {
                 return Ok(true);
             }
             if !held {
@@ -183,7 +183,7 @@ impl Sandboxes for LinuxHost {
 
     async fn container_start(&self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
         let turn = self.turn(id).await;
-        let lock_file = self.shared.paths.lock(id, &spec.name, spec.attempt);
+        let lock_file = self.shared.paths.run.lock(id, &spec.name, spec.attempt);
         let until = Instant::now() + SHIM_PATIENCE;
         let (dir, lock, shim_log) = loop {
             let (wanted_id, wanted) = (id.clone(), spec.clone());
@@ -237,7 +237,10 @@ impl Sandboxes for LinuxHost {
     ) -> HostResult<Change> {
         let turn = self.turn(id).await;
         let (id, name) = (id.clone(), name.clone());
-        self.in_turn(&turn, "note", move |shared| container::note(shared, &id, &name, attempt, note)).await
+        self.in_turn(&turn, "note", move |shared| {
+            shared.paths.run.container(&id, &name, attempt).note(shared.clock.boot(), note)
+        })
+        .await
     }
 
     async fn container_update(

@@ -1,6 +1,5 @@
 //! Events: one inotify watch on the directory of locks tells of every shim's end, without a task per container.
 
-use crate::container;
 use crate::files::io_error;
 use crate::host::Shared;
 use crate::lock;
@@ -24,7 +23,7 @@ impl AsRawFd for Source {
 
 /// Starts watching. Shims that ended while no daemon ran are looked after at once.
 pub(crate) fn start(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) -> HostResult<AbortHandle> {
-    let locks = shared.paths.locks();
+    let locks = shared.paths.run.locks();
     let watch = || -> io::Result<AsyncFd<Source>> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(&locks, AddWatchFlags::IN_CLOSE_WRITE)?;
@@ -72,7 +71,7 @@ async fn notice(shared: &Arc<Shared>, event: InotifyEvent) {
         return;
     }
     let Some((id, name, attempt)) = event.name.and_then(|n| parse_lock(n.to_str()?)) else { return };
-    let dir = ContainerDir(shared.paths.container(&id, &name, attempt));
+    let dir = shared.paths.run.container(&id, &name, attempt);
     // Without an exit record the shim was killed: what it watched over must not go on unwatched.
     if dir.state().is_ok_and(|s| s.is_some()) && dir.exit().is_ok_and(|e| e.is_none()) {
         let (shared, id, name) = (shared.clone(), id.clone(), name.clone());
@@ -92,8 +91,8 @@ pub(crate) fn parse_lock(name: &str) -> Option<(SandboxId, ContainerName, u32)> 
 
 /// Kills what a killed shim left running. The instance stays Lost: nobody knows how it would have ended.
 fn end_orphan(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32, dir: &ContainerDir) {
-    let lock_file = shared.paths.lock(id, name, attempt);
-    if !matches!(container::state(dir, &lock_file), Ok(ContainerState::Lost(_))) {
+    let lock_file = shared.paths.run.lock(id, name, attempt);
+    if !matches!(dir.observed(&lock_file), Ok(ContainerState::Lost(_))) {
         return;
     }
     tracing::warn!(sandbox = %id, container = %name, attempt, "its shim was killed: ending its processes");
@@ -107,13 +106,13 @@ fn end_orphan(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u3
 
 /// The same for everything found at the start of the daemon.
 fn end_orphans(shared: &Shared) {
-    let names = crate::files::names_in(&shared.paths.locks()).unwrap_or_default();
+    let names = crate::files::names_in(&shared.paths.run.locks()).unwrap_or_default();
     for (id, name, attempt) in names.iter().filter_map(|n| parse_lock(n)) {
-        let lock_file = shared.paths.lock(&id, &name, attempt);
+        let lock_file = shared.paths.run.lock(&id, &name, attempt);
         if lock::is_held(&lock_file).unwrap_or(true) {
             continue;
         }
-        end_orphan(shared, &id, &name, attempt, &ContainerDir(shared.paths.container(&id, &name, attempt)));
+        end_orphan(shared, &id, &name, attempt, &shared.paths.run.container(&id, &name, attempt));
     }
 }
 

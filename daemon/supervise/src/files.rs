@@ -72,6 +72,11 @@ pub fn read_record<T: DeserializeOwned>(op: &'static str, path: &Path) -> HostRe
     read_json(path).map_err(|e| io_error(op, path, e))
 }
 
+/// [`write_json`] with the path in the error.
+pub fn write_record<T: Serialize>(op: &'static str, path: &Path, value: &T) -> HostResult<()> {
+    write_json(path, value).map_err(|e| io_error(op, path, e))
+}
+
 /// Removes a file; whether it was there.
 pub fn remove_file(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {

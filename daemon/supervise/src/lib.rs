@@ -3,7 +3,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`log`] | the CRI log format, cut into lines and rotated |
-//! | [`record`] | what a supervisor writes down: moments, ends |
+//! | [`record`] | what daemon and supervisors write down: marks, moments, ends |
+//! | [`instance`] | where an instance's records lie, and what they mean together |
+//! | [`program`] | a supervisor's argument, streams and one word |
 //! | [`termination`] | a container's last words |
 //! | [`lock`] | locks that tell whether a supervisor lives |
 //! | [`files`] | small files, written whole or not at all |
@@ -20,9 +22,11 @@ pub mod env_file;
 pub mod etc;
 pub mod files;
 pub mod files_volume;
+pub mod instance;
 pub mod lock;
 pub mod log;
 pub mod ownership;
+pub mod program;
 pub mod record;
 pub mod termination;
 pub mod turns;

@@ -1,8 +1,27 @@
 //! Records of a container's life that supervisors write and every later daemon reads.
 
+use crate::files::read_record;
 use chrono::{DateTime, Utc};
-use reddwarf_host::{BootTime, Clock, ContainerState, HostErrorKind, StopRequest, SystemClock};
+use reddwarf_host::{BootTime, Clock, ContainerState, HostError, HostErrorKind, HostResult, StopRequest, SystemClock};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Version of `sandbox.json`, a sandbox's mark, that this program writes.
+pub const MARK_VERSION: u32 = 1;
+
+/// A sandbox's mark, as the host has it; `None`: there is none.
+///
+/// # Errors
+/// Of a damaged mark, and of one that a later version wrote.
+pub fn read_mark<M: DeserializeOwned>(path: &Path, version: impl Fn(&M) -> u32) -> HostResult<Option<M>> {
+    let Some(mark) = read_record::<M>("read sandbox mark", path)? else { return Ok(None) };
+    if version(&mark) > MARK_VERSION {
+        let message = format!("was written by a later version (format {}): left alone", version(&mark));
+        return Err(HostError::new(HostErrorKind::Other, "read sandbox mark", path.display().to_string(), message));
+    }
+    Ok(Some(mark))
+}
 
 /// A moment, for planning and for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -82,11 +82,11 @@ fn image_root(shared: &Shared, id: &ImageId) -> HostResult<PathBuf> {
 
 fn of_container(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Parts> {
     let subject = format!("{id}/{name}");
-    let dir = ContainerDir(shared.paths.container(id, name, attempt));
-    let (Some(spec), Some(launch)) = (dir.spec()?, dir.launch()?) else {
+    let dir = shared.paths.run.container(id, name, attempt);
+    let (Some(spec), Some(launch)) = (dir.spec()?, record::launch(&dir)?) else {
         return Err(failed(HostErrorKind::NotFound, &subject, &format!("it has no instance {attempt}")));
     };
-    if !matches!(state(&dir, &shared.paths.lock(id, name, attempt))?, ContainerState::Exited { .. }) {
+    if !matches!(dir.observed(&shared.paths.run.lock(id, name, attempt))?, ContainerState::Exited { .. }) {
         return Err(failed(HostErrorKind::InvalidState, &subject, "it has not ended"));
     }
     let (ContainerImage::Image { id: image }, Some(slot)) = (&spec.image, launch.slot) else {

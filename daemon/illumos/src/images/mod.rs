@@ -268,7 +268,7 @@ fn in_use(shared: &Shared) -> HostResult<BTreeSet<ImageId>> {
     let mut used = BTreeSet::new();
     for name in names_in(&marks).map_err(|e| io_error(READ, &marks, e))? {
         let Ok(id) = SandboxId::new(name) else { continue };
-        for (_, _, dir) in instances(&shared.paths, &id)? {
+        for (_, _, dir) in shared.paths.run.instances(&id)? {
             if let Some(spec) = dir.spec()?
                 && let ContainerImage::Image { id } = spec.image
             {

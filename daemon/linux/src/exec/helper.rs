@@ -10,7 +10,7 @@ use crate::cgroup::Cgroups;
 use crate::files::read_json;
 use crate::process::ProcessId;
 use crate::program::{self, ProgramError};
-use crate::record::{ContainerDir, FailureKind};
+use crate::record::{ContainerDir, FailureKind, ShimFiles};
 use crate::seccomp::Filter;
 use crate::users::{self, Users};
 use caps::{CapSet, Capability, CapsHashSet};
@@ -69,7 +69,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     if let Ok(null) = File::open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
     }
-    let dir = ContainerDir(PathBuf::from(dir));
+    let dir = ContainerDir::new(PathBuf::from(dir));
     match run(&dir, &socket) {
         Ok(report) => {
             say(&socket, &report, &[]);

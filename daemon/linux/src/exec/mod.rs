@@ -4,7 +4,6 @@ mod compartment;
 pub mod helper;
 pub(crate) mod message;
 
-use crate::container;
 use crate::files::io_error;
 use crate::host::{LinuxHost, Shared};
 use crate::record::ContainerDir;
@@ -37,34 +36,14 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 impl Exec for LinuxHost {
     async fn exec(&self, id: &SandboxId, name: &ContainerName, request: ExecRequest) -> HostResult<Session> {
         let (wanted_id, wanted) = (id.clone(), name.clone());
-        let dir = self.blocking("exec", move |shared| running_instance(shared, "exec", &wanted_id, &wanted)).await?;
+        let (_, dir) =
+            self.blocking("exec", move |shared| shared.paths.run.running("exec", &wanted_id, &wanted)).await?;
         let subject = format!("{id}/{name}");
         let session = tokio::time::timeout(JOIN_PATIENCE, self.join(&subject, &dir, request)).await;
         session.unwrap_or_else(|_| {
             let message = format!("not joined within {} s", JOIN_PATIENCE.as_secs());
             Err(HostError::new(HostErrorKind::Timeout, "exec", subject, message))
         })
-    }
-}
-
-/// The newest attempt, when it runs.
-pub(crate) fn running_instance(
-    shared: &Shared,
-    op: &'static str,
-    id: &SandboxId,
-    name: &ContainerName,
-) -> HostResult<ContainerDir> {
-    let fail = |kind, message: &str| Err(HostError::new(kind, op, format!("{id}/{name}"), message));
-    let mut newest = None;
-    for (found, attempt, dir) in container::instances(&shared.paths, id)? {
-        if found == *name && dir.spec()?.is_some() {
-            newest = Some((attempt, dir));
-        }
-    }
-    let Some((attempt, dir)) = newest else { return fail(HostErrorKind::NotFound, "no such container") };
-    match container::state(&dir, &shared.paths.lock(id, name, attempt))? {
-        ContainerState::Running { .. } => Ok(dir),
-        _ => fail(HostErrorKind::InvalidState, "it does not run"),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::import::{Import, KnownLayer, check_name, tidy_up};
 use super::store::{Record, Store};
-use crate::container;
 use crate::host::LinuxHost;
 use crate::info::architecture;
 use crate::oci;
@@ -100,7 +99,7 @@ async fn what_is_left(host: &LinuxHost, id: &SandboxId, name: &ContainerName, at
         let Some(spec) = dir.spec()? else {
             return Err(failed(HostErrorKind::NotFound, &subject, &format!("it has no instance {attempt}")));
         };
-        if !matches!(container::state(&dir, &shared.paths.lock(&id, &name, attempt))?, ContainerState::Exited { .. }) {
+        if !matches!(dir.observed(&shared.paths.run.lock(&id, &name, attempt))?, ContainerState::Exited { .. }) {
             return Err(failed(HostErrorKind::InvalidState, &subject, "it has not ended"));
         }
         let ContainerImage::Image { id: image } = spec.image else {

@@ -5,7 +5,7 @@
 //! the shim never carries it.
 
 use crate::exec::message::{self, AttachWord, Attached, Decoder};
-use crate::record::{ATTACH_SOCKET, ContainerDir};
+use crate::record::{ATTACH_SOCKET, ContainerDir, ShimFiles};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};

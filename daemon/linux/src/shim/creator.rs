@@ -8,7 +8,7 @@ use crate::inside::Inside;
 use crate::oci::{self, PidNamespace, ReadyMount};
 use crate::process;
 use crate::program::{ProgramError, reset_signals};
-use crate::record::{ContainerDir, FailureKind, Launch};
+use crate::record::{ContainerDir, FailureKind, Launch, ShimFiles};
 use crate::rootfs;
 use crate::runtime::{self, OciRuntime, Order, StartFailure, Streams};
 use crate::seccomp;

@@ -81,7 +81,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
         eprintln!("usage: __shim DIRECTORY (started by reddwarfd itself)");
         return ExitCode::from(2);
     };
-    let dir = ContainerDir(PathBuf::from(dir));
+    let dir = ContainerDir::new(PathBuf::from(dir));
     match run(&dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -3,7 +3,6 @@
 //! The trees belong to containers, which may change them under the walk: nothing is followed that is a link, and a
 //! directory is read only when it is the very one that was seen.
 
-use crate::container;
 use crate::host::Shared;
 use crate::sandbox;
 use nix::dir::Dir;
@@ -39,7 +38,7 @@ pub(super) fn usage(
         }
         // Attempts of one container share a directory of logs.
         let mut log_dirs = BTreeSet::new();
-        for (name, attempt, dir) in container::instances(&shared.paths, id)? {
+        for (name, attempt, dir) in shared.paths.run.instances(id)? {
             let one = disk.containers.entry(name.clone()).or_default();
             one.writable = one.writable.plus(walk.tree(&shared.paths.disk_container(id, &name, attempt)));
             let Some(spec) = dir.spec()? else { continue };

@@ -40,7 +40,7 @@ impl Usage for LinuxHost {
 }
 
 fn usage(shared: &Shared) -> HostResult<UsageReport> {
-    let dir = shared.paths.sandboxes();
+    let dir = shared.paths.run.sandboxes();
     let names = names_in(&dir).map_err(|e| io_error("list sandboxes", &dir, e))?;
     let traffics = Traffics::read();
     let mut sandboxes = BTreeMap::new();
