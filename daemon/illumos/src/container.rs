@@ -13,6 +13,7 @@ use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorK
 use reddwarf_supervise::files::{
     io_error, make_dir, make_open_dir, remove_dir, remove_file, remove_tree, write_json, write_record,
 };
+use reddwarf_supervise::program::{self, PATIENCE, Report};
 use reddwarf_supervise::{instance, lock};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -21,14 +22,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 const START: &str = "start container";
 const REMOVE: &str = "remove container";
-
-/// How long `container_start` waits for a supervisor's word. It gives up a little earlier by itself.
-const PATIENCE: Duration = Duration::from_secs(65);
 
 /// The name of an instance's files inside.
 pub(crate) fn inside_name(name: &ContainerName, attempt: u32) -> String {
@@ -61,21 +58,14 @@ pub(crate) async fn start(shared: &Shared, id: &SandboxId, spec: &ContainerSpec)
     clear_remains(shared, id, spec, &dir).await?;
     let launch = prepare(shared, &mark, spec).await?;
     write_records(shared, spec, &dir, &launch)?;
-    let said = supervise(shared, &dir, lock).await?;
-    match serde_json::from_slice::<Report>(&said) {
-        Ok(Report::Ready) => {
+    match supervise(shared, &dir, lock).await? {
+        Report::Ready => {
             crate::watch::follow(shared, id, &spec.name, spec.attempt, &launch.socket);
             Ok(Change::Changed(format!("started attempt {}", spec.attempt)))
         }
-        Ok(Report::Failed { kind, message }) => {
+        Report::Failed { kind, message } => {
             remove_instance(shared, id, &spec.name, spec.attempt, &dir).await?;
             Err(HostError::new(kind.into(), START, subject, message))
-        }
-        Err(_) => {
-            let said = std::fs::read_to_string(record::supervisor_log(dir)).unwrap_or_default();
-            let message =
-                format!("its supervisor ended without a word: {}", said.lines().last().unwrap_or("no message"));
-            Err(HostError::new(HostErrorKind::Other, START, subject, message))
         }
     }
 }
@@ -322,12 +312,12 @@ fn write_records(shared: &Shared, spec: &ContainerSpec, dir: &ContainerDir, laun
 
 /// Starts the supervisor and waits for its word. On illumos in a process contract of its own, else SMF would end it with
 /// the daemon's service.
-async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResult<Vec<u8>> {
+async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResult<Report> {
     let exe = shared.paths.program();
     let failed = |e| io_error("start supervisor", &exe, e);
     let log =
         OpenOptions::new().append(true).create(true).mode(0o600).open(record::supervisor_log(dir)).map_err(failed)?;
-    let (sender, mut receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
+    let (sender, receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
     let report = sender.into_blocking_fd().map_err(failed)?;
     let program = shared.tools().path("ctrun");
     #[expect(clippy::disallowed_methods, reason = "not a tool whose output is awaited: it outlives the call")]
@@ -344,27 +334,7 @@ async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResul
     // Not waited for: it outlives us; tokio collects it should it end first.
     drop(command.spawn().map_err(failed)?);
     drop(command);
-    let mut said = Vec::new();
-    let mut buffer = [0; 1024];
-    let word = async {
-        // One line; the pipe stays open for as long as the supervisor lives.
-        while !said.contains(&b'\n') {
-            let n = receiver.read(&mut buffer).await?;
-            if n == 0 {
-                break;
-            }
-            said.extend_from_slice(buffer.get(..n).unwrap_or_default());
-        }
-        Ok::<_, std::io::Error>(())
-    };
-    match tokio::time::timeout(PATIENCE, word).await {
-        Ok(Ok(())) => Ok(said),
-        Ok(Err(e)) => Err(failed(e)),
-        Err(_) => {
-            let message = format!("no word from its supervisor within {} s", PATIENCE.as_secs());
-            Err(HostError::new(HostErrorKind::Timeout, START, dir.path().display().to_string(), message))
-        }
-    }
+    program::heard(receiver, dir.path(), &record::supervisor_log(dir)).await
 }
 
 /// Sends a signal and records stop requests.

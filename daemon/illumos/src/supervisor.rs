@@ -6,19 +6,17 @@
 //! to whoever is attached, waits, and writes down the end. Its socket tells the daemon that it lives: who is connected
 //! reads the end when it ends.
 
-use crate::record::{ContainerDir, ContainerRunning, Launch, Report};
+use crate::record::{ContainerDir, ContainerRunning, Launch};
 use crate::starter::{self, Ended, Kind, read_ended, read_started};
 use crate::stream::{Outlets, listen};
 use reddwarf_supervise::files::{read_json, write_json};
 use reddwarf_supervise::log::{Lines, Log, Stream};
+use reddwarf_supervise::program::{self, Report, tell};
 use reddwarf_supervise::record::{ContainerExit, FailureKind, Moment};
 use reddwarf_supervise::termination;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,18 +34,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs the supervisor for the instance directory named by `args`.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let Some(dir) = args.first() else {
-        eprintln!("usage: {ARGUMENT} DIRECTORY (started by reddwarfd itself)");
-        return ExitCode::from(2);
-    };
-    let dir = ContainerDir::new(PathBuf::from(dir));
-    match run(&dir) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("supervisor {}: {e}", dir.path().display());
-            ExitCode::FAILURE
-        }
-    }
+    program::main(ARGUMENT, args, run)
 }
 
 /// The log, and everyone attached.
@@ -58,8 +45,7 @@ struct Output {
 
 fn run(dir: &ContainerDir) -> io::Result<()> {
     // Kept open to the very end: while it is open, the daemon knows that this supervisor lives.
-    let _lock = take_standard_stream(0)?;
-    let report = File::from(take_standard_stream(1)?);
+    let (_lock, report) = program::take_streams()?;
     // Fails only for the leader of a process group, which is as good.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/")?;
@@ -236,28 +222,6 @@ fn drain(copies: &mpsc::Receiver<()>) {
             return;
         }
     }
-}
-
-/// Tells the daemon, which may be gone by now.
-fn tell(mut to: File, report: &Report) {
-    if let Ok(bytes) = serde_json::to_vec(report) {
-        let _ = to.write_all(&bytes);
-        let _ = to.write_all(b"\n");
-    }
-}
-
-/// Moves standard stream `number` to a close-on-exec descriptor above 2 and puts /dev/null in its place.
-fn take_standard_stream(number: i32) -> io::Result<OwnedFd> {
-    let stream: OwnedFd = match number {
-        0 => io::stdin().as_fd().try_clone_to_owned()?,
-        _ => io::stdout().as_fd().try_clone_to_owned()?,
-    };
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    match number {
-        0 => nix::unistd::dup2_stdin(&null)?,
-        _ => nix::unistd::dup2_stdout(&null)?,
-    }
-    Ok(stream)
 }
 
 /// The container's standard input.

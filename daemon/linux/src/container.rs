@@ -7,7 +7,7 @@ use crate::namespaces;
 use crate::oci;
 use crate::process::ProcessId;
 use crate::record::{
-    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimFiles, ShimReport, write_record,
+    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimFiles, write_record,
 };
 use crate::rootfs::{self, RootfsRequest};
 use crate::sandbox;
@@ -16,6 +16,7 @@ use crate::volumes;
 use reddwarf_host::spec::{ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec};
 use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
 use reddwarf_supervise::instance;
+use reddwarf_supervise::program::Report;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -180,21 +181,15 @@ pub(crate) fn conclude(
     id: &SandboxId,
     spec: &ContainerSpec,
     dir: &ContainerDir,
-    said: &[u8],
+    said: Report,
 ) -> HostResult<Change> {
     let subject = format!("{id}/{}", spec.name);
-    match serde_json::from_slice::<ShimReport>(said) {
-        Ok(ShimReport::Ready) => Ok(Change::Changed(format!("started attempt {}", spec.attempt))),
-        Ok(ShimReport::Failed { kind, message }) => {
+    match said {
+        Report::Ready => Ok(Change::Changed(format!("started attempt {}", spec.attempt))),
+        Report::Failed { kind, message } => {
             // Nothing runs: as if never asked for.
             remove_instance(shared, id, &spec.name, spec.attempt, dir)?;
             Err(HostError::new(kind.into(), "start container", subject, message))
-        }
-        Err(_) => {
-            let said = std::fs::read_to_string(dir.shim_log()).unwrap_or_default();
-            let last = said.lines().last().unwrap_or("no message").to_owned();
-            let message = format!("the shim ended without a report: {last}");
-            Err(HostError::new(HostErrorKind::Other, "start container", subject, message))
         }
     }
 }

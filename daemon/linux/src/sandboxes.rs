@@ -7,7 +7,7 @@ use crate::image::store::Store;
 use crate::link;
 use crate::lock;
 use crate::namespaces;
-use crate::record::ContainerDir;
+use crate::record::{ContainerDir, ShimFiles};
 use crate::sandbox::{self, Prepared};
 use crate::volumes;
 use async_trait::async_trait;
@@ -15,15 +15,12 @@ use reddwarf_host::spec::{ContainerImage, ContainerSpec, Resources, SandboxSpec,
 use reddwarf_host::{
     Change, ContainerName, HostError, HostErrorKind, HostEvent, HostResult, Note, SandboxId, Sandboxes, VolumeName,
 };
+use reddwarf_supervise::program::{PATIENCE, Report, heard};
 use reddwarf_supervise::turns::Turn;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
-
-/// How long `container_start` waits for a shim's word. The shim gives up a little earlier by itself.
-const SHIM_PATIENCE: Duration = Duration::from_secs(65);
 
 impl LinuxHost {
     /// Runs file work on a blocking thread.
@@ -69,10 +66,10 @@ impl LinuxHost {
     }
 
     /// Starts the shim and waits for its word.
-    async fn run_shim(&self, dir: &ContainerDir, lock: std::fs::File, log: std::fs::File) -> HostResult<Vec<u8>> {
+    async fn run_shim(&self, dir: &ContainerDir, lock: std::fs::File, log: std::fs::File) -> HostResult<Report> {
         let exe = self.shared.paths.exe();
         let failed = |e| io_error("start shim", &exe, e);
-        let (sender, mut receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
+        let (sender, receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
         let report = sender.into_blocking_fd().map_err(failed)?;
         let mut command = own_program(&exe, "__shim", dir);
         command.stdin(Stdio::from(lock)).stdout(Stdio::from(report)).stderr(Stdio::from(log));
@@ -80,20 +77,7 @@ impl LinuxHost {
         let child = command.spawn().map_err(failed)?;
         drop(command);
         drop(child);
-        let mut said = Vec::new();
-        match tokio::time::timeout(SHIM_PATIENCE, receiver.read_to_end(&mut said)).await {
-            Ok(Ok(_)) => Ok(said),
-            Ok(Err(e)) => Err(failed(e)),
-            Err(_) => {
-                let message = format!("no word from the shim within {} s", SHIM_PATIENCE.as_secs());
-                Err(HostError::new(
-                    HostErrorKind::Timeout,
-                    "start container",
-                    dir.path().display().to_string(),
-                    message,
-                ))
-            }
-        }
+        heard(receiver, dir.path(), &dir.shim_log()).await
     }
 
     /// Waits for a shim that an earlier daemon started, to its records or its end; `false` when it ended without any.
@@ -184,7 +168,7 @@ impl Sandboxes for LinuxHost {
     async fn container_start(&self, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Change> {
         let turn = self.turn(id).await;
         let lock_file = self.shared.paths.run.lock(id, &spec.name, spec.attempt);
-        let until = Instant::now() + SHIM_PATIENCE;
+        let until = Instant::now() + PATIENCE;
         let (dir, lock, shim_log) = loop {
             let (wanted_id, wanted) = (id.clone(), spec.clone());
             let begun = self
@@ -204,7 +188,7 @@ impl Sandboxes for LinuxHost {
         let (wanted_id, wanted) = (id.clone(), spec.clone());
         let change = self
             .in_turn(&turn, "start container", move |shared| {
-                container::conclude(shared, &wanted_id, &wanted, &dir, &said)
+                container::conclude(shared, &wanted_id, &wanted, &dir, said)
             })
             .await?;
         if let ContainerImage::Image { id } = &spec.image {

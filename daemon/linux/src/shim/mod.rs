@@ -16,7 +16,7 @@ use crate::cgroup::Cgroups;
 use crate::files::{read_json, write_kernel_file};
 use crate::process::ProcessId;
 use crate::program::{self, ProgramError};
-use crate::record::{ContainerDir, ContainerExit, ContainerRunning, FailureKind, Moment, ShimReport, write_record};
+use crate::record::{ContainerDir, ContainerExit, ContainerRunning, FailureKind, Moment, write_record};
 use crate::runtime::Streams;
 use attach::Attachments;
 use nix::fcntl::OFlag;
@@ -24,6 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::{ForkResult, pipe2};
 use reddwarf_host::spec::{LogSpec, TerminationMessage};
+use reddwarf_supervise::program::{Report, take_streams, tell};
 use reddwarf_supervise::termination;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -77,24 +78,12 @@ struct BriefOptions {
 ///
 /// Called by the daemon's `main` before anything else: in a process with threads it must not be used.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let Some(dir) = args.first() else {
-        eprintln!("usage: __shim DIRECTORY (started by reddwarfd itself)");
-        return ExitCode::from(2);
-    };
-    let dir = ContainerDir::new(PathBuf::from(dir));
-    match run(&dir) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("shim {}: {e}", dir.path().display());
-            ExitCode::FAILURE
-        }
-    }
+    reddwarf_supervise::program::main("__shim", args, run)
 }
 
 fn run(dir: &ContainerDir) -> io::Result<()> {
     // Kept open to the very end: while it is open, the daemon knows that this shim lives.
-    let lock = take_standard_stream(0)?;
-    let report = File::from(take_standard_stream(1)?);
+    let (lock, report) = take_streams()?;
     detach_from_daemon()?;
     let Some(brief) = read_json::<Brief>(&dir.launch_file())? else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "launch.json is missing"));
@@ -126,7 +115,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
                 started: Moment::now(),
             };
             record(dir.state_file(), &running)?;
-            tell(report, &ShimReport::Ready);
+            tell(report, &Report::Ready);
             (pid, running.started, attached)
         }
         CreatorReport::Program(error) => {
@@ -137,14 +126,14 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
             let exit = ContainerExit { code, signal: None, started: None, finished, oom_killed: false, message };
             record(dir.exit_file(), &exit)?;
             remove_cgroup(&cgroups, &cgroup);
-            tell(report, &ShimReport::Ready);
+            tell(report, &Report::Ready);
             return Ok(());
         }
         CreatorReport::Failed { kind, message } => {
             cgroups.kill_all(&cgroup, Duration::from_secs(5))?;
             supervise::reap_all();
             remove_cgroup(&cgroups, &cgroup);
-            tell(report, &ShimReport::Failed { kind, message });
+            tell(report, &Report::Failed { kind, message });
             return Ok(());
         }
     };
@@ -181,27 +170,6 @@ fn remove_cgroup(cgroups: &Cgroups, cgroup: &Path) {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Tells the daemon, which may be gone by now.
-fn tell(mut to: File, report: &ShimReport) {
-    if let Ok(bytes) = serde_json::to_vec(report) {
-        let _ = to.write_all(&bytes);
-    }
-}
-
-/// Moves standard stream `number` to a close-on-exec descriptor above 2 and puts /dev/null in its place.
-fn take_standard_stream(number: i32) -> io::Result<OwnedFd> {
-    let stream: OwnedFd = match number {
-        0 => io::stdin().as_fd().try_clone_to_owned()?,
-        _ => io::stdout().as_fd().try_clone_to_owned()?,
-    };
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    match number {
-        0 => nix::unistd::dup2_stdin(&null)?,
-        _ => nix::unistd::dup2_stdout(&null)?,
-    }
-    Ok(stream)
 }
 
 /// Session, signals, name, subreaper: from here on the daemon's end is no concern.
