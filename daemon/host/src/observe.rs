@@ -259,6 +259,40 @@ pub struct ImageConfig {
     pub stop_signal: Option<String>,
 }
 
+impl ImageConfig {
+    /// The part of an image's config document that says how to run it (OCI image spec, config.md). Every field may be
+    /// null.
+    ///
+    /// # Errors
+    /// Where the document is none.
+    pub fn of_document(document: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Run {
+            entrypoint: Option<Vec<String>>,
+            cmd: Option<Vec<String>>,
+            env: Option<Vec<String>>,
+            working_dir: Option<String>,
+            user: Option<String>,
+            stop_signal: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Document {
+            config: Option<Run>,
+        }
+        let document: Document = serde_json::from_slice(document)?;
+        let Run { entrypoint, cmd, env, working_dir, user, stop_signal } = document.config.unwrap_or_default();
+        Ok(Self {
+            entrypoint: entrypoint.unwrap_or_default(),
+            cmd: cmd.unwrap_or_default(),
+            env: env.unwrap_or_default(),
+            working_dir: working_dir.unwrap_or_default(),
+            user: user.unwrap_or_default(),
+            stop_signal: stop_signal.filter(|s| !s.is_empty()),
+        })
+    }
+}
+
 /// What this machine is, for the Node object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInfo {

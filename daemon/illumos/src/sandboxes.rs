@@ -33,20 +33,7 @@ impl Sandboxes for IllumosHost {
         let Some(mut mark) = sandbox::own_mark(&self.shared, id)? else {
             return fail(HostErrorKind::NotFound, "no such sandbox");
         };
-        let Some(present) = mark.spec.volumes.get(volume) else {
-            return fail(HostErrorKind::NotFound, "no such volume");
-        };
-        let (VolumeSpec::Files { secret: was_secret, .. }, VolumeSpec::Files { files, secret }) = (present, spec)
-        else {
-            return fail(HostErrorKind::InvalidSpec, "only volumes of files can be updated");
-        };
-        if was_secret != secret {
-            return fail(HostErrorKind::InvalidSpec, "plain files can't become secret ones or the other way round");
-        }
-        if present == spec {
-            return Ok(Change::Unchanged);
-        }
-        files_volume::check_names(volume, files)?;
+        let Some(files) = files_volume::replacement(&mark.spec, volume, spec)? else { return Ok(Change::Unchanged) };
         if let Some(dir) = volumes::location(&self.shared, id, volume, spec) {
             let (files, group) = (files.clone(), mark.spec.fs_group);
             let to = dir.clone();

@@ -5,13 +5,13 @@ use crate::kstat;
 use crate::record;
 use crate::{datasets, sandbox};
 use async_trait::async_trait;
-use nix::sys::statvfs::statvfs;
 use nix::unistd::{SysconfVar, sysconf};
 use reddwarf_command::{CommandError, Invocation};
 use reddwarf_host::usage::{
-    Consumption, DiskUsage, FileSystem, HostPressure, SandboxDisk, SandboxUsage, Traffic, UsageReport,
+    Consumption, DiskUsage, HostPressure, SandboxDisk, SandboxUsage, Traffic, UsageReport,
 };
-use reddwarf_host::{HostError, HostErrorKind, HostResult, LinkName, SandboxId, Usage};
+use reddwarf_host::{HostResult, LinkName, SandboxId, Usage};
+use reddwarf_supervise::file_system;
 use reddwarf_supervise::files::{io_error, names_in};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -104,23 +104,10 @@ fn pressure(shared: &Shared, machine: kstat::Machine) -> HostResult<HostPressure
     Ok(HostPressure {
         memory_bytes: machine.pages.saturating_mul(page),
         memory_available_bytes: machine.free_pages.saturating_mul(page),
-        storage: file_system(&shared.options.state_dir)?,
+        storage: file_system::figures(&shared.options.state_dir)?,
         // A zone's own bound comes long before the system's, which is not among the statistics.
         processes_max: 30_000,
         processes: machine.processes,
-    })
-}
-
-fn file_system(state: &Path) -> HostResult<FileSystem> {
-    let dir = state.ancestors().find(|p| p.is_dir()).unwrap_or_else(|| Path::new("/"));
-    let vfs = statvfs(dir).map_err(|e| {
-        HostError::new(HostErrorKind::Other, OP, dir.display().to_string(), "can't ask its file system").caused_by(e)
-    })?;
-    Ok(FileSystem {
-        capacity_bytes: vfs.blocks().saturating_mul(vfs.fragment_size()),
-        available_bytes: vfs.blocks_available().saturating_mul(vfs.fragment_size()),
-        inodes: vfs.files(),
-        inodes_free: vfs.files_available(),
     })
 }
 

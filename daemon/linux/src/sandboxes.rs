@@ -2,6 +2,7 @@
 
 use crate::container::{self, Begun};
 use crate::files::io_error;
+use crate::files_volume;
 use crate::host::{LinuxHost, Shared};
 use crate::image::store::Store;
 use crate::link;
@@ -250,22 +251,11 @@ impl Sandboxes for LinuxHost {
 }
 
 fn update_volume(shared: &Shared, id: &SandboxId, volume: &VolumeName, wanted: &VolumeSpec) -> HostResult<Change> {
-    let fail = |kind, message: &str| Err(HostError::new(kind, "update volume", format!("{id}/{volume}"), message));
     let Some(mut mark) = sandbox::own_mark(shared, id)? else {
-        return fail(HostErrorKind::NotFound, "no such sandbox");
+        let subject = format!("{id}/{volume}");
+        return Err(HostError::new(HostErrorKind::NotFound, "update volume", subject, "no such sandbox"));
     };
-    let Some(present) = mark.spec.volumes.get(volume) else {
-        return fail(HostErrorKind::NotFound, "no such volume");
-    };
-    let (VolumeSpec::Files { secret: was_secret, .. }, VolumeSpec::Files { files, secret }) = (present, wanted) else {
-        return fail(HostErrorKind::InvalidSpec, "only volumes of files can be updated");
-    };
-    if was_secret != secret {
-        return fail(HostErrorKind::InvalidSpec, "plain files can't become secret ones or the other way round");
-    }
-    if present == wanted {
-        return Ok(Change::Unchanged);
-    }
+    let Some(files) = files_volume::replacement(&mark.spec, volume, wanted)? else { return Ok(Change::Unchanged) };
     volumes::update(&shared.paths, &mark.spec, volume, wanted, files)?;
     mark.spec.volumes.insert(volume.clone(), wanted.clone());
     sandbox::write_mark(shared, &mark.spec)?;

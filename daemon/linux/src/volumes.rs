@@ -121,7 +121,6 @@ pub(crate) fn update(
     volume: &VolumeSpec,
     files: &BTreeMap<String, FileContent>,
 ) -> HostResult<()> {
-    files_volume::check_names(name, files)?;
     let Some(dir) = location(paths, &spec.id, name, volume) else { return Ok(()) };
     files_volume::write(&dir, files, spec.fs_group).map_err(|e| io_error("update volume", &dir, e))
 }

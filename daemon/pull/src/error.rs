@@ -1,5 +1,6 @@
 //! What can go wrong while an image is fetched, told apart by what to do about it.
 
+use reddwarf_host::{HostError, HostErrorKind};
 use std::io;
 use std::time::Duration;
 
@@ -48,6 +49,19 @@ impl PullError {
     /// Not reached, or cut off: asked again a few times.
     pub(crate) fn unreachable(message: impl Into<String>) -> Self {
         Self { again: true, ..Self::new(PullErrorKind::Unreachable, message) }
+    }
+
+    /// As a host says it that pulls the image of that name.
+    pub fn into_host(self, op: &'static str, name: &str) -> HostError {
+        let kind = match self.kind {
+            PullErrorKind::Unreachable => HostErrorKind::Unreachable,
+            PullErrorKind::Denied => HostErrorKind::Denied,
+            PullErrorKind::NotFound => HostErrorKind::NotFound,
+            PullErrorKind::Invalid => HostErrorKind::InvalidSpec,
+            PullErrorKind::Exhausted => HostErrorKind::Exhausted,
+            PullErrorKind::Local => HostErrorKind::Other,
+        };
+        HostError::new(kind, op, name, self.message)
     }
 
     /// A failed read or write of a file of ours.

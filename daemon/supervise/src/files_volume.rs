@@ -15,7 +15,7 @@
 use crate::files::{make_open_dir, names_in, remove_file, remove_tree};
 use crate::ownership;
 use crate::record::wall_time;
-use reddwarf_host::spec::{FileContent, FsGroup};
+use reddwarf_host::spec::{FileContent, FsGroup, SandboxSpec, VolumeSpec};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, VolumeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions, Permissions};
@@ -40,6 +40,32 @@ pub fn check_names(volume: &VolumeName, files: &BTreeMap<String, FileContent>) -
         }
     }
     Ok(())
+}
+
+/// What is to be shown in place of what a sandbox's volume holds (`volume_update`); `None`: it holds that.
+///
+/// # Errors
+/// `NotFound`; `InvalidSpec` for volumes of another kind, and for names that lead outside.
+pub fn replacement<'a>(
+    sandbox: &SandboxSpec,
+    volume: &VolumeName,
+    wanted: &'a VolumeSpec,
+) -> HostResult<Option<&'a BTreeMap<String, FileContent>>> {
+    let fail = |kind, message: &str| {
+        Err(HostError::new(kind, "update volume", format!("{}/{volume}", sandbox.id), message))
+    };
+    let Some(present) = sandbox.volumes.get(volume) else { return fail(HostErrorKind::NotFound, "no such volume") };
+    let (VolumeSpec::Files { secret: was_secret, .. }, VolumeSpec::Files { files, secret }) = (present, wanted) else {
+        return fail(HostErrorKind::InvalidSpec, "only volumes of files can be updated");
+    };
+    if was_secret != secret {
+        return fail(HostErrorKind::InvalidSpec, "plain files can't become secret ones or the other way round");
+    }
+    if present == wanted {
+        return Ok(None);
+    }
+    check_names(volume, files)?;
+    Ok(Some(files))
 }
 
 /// Writes a set and shows it in one step; what was shown before goes a moment later.

@@ -8,6 +8,7 @@
 //! | [`program`] | a supervisor's argument, streams and one word |
 //! | [`termination`] | a container's last words |
 //! | [`lock`] | locks that tell whether a supervisor lives |
+//! | [`file_system`] | what there is room for |
 //! | [`files`] | small files, written whole or not at all |
 //! | [`files_volume`], [`ownership`] | volumes given by content; the group that owns volumes |
 //! | [`etc`] | hosts and resolv.conf of a sandbox |
@@ -20,6 +21,7 @@
 pub mod dial;
 pub mod env_file;
 pub mod etc;
+pub mod file_system;
 pub mod files;
 pub mod files_volume;
 pub mod instance;

@@ -6,15 +6,14 @@ use super::{Record, all, dir, fill, names, names_file, record_file, touch, write
 use crate::datasets;
 use crate::host::Shared;
 use reddwarf_host::{HostError, HostErrorKind, HostResult, PullProgress, PullRequest, PullStage, PulledImage};
-use reddwarf_pull::{FetchedImage, Local, Platform, PullError, PullErrorKind, Pulled, Puller, RegistryOptions};
+use reddwarf_pull::{FetchedImage, Local, Platform, PullErrorKind, Pulled, Puller, RegistryOptions};
+use reddwarf_supervise::file_system::room_for_blobs;
 use reddwarf_supervise::files::read_record;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
 const PULL: &str = "pull image";
-/// What must stay free besides the blobs: their content, and everything else on the host.
-const UNPACKED: u64 = 3;
 
 /// One for each system whose programs may run here, the host's own first.
 pub(crate) fn pullers(options: &RegistryOptions, state_dir: &std::path::Path) -> Vec<Puller> {
@@ -37,11 +36,11 @@ pub(super) async fn pull(
             Ok(Pulled::Fetched(image)) => return take(shared, &name, image, progress).await,
             // Not for this system: perhaps for the other one.
             Err(error) if error.kind == PullErrorKind::Invalid => last = Some(error),
-            Err(error) => return Err(failed(&name, error)),
+            Err(error) => return Err(error.into_host(PULL, &name)),
         }
     }
     Err(match last {
-        Some(error) => failed(&name, error),
+        Some(error) => error.into_host(PULL, name),
         None => HostError::new(HostErrorKind::Unsupported, PULL, name, "no registry can be asked"),
     })
 }
@@ -132,24 +131,6 @@ impl Local for Here {
     }
 
     fn room(&self, bytes: u64) -> Result<(), String> {
-        let Ok(stat) = nix::sys::statvfs::statvfs(&self.blobs) else { return Ok(()) };
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-        if bytes.saturating_mul(UNPACKED) <= free {
-            return Ok(());
-        }
-        let (bytes, free) = (bytes >> 20, free >> 20);
-        Err(format!("no space left on device: {bytes} MiB are to be fetched and unpacked, {free} MiB are free"))
+        room_for_blobs(&self.blobs, bytes)
     }
-}
-
-fn failed(name: &str, error: PullError) -> HostError {
-    let kind = match error.kind {
-        PullErrorKind::Unreachable => HostErrorKind::Unreachable,
-        PullErrorKind::Denied => HostErrorKind::Denied,
-        PullErrorKind::NotFound => HostErrorKind::NotFound,
-        PullErrorKind::Invalid => HostErrorKind::InvalidSpec,
-        PullErrorKind::Exhausted => HostErrorKind::Exhausted,
-        PullErrorKind::Local => HostErrorKind::Other,
-    };
-    HostError::new(kind, PULL, name, error.message)
 }

@@ -150,23 +150,6 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    config: Run,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Run {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-    user: Option<String>,
-    stop_signal: Option<String>,
-}
-
 fn json<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>), Problem> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|e| no_image(format!("{}: {e}", path.display())))?;
@@ -261,7 +244,7 @@ fn docker(dir: &Path) -> Result<Found, Problem> {
 }
 
 fn of_config(path: &Path, layers: Vec<(PathBuf, Option<String>)>) -> Result<Found, Problem> {
-    let (_, bytes) = json::<Config>(path)?;
+    let (_, bytes) = json::<serde_json::Value>(path)?;
     Found::of_layers(&bytes, layers)
 }
 
@@ -275,17 +258,8 @@ impl Found {
 
     /// An image by its config document, whose digest is its id, and the files of its layers, lowest first.
     pub(super) fn of_layers(config: &[u8], layers: Vec<(PathBuf, Option<String>)>) -> Result<Self, Problem> {
-        let parsed: Config = serde_json::from_slice(config).map_err(|e| no_image(format!("its config: {e}")))?;
-        let run = parsed.config;
+        let parsed = ImageConfig::of_document(config).map_err(|e| no_image(format!("its config: {e}")))?;
         let id = ImageId::of_digest(Sha256::digest(config).into());
-        let config = ImageConfig {
-            entrypoint: run.entrypoint.unwrap_or_default(),
-            cmd: run.cmd.unwrap_or_default(),
-            env: run.env.unwrap_or_default(),
-            working_dir: run.working_dir.unwrap_or_default(),
-            user: run.user.unwrap_or_default(),
-            stop_signal: run.stop_signal,
-        };
-        Ok(Self { id, config, content: Content::Layers(layers) })
+        Ok(Self { id, config: parsed, content: Content::Layers(layers) })
     }
 }

@@ -267,33 +267,10 @@ pub(super) fn chain_directory(chain: &str) -> String {
     chain.trim_start_matches("sha256:").chars().take(32).collect()
 }
 
-/// The part of a config that says how to run the image (OCI image spec, config.md). Every field may be null.
+/// The part of a config that says how to run the image.
 pub(super) fn parse_config(text: &str) -> Result<ImageConfig, UnpackError> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "PascalCase", default)]
-    struct Run {
-        entrypoint: Option<Vec<String>>,
-        cmd: Option<Vec<String>>,
-        env: Option<Vec<String>>,
-        working_dir: Option<String>,
-        user: Option<String>,
-        stop_signal: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Config {
-        config: Option<Run>,
-    }
-    let config: Config = serde_json::from_str(text)
-        .map_err(|e| UnpackError::invalid(format!("the image's config can't be read: {e}")))?;
-    let Run { entrypoint, cmd, env, working_dir, user, stop_signal } = config.config.unwrap_or_default();
-    Ok(ImageConfig {
-        entrypoint: entrypoint.unwrap_or_default(),
-        cmd: cmd.unwrap_or_default(),
-        env: env.unwrap_or_default(),
-        working_dir: working_dir.unwrap_or_default(),
-        user: user.unwrap_or_default(),
-        stop_signal: stop_signal.filter(|s| !s.is_empty()),
-    })
+    ImageConfig::of_document(text.as_bytes())
+        .map_err(|e| UnpackError::invalid(format!("the image's config can't be read: {e}")))
 }
 
 #[cfg(test)]

@@ -6,14 +6,12 @@ use crate::host::LinuxHost;
 use crate::options::LinuxOptions;
 use crate::unpack::{BlobPlace, LayerSource};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, PullProgress, PullRequest, PullStage, PulledImage};
-use reddwarf_pull::{FetchedImage, Local, PullError, PullErrorKind, Pulled};
+use reddwarf_pull::{FetchedImage, Local, Pulled};
+use reddwarf_supervise::file_system::room_for_blobs;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
 const PULL: &str = "pull image";
-/// What must stay free besides the blobs: their content, unpacked, and everything else on the host. A guess that keeps
-/// hopeless pulls from filling the disk; a disk that is full all the same is an error like any other.
-const UNPACKED: u64 = 3;
 
 /// Where blobs lie until they are unpacked.
 pub(crate) fn blobs_dir(options: &LinuxOptions) -> PathBuf {
@@ -28,7 +26,7 @@ pub(super) async fn pull(
     let options = &host.shared.options;
     let name = request.reference.to_string();
     let here = Here::read(options)?;
-    let pulled = host.shared.puller.pull(request, &here, progress).await.map_err(|e| failed(&name, e))?;
+    let pulled = host.shared.puller.pull(request, &here, progress).await.map_err(|e| e.into_host(PULL, &name))?;
     let image = match pulled {
         Pulled::Same { repo_digest } => {
             let Some(record) = here.records.iter().find(|r| r.pulled.values().any(|d| *d == repo_digest)) else {
@@ -121,25 +119,6 @@ impl Local for Here {
     }
 
     fn room(&self, bytes: u64) -> Result<(), String> {
-        let Ok(stat) = nix::sys::statvfs::statvfs(&self.blobs) else { return Ok(()) };
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-        let wanted = bytes.saturating_mul(UNPACKED);
-        if wanted <= free {
-            return Ok(());
-        }
-        let (bytes, free) = (bytes >> 20, free >> 20);
-        Err(format!("no space left on device: {bytes} MiB are to be fetched and unpacked, {free} MiB are free"))
+        room_for_blobs(&self.blobs, bytes)
     }
-}
-
-fn failed(name: &str, error: PullError) -> HostError {
-    let kind = match error.kind {
-        PullErrorKind::Unreachable => HostErrorKind::Unreachable,
-        PullErrorKind::Denied => HostErrorKind::Denied,
-        PullErrorKind::NotFound => HostErrorKind::NotFound,
-        PullErrorKind::Invalid => HostErrorKind::InvalidSpec,
-        PullErrorKind::Exhausted => HostErrorKind::Exhausted,
-        PullErrorKind::Local => HostErrorKind::Other,
-    };
-    HostError::new(kind, PULL, name, error.message)
 }

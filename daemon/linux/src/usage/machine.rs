@@ -1,8 +1,8 @@
 //! The machine's own figures: proc_meminfo(5), proc_stat(5), proc_loadavg(5), the network's counters, statvfs(3).
 
-use nix::sys::statvfs::statvfs;
-use reddwarf_host::usage::{Consumption, FileSystem, HostPressure, Traffic};
+use reddwarf_host::usage::{Consumption, HostPressure, Traffic};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, LinkName};
+use reddwarf_supervise::file_system;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(super) fn pressure(state: &Path) -> HostResult<HostPressure> {
     Ok(HostPressure {
         memory_bytes: total,
         memory_available_bytes: available.min(total),
-        storage: file_system(state)?,
+        storage: file_system::figures(state)?,
         processes_max: most.unwrap_or(32768),
         processes: threads(&read("/proc/loadavg")?).unwrap_or_default(),
     })
@@ -45,19 +45,6 @@ fn number(path: &str) -> Option<u64> {
 /// All that the scheduler knows: the number behind the `/` in the fourth field.
 fn threads(loadavg: &str) -> Option<u64> {
     loadavg.split_ascii_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
-}
-
-fn file_system(state: &Path) -> HostResult<FileSystem> {
-    let dir = state.ancestors().find(|p| p.is_dir()).unwrap_or_else(|| Path::new("/"));
-    let vfs = statvfs(dir).map_err(|e| {
-        HostError::new(HostErrorKind::Other, OP, dir.display().to_string(), "can't ask its file system").caused_by(e)
-    })?;
-    Ok(FileSystem {
-        capacity_bytes: vfs.blocks().saturating_mul(vfs.fragment_size()),
-        available_bytes: vfs.blocks_available().saturating_mul(vfs.fragment_size()),
-        inodes: vfs.files(),
-        inodes_free: vfs.files_available(),
-    })
 }
 
 /// The machine as a whole. Page cache that was not used of late is not in its working set.
