@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`names`] | checked names: sandbox, container, link, uid; how they follow from a pod |
 //! | [`spec`] | what is asked of a host: sandboxes, containers, volumes, the network |
-//! | [`signal`] | signals by name and number |
+//! | [`signal`], [`capability`] | signals by name and number; capabilities by name |
 //! | [`service`] | what is asked of a host for services and network policies, as one table |
 //! | [`storage`] | storage engines: datasets, snapshots, clones, and the contract in the docstrings |
 //! | [`termination`] | a container's last words |
@@ -21,6 +21,7 @@
 //! Nothing runs here by itself. Nothing here knows a Kubernetes object.
 
 pub mod build;
+pub mod capability;
 pub mod contract;
 pub mod error;
 pub mod fake;

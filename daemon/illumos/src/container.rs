@@ -8,6 +8,7 @@ use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
 use crate::supervisor;
 use crate::zone::brand::Programs;
 use crate::{datasets, images, linux, sandbox, volumes};
+use reddwarf_host::capability;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
 use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
 use reddwarf_supervise::files::{
@@ -105,52 +106,8 @@ fn check(mark: &SandboxMark, spec: &ContainerSpec, subject: &str) -> HostResult<
     {
         return invalid(format!("variable {:?} can't be set", bad.name));
     }
-    let known = [
-        "ALL",
-        "AUDIT_CONTROL",
-        "AUDIT_READ",
-        "AUDIT_WRITE",
-        "BLOCK_SUSPEND",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "KILL",
-        "LEASE",
-        "LINUX_IMMUTABLE",
-        "MAC_ADMIN",
-        "MAC_OVERRIDE",
-        "MKNOD",
-        "NET_ADMIN",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_RAW",
-        "PERFMON",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYSLOG",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_CHROOT",
-        "SYS_MODULE",
-        "SYS_NICE",
-        "SYS_PACCT",
-        "SYS_PTRACE",
-        "SYS_RAWIO",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "WAKE_ALARM",
-    ];
     let named = spec.security.cap_add.iter().chain(&spec.security.cap_drop);
-    if let Some(bad) = named.into_iter().find(|c| !known.contains(&c.as_str())) {
+    if let Some(bad) = named.into_iter().find(|c| !c.eq_ignore_ascii_case("ALL") && capability::known(c).is_none()) {
         return invalid(format!("capability {bad:?} is not one"));
     }
     for mount in &spec.mounts {

@@ -4,6 +4,7 @@ use crate::cgroup;
 use crate::devices;
 use crate::record::Launch;
 use crate::user::User;
+use reddwarf_host::capability;
 use reddwarf_host::spec::{EnvVar, Propagation, Security};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -25,51 +26,6 @@ const DEFAULT_CAPABILITIES: [&str; 13] = [
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
-];
-
-/// All of capabilities(7) up to Linux 5.9, the newest that counts.
-const ALL_CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "SYSLOG",
-    "WAKE_ALARM",
 ];
 
 /// Parts of /proc and /sys that would tell or do too much (the list of containerd and moby).
@@ -110,21 +66,17 @@ pub(crate) struct UnknownCapability(String);
 
 /// What a container holds: defaults, minus drops, plus adds; drops of `ALL` come first, as in Kubernetes.
 pub(crate) fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCapability> {
-    let known = |name: &String| {
-        let plain = name.to_ascii_uppercase();
-        let plain = plain.strip_prefix("CAP_").unwrap_or(&plain);
-        ALL_CAPABILITIES.iter().find(|c| **c == plain).copied().ok_or_else(|| UnknownCapability(name.clone()))
-    };
+    let known = |name: &String| capability::known(name).ok_or_else(|| UnknownCapability(name.clone()));
     let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
     if security.privileged {
-        return Ok(ALL_CAPABILITIES.into());
+        return Ok(capability::ALL.into());
     }
     let mut set: BTreeSet<&'static str> = DEFAULT_CAPABILITIES.into();
     if security.cap_drop.iter().any(is_all) {
         set.clear();
     }
     if security.cap_add.iter().any(is_all) {
-        set.extend(ALL_CAPABILITIES);
+        set.extend(capability::ALL);
     }
     for name in security.cap_drop.iter().filter(|n| !is_all(n)) {
         set.remove(known(name)?);

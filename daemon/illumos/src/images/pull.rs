@@ -40,7 +40,7 @@ pub(super) async fn pull(
         }
     }
     Err(match last {
-        Some(error) => error.into_host(PULL, name),
+        Some(error) => error.into_host(PULL, &name),
         None => HostError::new(HostErrorKind::Unsupported, PULL, name, "no registry can be asked"),
     })
 }
