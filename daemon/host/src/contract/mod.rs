@@ -6,6 +6,7 @@
 //! | [`Fixture`] | what a host's test supplies: the host, specs, where its programs are |
 //! | [`cases`], [`suite`] | the cases, and running all of them |
 //! | `lab.rs` | what a case works with |
+//! | [`sample`] | specs for tests to begin from |
 //! | [`storage`] | the suite of storage engines, with a fixture of its own |
 //! | `sandboxes.rs`, `containers.rs`, `rights.rs`, `exec.rs`, `streams.rs`, `volumes.rs`, `images.rs`, `network.rs`, `usage.rs`, `survival.rs` | the cases by subject |
 //!
@@ -23,6 +24,7 @@ mod images;
 mod lab;
 mod network;
 mod rights;
+pub mod sample;
 mod sandboxes;
 pub mod storage;
 mod streams;

@@ -57,60 +57,18 @@ impl Fixture for FakeFixture {
         let n = self.made.fetch_add(1, Ordering::Relaxed);
         let uid = PodUid::new(format!("uid-{n}")).unwrap();
         let pod = PodIdentity { namespace: "contract".into(), name: format!("pod-{n}"), uid };
-        SandboxSpec {
-            id: SandboxId::for_pod(&pod),
-            brand: Brand::new("oci").unwrap(),
-            hostname: pod.name.clone(),
-            pod,
-            network: SandboxNetwork::Pod {
-                address: format!("10.88.0.{n}/16").parse().unwrap(),
-                gateway: "10.88.0.1".parse().unwrap(),
-                second: None,
-            },
-            dns: ResolvConf::default(),
-            hosts: Vec::new(),
-            resources: Resources::default(),
-            share_processes: false,
-            host_ipc: false,
-            sysctls: Default::default(),
-            fs_group: None,
-            own_users: false,
-            volumes: Default::default(),
-        }
+        let network = SandboxNetwork::Pod {
+            address: format!("10.88.0.{n}/16").parse().unwrap(),
+            gateway: "10.88.0.1".parse().unwrap(),
+            second: None,
+        };
+        sample::sandbox(SandboxId::for_pod(&pod), pod, Brand::new("oci").unwrap(), network)
     }
 
     fn container(&self, sandbox: &SandboxSpec, name: &str, argv: Vec<String>) -> ContainerSpec {
-        ContainerSpec {
-            name: ContainerName::new(name).unwrap(),
-            attempt: 0,
-            backoff: Duration::ZERO,
-            role: ContainerRole::Main,
-            image: ContainerImage::Image { id: self.image.clone() },
-            image_name: "contract.test/base:1".into(),
-            argv,
-            env: Vec::new(),
-            service_env: Vec::new(),
-            env_files: Vec::new(),
-            working_dir: "/".into(),
-            user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
-            mounts: Vec::new(),
-            resources: Resources::default(),
-            security: Security::default(),
-            oom_score_adj: None,
-            tty: false,
-            stdin: false,
-            stdin_once: false,
-            processes: ProcessView::Own,
-            stop_signal: Signal::Sigterm,
-            log: LogSpec {
-                path: self.dir.path().join(sandbox.id.as_str()).join(name).join("0.log"),
-                max_bytes: 1 << 20,
-                max_files: 3,
-            },
-            termination_message: TerminationMessage::default(),
-            restart_token: String::new(),
-            lifecycle: Default::default(),
-        }
+        let image = ContainerImage::Image { id: self.image.clone() };
+        let log = self.dir.path().join(sandbox.id.as_str()).join(name).join("0.log");
+        sample::container(ContainerName::new(name).unwrap(), image, "contract.test/base:1", argv, log)
     }
 
     fn image_source(&self, variant: u32) -> PathBuf {

@@ -1,6 +1,7 @@
 //! The fake host's own rules, beyond those of the contract suite: faults, power, the administrator, the files.
 
 use super::*;
+use crate::contract::sample;
 use crate::error::HostErrorKind;
 use crate::names::{Brand, ContainerName, ImageId, PodUid};
 use crate::observe::{Change, ContainerState, ImageConfig, Observation, SandboxState};
@@ -22,56 +23,18 @@ fn network() -> NetworkSpec {
 fn sandbox(name: &str, last: u8) -> SandboxSpec {
     let pod =
         PodIdentity { namespace: "default".into(), name: name.into(), uid: PodUid::new(format!("u-{name}")).unwrap() };
-    SandboxSpec {
-        id: SandboxId::for_pod(&pod),
-        pod,
-        brand: Brand::new("oci").unwrap(),
-        hostname: name.into(),
-        network: SandboxNetwork::Pod {
-            address: format!("10.88.0.{last}/16").parse().unwrap(),
-            gateway: "10.88.0.1".parse().unwrap(),
-            second: None,
-        },
-        dns: ResolvConf::default(),
-        hosts: Vec::new(),
-        resources: Resources::default(),
-        share_processes: false,
-        host_ipc: false,
-        sysctls: Default::default(),
-        fs_group: None,
-        own_users: false,
-        volumes: BTreeMap::new(),
-    }
+    let network = SandboxNetwork::Pod {
+        address: format!("10.88.0.{last}/16").parse().unwrap(),
+        gateway: "10.88.0.1".parse().unwrap(),
+        second: None,
+    };
+    sample::sandbox(SandboxId::for_pod(&pod), pod, Brand::new("oci").unwrap(), network)
 }
 
 fn container(image: &ImageId, argv: &[&str], log: &Path) -> ContainerSpec {
-    ContainerSpec {
-        name: ContainerName::new("app").unwrap(),
-        attempt: 0,
-        backoff: Duration::ZERO,
-        role: ContainerRole::Main,
-        image: ContainerImage::Image { id: image.clone() },
-        image_name: "web:1".into(),
-        argv: argv.iter().map(ToString::to_string).collect(),
-        env: Vec::new(),
-        service_env: Vec::new(),
-        env_files: Vec::new(),
-        working_dir: "/".into(),
-        user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
-        mounts: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        oom_score_adj: None,
-        tty: false,
-        stdin: false,
-        stdin_once: false,
-        processes: ProcessView::Own,
-        stop_signal: Signal::Sigterm,
-        log: LogSpec { path: log.into(), max_bytes: 1 << 20, max_files: 3 },
-        termination_message: TerminationMessage::default(),
-        restart_token: String::new(),
-        lifecycle: Default::default(),
-    }
+    let image = ContainerImage::Image { id: image.clone() };
+    let argv = argv.iter().map(ToString::to_string).collect();
+    sample::container(ContainerName::new("app").unwrap(), image, "web:1", argv, log.into())
 }
 
 /// A host with a network and one running sandbox.

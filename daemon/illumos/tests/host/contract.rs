@@ -1,5 +1,6 @@
 //! The contract suite of `reddwarf_host`, the same that the fake host and Linux pass.
 
+use crate::common;
 use crate::support::{World, played};
 use async_trait::async_trait;
 use reddwarf_host::contract::{self, Abilities, Fixture};
@@ -33,17 +34,7 @@ impl Fixture for Played {
     }
 
     fn image_source(&self, variant: u32) -> PathBuf {
-        let dir = self.0.dir.path().join(format!("image-{variant}"));
-        let bin = dir.join("bin");
-        if !bin.exists() {
-            std::fs::create_dir_all(&bin).unwrap();
-            std::fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-            for name in ["sh", "cat", "sleep"] {
-                std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
-            }
-            std::fs::write(dir.join("variant"), variant.to_string()).unwrap();
-        }
-        dir
+        common::image_source(self.0.dir.path(), variant)
     }
 
     /// A zone of somebody else's.

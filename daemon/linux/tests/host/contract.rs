@@ -1,10 +1,11 @@
 //! The contract suite of `reddwarf_host`, the same that the fake host passes.
 
-use crate::support::{RealClock, World, as_root};
+use crate::common;
+use crate::support::{World, as_root};
 use async_trait::async_trait;
 use reddwarf_host::contract::{self, Abilities, Fixture};
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxSpec};
-use reddwarf_host::{Host, SandboxId};
+use reddwarf_host::{Host, SandboxId, SystemClock};
 use reddwarf_linux::LinuxHost;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ impl Fixture for Real {
     }
 
     async fn restart(&self) -> Arc<dyn Host> {
-        Arc::new(LinuxHost::new(self.0.options.clone(), Arc::new(RealClock)).unwrap())
+        Arc::new(LinuxHost::new(self.0.options.clone(), Arc::new(SystemClock)).unwrap())
     }
 
     fn network(&self) -> NetworkSpec {
@@ -34,17 +35,7 @@ impl Fixture for Real {
     }
 
     fn image_source(&self, variant: u32) -> PathBuf {
-        let dir = self.0.dir.path().join(format!("image-{variant}"));
-        let bin = dir.join("bin");
-        if !bin.exists() {
-            std::fs::create_dir_all(&bin).unwrap();
-            std::fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-            for name in ["sh", "cat", "sleep"] {
-                std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
-            }
-            std::fs::write(dir.join("variant"), variant.to_string()).unwrap();
-        }
-        dir
+        common::image_source(self.0.dir.path(), variant)
     }
 
     async fn plant_foreign(&self, id: &SandboxId) -> bool {

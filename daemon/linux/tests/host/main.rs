@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "tests use real time and make files that nobody else reads")]
 
+#[path = "../../../host/tests/common/mod.rs"]
+mod common;
 mod support;
 
 mod contract;

@@ -1,6 +1,6 @@
 //! crun and runc behind the same shim, where they are installed.
 
-use crate::support::{RealClock, as_root, code};
+use crate::support::{SystemClock, as_root, code};
 use reddwarf_host::spec::Signal;
 use reddwarf_host::{ContainerState, Sandboxes};
 use reddwarf_linux::{LinuxHost, Runtime};
@@ -19,7 +19,7 @@ fn installed(name: &str) -> Option<PathBuf> {
 fn runs_a_container_by(runtime: Runtime) {
     as_root(|mut world| async move {
         world.options.runtime = runtime;
-        world.host = LinuxHost::new(world.options.clone(), Arc::new(RealClock)).unwrap();
+        world.host = LinuxHost::new(world.options.clone(), Arc::new(SystemClock)).unwrap();
         let (sandbox, container) = world.start("echo up; trap 'exit 9' TERM; sleep 1000000 & wait").await;
         let (code_of_exec, out, _) = world.exec(&sandbox.id, &container.name, "echo in; exit 3").await;
         assert_eq!((code_of_exec, out.as_str()), (3, "in\n"));

@@ -1,34 +1,19 @@
 //! A host of its own for each test, and words for what tests do with it.
 
+use crate::common;
 use nix::sched::{CloneFlags, unshare};
-use reddwarf_host::spec::{
-    ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ProcessView, ResolvConf,
-    Resources, SandboxNetwork, SandboxSpec, Security, Signal, TerminationMessage, UserSpec,
-};
+use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{
-    BootTime, Brand, Clock, ContainerName, ContainerObserved, ContainerState, Exec, ExecRequest, Host, Observation,
-    PodUid, SandboxId, SandboxObserved, Sandboxes,
+    ContainerName, ContainerObserved, ContainerState, Exec, ExecRequest, Host, SandboxId, SandboxObserved, Sandboxes,
+    SystemClock,
 };
 use reddwarf_linux::{LinuxHost, LinuxOptions};
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-pub(crate) struct RealClock;
-
-impl Clock for RealClock {
-    fn boot(&self) -> BootTime {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
-        BootTime::from_duration(now.into())
-    }
-    fn wall(&self) -> chrono::DateTime<chrono::Utc> {
-        chrono::Utc::now()
-    }
-}
 
 /// Runs a test in namespaces of its own. Skips, loudly, without root.
 pub(crate) fn as_root<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
@@ -133,13 +118,13 @@ impl World {
         );
         options.bridge = "rdtest0".to_owned();
         options.host_path_allow = vec![dir.path().to_owned()];
-        let host = LinuxHost::new(options.clone(), Arc::new(RealClock)).unwrap();
+        let host = LinuxHost::new(options.clone(), Arc::new(SystemClock)).unwrap();
         Self { dir, options, host, count: AtomicU32::new(2) }
     }
 
     /// What a restarted daemon would have.
     pub(crate) fn second_daemon(&self) -> LinuxHost {
-        LinuxHost::new(self.options.clone(), Arc::new(RealClock)).unwrap()
+        LinuxHost::new(self.options.clone(), Arc::new(SystemClock)).unwrap()
     }
 
     pub(crate) fn network(&self) -> NetworkSpec {
@@ -154,77 +139,23 @@ impl World {
 
     /// On the host's network (which is the test's own): nothing to set up.
     pub(crate) fn sandbox(&self) -> SandboxSpec {
-        let n = self.count.fetch_add(1, Ordering::Relaxed);
-        SandboxSpec {
-            id: SandboxId::new(format!("test-pod-{n}")).unwrap(),
-            pod: PodIdentity {
-                namespace: "test".into(),
-                name: format!("pod-{n}"),
-                uid: PodUid::new(format!("uid-{n}")).unwrap(),
-            },
-            brand: Brand::new("sparse").unwrap(),
-            hostname: format!("pod-{n}"),
-            network: SandboxNetwork::Host,
-            dns: ResolvConf { nameservers: vec!["10.213.0.1".parse().unwrap()], ..ResolvConf::default() },
-            hosts: Vec::new(),
-            resources: Resources::default(),
-            share_processes: false,
-            host_ipc: false,
-            sysctls: Default::default(),
-            fs_group: None,
-            own_users: false,
-            volumes: BTreeMap::new(),
-        }
+        common::sandbox(self.count.fetch_add(1, Ordering::Relaxed), SandboxNetwork::Host)
     }
 
     /// With an address of its own; the pod network must be there.
     pub(crate) fn pod_sandbox(&self) -> SandboxSpec {
         let mut spec = self.sandbox();
         let n: u32 = spec.id.as_str().rsplit('-').next().unwrap().parse().unwrap();
-        spec.network = SandboxNetwork::Pod {
-            address: format!("10.213.0.{}/24", n + 1).parse().unwrap(),
-            gateway: "10.213.0.1".parse().unwrap(),
-            second: None,
-        };
+        spec.network = common::address(n + 1);
         spec
     }
 
     pub(crate) fn container(&self, sandbox: &SandboxSpec, name: &str, argv: Vec<String>) -> ContainerSpec {
-        ContainerSpec {
-            name: ContainerName::new(name).unwrap(),
-            attempt: 0,
-            backoff: Duration::ZERO,
-            role: ContainerRole::Main,
-            image: ContainerImage::Brand,
-            image_name: "sparse".into(),
-            argv,
-            env: Vec::new(),
-            service_env: Vec::new(),
-            env_files: Vec::new(),
-            working_dir: "/".into(),
-            user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },
-            mounts: Vec::new(),
-            resources: Resources::default(),
-            security: Security::default(),
-            oom_score_adj: None,
-            tty: false,
-            stdin: false,
-            stdin_once: false,
-            processes: ProcessView::Own,
-            stop_signal: Signal::Sigterm,
-            log: LogSpec {
-                path: self.dir.path().join("logs").join(sandbox.id.as_str()).join(format!("{name}.log")),
-                max_bytes: 1 << 20,
-                max_files: 3,
-            },
-            termination_message: TerminationMessage::default(),
-            restart_token: String::new(),
-            lifecycle: Default::default(),
-        }
+        common::container(self.dir.path(), sandbox, name, argv)
     }
 
     pub(crate) fn shell(&self, sandbox: &SandboxSpec, name: &str, script: &str) -> ContainerSpec {
-        self.container(sandbox, name, vec!["/bin/sh".into(), "-c".into(), script.into()])
+        self.container(sandbox, name, common::shell(script))
     }
 
     /// A running sandbox with one started container.
@@ -249,11 +180,11 @@ impl World {
 
     /// The newest instance of a container.
     pub(crate) async fn instance(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
-        self.observe(id).await.containers.get(name).and_then(|l| l.last()).unwrap().clone()
+        common::instance(&self.host, id, name).await
     }
 
     pub(crate) async fn until_exit(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
-        self.until(id, name, |state| matches!(state, ContainerState::Exited { .. })).await
+        common::until_exit(&self.host, id, name).await
     }
 
     /// Waits for a state, woken by the host's events.
@@ -263,16 +194,7 @@ impl World {
         name: &ContainerName,
         wanted: impl Fn(&ContainerState) -> bool,
     ) -> ContainerObserved {
-        let mut events = self.host.events();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let observed = self.instance(id, name).await;
-            if wanted(&observed.state) {
-                return observed;
-            }
-            assert!(Instant::now() < deadline, "still {:?}", observed.state);
-            let _ = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
-        }
+        common::until(&self.host, id, name, wanted).await
     }
 
     /// Runs a command in a container: exit code, stdout, stderr.
@@ -347,12 +269,7 @@ fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
 }
 
 pub(crate) async fn observe(host: &LinuxHost, id: &SandboxId) -> Option<SandboxObserved> {
-    let all = host.observe().await;
-    match all.sandboxes.known().unwrap().get(id) {
-        Some(Observation::Known(observed)) => Some(observed.clone()),
-        Some(Observation::Unknown(why)) => panic!("{id}: {why}"),
-        None => None,
-    }
+    common::observe(host, id).await
 }
 
 pub(crate) async fn exec(

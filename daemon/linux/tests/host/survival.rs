@@ -1,6 +1,6 @@
 //! Crashes: of the daemon, of shims, in the middle of things.
 
-use crate::support::{RealClock, as_root, cgroup_pids, code, exec, observe};
+use crate::support::{SystemClock, as_root, cgroup_pids, code, exec, observe};
 use reddwarf_host::spec::Signal;
 use reddwarf_host::{Change, ContainerState, Host, HostErrorKind, SandboxState, Sandboxes};
 use reddwarf_linux::LinuxHost;
@@ -92,7 +92,7 @@ fn a_shim_that_died_while_no_daemon_ran_is_noticed_by_the_next_one() {
         let crate::support::World { dir, host, .. } = world;
         drop(host);
         kill(shim, nix::sys::signal::SIGKILL);
-        let host = LinuxHost::new(options, Arc::new(RealClock)).unwrap();
+        let host = LinuxHost::new(options, Arc::new(SystemClock)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while std::path::Path::new(&format!("/proc/{pid}/root/etc")).exists() {
             assert!(Instant::now() < deadline, "runs unwatched");
