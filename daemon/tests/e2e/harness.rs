@@ -1,8 +1,8 @@
 //! One throw-away world per test: own directories, own network namespace, own bridge, own cgroups.
 
-use std::ffi::OsStr;
-use std::fmt::Write as _;
-use std::io::Write as _;
+use crate::client::{self, Client};
+pub use crate::client::{Said, is_ready, is_root, run, skip};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,70 +10,24 @@ use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// What a command said.
-#[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Said {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "exit {}\nstdout: {}\nstderr: {}", self.code, self.out, self.err);
-        self.out
-    }
-
-    #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "exit {}\nstdout: {}\nstderr: {}", self.code, self.out, self.err);
-        self
-    }
-}
-
-/// Runs a program to its end.
-pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Said {
-    let out =
-        Command::new(program).args(args).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{program}: {e}"));
-    Said {
-        code: out.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&out.stdout).into_owned(),
-        err: String::from_utf8_lossy(&out.stderr).into_owned(),
-    }
-}
-
-pub fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
-/// True (and says so) when a test can't run here.
-pub fn skip() -> bool {
-    if is_root() {
-        return false;
-    }
-    eprintln!("SKIPPED: needs root (make test runs it through sudo)");
-    true
-}
-
-fn target(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_reddwarfd")).with_file_name(name);
-    assert!(path.exists(), "{} is missing: cargo build -p reddwarfd -p reddwarfctl", path.display());
-    path
-}
-
 /// A host of its own for one daemon.
 pub struct World {
     pub name: String,
-    pub dir: PathBuf,
-    pub manifests: PathBuf,
-    pub socket: PathBuf,
+    client: Client,
     pub cidr: String,
     pub bridge: String,
     netns: String,
     extra: Vec<String>,
     daemon: Option<Child>,
     starts: u32,
+}
+
+impl Deref for World {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl World {
@@ -85,13 +39,11 @@ impl World {
         run("ip", &["netns", "add", &name]).ok();
         run("ip", &["-n", &name, "link", "set", "lo", "up"]).ok();
         Self {
-            manifests: dir.join("manifests"),
-            socket: dir.join("run/reddwarf.sock"),
+            client: Client { manifests: dir.join("manifests"), socket: dir.join("run/reddwarf.sock"), dir },
             cidr: format!("10.99.{}.0/24", n % 250),
             bridge: format!("rdt{n}"),
             netns: name.clone(),
             name,
-            dir,
             extra: Vec::new(),
             daemon: None,
             starts: 0,
@@ -168,36 +120,13 @@ impl World {
 
     /// SIGTERM, and how long it took to go.
     pub fn stop(&mut self) -> Duration {
-        let Some(mut child) = self.daemon.take() else { return Duration::ZERO };
-        let began = Instant::now();
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM);
-        while began.elapsed() < Duration::from_secs(15) {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success(), "reddwarfd ended with {status}\n{}", self.log());
-                return began.elapsed();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _ = child.kill();
-        panic!("reddwarfd did not stop within 15 s\n{}", self.log());
+        let Some(child) = self.daemon.take() else { return Duration::ZERO };
+        client::stop(child, || self.log())
     }
 
     pub fn daemon_exited(&mut self) -> Option<i32> {
         let child = self.daemon.as_mut()?;
         child.try_wait().unwrap().map(|s| s.code().unwrap_or(-1))
-    }
-
-    pub fn ctl(&self, args: &[&str]) -> Said {
-        let socket = self.socket.to_str().unwrap();
-        let mut all = vec!["--socket", socket];
-        all.extend_from_slice(args);
-        run(target("reddwarfctl").to_str().unwrap(), &all)
-    }
-
-    pub fn ctl_command(&self) -> Command {
-        let mut command = Command::new(target("reddwarfctl"));
-        command.arg("--socket").arg(&self.socket);
-        command
     }
 
     /// A command within this world's network.
@@ -216,31 +145,6 @@ impl World {
         )
     }
 
-    pub fn json(&self, args: &[&str]) -> serde_json::Value {
-        let text = self.ctl(args).ok();
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}\n{text}"))
-    }
-
-    pub fn pod(&self, name: &str) -> Option<serde_json::Value> {
-        let said = self.ctl(&["get", "pod", name, "-o", "json"]);
-        (said.code == 0).then(|| serde_json::from_str(&said.out).unwrap())
-    }
-
-    /// Writes a manifest as the documentation says: beside, then rename.
-    pub fn file(&self, name: &str, text: &str) {
-        let path = self.manifests.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let temporary = self.dir.join(format!("new-{}", name.replace('/', "_")));
-        let mut file = std::fs::File::create(&temporary).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        drop(file);
-        std::fs::rename(temporary, path).unwrap();
-    }
-
-    pub fn remove(&self, name: &str) {
-        std::fs::remove_file(self.manifests.join(name)).unwrap();
-    }
-
     /// Asks until there is an answer; fails loudly with the daemon's log after 20 s.
     #[track_caller]
     pub fn until<T>(&self, what: &str, ask: impl FnMut(&Self) -> Option<T>) -> T {
@@ -249,38 +153,18 @@ impl World {
 
     #[track_caller]
     pub fn within<T>(&self, limit: Duration, what: &str, mut ask: impl FnMut(&Self) -> Option<T>) -> T {
-        let began = Instant::now();
-        loop {
-            if let Some(answer) = ask(self) {
-                return answer;
-            }
-            if began.elapsed() > limit {
-                let mut story = String::new();
-                for args in [&["status"][..], &["get", "pods", "-A", "-o", "json"], &["events"]] {
-                    let _ = writeln!(story, "$ reddwarfctl {}\n{:?}", args.join(" "), self.ctl(args));
-                }
-                panic!("waited {limit:?} for {what}\n{story}\nlog:\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(15));
-        }
+        self.wait(limit, what, || ask(self), || self.log())
     }
 
     /// Waits until the pod is Ready and gives it.
     #[track_caller]
     pub fn ready(&self, name: &str) -> serde_json::Value {
-        self.until(&format!("pod {name} to be ready"), |w| w.pod(name).filter(is_ready))
+        self.until(&format!("pod {name} to be ready"), |w| w.ready_pod(name))
     }
 
     #[track_caller]
     pub fn gone(&self, name: &str) {
-        self.until(&format!("pod {name} to be gone"), |w| (w.ctl(&["get", "pod", name]).code == 4).then_some(()));
-    }
-
-    /// Host process ids of a pod's processes, as its cgroups tell.
-    pub fn exec(&self, pod: &str, argv: &[&str]) -> Said {
-        let mut args = vec!["exec", pod, "--"];
-        args.extend_from_slice(argv);
-        self.ctl(&args)
+        self.until(&format!("pod {name} to be gone"), |w| w.is_gone(name).then_some(()));
     }
 
     /// Everything on the machine that names this world: mounts, cgroups, processes, links.
@@ -332,12 +216,6 @@ impl World {
 pub fn instance(run_dir: &Path) -> String {
     let said = run(env!("CARGO_BIN_EXE_reddwarfd"), &["__instance", run_dir.to_str().unwrap()]);
     said.ok().trim().to_owned()
-}
-
-pub fn is_ready(pod: &serde_json::Value) -> bool {
-    pod["status"]["conditions"]
-        .as_array()
-        .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
 impl Drop for World {

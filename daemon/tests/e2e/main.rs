@@ -6,6 +6,8 @@
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
 mod access;
+#[path = "../client/mod.rs"]
+mod client;
 mod clients;
 mod crash;
 mod directory;

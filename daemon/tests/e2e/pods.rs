@@ -3,20 +3,7 @@
 use crate::harness::{World, run, skip};
 use std::process::Command;
 
-/// A pod of the sparse brand with one shell script in it.
-pub fn script(name: &str, script: &str) -> String {
-    pod(name, "", &format!("[sh, -c, {script:?}]"), "")
-}
-
-/// A pod with further pod-level and container-level YAML (each a flow mapping's inside).
-pub fn pod(name: &str, pod_level: &str, command: &str, container_level: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  annotations: {{reddwarf.io/zone-brand: sparse}}\n\
-         spec: {{terminationGracePeriodSeconds: 2, {pod_level} containers: [{{name: main, command: {command}, {container_level} }}]}}\n"
-    )
-}
-
-pub const FOREVER: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done";
+pub use crate::client::{FOREVER, pod, script};
 
 #[test]
 fn a_pod_file_becomes_a_running_isolated_addressed_process_and_leaves_nothing() {

@@ -1,50 +1,33 @@
 //! One played illumos and one real daemon per test.
 
+use crate::client::{self, Client};
+pub use crate::client::{FOREVER, is_ready, pod, script, skip};
 use reddwarf_hostsim::call::Line;
 use reddwarf_hostsim::lab::Lab;
 use reddwarf_hostsim::state::{State, Zone, ZoneState};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// True (and says so) when a test can't run here.
-pub fn skip() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return false;
-    }
-    eprintln!("SKIPPED: zones need root (make test runs it through sudo)");
-    true
-}
-
-/// What a command said.
-#[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-impl Said {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "exit {}\nstdout: {}\nstderr: {}", self.code, self.out, self.err);
-        self.out
-    }
-}
-
 pub struct World {
-    pub dir: PathBuf,
+    client: Client,
     pub lab: Lab,
-    pub manifests: PathBuf,
     daemon: Option<Child>,
     number: u32,
+}
+
+impl Deref for World {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl World {
@@ -54,7 +37,8 @@ impl World {
         std::fs::create_dir_all(dir.join("manifests")).unwrap();
         let lab = Lab::new(&dir.join("sim")).unwrap();
         let dir = dir.canonicalize().unwrap();
-        Self { manifests: dir.join("manifests"), lab, dir, daemon: None, number }
+        let socket = lab.dir().join("root/var/run/reddwarf/reddwarf.sock");
+        Self { client: Client { manifests: dir.join("manifests"), socket, dir }, lab, daemon: None, number }
     }
 
     /// A world with a running daemon.
@@ -111,19 +95,9 @@ impl World {
 
     /// SIGTERM: it ends by itself.
     pub fn stop(&mut self) {
-        let Some(mut child) = self.daemon.take() else { return };
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM);
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(15) {
-            if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success(), "reddwarfd ended with {status}\n{}", self.log());
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if let Some(child) = self.daemon.take() {
+            client::stop(child, || self.log());
         }
-        let _ = child.kill();
-        let _ = child.wait();
-        panic!("reddwarfd did not stop within 15 s\n{}", self.log());
     }
 
     /// Whether the daemon has ended; then it may be started again.
@@ -135,40 +109,6 @@ impl World {
         ended
     }
 
-    pub fn ctl(&self, args: &[&str]) -> Said {
-        let program = Path::new(env!("CARGO_BIN_EXE_reddwarfd")).with_file_name("reddwarfctl");
-        assert!(program.exists(), "{} is missing: cargo build -p reddwarfctl", program.display());
-        let socket = self.lab.dir().join("root/var/run/reddwarf/reddwarf.sock");
-        let out = Command::new(program).arg("--socket").arg(socket).args(args).stdin(Stdio::null()).output().unwrap();
-        Said {
-            code: out.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&out.stdout).into_owned(),
-            err: String::from_utf8_lossy(&out.stderr).into_owned(),
-        }
-    }
-
-    pub fn exec(&self, pod: &str, argv: &[&str]) -> Said {
-        let mut args = vec!["exec", pod, "--"];
-        args.extend_from_slice(argv);
-        self.ctl(&args)
-    }
-
-    pub fn pod(&self, name: &str) -> Option<Value> {
-        let said = self.ctl(&["get", "pod", name, "-o", "json"]);
-        (said.code == 0).then(|| serde_json::from_str(&said.out).unwrap())
-    }
-
-    /// Writes a manifest beside, then renames it into place.
-    pub fn file(&self, name: &str, text: &str) {
-        let temporary = self.dir.join(format!("new-{name}"));
-        std::fs::File::create(&temporary).unwrap().write_all(text.as_bytes()).unwrap();
-        std::fs::rename(temporary, self.manifests.join(name)).unwrap();
-    }
-
-    pub fn remove(&self, name: &str) {
-        std::fs::remove_file(self.manifests.join(name)).unwrap();
-    }
-
     /// Asks until there is an answer; fails loudly with the daemon's log.
     #[track_caller]
     pub fn until<T>(&self, what: &str, ask: impl FnMut(&Self) -> Option<T>) -> T {
@@ -177,34 +117,22 @@ impl World {
 
     #[track_caller]
     pub fn within<T>(&self, limit: Duration, what: &str, mut ask: impl FnMut(&Self) -> Option<T>) -> T {
-        let began = Instant::now();
-        loop {
-            if let Some(answer) = ask(self) {
-                return answer;
-            }
-            if began.elapsed() > limit {
-                let mut story = String::new();
-                for args in [&["status"][..], &["get", "pods", "-A", "-o", "wide"], &["events"]] {
-                    let said = self.ctl(args);
-                    let _ = writeln!(story, "$ reddwarfctl {}\n{}{}", args.join(" "), said.out, said.err);
-                }
-                for line in self.calls() {
-                    let _ = writeln!(story, "{:?} {} {}", line.rc, line.tool, line.argv.join(" "));
-                }
-                panic!("waited {limit:?} for {what}\n{story}\nlog:\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let story = || {
+            let calls = self.calls();
+            let calls = calls.iter().map(|line| format!("{:?} {} {}\n", line.rc, line.tool, line.argv.join(" ")));
+            calls.chain([self.log()]).collect()
+        };
+        self.wait(limit, what, || ask(self), story)
     }
 
     #[track_caller]
     pub fn ready(&self, name: &str) -> Value {
-        self.until(&format!("pod {name} to be ready"), |w| w.pod(name).filter(is_ready))
+        self.until(&format!("pod {name} to be ready"), |w| w.ready_pod(name))
     }
 
     #[track_caller]
     pub fn gone(&self, name: &str) {
-        self.until(&format!("pod {name} to be gone"), |w| (w.ctl(&["get", "pod", name]).code == 4).then_some(()));
+        self.until(&format!("pod {name} to be gone"), |w| w.is_gone(name).then_some(()));
     }
 
     pub fn state(&self) -> State {
@@ -276,26 +204,6 @@ impl World {
     pub fn in_state(&self, state: ZoneState) -> usize {
         self.zones().values().filter(|z| z.state == state).count()
     }
-}
-
-/// A pod of one shell script in a zone of the sparse brand.
-pub fn script(name: &str, script: &str) -> String {
-    pod(name, "", &format!("[/bin/sh, -c, {script:?}]"), "")
-}
-
-/// With further pod-level and container-level YAML (each a flow mapping's inside).
-pub fn pod(name: &str, pod_level: &str, command: &str, container_level: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  annotations: {{reddwarf.io/zone-brand: sparse}}\n\
-         spec: {{terminationGracePeriodSeconds: 2, {pod_level} containers: [{{name: main, command: {command}, {container_level} }}]}}\n"
-    )
-}
-
-pub const FOREVER: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done";
-
-pub fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
 impl Drop for World {

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
+#[path = "../client/mod.rs"]
+mod client;
 mod crash;
 mod defects;
 mod faults;

@@ -3,17 +3,6 @@
 use crate::harness::{FOREVER, World, script, skip};
 use reddwarf_hostsim::state::ZoneState;
 
-const STATES: [ZoneState; 8] = [
-    ZoneState::Configured,
-    ZoneState::Incomplete,
-    ZoneState::Installed,
-    ZoneState::Ready,
-    ZoneState::Mounted,
-    ZoneState::Running,
-    ZoneState::ShuttingDown,
-    ZoneState::Down,
-];
-
 /// A pod whose zone somebody brought into this state while no daemon ran.
 fn begun(world: &mut World, state: ZoneState) {
     world.file("a.yaml", &script("a", FOREVER));
@@ -29,7 +18,7 @@ fn f27_from_every_state_to_running() {
         return;
     }
     let mut world = World::started("to-running");
-    for state in STATES {
+    for state in ZoneState::ALL {
         println!("{} → running", state.word());
         begun(&mut world, state);
         world.start();
@@ -48,7 +37,7 @@ fn f27_from_every_state_to_absent() {
         return;
     }
     let mut world = World::started("to-absent");
-    for state in STATES {
+    for state in ZoneState::ALL {
         println!("{} → absent", state.word());
         begun(&mut world, state);
         world.remove("a.yaml");

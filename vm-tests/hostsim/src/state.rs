@@ -127,6 +127,18 @@ pub enum ZoneState {
 }
 
 impl ZoneState {
+    /// All that a zone of ours may be in, in the order of a zone's life.
+    pub const ALL: [Self; 8] = [
+        Self::Configured,
+        Self::Incomplete,
+        Self::Installed,
+        Self::Ready,
+        Self::Mounted,
+        Self::Running,
+        Self::ShuttingDown,
+        Self::Down,
+    ];
+
     /// As `zoneadm list` prints it.
     pub fn word(self) -> &'static str {
         match self {

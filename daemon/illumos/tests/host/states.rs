@@ -7,16 +7,7 @@ use reddwarf_hostsim::state::ZoneState;
 #[test]
 fn f27_from_every_state_a_pod_comes_up_and_goes_away() {
     played(|world| async move {
-        for state in [
-            ZoneState::Configured,
-            ZoneState::Incomplete,
-            ZoneState::Installed,
-            ZoneState::Ready,
-            ZoneState::Mounted,
-            ZoneState::Running,
-            ZoneState::ShuttingDown,
-            ZoneState::Down,
-        ] {
+        for state in ZoneState::ALL {
             for up in [true, false] {
                 let sandbox = world.running().await;
                 // A zone does not leave its links to others by itself.

@@ -4,17 +4,6 @@ use crate::common::Bench;
 use reddwarf_hostsim::state::ZoneState;
 use std::time::Duration;
 
-const STATES: [ZoneState; 8] = [
-    ZoneState::Configured,
-    ZoneState::Incomplete,
-    ZoneState::Installed,
-    ZoneState::Ready,
-    ZoneState::Mounted,
-    ZoneState::Running,
-    ZoneState::ShuttingDown,
-    ZoneState::Down,
-];
-
 /// What each operation says in each state: code, part of the message, the state afterwards.
 #[test]
 fn every_operation_in_every_state() {
@@ -106,7 +95,7 @@ fn every_operation_in_every_state() {
     ];
     let bench = Bench::new();
     for (operation, row) in table {
-        for (state, (code, message, after)) in STATES.into_iter().zip(row) {
+        for (state, (code, message, after)) in ZoneState::ALL.into_iter().zip(row) {
             bench.configured("a", "");
             if state != C {
                 bench.ok("zoneadm -z a install");
