@@ -7,9 +7,7 @@ use crate::{datasets, sandbox};
 use async_trait::async_trait;
 use nix::unistd::{SysconfVar, sysconf};
 use reddwarf_command::{CommandError, Invocation};
-use reddwarf_host::usage::{
-    Consumption, DiskUsage, HostPressure, SandboxDisk, SandboxUsage, Traffic, UsageReport,
-};
+use reddwarf_host::usage::{Consumption, DiskUsage, HostPressure, SandboxDisk, SandboxUsage, Traffic, UsageReport};
 use reddwarf_host::{HostResult, LinkName, SandboxId, Usage};
 use reddwarf_supervise::file_system;
 use reddwarf_supervise::files::{io_error, names_in};

@@ -51,9 +51,8 @@ pub fn replacement<'a>(
     volume: &VolumeName,
     wanted: &'a VolumeSpec,
 ) -> HostResult<Option<&'a BTreeMap<String, FileContent>>> {
-    let fail = |kind, message: &str| {
-        Err(HostError::new(kind, "update volume", format!("{}/{volume}", sandbox.id), message))
-    };
+    let fail =
+        |kind, message: &str| Err(HostError::new(kind, "update volume", format!("{}/{volume}", sandbox.id), message));
     let Some(present) = sandbox.volumes.get(volume) else { return fail(HostErrorKind::NotFound, "no such volume") };
     let (VolumeSpec::Files { secret: was_secret, .. }, VolumeSpec::Files { files, secret }) = (present, wanted) else {
         return fail(HostErrorKind::InvalidSpec, "only volumes of files can be updated");

@@ -338,7 +338,7 @@ mod tests {
     use crate::files::{make_dir, write_json};
     use serde::{Deserialize, Serialize};
 
-    #[derive(Serialize, Deserialize)]
+    #[derive(Debug, Serialize, Deserialize)]
     struct Here {
         pid: u32,
         started: Moment,

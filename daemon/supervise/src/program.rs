@@ -110,6 +110,7 @@ pub async fn heard(mut from: Receiver, dir: &Path, log: &Path) -> HostResult<Rep
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "test files")]
 mod tests {
     use super::*;
 

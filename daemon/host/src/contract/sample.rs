@@ -2,8 +2,8 @@
 
 use crate::names::{Brand, ContainerName, SandboxId};
 use crate::spec::{
-    ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ProcessView, ResolvConf, Resources,
-    SandboxNetwork, SandboxSpec, Security, Signal, TerminationMessage, UserSpec,
+    ContainerImage, ContainerRole, ContainerSpec, LogSpec, NetworkSpec, PodIdentity, ProcessView, ResolvConf,
+    Resources, SandboxNetwork, SandboxSpec, Security, Signal, TerminationMessage, UserSpec,
 };
 use ipnet::Ipv4Net;
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use super::{Record, blocking, check_name, collect, dir, fill, layer, names, name
 use crate::datasets;
 use crate::host::Shared;
 use crate::paths::slot_name;
-use crate::record::{ContainerDir, state};
+use crate::record;
 use reddwarf_host::spec::ContainerImage;
 use reddwarf_host::{
     BuildContent, BuildFile, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, ImageBuild, ImageId,

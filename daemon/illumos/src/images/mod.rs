@@ -21,7 +21,6 @@ mod source;
 use crate::datasets::{self, GOLDEN};
 use crate::host::{IllumosHost, Shared};
 use crate::paths::image_component;
-use crate::record::instances;
 use crate::zfs::{self, Snapshot};
 use crate::zone::brand::ZoneBrand;
 use async_trait::async_trait;

@@ -5,15 +5,14 @@ pub mod helper;
 pub(crate) mod message;
 
 use crate::files::io_error;
-use crate::host::{LinuxHost, Shared};
+use crate::host::LinuxHost;
 use crate::record::ContainerDir;
 use crate::sandboxes::own_program;
 use async_trait::async_trait;
 use message::{Decoder, Report, Request, Resize};
 use nix::fcntl::OFlag;
 use reddwarf_host::{
-    ContainerName, ContainerState, Exec, ExecExit, ExecRequest, HostError, HostErrorKind, HostResult, SandboxId,
-    Session, TerminalSize,
+    ContainerName, Exec, ExecExit, ExecRequest, HostError, HostErrorKind, HostResult, SandboxId, Session, TerminalSize,
 };
 use std::fs::File;
 use std::io;

@@ -9,7 +9,6 @@ use crate::options::LinuxOptions;
 use crate::rootfs::{io_error, remove::tree_size};
 use crate::unpack::{Answer, ImageSource, Job, LayerJob, LayerSource, Limits, UnpackError, digest_of};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
-use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 //! crun and runc behind the same shim, where they are installed.
 
-use crate::support::{SystemClock, as_root, code};
+use crate::support::{as_root, code};
+use reddwarf_host::SystemClock;
 use reddwarf_host::spec::Signal;
 use reddwarf_host::{ContainerState, Sandboxes};
 use reddwarf_linux::{LinuxHost, Runtime};

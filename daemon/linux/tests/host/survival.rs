@@ -1,6 +1,7 @@
 //! Crashes: of the daemon, of shims, in the middle of things.
 
-use crate::support::{SystemClock, as_root, cgroup_pids, code, exec, observe};
+use crate::support::{as_root, cgroup_pids, code, exec, observe};
+use reddwarf_host::SystemClock;
 use reddwarf_host::spec::Signal;
 use reddwarf_host::{Change, ContainerState, Host, HostErrorKind, SandboxState, Sandboxes};
 use reddwarf_linux::LinuxHost;
