@@ -42,7 +42,7 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Said {
     }
 }
 
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 

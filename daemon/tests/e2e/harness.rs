@@ -1,7 +1,7 @@
 //! One throw-away world per test: own directories, own network namespace, own bridge, own cgroups.
 
 use crate::client::{self, Client};
-pub use crate::client::{Said, is_ready, is_root, run, skip};
+pub use crate::client::{Said, is_ready, run, skip};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
