@@ -69,18 +69,33 @@ pub(crate) async fn detach(options: &LinuxOptions, id: &SandboxId) -> HostResult
     bounded(DETACH, id, async { work.await.map_err(|e: NetlinkError| e.into_host(DETACH, id.as_str())) }).await
 }
 
-/// All sandboxes that have a veth with our mark and this instance's name, in one dump.
+/// Whether the sandbox has its link.
 ///
 /// # Errors
 /// `Timeout`, `Other`.
-pub(crate) async fn list_marked(options: &LinuxOptions) -> HostResult<BTreeSet<SandboxId>> {
+pub(crate) async fn is_attached(options: &LinuxOptions, id: &SandboxId) -> HostResult<bool> {
+    let op = "look up link";
     let work = async {
-        let links = Netlink::connect()?.links().await?;
-        Ok(links.iter().filter_map(|l| sandbox_of(&options.instance, l)).collect())
+        let found = Netlink::connect()?.link(LinkName::for_sandbox(id).as_str()).await?;
+        Ok(found.is_some_and(|link| sandbox_of(&options.instance, &link).as_ref() == Some(id)))
     };
+    bounded(op, id, async { work.await.map_err(|e: NetlinkError| e.into_host(op, id.as_str())) }).await
+}
+
+/// All links, in one dump.
+///
+/// # Errors
+/// `Timeout`, `Other`.
+pub(crate) async fn list(options: &LinuxOptions) -> HostResult<Vec<Link>> {
     let op = "list links";
+    let work = async { Netlink::connect()?.links().await };
     bounded(op, &options.instance, async { work.await.map_err(|e: NetlinkError| e.into_host(op, &*options.instance)) })
         .await
+}
+
+/// The sandboxes that have a veth with our mark and this instance's name among these links.
+pub(crate) fn marked(options: &LinuxOptions, links: &[Link]) -> BTreeSet<SandboxId> {
+    links.iter().filter_map(|l| sandbox_of(&options.instance, l)).collect()
 }
 
 /// By its alias; by its hardware address while it has no alias yet.

@@ -12,8 +12,8 @@ use crate::record::{SandboxMark, SandboxPhase, read_mark};
 use crate::sandbox;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec};
 use reddwarf_host::{
-    ContainerName, ContainerObserved, HostObservation, HostResult, ImageId, ImageStore, Leftover, Observation,
-    SandboxId, SandboxObserved, SandboxState,
+    ContainerName, ContainerObserved, ContainerState, HostObservation, HostResult, ImageId, ImageStore, Leftover,
+    Observation, SandboxId, SandboxObserved, SandboxState,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -60,10 +60,16 @@ impl Cache {
         Ok(Some(value))
     }
 
-    /// Forgets files that are gone.
-    fn sweep(&self) {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| path.exists());
-        self.specs.lock().unwrap_or_else(PoisonError::into_inner).retain(|path, _| path.exists());
+    /// Forgets files that are gone, when there are more than were found.
+    fn sweep(&self, sandboxes: usize, containers: usize) {
+        fn files<T>(map: &Mutex<HashMap<PathBuf, T>>, found: usize) {
+            let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+            if map.len() > found {
+                map.retain(|path, _| path.exists());
+            }
+        }
+        files(&self.marks, sandboxes);
+        files(&self.specs, containers);
     }
 }
 
@@ -76,11 +82,13 @@ struct Facts {
 type Sandboxes = Observation<BTreeMap<SandboxId, Observation<SandboxObserved>>>;
 
 pub(crate) async fn observe(host: &LinuxHost) -> HostObservation {
-    let links = link::list_marked(&host.shared.options).await.map_err(|e| e.chain());
-    let network = match host.network_observe().await {
-        Ok(network) => Observation::Known(network),
-        Err(e) => Observation::Unknown(e.chain()),
+    let listed = link::list(&host.shared.options).await.map_err(|e| e.chain());
+    let links = listed.as_ref().map(|all| link::marked(&host.shared.options, all)).map_err(Clone::clone);
+    let network = match listed {
+        Ok(all) => host.network_observe(all).await.map_err(|e| e.chain()),
+        Err(why) => Err(why),
     };
+    let network = network.map_or_else(Observation::Unknown, Observation::Known);
     let images = match host.image_list().await {
         Ok(list) => Observation::Known(list.into_iter().map(|i| (i.id.clone(), i)).collect()),
         Err(e) => Observation::Unknown(e.chain()),
@@ -112,7 +120,9 @@ fn read_files(shared: &Shared, links: Result<BTreeSet<SandboxId>, String>) -> (S
             }
         }
     }
-    shared.records.sweep();
+    let known = || found.values().filter_map(Observation::known);
+    let containers = known().map(|s| s.containers.values().map(Vec::len).sum::<usize>()).sum();
+    shared.records.sweep(known().count(), containers);
     let leftovers = leftovers::find(shared, &found.keys().cloned().collect(), &facts.mounted, &facts.links);
     (Observation::Known(found), leftovers)
 }
@@ -162,7 +172,8 @@ fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerN
         // Without a record it is half-removed: gone, as far as anyone needs to know.
         let Some(spec) = Cache::get(&shared.records.specs, &path, || dir.spec())? else { continue };
         let state = dir.observed(&shared.paths.run.lock(id, &name, attempt))?;
-        let oom_killed = dir.exit()?.is_some_and(|e| e.oom_killed);
+        let ended = matches!(state, ContainerState::Exited { .. });
+        let oom_killed = ended && dir.exit()?.is_some_and(|e| e.oom_killed);
         let stop = dir.stop()?;
         // Only where something is noted: most containers have no hook.
         let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;

@@ -63,7 +63,7 @@ impl LinuxHost {
         if !namespaces::has_link(spec) {
             return Ok(false);
         }
-        Ok(link::list_marked(&self.shared.options).await?.contains(&spec.id))
+        link::is_attached(&self.shared.options, &spec.id).await
     }
 
     /// Starts the shim and waits for its word.

@@ -6,7 +6,7 @@
 
 use crate::control_plane::{ControlPlane, ControlPlaneError, EventText, FOLLOWED, ObjectChange, Promise};
 use crate::key::PodKey;
-use crate::node_object::{HEALTH_EVERY, judge};
+use crate::node_object::{HEALTH_EVERY, STALE_AFTER, judge};
 use crate::pressure::NodeCondition;
 use crate::status::keep_others;
 use async_trait::async_trait;
@@ -105,6 +105,9 @@ impl RegistryPlane {
             ticks.tick().await;
             let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             let silent = self.clock.boot().since(heard.unwrap_or(started));
+            if silent <= STALE_AFTER {
+                continue;
+            }
             let Ok(key) = node_key(&node) else { return };
             let Ok(Some(object)) = self.registry.find(&key) else { continue };
             let Some(judged) = judge(&object, silent, self.clock.wall()) else { continue };

@@ -107,9 +107,10 @@ impl LinuxHost {
     ///
     /// # Errors
     /// `Unsupported` without nft, `Timeout`, `Other`.
-    pub(crate) async fn network_observe(&self) -> HostResult<Option<NetworkObserved>> {
+    /// With the links that were listed already.
+    pub(crate) async fn network_observe(&self, links: Vec<Link>) -> HostResult<Option<NetworkObserved>> {
         let network = PodNetwork::of(&self.shared.options, &self.shared.nft);
-        bounded(OBSERVE, network.instance, network.observe()).await
+        bounded(OBSERVE, network.instance, network.observe(links)).await
     }
 }
 
@@ -158,9 +159,14 @@ impl<'a> PodNetwork<'a> {
     }
 
     async fn look(&self, netlink: &Netlink, op: &'static str) -> HostResult<Seen> {
+        let links = netlink.links().await.map_err(|e| e.into_host(op, self.instance))?;
+        self.look_beside(links, netlink, op).await
+    }
+
+    async fn look_beside(&self, links: Vec<Link>, netlink: &Netlink, op: &'static str) -> HostResult<Seen> {
         let failed = |e: NetlinkError| e.into_host(op, self.instance);
         Ok(Seen {
-            links: netlink.links().await.map_err(failed)?,
+            links,
             addresses: netlink.addresses().await.map_err(failed)?,
             table: self.cache.list(&self.table).await.map_err(|e| e.into_host(op, self.instance))?,
         })
@@ -367,9 +373,9 @@ impl<'a> PodNetwork<'a> {
         if done.is_empty() { Ok(Change::Unchanged) } else { Ok(Change::Changed(done.join(", "))) }
     }
 
-    async fn observe(&self) -> HostResult<Option<NetworkObserved>> {
+    async fn observe(&self, links: Vec<Link>) -> HostResult<Option<NetworkObserved>> {
         let netlink = Netlink::connect().map_err(|e| e.into_host(OBSERVE, self.instance))?;
-        let seen = self.look(&netlink, OBSERVE).await?;
+        let seen = self.look_beside(links, &netlink, OBSERVE).await?;
         let Some(applied) = self.read_applied() else {
             // Not applied to its end, or the run directory was lost: `ensure` makes or adopts it.
             return Ok(None);

@@ -10,7 +10,8 @@ use reddwarf_host::{HostError, HostErrorKind};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType};
@@ -183,12 +184,13 @@ impl Netlink {
         .map_err(|e| NetlinkError::from_io("join network namespace", e))?
     }
 
-    /// All links.
+    /// All links. Without their counters, which are half of what the kernel would tell.
     pub(crate) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let all: Vec<LinkMessage> = self
             .handle
             .link()
             .get()
+            .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
             .execute()
             .try_collect()
             .await
