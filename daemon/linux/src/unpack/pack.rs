@@ -122,7 +122,10 @@ impl Packer {
     /// What comes next goes to the directory `below` and belongs to `owner`.
     pub(super) fn place(&mut self, below: &Path, owner: (u32, u32)) {
         self.below = below.to_owned();
-        self.owner = Some(owner);
+        // Names of one file have one owner.
+        if self.owner.replace(owner) != Some(owner) {
+            self.names.clear();
+        }
     }
 
     /// Entries so far.

@@ -120,7 +120,10 @@ fn files_lie_over_an_image_with_their_owner_and_what_is_there_keeps_its_own() {
         std::os::unix::fs::symlink("page", site.join("sub/link")).unwrap();
         std::fs::set_permissions(&site, std::fs::Permissions::from_mode(0o700)).unwrap();
         let script = world.dir.path().join("script");
-        std::os::unix::fs::symlink("/bin/busybox", &script).unwrap();
+        let program = world.dir.path().join("program");
+        std::fs::copy("/bin/busybox", &program).unwrap();
+        std::fs::hard_link(&program, world.dir.path().join("its-other-name")).unwrap();
+        std::os::unix::fs::symlink(&program, &script).unwrap();
         let file = |source: &std::path::Path, target: &str, owner| BuildFile {
             source: source.to_owned(),
             target: target.into(),
