@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos illumos-proto illumos-package bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd install
+.PHONY: help demo test setup build lint unit e2e test-install illumos illumos-proto illumos-package bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd fuzz install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -58,6 +58,10 @@ illumos-proto: build
 ## make illumos-package on illumos: a tarball as pkgsrc's pkg_add takes it, in PACKAGES (default target/packages)
 illumos-package: build
 	BINARIES="$(or $(CARGO_TARGET_DIR),target)/release" ./.ci/package-illumos "$(or $(PACKAGES),target/packages)"
+
+## make fuzz      every fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
+fuzz:
+	for target in layer documents reference zar; do $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit; done
 
 ## make bench     print the figures that docs/performance.md quotes (release build; BENCH=--podman compares)
 bench: build

@@ -167,6 +167,9 @@ pub(crate) struct StorageStatus {
     pub(crate) place: String,
     /// Why this engine.
     pub(crate) why: String,
+    /// What pods' root file systems are: `clones` of images on this storage, or `overlays`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) roots: String,
     /// Bytes that the place holds; 0 when that is not known.
     pub(crate) total_bytes: u64,
     /// Bytes that are free.

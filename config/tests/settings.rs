@@ -89,6 +89,7 @@ const EXAMPLES: &[(&str, [&str; 3])] = &[
     ("log_max_files", ["2", "3", "4"]),
     ("storage_pool", ["/f", "rpool/e", "/c"]),
     ("storage_engine", ["btrfs", "zfs", "directory"]),
+    ("storage_roots", ["overlay", "auto", "overlay"]),
     ("storage_images", ["/f", "/e", "/c"]),
     ("storage_pods", ["/f", "/e", "/c"]),
     ("storage_volumes", ["/f", "/e", "tank/c"]),

@@ -8,13 +8,13 @@ use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
 use crate::storage::Storage;
 use crate::supervise::Components;
-use crate::{host, logging, service, services, signals};
+use crate::{host, logging, oversize, service, services, signals};
 use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, TlsSettings};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
 use reddwarf_controllers::guard::PruneGuard;
-use reddwarf_host::{Clock, Host, time};
+use reddwarf_host::{Clock, Host, StorageEngine, time};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_registry::{EventTarget, EventType, Registry};
 use reddwarf_store::{Store, StoreOptions};
@@ -144,9 +144,14 @@ impl Daemon {
         let mut components = Components::new(stop.clone());
         let (manifests, directory) = self.directory(settings)?;
         let (leave, mut leaving) = mpsc::channel(1);
-        let host = self.host(settings).await?;
-        let storage = match &host {
-            Some(_) => Some(Storage::open(settings, Arc::clone(&self.clock)).await.map_err(|e| failed("storage", e))?),
+        let storage = match self.mode {
+            Mode::Serve => None,
+            Mode::Agent => {
+                Some(Storage::open(settings, Arc::clone(&self.clock)).await.map_err(|e| failed("storage", e))?)
+            }
+        };
+        let host = match &storage {
+            Some(storage) => Some(self.host(settings, storage.for_roots().await).await?),
             None => None,
         };
         let wiring = node::Wiring {
@@ -210,6 +215,7 @@ impl Daemon {
         });
         let (kubernetes, load_balancer) = (services::kubernetes(settings), settings.load_balancer_cidr.clone());
         if let Some(storage) = storage.clone() {
+            components.spawn("oversize", oversize::watch(storage.clone(), self.registry.clone(), stop.clone()));
             components.spawn("storage", storage.watch(self.registry.clone(), stop.clone()));
         }
         let provisioner = storage.map(|storage| storage as Arc<dyn reddwarf_controllers::volume::Provisioner>);
@@ -353,13 +359,11 @@ impl Daemon {
     }
 
     /// The host to drive, if there is one; services' addresses may not be networks that it uses itself.
-    async fn host(&self, settings: &Settings) -> Result<Option<Arc<dyn Host>>, Failed> {
-        if matches!(self.mode, Mode::Serve) {
-            return Ok(None);
-        }
-        let host = host::open(settings, Arc::clone(&self.clock)).map_err(|e| failed("the host can't be driven", e))?;
+    async fn host(&self, settings: &Settings, roots: Option<Arc<dyn StorageEngine>>) -> Result<Arc<dyn Host>, Failed> {
+        let host = host::open(settings, Arc::clone(&self.clock), roots);
+        let host = host.map_err(|e| failed("the host can't be driven", e))?;
         services::check_routes(settings, host.as_ref()).await.map_err(Failed)?;
-        Ok(Some(host))
+        Ok(host)
     }
 
     fn about(&self, settings: &Settings) -> About {

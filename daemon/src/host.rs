@@ -4,25 +4,34 @@ use reddwarf_config::Settings;
 #[cfg(target_os = "linux")]
 use reddwarf_config::settings::ContainerRuntime;
 use reddwarf_config::settings::HostKind;
-use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult};
+use reddwarf_host::storage::Subvolumes;
+use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult, StorageEngine};
 #[cfg(target_os = "linux")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Opens the host that the settings name.
+/// Opens the host that the settings name. `roots`: where roots of containers are to be cloned; only Linux can be told.
 ///
 /// # Errors
 /// What the host lacks, and how to mend it.
-pub(crate) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+pub(crate) fn open(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    roots: Option<Arc<dyn StorageEngine>>,
+) -> HostResult<Arc<dyn Host>> {
     match settings.host {
-        HostKind::Linux => linux(settings, clock),
+        HostKind::Linux => linux(settings, clock, roots),
         HostKind::Sim => simulated(settings, clock),
         HostKind::Illumos => illumos(settings, clock),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+fn linux(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    roots: Option<Arc<dyn StorageEngine>>,
+) -> HostResult<Arc<dyn Host>> {
     use reddwarf_linux::{LinuxHost, LinuxOptions, Runtime};
     let helpers = helpers().map_err(|e| {
         HostError::new(HostErrorKind::Other, "open host", "linux", "our own program can't be found").caused_by(e)
@@ -38,7 +47,7 @@ fn linux(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>
         ContainerRuntime::Crun => Runtime::Crun(program("crun")?),
         ContainerRuntime::Runc => Runtime::Runc(program("runc")?),
     };
-    Ok(Arc::new(LinuxHost::new(options, clock)?))
+    Ok(Arc::new(LinuxHost::with_roots(options, clock, roots)?))
 }
 
 /// The lines of the files of public keys.
@@ -80,7 +89,7 @@ fn registries(settings: &Settings) -> HostResult<reddwarf_illumos::RegistryOptio
 }
 
 #[cfg(not(target_os = "linux"))]
-fn linux(_settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
+fn linux(_: &Settings, _: Arc<dyn Clock>, _: Option<Arc<dyn StorageEngine>>) -> HostResult<Arc<dyn Host>> {
     Err(HostError::new(HostErrorKind::Unsupported, "open host", "linux", "this is not Linux: use --host"))
 }
 
@@ -100,6 +109,14 @@ pub(crate) fn tools(settings: &Settings) -> HostResult<reddwarf_command::Tools> 
         (HostKind::Illumos, None) => Ok(Tools::illumos()),
         (HostKind::Linux | HostKind::Sim, _) => Ok(Tools::linux()),
     }
+}
+
+/// What this system does itself on btrfs.
+pub(crate) fn subvolumes() -> Option<Arc<dyn Subvolumes>> {
+    #[cfg(target_os = "linux")]
+    return Some(Arc::new(reddwarf_linux::btrfs::Calls));
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// On illumos, and anywhere against stand-ins for its tools.

@@ -20,6 +20,7 @@ mod dns;
 mod host;
 mod logging;
 mod node;
+mod oversize;
 mod service;
 mod services;
 mod signals;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use reddwarf_api::types::StorageStatus;
 use reddwarf_config::Settings;
-use reddwarf_config::settings::{HostKind, StorageEngineName};
+use reddwarf_config::settings::{HostKind, StorageEngineName, StorageRoots};
 use reddwarf_controllers::volume::{PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_host::fake::MemoryEngine;
 use reddwarf_host::storage::Tuning;
@@ -29,10 +29,22 @@ const US: Author = Author::System("storage");
 pub(crate) const CLASS: &str = "reddwarf";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
+/// What pods' root file systems are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roots {
+    /// Clones of images, on the engine.
+    Clones,
+    /// Overlays on images' layers.
+    Overlays,
+    /// The host has its own way.
+    TheHosts,
+}
+
 /// The engine in use and how it is.
 #[derive(Debug)]
 pub(crate) struct Storage {
     engine: Arc<dyn StorageEngine>,
+    roots: Roots,
     node: String,
     /// Why it can't be used; `None` before it was tried.
     state: Mutex<Option<Result<(), String>>>,
@@ -47,12 +59,27 @@ impl Storage {
         let engine: Arc<dyn StorageEngine> = match settings.host {
             HostKind::Sim => Arc::new(MemoryEngine::new(settings.state_dir.join("sim/storage"))),
             HostKind::Linux | HostKind::Illumos => {
-                choose(&wanted(settings), crate::host::tools(settings)?, clock).await?
+                choose(&wanted(settings), crate::host::tools(settings)?, crate::host::subvolumes(), clock).await?
             }
         };
         let about = engine.about();
         tracing::info!(engine = %about.kind, place = about.place, why = about.why, "storage for volumes");
-        Ok(Arc::new(Self { engine, node: settings.node_name.clone(), state: Mutex::default() }))
+        let roots = match (settings.host, settings.storage_roots) {
+            (HostKind::Linux, StorageRoots::Auto) if about.features.instant => Roots::Clones,
+            (HostKind::Linux, _) => Roots::Overlays,
+            (HostKind::Illumos | HostKind::Sim, _) => Roots::TheHosts,
+        };
+        Ok(Arc::new(Self { roots, node: settings.node_name.clone(), state: Mutex::default(), engine }))
+    }
+
+    /// The engine, if pods' root file systems are to be clones on it; made ready if that can be had soon.
+    pub(crate) async fn for_roots(&self) -> Option<Arc<dyn StorageEngine>> {
+        if self.roots != Roots::Clones {
+            return None;
+        }
+        // Logged there, and tried again. Pods wait meanwhile.
+        let _ = tokio::time::timeout(AGAIN, self.ready()).await;
+        Some(self.engine.clone())
     }
 
     /// The engine.
@@ -105,6 +132,11 @@ impl Storage {
             engine: about.kind.to_string(),
             place: about.place.clone(),
             why: about.why.clone(),
+            roots: match self.roots {
+                Roots::Clones => "clones".to_owned(),
+                Roots::Overlays => "overlays".to_owned(),
+                Roots::TheHosts => String::new(),
+            },
             total_bytes: capacity.total_bytes,
             free_bytes: capacity.free_bytes,
             problem: if problem.is_empty() { problem } else { format!("StorageUnavailable: {problem}") },

@@ -37,13 +37,13 @@ fn internal(error: impl std::fmt::Display) -> RuntimeError {
     RuntimeError::Internal(error.to_string())
 }
 
-fn objects(registry: &Registry, kind: &str) -> Result<Vec<Object>, RuntimeError> {
+pub(crate) fn objects(registry: &Registry, kind: &str) -> Result<Vec<Object>, RuntimeError> {
     let Some(kind) = kinds().by_gvk("v1", kind) else { return Ok(Vec::new()) };
     Ok(registry.list(&ListQuery::all(kind)).map_err(internal)?.items)
 }
 
 /// The volume in our storage that a PersistentVolume is.
-fn handle(volume: &Object) -> Option<&str> {
+pub(crate) fn handle(volume: &Object) -> Option<&str> {
     volume.get_str("/spec/csi/volumeHandle").filter(|_| volume.get_str("/spec/csi/driver") == Some(DRIVER))
 }
 

@@ -21,18 +21,25 @@ pub(crate) struct Arguments {
     /// The name that pods use, `local/web:1`; otherwise the recipe's
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     name: Option<String>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// How an image that is made here is run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunOptions {
     /// What it runs, one word an option
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
-    cmd: Vec<String>,
+    pub(crate) cmd: Vec<String>,
     /// A variable, `NAME=value`
     #[arg(long, value_name = "NAME=VALUE")]
-    env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// Where it runs
     #[arg(long, value_name = "DIR")]
-    workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// As whom it runs
     #[arg(long)]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
 }
 
 /// A recipe's document.
@@ -140,7 +147,7 @@ fn print_new(context: &Context, status: &ImageBuildStatus, printed: &mut u64) {
 }
 
 fn request(context: &Context, arguments: &Arguments) -> Result<ImageBuild, Error> {
-    let Arguments { source, name, cmd, env, workdir, user } = arguments;
+    let Arguments { source, name, run: RunOptions { cmd, env, workdir, user } } = arguments;
     let is_recipe = !source.is_dir() && source.to_str().and_then(Format::of).is_some();
     let mut request = if is_recipe {
         let bytes = std::fs::read(source).map_err(|error| Error::File {

@@ -73,13 +73,14 @@ fn render(report: &StatusReport, style: Style, width: Option<usize>, now: DateTi
 
 /// `Storage: btrfs at /srv/volumes (/srv is on btrfs), 12.0 GiB of 20.0 GiB free`.
 fn storage_line(storage: &StorageStatus) -> String {
-    let StorageStatus { engine, place, why, total_bytes, free_bytes, .. } = storage;
+    let StorageStatus { engine, place, why, roots, total_bytes, free_bytes, .. } = storage;
     let room = if *total_bytes == 0 {
         String::new()
     } else {
         format!(", {} of {} free", size(*free_bytes), size(*total_bytes))
     };
-    format!("{}\n", crate::output::printable(&format!("Storage: {engine} at {place} ({why}){room}")))
+    let roots = if roots.is_empty() { String::new() } else { format!("; pods' roots: {roots}") };
+    format!("{}\n", crate::output::printable(&format!("Storage: {engine} at {place} ({why}){room}{roots}")))
 }
 
 fn name_server(dns: &DnsStatus) -> String {

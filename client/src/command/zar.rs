@@ -1,5 +1,6 @@
 //! `image zar`: archives of golden images, made and verified without a daemon.
 
+use super::image_build::RunOptions;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -26,18 +27,8 @@ pub(crate) enum Verb {
         /// The parts are zfs streams for zones
         #[arg(long)]
         zfs: bool,
-        /// What it runs, one word an option
-        #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
-        cmd: Vec<String>,
-        /// A variable, `NAME=value`
-        #[arg(long, value_name = "NAME=VALUE")]
-        env: Vec<String>,
-        /// Where it runs
-        #[arg(long, value_name = "DIR")]
-        workdir: Option<String>,
-        /// As whom it runs
-        #[arg(long)]
-        user: Option<String>,
+        #[command(flatten)]
+        run: RunOptions,
         /// For which architecture, as OCI names it; this machine's unless given
         #[arg(long)]
         architecture: Option<String>,
@@ -105,10 +96,11 @@ pub(crate) fn run(context: &Context, verb: &Verb) -> Result<Exit, Error> {
 }
 
 fn describe(verb: &Verb, scratch: &Scratch) -> Result<(Manifest, Vec<(PartKind, PathBuf)>), Error> {
-    let Verb::Create { parts, name, zfs, cmd, env, workdir, user, architecture, .. } = verb else {
+    let Verb::Create { parts, name, zfs, run, architecture, .. } = verb else {
         return Err(Error::usage("nothing to make", ""));
     };
     let mut config = serde_json::Map::new();
+    let RunOptions { cmd, env, workdir, user } = run;
     let lists = [("Cmd", cmd), ("Env", env)];
     config.extend(lists.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v.clone().into())));
     let texts = [("WorkingDir", workdir), ("User", user)];

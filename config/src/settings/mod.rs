@@ -77,6 +77,16 @@ words! {
 }
 
 words! {
+    /// How pods' root file systems are made on Linux.
+    StorageRoots {
+        /// Clones where the engine clones at once, else overlays.
+        Auto = "auto",
+        /// Overlays.
+        Overlay = "overlay",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat {
         /// For people and journals.
@@ -245,6 +255,8 @@ pub struct Settings {
     pub storage_pool: Option<String>,
     /// How they are kept.
     pub storage_engine: StorageEngineName,
+    /// How pods' root file systems are made on Linux.
+    pub storage_roots: StorageRoots,
     /// A place of its own for images.
     pub storage_images: Option<String>,
     /// A place of its own for pods' root file systems.

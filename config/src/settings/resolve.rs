@@ -186,6 +186,7 @@ impl Resolve {
             allowed_unsafe_sysctls: self.many("allowed_unsafe_sysctls", values::sysctl).unwrap_or_default(),
             storage_pool: self.one("storage_pool", values::storage_place, None),
             storage_engine: self.one("storage_engine", values::storage_engine, super::StorageEngineName::Auto),
+            storage_roots: self.one("storage_roots", values::storage_roots, super::StorageRoots::Auto),
             storage_images: self.one("storage_images", values::storage_place, None),
             storage_pods: self.one("storage_pods", values::storage_place, None),
             storage_volumes: self.one("storage_volumes", values::storage_place, None),

@@ -173,6 +173,8 @@ settings! {
         "Where volumes are kept: a directory by its absolute path, or a ZFS dataset such as `rpool/reddwarf`", |s| optional(&s.storage_pool);
     "storage_engine" "storage-engine" "NAME" Text Restart, "auto",
         "How volumes are kept: zfs, btrfs or directory; auto: zfs where `storage_pool` is a dataset, btrfs where it lies on btrfs, else directory", |s| s.storage_engine.as_str().to_owned();
+    "storage_roots" "storage-roots" "HOW" Text Restart, "auto",
+        "Pods' root file systems on Linux: auto: clones of images where `storage_engine` is zfs or btrfs, else overlayfs; overlay: always overlayfs", |s| s.storage_roots.as_str().to_owned();
     "storage_images" "storage-images" "PLACE" Text Restart, "images below `storage_pool`",
         "A place of its own for images, of the same form as `storage_pool`", |s| optional(&s.storage_images);
     "storage_pods" "storage-pods" "PLACE" Text Restart, "pods below `storage_pool`",

@@ -2,7 +2,7 @@
 
 use super::{
     ClusterDns, ContainerRuntime, DnsListen, EvictionAmount, EvictionSignal, EvictionThreshold, HostKind, LogFormat,
-    StorageEngineName,
+    StorageEngineName, StorageRoots,
 };
 use ipnet::IpNet;
 use reddwarf_objects::{Quantity, names};
@@ -297,6 +297,10 @@ pub(super) fn container_runtime(text: &str) -> Result<ContainerRuntime, Bad> {
 pub(super) fn storage_engine(text: &str) -> Result<StorageEngineName, Bad> {
     use StorageEngineName::{Auto, Btrfs, Directory, Zfs};
     one_of(text, &[Auto, Zfs, Btrfs, Directory], StorageEngineName::as_str)
+}
+
+pub(super) fn storage_roots(text: &str) -> Result<StorageRoots, Bad> {
+    one_of(text, &[StorageRoots::Auto, StorageRoots::Overlay], StorageRoots::as_str)
 }
 
 /// An absolute path, or the name of a ZFS dataset.

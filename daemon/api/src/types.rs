@@ -138,6 +138,9 @@ pub struct StorageStatus {
     pub place: String,
     /// Why this engine.
     pub why: String,
+    /// What pods' root file systems are: `clones` of images on this storage, or `overlays`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub roots: String,
     /// Bytes that the place holds; 0 when that is not known.
     pub total_bytes: u64,
     /// Bytes that are free.

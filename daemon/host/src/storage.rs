@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What datasets are for; each area may lie at a place of its own.
@@ -62,6 +63,16 @@ impl DatasetId {
     /// A volume.
     pub fn volume(name: DatasetName) -> Self {
         Self { area: Area::Volumes, name }
+    }
+
+    /// What root file systems are cloned from.
+    pub fn image(name: DatasetName) -> Self {
+        Self { area: Area::Images, name }
+    }
+
+    /// The root file system of one container.
+    pub fn root(name: DatasetName) -> Self {
+        Self { area: Area::Pods, name }
     }
 
     /// A snapshot of it.
@@ -297,6 +308,13 @@ pub trait StorageEngine: fmt::Debug + Send + Sync + 'static {
     /// `NotFound`.
     async fn usage(&self, id: &DatasetId) -> HostResult<DatasetUsage>;
 
+    /// What each dataset of an area takes for itself, in bytes: what it shares with what it was cloned from is left out
+    /// where the engine tells them apart. One look at all; what was written in the last seconds may be missing.
+    ///
+    /// # Errors
+    /// See the trait.
+    async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>>;
+
     /// How much the place holds.
     ///
     /// # Errors
@@ -317,6 +335,28 @@ pub trait StorageEngine: fmt::Debug + Send + Sync + 'static {
     /// `Conflict` (a whole one and the dataset is there; an increment and it does not fit), `InvalidSpec` (not such a file, or
     /// of another engine), `NotFound` (the file).
     async fn receive(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<Change>;
+}
+
+/// Subvolumes of btrfs by the kernel's own calls, which a host may offer its engine: starting btrfs(8) takes longer than
+/// what it does. Blocking. Paths are the engine's own; the last component of one that is made is not there yet.
+pub trait Subvolumes: fmt::Debug + Send + Sync + 'static {
+    /// Makes an empty subvolume.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn create(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a subvolume of another's content.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn snapshot(&self, from: &Path, to: &Path, read_only: bool) -> io::Result<()>;
+
+    /// Removes a subvolume that holds no other, with its quota group.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOTEMPTY` when it holds one.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// Whether marks can be kept by every engine.

@@ -7,13 +7,16 @@ use crate::namespaces;
 use crate::oci;
 use crate::process::ProcessId;
 use crate::record::{
-    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimFiles, write_record,
+    ContainerDir, Launch, LaunchEnvFile, LaunchMount, SandboxMark, SandboxPhase, ShimFiles, read_record, write_record,
 };
 use crate::rootfs::{self, RootfsRequest};
+use crate::roots::RootOf;
 use crate::sandbox;
 use crate::users::Users;
 use crate::volumes;
-use reddwarf_host::spec::{ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec};
+use reddwarf_host::spec::{
+    ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Signal, VolumeSpec,
+};
 use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
 use reddwarf_supervise::instance;
 use reddwarf_supervise::program::Report;
@@ -111,6 +114,7 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
             dir: shared.paths.disk_container(id, &spec.name, spec.attempt),
             mountpoint: dir.bundle().join("rootfs"),
             users: own_users(shared, mark),
+            cloned: cloned_root(shared, id, spec)?,
         },
         namespaces: namespaces::paths(&shared.paths, &mark.spec),
         cgroup: shared.container_cgroup(id, &spec.name, spec.attempt),
@@ -121,6 +125,28 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
         last_words: last_words(shared, id, spec),
         process_peer: process_peer(shared, id, spec)?,
     })
+}
+
+/// Where the root will be, if it is to be a clone of the image.
+fn cloned_root(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Option<PathBuf>> {
+    match (&shared.roots, &spec.image) {
+        (Some(roots), ContainerImage::Image { .. }) => roots.path(&root_of(id, &spec.name, spec.attempt)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn root_of(id: &SandboxId, name: &ContainerName, attempt: u32) -> RootOf {
+    RootOf { sandbox: id.clone(), container: name.clone(), attempt }
+}
+
+/// Makes the root that [`begin`] noted, where it is a clone.
+pub(crate) async fn clone_root(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<()> {
+    match (&shared.roots, &spec.image) {
+        (Some(roots), ContainerImage::Image { id: image }) => {
+            roots.clone(&shared.options, image, &root_of(id, &spec.name, spec.attempt)).await
+        }
+        _ => Ok(()),
+    }
 }
 
 fn own_users(shared: &Shared, mark: &SandboxMark) -> Option<Users> {
@@ -290,6 +316,13 @@ pub(crate) fn remove_instance(
     let spec_file = dir.spec_file();
     remove_file(&spec_file).map_err(|e| io_error("remove container", &spec_file, e))?;
     let disk = shared.paths.disk_container(id, name, attempt);
+    if let Some(roots) = &shared.roots
+        && read_record::<Launch>("remove container", &dir.launch_file())?.is_some_and(|l| l.rootfs.cloned.is_some())
+    {
+        let of = root_of(id, name, attempt);
+        // On a blocking thread of the runtime.
+        tokio::runtime::Handle::current().block_on(roots.destroy(&of))?;
+    }
     let _ = rootfs::release(&disk)?;
     let lock_file = shared.paths.run.lock(id, name, attempt);
     remove_file(&lock_file).map_err(|e| io_error("remove container", &lock_file, e))?;

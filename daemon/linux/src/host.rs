@@ -9,12 +9,13 @@ use crate::network::{TableCache, generation, monitor};
 use crate::observe;
 use crate::options::LinuxOptions;
 use crate::paths::Paths;
+use crate::roots::Roots;
 use crate::services;
 use crate::watch;
 use async_trait::async_trait;
 use reddwarf_host::{
     Change, Clock, ContainerName, Host, HostError, HostErrorKind, HostEvent, HostInfo, HostObservation, HostResult,
-    ImageId, Leftover, SandboxId,
+    ImageId, Leftover, SandboxId, StorageEngine,
 };
 use reddwarf_pull::{Platform, Puller};
 use reddwarf_supervise::turns::Turns;
@@ -22,6 +23,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) nft_generation: generation::Known,
     pub(crate) services: tokio::sync::Mutex<services::State>,
     pub(crate) puller: Puller,
+    /// Where containers' roots are cloned; absent where they are overlays.
+    pub(crate) roots: Option<Roots>,
 }
 
 impl Shared {
@@ -80,12 +84,25 @@ impl Drop for AbortOnDrop {
 }
 
 impl LinuxHost {
+    /// [`Self::with_roots`] with overlayfs for containers' roots.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(options: LinuxOptions, clock: Arc<dyn Clock>) -> HostResult<Self> {
+        Self::with_roots(options, clock, None)
+    }
+
     /// Opens the host: makes its directories and tmpfs when missing, and watches what runs already. To be called
-    /// within a tokio runtime.
+    /// within a tokio runtime. With an engine, roots of containers are clones on it from now on; those that run keep what
+    /// they have.
     ///
     /// # Errors
     /// `Unsupported` without root or without cgroups, `Other` when the directories can't be made.
-    pub fn new(options: LinuxOptions, clock: Arc<dyn Clock>) -> HostResult<Self> {
+    pub fn with_roots(
+        options: LinuxOptions,
+        clock: Arc<dyn Clock>,
+        roots: Option<Arc<dyn StorageEngine>>,
+    ) -> HostResult<Self> {
         let fail =
             |kind, message: String| HostError::new(kind, "open host", options.run_dir.display().to_string(), message);
         if !nix::unistd::geteuid().is_root() {
@@ -117,10 +134,35 @@ impl LinuxHost {
             nft_generation,
             services,
             puller,
+            roots: roots.map(Roots::new),
         });
         let watches = vec![watch::start(&shared, &runtime)?].into_iter().chain(monitor::start(&shared, &runtime));
         let watch = Arc::new(watches.map(AbortOnDrop).collect());
-        Ok(Self { shared, _watch: watch })
+        let host = Self { shared, _watch: watch };
+        host.tidy_roots_later();
+        Ok(host)
+    }
+
+    /// Begins to destroy clones and images' datasets that nobody has any more.
+    pub(crate) fn tidy_roots_later(&self) {
+        /// The storage may have to be made ready first.
+        const AGAIN: Duration = Duration::from_secs(5);
+        if self.shared.roots.is_none() {
+            return;
+        }
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            // Ends with the host.
+            while let Some(shared) = shared.upgrade() {
+                let Some(roots) = &shared.roots else { return };
+                match roots.collect(&shared).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "clones are looked through later"),
+                }
+                drop(shared);
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
     }
 
     /// Images that a recorded container was started from: not to be removed.

@@ -26,7 +26,8 @@
 //! | `usage` | figures of the machine, of control groups, of disks |
 //! | `network`, `link`, `nft`, `nfnetlink` | bridge, veths, masquerade; netfilter by its tool and by its messages |
 //! | `services` | services and network policies: one nftables table |
-//! | `image`, `unpack`, `rootfs` | the image store, what `reddwarf-pull` brings into it, containers' root file systems |
+//! | `image`, `unpack`, `rootfs`, `roots` | the image store, what `reddwarf-pull` brings into it, containers' root file systems: overlays, or clones on a storage engine |
+//! | [`btrfs`] | subvolumes by the kernel's calls, for the engine |
 //! | `info`, [`memory`] | what this machine is; the daemon's own heap |
 //! | [`inherited`], [`resolved`] | sockets that the service manager kept; names of services on this host |
 //!
@@ -35,6 +36,7 @@
 //! Kubernetes object.
 
 mod attach;
+pub mod btrfs;
 mod cgroup;
 mod connect;
 mod container;
@@ -64,6 +66,7 @@ mod program;
 mod record;
 pub mod resolved;
 mod rootfs;
+mod roots;
 mod runtime;
 mod sandbox;
 mod sandboxes;

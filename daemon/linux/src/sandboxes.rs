@@ -185,6 +185,15 @@ impl Sandboxes for LinuxHost {
                 Begun::Ready { dir, lock, shim_log } => break (dir, lock, shim_log),
             }
         };
+        if let Err(error) = container::clone_root(&self.shared, id, spec).await {
+            drop(lock);
+            let (wanted_id, name, attempt) = (id.clone(), spec.name.clone(), spec.attempt);
+            self.in_turn(&turn, "start container", move |shared| {
+                container::remove_instance(shared, &wanted_id, &name, attempt, &dir)
+            })
+            .await?;
+            return Err(error);
+        }
         let said = self.run_shim(&dir, lock, shim_log).await?;
         let (wanted_id, wanted) = (id.clone(), spec.clone());
         let change = self

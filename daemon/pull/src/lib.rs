@@ -25,6 +25,8 @@ mod blob;
 mod challenge;
 mod credentials;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod manifest;
 pub mod options;
 mod puller;

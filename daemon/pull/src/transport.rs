@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore, crypto::ring};
 
 /// For one address; a name may have several.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -208,10 +208,7 @@ fn tls_failure(url: &Url, error: &io::Error) -> ConnectError {
         }
         // Not asked again: a certificate does not get better within seconds.
         Some(rustls::Error::InvalidCertificate(why)) => {
-            let message = format!(
-                "the certificate of {} is not believed ({why}): add its authority to `registry_ca` of reddwarfd.toml",
-                url.authority
-            );
+            let message = format!("the certificate of {} is not believed: {}", url.authority, disbelief(why));
             ConnectError::Failed(PullError::new(PullErrorKind::Unreachable, message))
         }
         // Some hang up instead of saying so.
@@ -219,6 +216,29 @@ fn tls_failure(url: &Url, error: &io::Error) -> ConnectError {
             ConnectError::NoTls(format!("{} hangs up on TLS: {error}", url.authority))
         }
         _ => ConnectError::Failed(PullError::unreachable(format!("TLS with {}: {error}", url.authority))),
+    }
+}
+
+/// What is wrong with a certificate, and how to mend it.
+fn disbelief(why: &CertificateError) -> String {
+    use CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext};
+    use CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
+    match why {
+        UnknownIssuer => {
+            "nobody who is trusted here made it: add its authority to `registry_ca` of reddwarfd.toml".to_owned()
+        }
+        Expired | ExpiredContext { .. } => format!("{why}: renew it, or set this host's clock"),
+        NotValidYet | NotValidYetContext { .. } => format!("{why}: set the clock of this host or of whoever made it"),
+        NotValidForName | NotValidForNameContext { .. } => {
+            format!("{why}: name the registry as its certificate does, or give it one with this name")
+        }
+        // Not public there: webpki's own error.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is an authority's (CA:TRUE), which is no server's: `openssl req -x509` makes such ones. Make it anew with \
+             `-addext basicConstraints=critical,CA:FALSE`, and add that to `registry_ca` of reddwarfd.toml"
+                .to_owned()
+        }
+        why => format!("{why}: give the registry a certificate of an authority in `registry_ca` of reddwarfd.toml"),
     }
 }
 

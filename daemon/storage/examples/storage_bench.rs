@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
 
 use reddwarf_command::Tools;
+use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, SystemClock};
 use reddwarf_storage::choose::{Wanted, choose};
 use std::collections::BTreeMap;
@@ -14,6 +15,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const CLONES: usize = 20;
+
+#[cfg(target_os = "linux")]
+fn calls() -> Option<Arc<dyn Subvolumes>> {
+    // Without them btrfs(8) is started each time, to compare.
+    std::env::var_os("WITHOUT_CALLS").is_none().then(|| Arc::new(reddwarf_linux::btrfs::Calls) as _)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn calls() -> Option<Arc<dyn Subvolumes>> {
+    None
+}
 
 fn id(name: &str) -> DatasetId {
     DatasetId::volume(DatasetName::new(name).unwrap())
@@ -30,7 +42,7 @@ async fn main() {
     };
     let wanted =
         Wanted { pool: Some(place), engine: None, areas: BTreeMap::new(), default: "/".into(), look_for_pools: false };
-    let engine = choose(&wanted, tools, Arc::new(SystemClock)).await.unwrap();
+    let engine = choose(&wanted, tools, calls(), Arc::new(SystemClock)).await.unwrap();
     drop(engine.prepare().await.unwrap());
     let spec = DatasetSpec { marks: BTreeMap::from([("owner".into(), "bench".into())]), ..DatasetSpec::default() };
     drop(engine.create(&id("bench-image"), &spec).await.unwrap());

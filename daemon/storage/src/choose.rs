@@ -4,6 +4,7 @@
 use crate::tree::{Layout, TreeEngine, btrfs, directory};
 use crate::zfs::ZfsEngine;
 use reddwarf_command::{Invocation, Tool, Tools};
+use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Area, Clock, EngineKind, HostError, HostErrorKind, HostResult, StorageEngine};
 use reddwarf_illumos::zfs::Dataset;
 use std::collections::BTreeMap;
@@ -27,11 +28,16 @@ pub struct Wanted {
     pub look_for_pools: bool,
 }
 
-/// The engine to use. Nothing is made before [`StorageEngine::prepare`].
+/// The engine to use. Nothing is made before [`StorageEngine::prepare`]. `subvolumes`: what the host does itself on btrfs.
 ///
 /// # Errors
 /// `InvalidSpec` when what is asked for does not fit together, `Unsupported` when a tool is missing.
-pub async fn choose(wanted: &Wanted, tools: Tools, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn StorageEngine>> {
+pub async fn choose(
+    wanted: &Wanted,
+    tools: Tools,
+    subvolumes: Option<Arc<dyn Subvolumes>>,
+    clock: Arc<dyn Clock>,
+) -> HostResult<Arc<dyn StorageEngine>> {
     if let Some(pool) = wanted.pool.as_deref().filter(|pool| !pool.starts_with('/')) {
         return zfs(wanted, pool, tools, "the setting `storage_pool` names a ZFS dataset").await;
     }
@@ -47,7 +53,7 @@ pub async fn choose(wanted: &Wanted, tools: Tools, clock: Arc<dyn Clock>) -> Hos
     let layout = Layout::new(&place, areas);
     let (kind, why) = kind(wanted, &tools, &place).await?;
     let engine: TreeEngine = match kind {
-        EngineKind::Btrfs => btrfs::engine(layout, tools, why, clock),
+        EngineKind::Btrfs => btrfs::engine(layout, tools, subvolumes, why, clock),
         EngineKind::Directory => directory::engine(layout, tools, why, clock),
         EngineKind::Zfs | EngineKind::Memory => return refuse("storage_engine", "this is no engine for a path"),
     };

@@ -220,6 +220,18 @@ impl ZfsEngine {
         Ok(dataset)
     }
 
+    /// Whether a snapshot is there and its dataset bears a mark of its own.
+    async fn snapshot_is_ours(&self, snapshot: &text::Snapshot) -> HostResult<bool> {
+        const ARGS: [&str; 6] = ["get", "-H", "-p", "-o", "name,property,value,source", MARKS];
+        let name = snapshot.to_string();
+        let run = Invocation::read(Tool::Zfs, ARGS.into_iter().chain([name.as_str()])).within(READ);
+        let Ok(output) = self.tools.run(&run).await else { return Ok(false) };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let source = text.trim_end().rsplit('\t').next().unwrap_or_default();
+        let dataset = name.split('@').next().unwrap_or_default();
+        Ok(source == format!("inherited from {dataset}"))
+    }
+
     /// What to do about a dataset that may be there already: `None`: it is not, make it.
     async fn present(&self, op: &'static str, id: &DatasetId, spec: &DatasetSpec) -> HostResult<Option<Change>> {
         check_marks(&spec.marks).map_err(|why| invalid(op, &id.to_string(), why))?;
@@ -633,15 +645,31 @@ impl StorageEngine for ZfsEngine {
 
     async fn clone_of(&self, from: &SnapshotId, to: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
         const OP: &str = "clone dataset";
-        if let Some(change) = self.present(OP, to, spec).await? {
-            return Ok(change);
-        }
-        self.snapshot_there(OP, from).await?;
+        check_marks(&spec.marks).map_err(|why| invalid(OP, &to.to_string(), why))?;
         let mut properties = limit_properties(&spec.limits);
+        // What is none need not be said of a new dataset.
+        properties.retain(|_, value| value != "none");
         properties.extend(tuning_properties(OP, to, &spec.tuning)?);
         properties.insert(MARKS.to_owned(), mark(OP, to, spec)?);
         let (snapshot, name) = (self.snapshot_name(from)?, self.dataset(to)?);
-        self.run(OP, name.as_str(), text::clone(&snapshot, &name, &properties)).await?;
+        // Usually all is as it has to be: every look costs a process. Whether the snapshot is ours is one; it has its
+        // dataset's mark.
+        if !self.snapshot_is_ours(&snapshot).await? {
+            if let Some(change) = self.present(OP, to, spec).await? {
+                return Ok(change);
+            }
+            self.snapshot_there(OP, from).await?;
+        }
+        match self.tools.run(&text::clone(&snapshot, &name, &properties)).await {
+            Ok(_) => {}
+            Err(error) => {
+                // There already, perhaps.
+                if let Some(change) = self.present(OP, to, spec).await? {
+                    return Ok(change);
+                }
+                return Err(self.explain(OP, name.as_str(), error).await);
+            }
+        }
         self.complete(OP, to).await?;
         Ok(Change::Changed(format!("cloned {from} to {to}")))
     }
@@ -652,6 +680,16 @@ impl StorageEngine for ZfsEngine {
         let found = self.get(&self.dataset(id)?, false, "used,referenced").await?;
         let bytes = |name: &str| found.first()?.1.get(name)?.value.parse().ok();
         Ok(DatasetUsage { data_bytes: bytes("referenced").unwrap_or(0), total_bytes: bytes("used").unwrap_or(0) })
+    }
+
+    async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        let dataset = self.area(area);
+        let found = self.get(dataset, true, "used").await?;
+        let own = |(name, properties): &(String, BTreeMap<String, text::Property>)| {
+            let name = name.strip_prefix(dataset.as_str())?.strip_prefix('/')?;
+            Some((DatasetName::new(name).ok()?, properties.get("used")?.value.parse().ok()?))
+        };
+        Ok(found.iter().filter_map(own).collect())
     }
 
     async fn capacity(&self) -> HostResult<Capacity> {

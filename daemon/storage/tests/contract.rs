@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use loopback::{Btrfs, Zfs};
 use reddwarf_command::Tools;
 use reddwarf_host::contract::storage::{StorageFixture, suite};
-use reddwarf_host::storage::Tuning;
+use reddwarf_host::storage::{Subvolumes, Tuning};
 use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, EngineKind, HostErrorKind, StorageEngine, SystemClock};
 use reddwarf_storage::choose::{Wanted, choose};
 use std::collections::BTreeMap;
@@ -18,12 +18,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
+/// What the host does itself, as the daemon wires it.
+#[cfg(target_os = "linux")]
+fn calls() -> Option<Arc<dyn Subvolumes>> {
+    Some(Arc::new(reddwarf_linux::btrfs::Calls))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn calls() -> Option<Arc<dyn Subvolumes>> {
+    None
+}
+
 fn wanted(place: &Path, engine: Option<EngineKind>) -> Wanted {
     Wanted { pool: None, engine, areas: BTreeMap::new(), default: place.to_owned(), look_for_pools: false }
 }
 
 async fn open(place: &Path, engine: Option<EngineKind>) -> Arc<dyn StorageEngine> {
-    choose(&wanted(place, engine), Tools::linux(), Arc::new(SystemClock)).await.unwrap()
+    choose(&wanted(place, engine), Tools::linux(), calls(), Arc::new(SystemClock)).await.unwrap()
 }
 
 /// An engine below a path.
@@ -86,6 +97,12 @@ async fn btrfs_keeps_the_contract() {
     let fixture = AtPath::new(&disk.path().join("place"), EngineKind::Btrfs).await;
     suite(&fixture).await;
     assert_eq!(open(&disk.path().join("place"), None).await.about().kind, EngineKind::Btrfs, "chosen without a word");
+    // And by btrfs(8) alone, as where the host offers no calls.
+    let place = disk.path().join("by-tool");
+    let by_tool = choose(&wanted(&place, Some(EngineKind::Btrfs)), Tools::linux(), None, Arc::new(SystemClock)).await;
+    let engine = by_tool.unwrap();
+    let fixture = AtPath { place, kind: EngineKind::Btrfs, engine, scratch: tempfile::tempdir().unwrap() };
+    suite(&fixture).await;
 }
 
 /// An engine on a pool.
@@ -98,7 +115,7 @@ struct OnPool {
 impl OnPool {
     async fn open(zfs: &Zfs) -> Arc<dyn StorageEngine> {
         let wanted = Wanted { pool: Some(format!("{}/reddwarf", zfs.pool)), ..wanted(zfs.directory(), None) };
-        choose(&wanted, Tools::only_in(zfs.tools()).unwrap(), Arc::new(SystemClock)).await.unwrap()
+        choose(&wanted, Tools::only_in(zfs.tools()).unwrap(), calls(), Arc::new(SystemClock)).await.unwrap()
     }
 }
 
@@ -220,7 +237,8 @@ async fn the_choice_says_why_and_absent_is_not_empty() {
     assert_eq!(engine.about().kind, EngineKind::Directory, "{:?}", engine.about());
     assert!(engine.about().why.contains("no ZFS pool was named"), "{:?}", engine.about());
     assert!(engine.list().await.is_err(), "nothing was prepared: nothing is known");
-    let refused = choose(&wanted(dir.path(), Some(EngineKind::Btrfs)), Tools::linux(), Arc::new(SystemClock)).await;
+    let refused =
+        choose(&wanted(dir.path(), Some(EngineKind::Btrfs)), Tools::linux(), calls(), Arc::new(SystemClock)).await;
     assert!(refused.unwrap_err().to_string().contains("btrfs"));
     let Some(disk) = Btrfs::mounted(128) else { return };
     let began = open(disk.path(), Some(EngineKind::Directory)).await;

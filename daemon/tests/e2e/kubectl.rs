@@ -193,7 +193,7 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { discover read write apply patches workloads streams nodes access deletes top }
+transcripts! { discover read write apply patches workloads streams nodes access deletes top volumes }
 
 #[test]
 fn patterns_match_as_documented() {

@@ -1,6 +1,6 @@
 //! Claims and volumes on real mounts: data outlives pods, waits say why, policies are kept.
 
-use crate::harness::{World, is_ready, skip};
+use crate::harness::{World, is_ready, run, skip};
 use serde_json::Value;
 
 /// A sparse pod that mounts claims at /<volume>.
@@ -265,4 +265,213 @@ fn snapshots_go_back_and_volumes_travel_by_file() {
     world.remove("restored.yaml");
     world.until("the volume to be released", |w| (phase(w, "pv", "default-restored")? == "Released").then_some(()));
     assert!(world.dir.join("state/storage/volumes/default-restored/data/f").exists());
+}
+
+/// A btrfs of a test's own.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// `None`, and says so, where that can't be had.
+    fn mounted(world: &World) -> Option<Self> {
+        let dir = std::env::temp_dir().join(format!("{}-disk", world.name));
+        let (file, at) = (dir.join("disk"), dir.join("btrfs"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+        std::fs::create_dir(&at).unwrap();
+        let (disk, mounted) = (file.to_str().unwrap(), at.to_str().unwrap());
+        let made = std::process::Command::new("mkfs.btrfs").args(["-q", "-f", disk]).output();
+        if !made.is_ok_and(|out| out.status.success()) || run("mount", &["-o", "loop", disk, mounted]).code != 0 {
+            assert!(std::env::var_os("CI").is_none(), "btrfs can't be had: .ci/setup installs btrfs-progs");
+            eprintln!("SKIPPED: needs btrfs-progs and a kernel with btrfs");
+            return None;
+        }
+        Some(Self(at))
+    }
+
+    /// Names of datasets.
+    fn datasets(&self, area: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.join("place").join(area)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != ".snapshots");
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.0.to_str().unwrap()]);
+        let _ = self.0.parent().map(std::fs::remove_dir_all);
+    }
+}
+
+/// A pod of an image, on a claim of its own.
+fn app(name: &str) -> String {
+    format!(
+        "{}---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{terminationGracePeriodSeconds: 0, \
+         volumes: [{{name: data, persistentVolumeClaim: {{claimName: {name}}}}}], containers: [{{name: main, image: \"local/box:1\", \
+         imagePullPolicy: Never, command: [/bin/sh, -c, \"exec /bin/busybox sleep 1000\"], volumeMounts: [{{name: data, mountPath: /data}}]}}]}}\n",
+        claim(name, "")
+    )
+}
+
+fn import(world: &World) {
+    let root = world.dir.join("box");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
+    std::fs::write(root.join("said"), "by the image\n").unwrap();
+    world.ctl(&["image", "import", root.to_str().unwrap(), "--name", "local/box:1"]).ok();
+}
+
+/// Where storage clones, pods' roots are clones: said by `status`, switched by a setting, without a restart of what runs.
+#[test]
+fn roots_are_clones_where_storage_is_btrfs() {
+    if skip() {
+        return;
+    }
+    let world = World::new("clones");
+    let Some(disk) = Disk::mounted(&world) else { return };
+    let place = disk.0.join("place");
+    let mut world = world.arg("--storage-pool").arg(place.to_str().unwrap()).arg("--storage-roots=overlay");
+    world.start();
+    let roots = |w: &World| w.json(&["status", "-o", "json"])["storage"]["roots"].as_str().unwrap().to_owned();
+    assert_eq!(roots(&world), "overlays");
+    import(&world);
+    world.file("old.yaml", &app("old"));
+    let old = world.ready("old");
+    world.exec("old", &["/bin/sh", "-c", "echo mine > /said"]).ok();
+    assert_eq!((disk.datasets("pods").len(), disk.datasets("images").len()), (0, 0));
+    // Switched: what runs goes on, what is new is a clone.
+    world.stop();
+    let mut world = world.without_arguments().arg("--storage-pool").arg(place.to_str().unwrap());
+    world.start();
+    assert_eq!(roots(&world), "clones");
+    assert!(world.ctl(&["status"]).out.contains("pods' roots: clones"), "{}", world.ctl(&["status"]).out);
+    world.file("new.yaml", &app("new"));
+    let new = world.ready("new");
+    let mounted = |w: &World, pod: &str| {
+        w.exec(pod, &["/bin/sh", "-c", "/bin/busybox awk '$5 == \"/\" {print $0}' /proc/self/mountinfo"]).ok()
+    };
+    assert!(mounted(&world, "old").contains("overlay") && mounted(&world, "new").contains("btrfs"));
+    assert_eq!(world.exec("old", &["/bin/busybox", "cat", "/said"]).ok(), "mine\n");
+    assert_eq!(world.exec("new", &["/bin/busybox", "cat", "/said"]).ok(), "by the image\n");
+    assert_eq!((disk.datasets("pods").len(), disk.datasets("images").len()), (1, 1));
+    world.exec("new", &["/bin/sh", "-c", "echo new > /said"]).ok();
+    world.kill9();
+    world.start();
+    for (name, before) in [("old", &old), ("new", &new)] {
+        assert_eq!(world.ready(name)["status"]["containerStatuses"], before["status"]["containerStatuses"]);
+    }
+    assert_eq!(world.exec("new", &["/bin/busybox", "cat", "/said"]).ok(), "new\n");
+    // A restarted container has its image's files again, and the old clone goes with the old instance.
+    world.exec("new", &["/bin/busybox", "kill", "-9", "-1"]);
+    world.until("the next instance", |w| {
+        w.pod("new").filter(|p| p["status"]["containerStatuses"][0]["restartCount"] == 1 && is_ready(p))
+    });
+    assert_eq!(world.exec("new", &["/bin/busybox", "cat", "/said"]).ok(), "by the image\n");
+    for name in ["old", "new"] {
+        world.remove(&format!("{name}.yaml"));
+        world.gone(name);
+    }
+    world.until("the clones to be gone", |_| disk.datasets("pods").is_empty().then_some(()));
+    world.until("the image to be free", |w| (w.ctl(&["image", "rm", "local/box:1"]).code == 0).then_some(()));
+    world.until("the image's dataset to be gone", |_| disk.datasets("images").is_empty().then_some(()));
+}
+
+/// Has something done and kills the daemon after so many steps that can be seen from outside: commits of the store, changes
+/// of datasets. Whether it came to so many.
+fn die_at(world: &mut World, disk: &Disk, step: usize, act: impl FnOnce(&World)) -> bool {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+    watch.add_watch(&world.dir.join("state/store.redb"), AddWatchFlags::IN_MODIFY).unwrap();
+    let changes = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
+    for area in ["images", "pods", "volumes"] {
+        watch.add_watch(&disk.0.join("place").join(area), changes).unwrap();
+    }
+    act(world);
+    let (mut seen, mut last) = (0, std::time::Instant::now());
+    // Nothing more comes: all is done.
+    while seen < step && last.elapsed().as_millis() < 1500 {
+        match watch.read_events() {
+            Ok(events) => (seen, last) = (seen + events.len(), std::time::Instant::now()),
+            Err(_) => std::thread::sleep(std::time::Duration::from_micros(200)),
+        }
+    }
+    world.kill9();
+    seen >= step
+}
+
+/// F1: wherever the daemon is killed while a claim gets its volume and a pod its root, and while both go: what was promised
+/// comes to be after the next start, once each, and what went is gone.
+#[test]
+fn f1_a_kill_at_any_step_of_provisioning_leaves_nothing_half_made() {
+    if skip() {
+        return;
+    }
+    let world = World::new("provisioning");
+    let Some(disk) = Disk::mounted(&world) else { return };
+    let mut world = world.arg("--storage-pool").arg(disk.0.join("place").to_str().unwrap());
+    world.start();
+    import(&world);
+    world.file("kept.yaml", &app("kept"));
+    world.ready("kept");
+    world.exec("kept", &["/bin/sh", "-c", "echo precious > /data/file"]).ok();
+    let mut rounds = 0;
+    for step in [1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 28, 37, 50, 70] {
+        let made = die_at(&mut world, &disk, step, |w| w.file("app.yaml", &app("app")));
+        world.start();
+        world.ready("app");
+        world.exec("app", &["/bin/sh", "-c", "echo own > /data/file; echo x > /new"]).ok();
+        assert_eq!(disk.datasets("volumes").len(), 2, "at {step}: {:?}", disk.datasets("volumes"));
+        assert_eq!(disk.datasets("pods").len(), 2, "at {step}: {:?}", disk.datasets("pods"));
+        let volumes = world.json(&["get", "pv", "-o", "json"]);
+        assert_eq!(volumes["items"].as_array().unwrap().len(), 2, "at {step}");
+        let unmade = die_at(&mut world, &disk, step, |w| w.remove("app.yaml"));
+        world.start();
+        world.gone("app");
+        world.until("claim and volume to go", |w| {
+            (get(w, "pvc", "app").is_none() && disk.datasets("volumes").len() == 1).then_some(())
+        });
+        world.until("the clone to go", |_| (disk.datasets("pods").len() == 1).then_some(()));
+        assert_eq!(world.exec("kept", &["/bin/busybox", "cat", "/data/file"]).ok(), "precious\n", "at {step}");
+        assert_eq!(world.json(&["get", "pv", "-o", "json"])["items"].as_array().unwrap().len(), 1, "at {step}");
+        rounds += 1;
+        if !made && !unmade {
+            break;
+        }
+    }
+    println!("{rounds} rounds");
+    assert!(rounds >= 8, "there were {rounds} steps only");
+    assert_eq!(disk.datasets("images").len(), 1);
+}
+
+/// Where sizes can't be kept, a claim says that its volume has outgrown it, and that it has not any more.
+#[test]
+fn a_volume_that_outgrew_its_claim_is_named() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("oversize");
+    world.file("claim.yaml", &claim("small", "").replace("64Mi", "1Mi"));
+    world.file("pod.yaml", &pod("writer", &[("data", "small")], STAY));
+    world.ready("writer");
+    world.exec("writer", &["sh", "-c", "head -c 3000000 /dev/zero > /data/big"]).ok();
+    let condition = |w: &World| {
+        let claim = get(w, "pvc", "small")?;
+        let all = claim["status"]["conditions"].as_array()?.clone();
+        all.into_iter().find(|c| c["type"] == "reddwarf.io/OverSize")
+    };
+    // Looked at soon after every start.
+    world.stop();
+    world.start();
+    let over = world.until("the condition", condition);
+    assert_eq!(over["status"], "True");
+    let said = world.until("the event", |w| said(w, "VolumeOverSize").pop());
+    assert!(said.starts_with("its files take 3 MiB, 1 MiB were asked for"), "{said}");
+    assert!(is_ready(&world.pod("writer").unwrap()), "nothing is evicted for it");
+    world.exec("writer", &["rm", "/data/big"]).ok();
+    world.stop();
+    world.start();
+    world.until("the condition to change", |w| (condition(w)?["status"] == "False").then_some(()));
 }

@@ -3,7 +3,7 @@
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{DatasetName, SnapshotName};
 use crate::observe::Change;
-use crate::storage::{Dataset, DatasetId, DatasetSpec, Limits, StorageEngine};
+use crate::storage::{Area, Dataset, DatasetId, DatasetSpec, Limits, StorageEngine};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,6 +39,7 @@ pub async fn suite(fixture: &dyn StorageFixture) {
     limits(fixture, &*engine).await;
     snapshots_and_rollback(fixture, &*engine).await;
     clones(fixture, &*engine).await;
+    roots(fixture, &*engine).await;
     streams(fixture, &*engine).await;
     survives_a_restart(fixture).await;
     assert!(engine.list().await.unwrap().is_empty(), "the suite leaves nothing");
@@ -232,6 +233,44 @@ async fn clones(fixture: &dyn StorageFixture, engine: &dyn StorageEngine) {
     other.says("own");
     drop(engine.destroy(&copy).await.unwrap());
     drop(engine.destroy(&id).await.unwrap());
+}
+
+/// An image, imported once, and a root of every container: apart from each other and from volumes of the same name.
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test suite")]
+async fn roots(fixture: &dyn StorageFixture, engine: &dyn StorageEngine) {
+    let name = |text: &str| DatasetName::new(text).unwrap();
+    let image = DatasetId::image(name("base"));
+    drop(engine.create(&image, &spec("image")).await.unwrap());
+    File::of(fixture, engine, &image).write("golden");
+    let golden = image.at(named("golden"));
+    drop(engine.snapshot(&golden).await.unwrap());
+    let pods = ["base", "one", "two"].map(|text| DatasetId::root(name(text)));
+    for pod in &pods {
+        assert!(matches!(engine.clone_of(&golden, pod, &spec("pod")).await.unwrap(), Change::Changed(_)));
+        File::of(fixture, engine, pod).says("golden");
+    }
+    File::of(fixture, engine, &pods[0]).write("own");
+    File::of(fixture, engine, &pods[1]).says("golden");
+    File::of(fixture, engine, &image).says("golden");
+    let own = engine.own_bytes(Area::Pods).await.unwrap();
+    assert_eq!(own.keys().map(DatasetName::as_str).collect::<Vec<_>>(), ["base", "one", "two"]);
+    assert_eq!(engine.own_bytes(Area::Images).await.unwrap().len(), 1);
+    assert_eq!(engine.list().await.unwrap().keys().filter(|id| id.area == Area::Pods).count(), 3);
+    // All at once, as pods start.
+    let more = ["more-1", "more-2", "more-3"].map(|text| DatasetId::root(name(text)));
+    let started = spec("pod");
+    let clone = |pod: usize| engine.clone_of(&golden, &more[pod], &started);
+    let (first, second, third) = tokio::join!(clone(0), clone(1), clone(2));
+    for made in [first, second, third] {
+        assert!(matches!(made.unwrap(), Change::Changed(_)));
+    }
+    for pod in pods.iter().chain(&more) {
+        assert!(matches!(engine.destroy(pod).await.unwrap(), Change::Changed(_)));
+        assert!(!engine.data(pod).exists());
+    }
+    assert!(engine.own_bytes(Area::Pods).await.unwrap().is_empty());
+    File::of(fixture, engine, &image).says("golden");
+    drop(engine.destroy(&image).await.unwrap());
 }
 
 #[allow(clippy::unwrap_used, reason = "a test suite")]

@@ -1,7 +1,7 @@
 //! A storage engine in memory: the rules of the real ones, without files. For controllers' tests and the simulated host.
 
 use crate::error::{HostError, HostErrorKind, HostResult};
-use crate::names::SnapshotName;
+use crate::names::{DatasetName, SnapshotName};
 use crate::observe::Change;
 use crate::storage::{
     Area, Capacity, Dataset, DatasetId, DatasetSpec, DatasetUsage, EngineAbout, EngineKind, Features, Limits,
@@ -241,6 +241,12 @@ impl StorageEngine for MemoryEngine {
         there(&mut state, "measure dataset", id)?;
         let bytes = state.used.get(id).copied().unwrap_or(0);
         Ok(DatasetUsage { data_bytes: bytes, total_bytes: bytes })
+    }
+
+    async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        let state = self.state();
+        let of_area = state.datasets.keys().filter(|id| id.area == area);
+        Ok(of_area.map(|id| (id.name.clone(), state.used.get(id).copied().unwrap_or(0))).collect())
     }
 
     async fn capacity(&self) -> HostResult<Capacity> {

@@ -31,8 +31,8 @@ pub(super) async fn build(host: &LinuxHost, wanted: &ImageBuild) -> HostResult<I
             // Nobody removes the container before we are done.
             let _turn = host.turn(sandbox).await;
             let left = what_is_left(host, sandbox, name, *attempt).await?;
-            let Left { image, upper, mount_points } = left;
-            let job = |scratch, limits| Job::Changes { upper, mount_points, scratch, limits };
+            let Left { image, changed, origin, mount_points } = left;
+            let job = |scratch, limits| Job::Changes { changed, origin, mount_points, scratch, limits };
             make(host, wanted, Some(&image), job).await
         }
     }
@@ -87,7 +87,9 @@ fn layers_of(store: &Store, id: &ImageId) -> HostResult<Vec<KnownLayer>> {
 /// What a container has left.
 struct Left {
     image: ImageId,
-    upper: PathBuf,
+    /// The upper directory of its overlay, or its root and what that was cloned from.
+    changed: PathBuf,
+    origin: Option<PathBuf>,
     mount_points: Vec<PathBuf>,
 }
 
@@ -114,8 +116,15 @@ async fn what_is_left(host: &LinuxHost, id: &SandboxId, name: &ContainerName, at
             return Err(failed(HostErrorKind::Unsupported, &subject, message));
         }
         let mount_points = oci::mount_points(&launch);
-        let upper = rootfs::changes_dir(&shared.paths.disk_container(&id, &name, attempt));
-        Ok(Left { image, upper, mount_points })
+        let (changed, origin) = match (launch.rootfs.cloned, &shared.roots) {
+            (Some(cloned), Some(roots)) => (cloned, Some(roots.origin(&image)?)),
+            (Some(cloned), None) => {
+                let message = format!("its root lies at {}, on storage that is not in use any more", cloned.display());
+                return Err(failed(HostErrorKind::Unsupported, &subject, &message));
+            }
+            (None, _) => (rootfs::changes_dir(&shared.paths.disk_container(&id, &name, attempt)), None),
+        };
+        Ok(Left { image, changed, origin, mount_points })
     })
     .await
 }

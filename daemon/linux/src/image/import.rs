@@ -33,6 +33,34 @@ pub(super) async fn import(
     result
 }
 
+/// Copies what an image's layers show together into `target`, an empty directory.
+///
+/// # Errors
+/// `NotFound`, `Exhausted`, `Unsupported`, `Other`.
+pub(crate) async fn flatten(options: &LinuxOptions, image: &ImageId, target: &Path) -> HostResult<()> {
+    let store = Store::of(options);
+    // No layer goes meanwhile.
+    let locked = store.lock().await?;
+    let record = store.record(image)?;
+    let missing = || HostError::new(HostErrorKind::NotFound, IMPORT, image.as_str(), "no such image here");
+    let import = Import::by_hand(options, &locked, image.as_str());
+    let job = Job::Flatten {
+        layers_dir: store.layers_dir(),
+        layers: record.ok_or_else(missing)?.layers,
+        scratch: import.scratch("together")?,
+        target: target.to_owned(),
+    };
+    let answer = import.call(job).await;
+    locked.clear_scratch()?;
+    match answer? {
+        Answer::Flattened { entries } => {
+            tracing::info!(%image, entries, "image imported into its dataset");
+            Ok(())
+        }
+        other => Err(import.confused(&other)),
+    }
+}
+
 /// One layer of an image whose config is known; without a source it must be here already.
 pub(super) struct KnownLayer {
     pub(super) diff_id: String,
@@ -275,21 +303,6 @@ pub(super) fn parse_config(text: &str) -> Result<ImageConfig, UnpackError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_config_may_leave_out_or_null_everything() {
-        for text in ["{}", r#"{"config":null}"#, r#"{"config":{"Cmd":null,"Env":null,"StopSignal":""}}"#] {
-            assert_eq!(parse_config(text).unwrap(), ImageConfig::default(), "{text}");
-        }
-        let full = parse_config(
-            r#"{"config":{"Entrypoint":["/e"],"Cmd":["c"],"Env":["A=b"],"WorkingDir":"/w","User":"u:g","StopSignal":"SIGINT"}}"#,
-        );
-        let full = full.unwrap();
-        assert_eq!((full.entrypoint, full.cmd, full.env), (vec!["/e".into()], vec!["c".into()], vec!["A=b".into()]));
-        assert_eq!((full.working_dir.as_str(), full.user.as_str()), ("/w", "u:g"));
-        assert_eq!(full.stop_signal.as_deref(), Some("SIGINT"));
-        assert!(parse_config("[]").is_err());
-    }
 
     #[test]
     fn a_layers_name_depends_on_what_is_below() {

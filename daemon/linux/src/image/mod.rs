@@ -12,6 +12,7 @@ pub(crate) mod store;
 mod tests;
 
 use crate::host::LinuxHost;
+pub(crate) use import::flatten;
 pub(crate) use pull::blobs_dir;
 
 use async_trait::async_trait;
@@ -26,7 +27,9 @@ use tokio::sync::watch;
 #[async_trait]
 impl ImageStore for LinuxHost {
     async fn image_import(&self, source: &Path, name: &str) -> HostResult<ImageInfo> {
-        import::import(&self.shared.options, source, name, &|| self.images_in_use()).await
+        let info = import::import(&self.shared.options, source, name, &|| self.images_in_use()).await?;
+        self.imported(&info.id).await;
+        Ok(info)
     }
 
     async fn image_list(&self) -> HostResult<Vec<ImageInfo>> {
@@ -42,6 +45,7 @@ impl ImageStore for LinuxHost {
         let locked = store.lock().await?;
         let removed = locked.remove_name(name, &self.images_in_use()?);
         store.sweep_later();
+        self.tidy_roots_later();
         removed
     }
 
@@ -50,11 +54,15 @@ impl ImageStore for LinuxHost {
         request: &PullRequest,
         progress: &watch::Sender<PullProgress>,
     ) -> HostResult<PulledImage> {
-        pull::pull(self, request, progress).await
+        let pulled = pull::pull(self, request, progress).await?;
+        self.imported(&pulled.id).await;
+        Ok(pulled)
     }
 
     async fn image_build(&self, wanted: &ImageBuild) -> HostResult<ImageInfo> {
-        build::build(self, wanted).await
+        let info = build::build(self, wanted).await?;
+        self.imported(&info.id).await;
+        Ok(info)
     }
 
     async fn image_collect(&self, images: &[ImageId]) -> HostResult<Vec<ImageId>> {
@@ -65,10 +73,24 @@ impl ImageStore for LinuxHost {
             let locked = tokio::runtime::Handle::current().block_on(store.lock())?;
             let removed = locked.remove_images(&images, &host.images_in_use()?);
             store.sweep_later();
+            host.tidy_roots_later();
             removed
         });
         removal.await.unwrap_or_else(|e| {
             Err(HostError::new(HostErrorKind::Other, "collect images", "", "the task ended early").caused_by(e))
         })
+    }
+}
+
+impl LinuxHost {
+    /// Gives an image that was just taken in what its containers' roots are cloned from. The one that had its name before
+    /// may be gone.
+    async fn imported(&self, id: &ImageId) {
+        let Some(roots) = &self.shared.roots else { return };
+        self.tidy_roots_later();
+        if let Err(error) = roots.import(&self.shared.options, id).await {
+            // The image itself is whole: its first container tries again, and waits with the reason.
+            tracing::warn!(image = %id, error = error.chain(), "the image has no dataset yet");
+        }
     }
 }

@@ -64,6 +64,7 @@ impl World {
             dir: self.path("container"),
             mountpoint: self.path("mountpoint"),
             users: None,
+            cloned: None,
         };
         fs::create_dir_all(&request.dir).unwrap();
         fs::create_dir_all(&request.mountpoint).unwrap();

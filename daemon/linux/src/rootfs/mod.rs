@@ -1,4 +1,4 @@
-//! Root file systems of containers: overlayfs on an image, or the `sparse` brand.
+//! Root file systems of containers: overlayfs on an image, a clone of one ([`crate::roots`]), or the `sparse` brand.
 //!
 //! Mounts are made by the shim's creator process in its own mount namespace, so they vanish with the container. What
 //! lies on disk is the writable part only: `STATE/sandboxes/SANDBOX/containers/CONTAINER/ATTEMPT`.
@@ -40,6 +40,9 @@ pub(crate) struct RootfsRequest {
     /// Whose the files are to be, where they are not the host's users'.
     #[serde(default)]
     pub(crate) users: Option<Users>,
+    /// The image's clone that is to be the root; absent for overlayfs on its layers.
+    #[serde(default)]
+    pub(crate) cloned: Option<PathBuf>,
 }
 
 /// Where a root comes from, found and checked.
@@ -89,18 +92,19 @@ fn source(options: &LinuxOptions, brand: &Brand, image: &ContainerImage) -> Host
 /// # Errors
 /// As [`check`], and `Exhausted`, `Other` when a mount or a write fails.
 pub(crate) fn prepare(request: &RootfsRequest) -> HostResult<PathBuf> {
-    let RootfsRequest { options, brand, image, dir, mountpoint, users } = request;
+    let RootfsRequest { options, brand, image, dir, mountpoint, users, cloned } = request;
     let users = users.as_ref();
-    match source(options, brand, image)? {
-        Source::Host(usr) => sparse::prepare(&usr, dir, mountpoint, users)?,
-        Source::Layers(layers) => {
+    match (source(options, brand, image)?, cloned) {
+        (Source::Host(usr), _) => sparse::prepare(&usr, dir, mountpoint, users)?,
+        (Source::Layers(_), Some(cloned)) => mount::bind_tree(cloned, mountpoint, users)?,
+        (Source::Layers(layers), None) => {
             overlay::prepare(&store::Store::of(options).layers_dir(), &layers, dir, mountpoint, users)?
         }
     }
     Ok(mountpoint.clone())
 }
 
-/// Where below `dir` lies what the container changed in its image.
+/// Where below `dir` lies what the container changed in its image, where its root is an overlay.
 pub(crate) fn changes_dir(dir: &Path) -> PathBuf {
     overlay::upper(dir)
 }

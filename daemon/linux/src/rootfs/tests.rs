@@ -40,6 +40,7 @@ fn request(dir: &Path, brand: &str, image: ContainerImage) -> RootfsRequest {
         dir: dir.join("container"),
         mountpoint: dir.join("rootfs"),
         users: None,
+        cloned: None,
     }
 }
 

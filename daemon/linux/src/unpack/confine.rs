@@ -36,21 +36,27 @@ pub(super) fn mount_onto(layers_dir: &Path, below: &[String], upper: &Path, work
         .and_then(|()| std::fs::set_permissions(upper, std::fs::Permissions::from_mode(meta.mode() & 0o7777)))
         .map_err(|e| io(upper, e))?;
     std::env::set_current_dir(layers_dir).map_err(|e| io(layers_dir, e))?;
-    let lower: Vec<&str> = below.iter().rev().map(String::as_str).collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=off,metacopy=off,index=off",
-        lower.join(":"),
-        upper.display(),
-        work.display()
-    );
+    mount_overlay(below, &format!(",upperdir={},workdir={}", upper.display(), work.display()), target)
+}
+
+/// Mounts layers (lowest first, names in `layers_dir`, at least two) as they are seen together, to be read.
+pub(super) fn mount_together(layers_dir: &Path, layers: &[String], target: &Path) -> Result<()> {
+    std::env::set_current_dir(layers_dir).map_err(|e| UnpackError::io("use", layers_dir.display(), &e))?;
+    mount_overlay(layers, "", target)
+}
+
+/// `more` is what follows the layers in the mount's options. Relative names are all that fits those.
+fn mount_overlay(layers: &[String], more: &str, target: &Path) -> Result<()> {
+    let lower: Vec<&str> = layers.iter().rev().map(String::as_str).collect();
+    let options = format!("lowerdir={}{more},redirect_dir=off,metacopy=off,index=off", lower.join(":"));
     if options.len() > 4095 {
-        return Err(UnpackError::invalid(format!("{} layers are more than overlayfs can stack here", below.len() + 1)));
+        return Err(UnpackError::invalid(format!("{} layers are more than overlayfs can stack here", layers.len())));
     }
     mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str())).map_err(|errno| {
         let message = format!(
-            "overlayfs can't be mounted over {} ({}): images need the kernel's overlayfs and a state directory on ext4, \
+            "overlayfs can't be mounted on {} ({}): images need the kernel's overlayfs and a state directory on ext4, \
              xfs (ftype=1), btrfs or tmpfs",
-            upper.display(),
+            target.display(),
             errno.desc()
         );
         UnpackError::new(Kind::Unsupported, message)

@@ -307,7 +307,7 @@ fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-fn time((seconds, nanos): (i64, i64)) -> TimeSpec {
+pub(super) fn time((seconds, nanos): (i64, i64)) -> TimeSpec {
     TimeSpec::new(seconds, nanos)
 }
 
@@ -357,14 +357,14 @@ fn write_file(
 }
 
 /// Owner before mode: changing the owner clears setuid. Attributes before mode: a read-only file takes them too.
-fn set_attributes(file: &impl AsFd, entry: &Entry) -> nix::Result<()> {
+pub(super) fn set_attributes(file: &impl AsFd, entry: &Entry) -> nix::Result<()> {
     nix::unistd::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
     set_xattrs(file, entry)?;
     fchmod(file, Mode::from_bits_truncate(entry.mode))?;
     futimens(file, &time(entry.mtime), &time(entry.mtime))
 }
 
-fn set_directory_attributes(dir: &impl AsFd, entry: &Entry) -> nix::Result<()> {
+pub(super) fn set_directory_attributes(dir: &impl AsFd, entry: &Entry) -> nix::Result<()> {
     nix::unistd::fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
     set_xattrs(dir, entry)?;
     fchmod(dir, Mode::from_bits_truncate(entry.mode))
@@ -391,13 +391,13 @@ fn make_directory(parent: &OwnedFd, name: &CStr, entry: &Entry) -> nix::Result<(
     set_directory_attributes(&nix::fcntl::openat(parent, name, flags, Mode::empty())?, entry)
 }
 
-fn set_link_attributes(parent: &OwnedFd, name: &CStr, entry: &Entry) -> nix::Result<()> {
+pub(super) fn set_link_attributes(parent: &OwnedFd, name: &CStr, entry: &Entry) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
     utimensat(parent, name, &time(entry.mtime), &time(entry.mtime), UtimensatFlags::NoFollowSymlink)
 }
 
-fn make_fifo(parent: &OwnedFd, name: &CStr, entry: &Entry) -> nix::Result<()> {
+pub(super) fn make_fifo(parent: &OwnedFd, name: &CStr, entry: &Entry) -> nix::Result<()> {
     nix::unistd::mkfifoat(parent, name, Mode::S_IRUSR | Mode::S_IWUSR)?;
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;

@@ -36,18 +36,24 @@ pub(super) fn files(files: &[BuildFile], scratch: &Path, limits: &Limits) -> Res
     finish(packer, 0)
 }
 
-/// Packs what a container changed, its own mounts left out, into `scratch`; `None`: nothing.
+/// Packs what a container changed, its own mounts left out, into `scratch`; `None`: nothing. `changed` is the upper
+/// directory of its overlay or, with an `origin`, the clone of that.
 ///
 /// # Errors
 /// `Invalid` for device nodes and too many entries, `Unsupported`, `Exhausted`, `Other`.
 pub(super) fn changes(
-    upper: &Path,
+    changed: &Path,
+    origin: Option<&Path>,
     mount_points: &[PathBuf],
     scratch: &Path,
     limits: &Limits,
 ) -> Result<Option<LayerSource>> {
     let mut packer = Packer::new(scratch, limits)?.of_overlay(Overlay::new(mount_points));
-    packer.tree(upper)?;
+    if let Some(origin) = origin {
+        let opened = super::layer::open_root(origin);
+        packer = packer.since(opened.map_err(|e| UnpackError::system("open", origin.display(), e))?);
+    }
+    packer.tree(changed)?;
     // The root directory is always among them.
     finish(packer, 1)
 }

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `Find` | finds config and layers in what the user points at | network, memory |
 //! | `Layer` | unpacks one layer into an empty directory | network, memory, the file system outside of that directory, capabilities |
+//! | `Flatten` | copies an image's layers, as they are seen together, into one directory | network, memory, capabilities |
 //! | `Files`, `Changes` | packs files of the host, or what a container changed, as a layer | network, memory |
 //!
 //! | module | holds |
@@ -14,12 +15,15 @@
 //! | `source`, `pack` | OCI layouts and archives, docker archives, directories |
 //! | `made`, `overlay` | layers of files and of containers' changes; how overlayfs keeps those |
 //! | `stream`, `zstd`, `entry`, `path` | digests, decompression, tar headers, paths: pure |
-//! | `layer` | writing entries below a descriptor |
+//! | `layer`, `flatten` | writing entries below a descriptor; copying what layers show together |
 //! | `confine` | namespaces, root directory, capabilities |
 
 mod confine;
 mod entry;
 mod error;
+mod flatten;
+#[doc(hidden)]
+pub mod fuzz;
 mod layer;
 mod made;
 mod overlay;
@@ -66,6 +70,17 @@ pub(crate) enum Job {
     },
     /// Unpack one layer.
     Layer(LayerJob),
+    /// Copy an image's layers into one directory.
+    Flatten {
+        /// Where layers lie.
+        layers_dir: PathBuf,
+        /// Their names there, lowest first.
+        layers: Vec<String>,
+        /// An empty directory.
+        scratch: PathBuf,
+        /// The empty directory that gets them.
+        target: PathBuf,
+    },
     /// Pack files of the host.
     Files {
         /// Which.
@@ -77,8 +92,10 @@ pub(crate) enum Job {
     },
     /// Pack what a container changed.
     Changes {
-        /// The upper directory of its overlay; nobody writes there any more.
-        upper: PathBuf,
+        /// The upper directory of its overlay, or its root; nobody writes there any more.
+        changed: PathBuf,
+        /// What the root was cloned from; absent for an overlay.
+        origin: Option<PathBuf>,
         /// Where the host mounted something into the container.
         mount_points: Vec<PathBuf>,
         /// An empty directory.
@@ -116,6 +133,11 @@ pub(crate) enum Answer {
         entries: u64,
         /// Device nodes below /dev that were left out.
         skipped_devices: u64,
+    },
+    /// Of `Flatten`.
+    Flattened {
+        /// How many entries.
+        entries: u64,
     },
     /// Of `Files` and `Changes`; `None`: there was nothing.
     Packed(Option<LayerSource>),
@@ -157,8 +179,11 @@ pub(crate) fn run(job: Job) -> Result<Answer> {
         }
         Job::Layer(job) => unpack_layer(&job),
         Job::Files { files, scratch, limits } => made::files(&files, &scratch, &limits).map(Answer::Packed),
-        Job::Changes { upper, mount_points, scratch, limits } => {
-            made::changes(&upper, &mount_points, &scratch, &limits).map(Answer::Packed)
+        Job::Flatten { layers_dir, layers, scratch, target } => {
+            flatten::flatten(&layers_dir, &layers, &scratch, &target).map(|entries| Answer::Flattened { entries })
+        }
+        Job::Changes { changed, origin, mount_points, scratch, limits } => {
+            made::changes(&changed, origin.as_deref(), &mount_points, &scratch, &limits).map(Answer::Packed)
         }
     }
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -98,8 +98,10 @@ pub(super) struct Packer {
     below: PathBuf,
     /// What comes next belongs to this user and group; `None`: to whom it belongs.
     owner: Option<(u32, u32)>,
-    /// What comes next is the upper directory of an overlay.
+    /// What comes next is what a container changed, or a root in which it changed something.
     overlay: Option<Overlay>,
+    /// What comes next was cloned from this tree: only what differs is packed.
+    origin: Option<OwnedFd>,
 }
 
 impl Packer {
@@ -110,12 +112,18 @@ impl Packer {
         let output = Hashing { inner: BufWriter::new(file), hash: Sha256::new(), length: 0 };
         let (tar, limits) = (tar::Builder::new(output), *limits);
         let (names, below) = (BTreeMap::new(), PathBuf::new());
-        Ok(Self { tar, path, names, entries: 0, limits, below, owner: None, overlay: None })
+        Ok(Self { tar, path, names, entries: 0, limits, below, owner: None, overlay: None, origin: None })
     }
 
     /// What comes next is the upper directory of an overlay.
     pub(super) fn of_overlay(mut self, overlay: Overlay) -> Self {
         self.overlay = Some(overlay);
+        self
+    }
+
+    /// What comes next was cloned from `origin`, which nobody has changed since.
+    pub(super) fn since(mut self, origin: OwnedFd) -> Self {
+        self.origin = Some(origin);
         self
     }
 
@@ -165,17 +173,35 @@ impl Packer {
             if self.overlay.as_ref().is_some_and(|o| names.is_empty() && o.is_mount_point(&shown)) {
                 continue;
             }
-            if itself || !path.as_os_str().is_empty() {
+            let before = self.origin.as_ref().and_then(|origin| open(origin, &path, OFlag::O_DIRECTORY).ok());
+            let top_level = path.as_os_str().is_empty();
+            if (itself || !top_level) && (top_level || !same(&before, &dir).map_err(failed)?) {
                 self.directory(&shown, &dir)?;
+            }
+            if let Some(before) = &before {
+                self.whiteouts(before, &names, &shown)?;
             }
             let mut directories = Vec::new();
             for name in names {
                 let child = OsStr::from_bytes(name.as_bytes());
+                if before.as_ref().is_some_and(|before| unchanged(before, &dir, &name)) {
+                    continue;
+                }
                 if self.entry(&dir, &name, &shown.join(child))? {
                     directories.push(path.join(child));
                 }
             }
             waiting.extend(directories.into_iter().rev());
+        }
+        Ok(())
+    }
+
+    /// Marks what was in a directory and is no more.
+    fn whiteouts(&mut self, before: &OwnedFd, names: &[CString], shown: &Path) -> Result<()> {
+        let mut old = entries(before).map_err(|e| UnpackError::system("read", shown.display(), e))?;
+        old.sort();
+        for name in old.iter().filter(|name| names.binary_search(name).is_err()) {
+            self.mark(&shown.join(whiteout(name)))?;
         }
         Ok(())
     }
@@ -232,9 +258,7 @@ impl Packer {
                 }
             }
             SFlag::S_IFCHR if self.overlay.is_some() && stat.st_rdev == 0 => {
-                let mut whiteout = OsString::from(".wh.");
-                whiteout.push(OsStr::from_bytes(name.as_bytes()));
-                self.mark(&path.with_file_name(whiteout))?;
+                self.mark(&path.with_file_name(whiteout(name)))?;
             }
             SFlag::S_IFLNK => {
                 let target = readlinkat(dir, name.as_c_str()).map_err(failed)?;
@@ -288,6 +312,8 @@ impl Packer {
         if let Some(file) = attributes_of {
             let xattrs = read_xattrs(file).map_err(|e| UnpackError::system("read attributes of", path.display(), e))?;
             if !xattrs.is_empty() {
+                let xattrs: Vec<_> =
+                    xattrs.into_iter().map(|(n, value)| (format!("SCHILY.xattr.{n}"), value)).collect();
                 let records = xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
                 self.tar.append_pax_extensions(records).map_err(failed)?;
             }
@@ -319,7 +345,7 @@ impl Packer {
     }
 }
 
-fn open(top: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+pub(super) fn open(top: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     use nix::fcntl::{OpenHow, ResolveFlag, openat2};
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let how = OpenHow::new()
@@ -328,13 +354,37 @@ fn open(top: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     openat2(top, path, how)
 }
 
-fn read_xattrs(file: &OwnedFd) -> nix::Result<Vec<(String, Vec<u8>)>> {
+/// The name that stands for the removal of another.
+fn whiteout(name: &CString) -> OsString {
+    let mut whiteout = OsString::from(".wh.");
+    whiteout.push(OsStr::from_bytes(name.as_bytes()));
+    whiteout
+}
+
+/// Whether a file of a clone is still what it was cloned from: no call changes a file and leaves its change time.
+fn unchanged(before: &OwnedFd, now: &OwnedFd, name: &CString) -> bool {
+    let stat = |dir| fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+    let (Ok(old), Ok(new)) = (stat(before), stat(now)) else { return false };
+    let facts = |s: &FileStat| (s.st_ino, s.st_mode, s.st_size, s.st_ctime, s.st_ctime_nsec);
+    SFlag::from_bits_truncate(new.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFDIR && facts(&old) == facts(&new)
+}
+
+/// Whether a directory looks the same; what is in it is another matter.
+fn same(before: &Option<OwnedFd>, now: &OwnedFd) -> nix::Result<bool> {
+    let Some(before) = before else { return Ok(false) };
+    let (old, new) = (nix::sys::stat::fstat(before)?, nix::sys::stat::fstat(now)?);
+    let facts = |s: &FileStat| (s.st_ino, s.st_mode, s.st_uid, s.st_gid, s.st_mtime, s.st_mtime_nsec);
+    Ok(facts(&old) == facts(&new) && read_xattrs(before)? == read_xattrs(now)?)
+}
+
+/// Those that images may carry.
+pub(super) fn read_xattrs(file: &impl AsFd) -> nix::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in xattr::list(file)? {
         let Ok(text) = name.to_str() else { continue };
         if xattr::is_allowed(text.as_bytes()) {
             match xattr::get(file, &name) {
-                Ok(value) => found.push((format!("SCHILY.xattr.{text}"), value)),
+                Ok(value) => found.push((text.to_owned(), value)),
                 Err(Errno::ENODATA) => {}
                 Err(e) => return Err(e),
             }

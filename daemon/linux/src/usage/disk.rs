@@ -4,6 +4,7 @@
 //! directory is read only when it is the very one that was seen.
 
 use crate::host::Shared;
+use crate::roots::{RootOf, Roots};
 use crate::sandbox;
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag};
@@ -28,6 +29,11 @@ pub(super) fn usage(
 ) -> HostResult<BTreeMap<SandboxId, SandboxDisk>> {
     let mut walk = Walk { deadline: now() + budget, stride: 0, over: budget.is_zero() };
     let mut found = BTreeMap::new();
+    // Of a clone, all but what it shares with its image: the engine knows at once.
+    let own = match &shared.roots {
+        Some(roots) => tokio::runtime::Handle::current().block_on(roots.own_bytes())?,
+        None => BTreeMap::new(),
+    };
     for id in sandboxes {
         let Some(mark) = sandbox::own_mark(shared, id)? else { continue };
         let mut disk = SandboxDisk::default();
@@ -41,6 +47,10 @@ pub(super) fn usage(
         for (name, attempt, dir) in shared.paths.run.instances(id)? {
             let one = disk.containers.entry(name.clone()).or_default();
             one.writable = one.writable.plus(walk.tree(&shared.paths.disk_container(id, &name, attempt)));
+            let of = RootOf { sandbox: id.clone(), container: name.clone(), attempt };
+            if let Some(bytes) = Roots::bytes_of(&own, &of) {
+                one.writable = one.writable.plus(DiskUsage { bytes, inodes: 0 });
+            }
             let Some(spec) = dir.spec()? else { continue };
             if let Some(dir) = spec.log.path.parent()
                 && log_dirs.insert(dir.to_owned())

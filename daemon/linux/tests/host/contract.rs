@@ -5,8 +5,7 @@ use crate::support::{World, as_root};
 use async_trait::async_trait;
 use reddwarf_host::contract::{self, Abilities, Fixture};
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxSpec};
-use reddwarf_host::{Host, SandboxId, SystemClock};
-use reddwarf_linux::LinuxHost;
+use reddwarf_host::{Host, SandboxId};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ impl Fixture for Real {
     }
 
     async fn restart(&self) -> Arc<dyn Host> {
-        Arc::new(LinuxHost::new(self.0.options.clone(), Arc::new(SystemClock)).unwrap())
+        Arc::new(self.0.second_daemon())
     }
 
     fn network(&self) -> NetworkSpec {
@@ -55,6 +54,16 @@ fn the_contract_holds() {
         let world = Arc::new(world);
         let report = contract::suite(async || Real(world.clone())).await;
         eprintln!("{report}");
+        assert!(report.passed(), "{report}");
+    });
+}
+
+#[test]
+fn the_contract_holds_with_roots_that_are_clones() {
+    as_root(|world| async move {
+        let Some(world) = world.on_clones().await else { return };
+        let world = Arc::new(world);
+        let report = contract::suite(async || Real(world.clone())).await;
         assert!(report.passed(), "{report}");
     });
 }

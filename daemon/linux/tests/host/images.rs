@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A root file system directory with a static busybox as its only program.
-fn root_file_system(world: &World) -> PathBuf {
+pub(crate) fn root_file_system(world: &World) -> PathBuf {
     let root = world.dir.path().join("rootfs");
     if root.join("bin/sh").exists() {
         return root;
@@ -25,7 +25,7 @@ fn root_file_system(world: &World) -> PathBuf {
     root
 }
 
-async fn pod(world: &World, script: &str) -> (SandboxSpec, ContainerSpec) {
+pub(crate) async fn pod(world: &World, script: &str) -> (SandboxSpec, ContainerSpec) {
     let image = world.host.image_import(&root_file_system(world), "box:1").await.unwrap();
     let mut sandbox = world.sandbox();
     sandbox.brand = reddwarf_host::Brand::new("oci").unwrap();
@@ -64,7 +64,20 @@ fn a_container_runs_from_an_imported_directory_and_writes_to_its_own_layer() {
 /// A container's changes as an image: what was made, changed and removed, and nothing of the host's mounts.
 #[test]
 fn a_container_of_what_another_left_sees_what_it_did() {
+    as_root(what_another_left);
+}
+
+#[test]
+fn the_same_with_roots_that_are_clones() {
     as_root(|world| async move {
+        if let Some(world) = world.on_clones().await {
+            what_another_left(world).await;
+        }
+    });
+}
+
+async fn what_another_left(world: World) {
+    {
         let root = root_file_system(&world);
         for path in ["old/gone", "old/kept", "tree/a", "tree/b", "swap/x", "mode"] {
             std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
@@ -106,7 +119,7 @@ fn a_container_of_what_another_left_sees_what_it_did() {
         let seen = "bin dev etc hard mode new old pipe private proc soft swap sys tmp tree /old: kept  /tree: c new file c 4711 12 34 700 0 0 2";
         assert!(log.contains(seen) && log.contains("/nowhere"), "{log}");
         world.destroy(&sandbox).await;
-    });
+    }
 }
 
 #[test]

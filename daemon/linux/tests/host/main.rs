@@ -19,5 +19,6 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod rights;
+mod roots;
 mod runtimes;
 mod survival;

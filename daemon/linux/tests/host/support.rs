@@ -2,12 +2,16 @@
 
 use crate::common;
 use nix::sched::{CloneFlags, unshare};
+use reddwarf_command::Tools;
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxNetwork, SandboxSpec};
+use reddwarf_host::{Area, DatasetId, EngineKind, StorageEngine};
 use reddwarf_host::{
     ContainerName, ContainerObserved, ContainerState, Exec, ExecRequest, Host, SandboxId, SandboxObserved, Sandboxes,
     SystemClock,
 };
 use reddwarf_linux::{LinuxHost, LinuxOptions};
+use reddwarf_storage::choose::{Wanted, choose};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,6 +110,8 @@ pub(crate) struct World {
     pub(crate) dir: Dir,
     pub(crate) options: LinuxOptions,
     pub(crate) host: LinuxHost,
+    /// Where roots are cloned, if they are.
+    pub(crate) roots: Option<Arc<dyn StorageEngine>>,
     count: AtomicU32,
 }
 
@@ -119,12 +125,64 @@ impl World {
         options.bridge = "rdtest0".to_owned();
         options.host_path_allow = vec![dir.path().to_owned()];
         let host = LinuxHost::new(options.clone(), Arc::new(SystemClock)).unwrap();
-        Self { dir, options, host, count: AtomicU32::new(2) }
+        Self { dir, options, host, roots: None, count: AtomicU32::new(2) }
+    }
+
+    /// The same with roots that are clones on a btrfs of its own; `None`, and says so, where that can't be had. The mount
+    /// goes with the test's namespace.
+    pub(crate) async fn on_clones(mut self) -> Option<Self> {
+        let (file, at) = (self.dir.path().join("disk"), self.dir.path().join("btrfs"));
+        std::fs::File::create(&file).unwrap().set_len(512 << 20).unwrap();
+        std::fs::create_dir(&at).unwrap();
+        let run = |program: &str, args: &[&str]| {
+            std::process::Command::new(program).args(args).output().is_ok_and(|out| out.status.success())
+        };
+        let (disk, mounted) = (file.to_str().unwrap(), at.to_str().unwrap());
+        if !run("mkfs.btrfs", &["-q", "-f", disk]) || !run("mount", &["-o", "loop", "-t", "btrfs", disk, mounted]) {
+            eprintln!("SKIPPED: needs btrfs-progs and a kernel with btrfs");
+            return None;
+        }
+        let engine = self.engine().await;
+        drop(engine.prepare().await.unwrap());
+        self.roots = Some(engine);
+        self.host = self.second_daemon();
+        Some(self)
+    }
+
+    async fn engine(&self) -> Arc<dyn StorageEngine> {
+        let wanted = Wanted {
+            pool: Some(self.dir.path().join("btrfs/place").display().to_string()),
+            engine: Some(EngineKind::Btrfs),
+            areas: BTreeMap::new(),
+            default: "/".into(),
+            look_for_pools: false,
+        };
+        let calls = Arc::new(reddwarf_linux::btrfs::Calls);
+        choose(&wanted, Tools::linux(), Some(calls), Arc::new(SystemClock)).await.unwrap()
+    }
+
+    /// Datasets of an area.
+    pub(crate) async fn datasets(&self, area: Area) -> Vec<DatasetId> {
+        let all = self.roots.as_ref().unwrap().list().await.unwrap();
+        all.into_keys().filter(|id| id.area == area).collect()
+    }
+
+    /// Waits until an area holds so many datasets.
+    pub(crate) async fn until_datasets(&self, area: Area, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let found = self.datasets(area).await;
+            if found.len() == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{found:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What a restarted daemon would have.
     pub(crate) fn second_daemon(&self) -> LinuxHost {
-        LinuxHost::new(self.options.clone(), Arc::new(SystemClock)).unwrap()
+        LinuxHost::with_roots(self.options.clone(), Arc::new(SystemClock), self.roots.clone()).unwrap()
     }
 
     pub(crate) fn network(&self) -> NetworkSpec {

@@ -5,6 +5,7 @@ mod faults;
 mod login;
 mod pulls;
 mod server;
+mod tls;
 
 use reddwarf_host::{ImageReference, PullProgress, PullRequest, PullSecret};
 use reddwarf_pull::{Local, Platform, PullError, Pulled, Puller, RegistryOptions};

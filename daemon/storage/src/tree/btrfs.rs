@@ -1,12 +1,13 @@
 //! Subvolumes of btrfs: snapshots and clones in constant time, quotas by qgroups, increments. Everything goes through
-//! btrfs(8).
+//! btrfs(8), but for what the host offers to do itself ([`Subvolumes`]).
 
 use super::directory::is_full;
 use super::{Layout, Stream, TreeEngine, Trees, io_error};
 use async_trait::async_trait;
 use reddwarf_command::{CommandError, CommandOutput, Tools};
-use reddwarf_host::storage::{EngineKind, Features};
+use reddwarf_host::storage::{EngineKind, Features, Subvolumes};
 use reddwarf_host::{Clock, HostError, HostErrorKind, HostResult, Limits};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -24,8 +25,14 @@ const SHORT: Duration = Duration::from_secs(120);
 const NESTED: usize = 10_000;
 
 /// An engine on btrfs. The place must be on such a file system, with btrfs(8) at hand.
-pub fn engine(layout: Layout, tools: Tools, why: impl Into<String>, clock: Arc<dyn Clock>) -> TreeEngine {
-    TreeEngine::new(layout, Btrfs { tools }, why, clock)
+pub fn engine(
+    layout: Layout,
+    tools: Tools,
+    subvolumes: Option<Arc<dyn Subvolumes>>,
+    why: impl Into<String>,
+    clock: Arc<dyn Clock>,
+) -> TreeEngine {
+    TreeEngine::new(layout, Btrfs { tools, subvolumes }, why, clock)
 }
 
 /// Whether a path is on btrfs, as btrfs(8) says; `None` when it is not installed.
@@ -38,6 +45,7 @@ pub async fn is_at(tools: &Tools, path: &Path) -> Option<bool> {
 #[derive(Debug)]
 struct Btrfs {
     tools: Tools,
+    subvolumes: Option<Arc<dyn Subvolumes>>,
 }
 
 impl Btrfs {
@@ -72,9 +80,26 @@ impl Btrfs {
         self.run(op, subject, args, SHORT).await
     }
 
+    /// Has the host do it by a call of the kernel's; `None`: it offers none.
+    async fn call(
+        &self,
+        op: &'static str,
+        path: &Path,
+        work: impl FnOnce(&dyn Subvolumes) -> io::Result<()> + Send + 'static,
+    ) -> Option<HostResult<()>> {
+        let subvolumes = self.subvolumes.clone()?;
+        // The kernel may have a transaction to write first.
+        let done = tokio::task::spawn_blocking(move || work(&*subvolumes)).await;
+        Some(done.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| io_error(op, path, e)))
+    }
+
     /// Removes one subvolume that holds no others, and its quota group.
     async fn remove_one(&self, path: &Path) -> HostResult<()> {
         const OP: &str = "remove dataset";
+        let going = path.to_owned();
+        if let Some(done) = self.call(OP, path, move |s| s.remove(&going)).await {
+            return done;
+        }
         let id = self.short(OP, path, &["inspect-internal", "rootid"], &[path]).await?;
         self.short(OP, path, &["subvolume", "delete", "--"], &[path]).await?;
         let group = format!("0/{}", String::from_utf8_lossy(&id.stdout).trim());
@@ -134,12 +159,20 @@ impl Trees for Btrfs {
     }
 
     async fn make(&self, path: &Path) -> HostResult<()> {
-        self.short("make dataset", path, &["subvolume", "create", "--"], &[path]).await?;
+        let new = path.to_owned();
+        match self.call("make dataset", path, move |s| s.create(&new)).await {
+            Some(done) => done?,
+            None => drop(self.short("make dataset", path, &["subvolume", "create", "--"], &[path]).await?),
+        }
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(path, private).map_err(|e| io_error("make dataset", path, e))
     }
 
     async fn copy(&self, from: &Path, to: &Path, read_only: bool) -> HostResult<()> {
+        let (origin, new) = (from.to_owned(), to.to_owned());
+        if let Some(done) = self.call("copy dataset", from, move |s| s.snapshot(&origin, &new, read_only)).await {
+            return done;
+        }
         let verb: &[&str] =
             if read_only { &["subvolume", "snapshot", "-r", "--"] } else { &["subvolume", "snapshot", "--"] };
         self.short("copy dataset", from, verb, &[from, to]).await.map(drop)
@@ -185,6 +218,14 @@ impl Trees for Btrfs {
             let message = format!("btrfs qgroup show: no line of a quota group in {text:?}");
             HostError::new(HostErrorKind::Other, OP, path.display().to_string(), message)
         })
+    }
+
+    async fn own(&self, root: &Path) -> HostResult<BTreeMap<String, u64>> {
+        const OP: &str = "measure datasets";
+        let listed = self.short(OP, root, &["subvolume", "list"], &[root]).await?;
+        let shown = self.short(OP, root, &["qgroup", "show", "--raw"], &[root]).await?;
+        let text = |output: &CommandOutput| String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(own(root, &text(&listed), &text(&shown)))
     }
 
     async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()> {
@@ -234,6 +275,25 @@ fn referenced(text: &str) -> Option<u64> {
     })
 }
 
+/// What belongs to each subvolume in a directory alone: of what `btrfs subvolume list` and `btrfs qgroup show --raw` print.
+fn own(root: &Path, subvolumes: &str, groups: &str) -> BTreeMap<String, u64> {
+    let exclusive = |line: &str| -> Option<(u64, u64)> {
+        let mut words = line.split_whitespace();
+        let id = words.next()?.strip_prefix("0/")?.parse().ok()?;
+        Some((id, words.nth(1)?.parse().ok()?))
+    };
+    let exclusive: BTreeMap<u64, u64> = groups.lines().filter_map(exclusive).collect();
+    let named = |line: &str| -> Option<(String, u64)> {
+        // ID 257 gen 9 top level 5 path pods/a: from the file system's top, wherever it is mounted.
+        let id: u64 = line.strip_prefix("ID ")?.split(' ').next()?.parse().ok()?;
+        let path = Path::new(line.split_once(" path ")?.1);
+        let here = path.parent()?.file_name() == root.file_name();
+        let name = path.file_name()?.to_str()?;
+        (here && !name.starts_with('.')).then(|| Some((name.to_owned(), *exclusive.get(&id)?)))?
+    };
+    subvolumes.lines().filter_map(named).collect()
+}
+
 /// Reads a stream's beginning: magic, version, then its first command (linux/fs/btrfs/send.h).
 fn stream_kind(head: &[u8]) -> Option<Stream> {
     const MAGIC: &[u8] = b"btrfs-stream\0";
@@ -255,6 +315,16 @@ mod tests {
         let old = "qgroupid         rfer         excl \n--------         ----         ---- \n0/257        16384        16384 \n";
         let new = "Qgroupid    Referenced    Exclusive   Path\n--------    ----------    ---------   ----\n0/257            16384        16384   volumes/a\n";
         assert_eq!((referenced(old), referenced(new), referenced("")), (Some(16384), Some(16384), None));
+    }
+
+    #[test]
+    fn what_is_a_subvolumes_own_is_read_from_two_tables() {
+        let groups =
+            "qgroupid  rfer  excl \n--------  ----  ---- \n0/5  1  2\n0/257  900  10 \n0/258  900  20 \n0/259  1  30\n";
+        let list = "ID 257 gen 9 top level 5 path @/storage/pods/a\nID 258 gen 9 top level 5 path @/storage/images/a\n\
+                    ID 259 gen 9 top level 5 path @/storage/pods/.new-b\nID 300 gen 9 top level 5 path @/storage/pods/c\nnonsense\n";
+        let found = own(Path::new("/var/lib/reddwarf/storage/pods"), list, groups);
+        assert_eq!(found, BTreeMap::from([("a".to_owned(), 10)]));
     }
 
     #[test]

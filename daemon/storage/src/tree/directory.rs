@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use reddwarf_command::{CommandError, Tools};
 use reddwarf_host::storage::{EngineKind, Features};
 use reddwarf_host::{Clock, HostError, HostErrorKind, HostResult, Limits};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -104,6 +104,17 @@ impl Trees for Directories {
         let tree = path.to_owned();
         let used = tokio::task::spawn_blocking(move || bytes_below(&tree)).await;
         used.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| io_error("measure dataset", path, e))
+    }
+
+    async fn own(&self, root: &Path) -> HostResult<BTreeMap<String, u64>> {
+        let mut own = BTreeMap::new();
+        for name in super::names(root).map_err(|e| io_error("measure datasets", root, e))? {
+            if !name.starts_with('.') {
+                let bytes = self.used(&root.join(&name)).await?;
+                own.insert(name, bytes);
+            }
+        }
+        Ok(own)
     }
 
     #[cfg(target_os = "linux")]

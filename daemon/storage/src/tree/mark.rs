@@ -52,6 +52,17 @@ impl Mark {
         Ok(mark.filter(|mark| mark.version == VERSION))
     }
 
+    /// Writes it where nobody looks yet: durable with the rename that gives the directory its name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn write_new(&self, dir: &Path) -> io::Result<()> {
+        let path = dir.join(MARK);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()
+    }
+
     /// Writes it, whole or not at all.
     ///
     /// # Errors
@@ -61,7 +72,9 @@ impl Mark {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
+        super::crash::point();
         fs::rename(&new, &path)?;
+        super::crash::point();
         sync_dir(dir)
     }
 }

@@ -6,6 +6,7 @@
 //! [`TreeEngine::prepare`].
 
 pub mod btrfs;
+mod crash;
 pub mod directory;
 mod layout;
 mod mark;
@@ -49,6 +50,8 @@ pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
     async fn limit(&self, path: &Path, limits: &Limits) -> HostResult<()>;
     /// Bytes that a tree takes.
     async fn used(&self, path: &Path) -> HostResult<u64>;
+    /// Bytes that each tree in a directory takes for itself, by name.
+    async fn own(&self, root: &Path) -> HostResult<BTreeMap<String, u64>>;
     /// Writes a snapshot, or what changed since an older one, to a file that is not there.
     async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()>;
     /// Whether a file holds what [`Trees::send`] writes, and whether that is an increment.
@@ -209,6 +212,7 @@ impl TreeEngine {
         }
         let path = self.layout.dataset(id);
         self.trees.limit(&path, limits).await?;
+        crash::point();
         let marked = Mark { limits: *limits, ..mark }.write(&path);
         marked.map_err(|e| io_error("resize dataset", &path, e))?;
         Ok(Change::Changed("limits changed".into()))
@@ -222,7 +226,7 @@ impl TreeEngine {
         let placed = filled.and_then(|()| {
             let path = self.layout.dataset(id);
             let failed = |e| io_error("make dataset", &path, e);
-            fs::rename(&staged, &path).map_err(failed)?;
+            renamed(&staged, &path).map_err(failed)?;
             sync_dir(&self.layout.root(id.area)).map_err(failed)
         });
         if placed.is_err() {
@@ -236,6 +240,7 @@ impl TreeEngine {
             Some(from) => self.trees.copy(from, staged, false).await?,
             None => self.trees.make(staged).await?,
         }
+        crash::point();
         let failed = |e| io_error("make dataset", staged, e);
         let data = staged.join(DATA);
         if from.is_none() {
@@ -243,7 +248,8 @@ impl TreeEngine {
             // Past the umask: whoever the containers run as must be able to write.
             fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
         }
-        mark.write(staged).map_err(failed)?;
+        crash::point();
+        mark.write_new(staged).map_err(failed)?;
         // A tree that was just made has no limits.
         if mark.limits == Limits::default() { Ok(()) } else { self.trees.limit(staged, &mark.limits).await }
     }
@@ -255,10 +261,16 @@ impl TreeEngine {
         for name in names(&root).map_err(|e| io_error("prepare storage", &root, e))? {
             let staged = Stage::ALL.iter().find_map(|stage| Some((*stage, name.strip_prefix(stage.prefix())?)));
             let Some((stage, of)) = staged else { continue };
+            let Ok(id) = DatasetName::new(of).map(|name| DatasetId { area, name }) else { continue };
+            // A call for it may be under way, when the place is prepared once more.
+            let _one = self.lock(&id).await;
             let (path, place) = (root.join(&name), root.join(of));
+            if !path.exists() {
+                continue;
+            }
             if stage == Stage::Old && !place.exists() {
                 // A rollback was cut off between its two renames: as if it had not begun.
-                fs::rename(&path, &place).map_err(|e| io_error("undo rollback", &path, e))?;
+                renamed(&path, &place).map_err(|e| io_error("undo rollback", &path, e))?;
             } else {
                 if stage == Stage::Gone {
                     self.remove_below(&root.join(".snapshots").join(of)).await?;
@@ -287,6 +299,7 @@ impl TreeEngine {
             let path = dir.join(name);
             if fs::symlink_metadata(&path).map_err(failed)?.is_dir() {
                 self.trees.remove(&path).await?;
+                crash::point();
             }
         }
         match fs::remove_dir_all(dir) {
@@ -311,6 +324,7 @@ impl TreeEngine {
         let staged = self.layout.staged_snapshot(id, Stage::New);
         self.remove_snapshot(&staged).await?;
         make_dirs(&staged).map_err(|e| io_error("make snapshot", &staged, e))?;
+        crash::point();
         let result = self.fill_snapshot(id, &staged, fill).await;
         if result.is_err()
             && let Err(error) = self.remove_snapshot(&staged).await
@@ -326,6 +340,7 @@ impl TreeEngine {
         let mark = match fill {
             Fill::Dataset(mark) => {
                 self.trees.copy(&self.layout.dataset(&id.dataset), &staged.join(id.name.as_str()), true).await?;
+                crash::point();
                 mark
             }
             Fill::Stream(file, spec) => {
@@ -340,7 +355,7 @@ impl TreeEngine {
             }
         };
         Mark { created: self.now(), sequence, ..mark }.write(staged).map_err(failed)?;
-        fs::rename(staged, self.layout.snapshot(id)).map_err(failed)?;
+        renamed(staged, self.layout.snapshot(id)).map_err(failed)?;
         sync_dir(&self.layout.snapshots(&id.dataset)).map_err(failed)
     }
 
@@ -355,9 +370,9 @@ impl TreeEngine {
             return Err(error);
         }
         let failed = |e| io_error("roll back dataset", &path, e);
-        fs::rename(&path, &old).map_err(failed)?;
-        if let Err(error) = fs::rename(&staged, &path) {
-            fs::rename(&old, &path).map_err(failed)?;
+        renamed(&path, &old).map_err(failed)?;
+        if let Err(error) = renamed(&staged, &path) {
+            renamed(&old, &path).map_err(failed)?;
             return Err(failed(error));
         }
         sync_dir(&self.layout.root(id.dataset.area)).map_err(failed)?;
@@ -370,6 +385,14 @@ impl TreeEngine {
 enum Fill<'f> {
     Dataset(Mark),
     Stream(&'f Path, &'f DatasetSpec),
+}
+
+/// rename(2), between two points at which a test may kill us.
+fn renamed(from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
+    crash::point();
+    fs::rename(from, to)?;
+    crash::point();
+    Ok(())
 }
 
 /// Names in a directory; none when it is not there.
@@ -420,7 +443,7 @@ pub(crate) async fn write_stream(
         fs::set_permissions(&part, Permissions::from_mode(0o600))?;
         let written = fs::File::open(&part)?;
         written.sync_all()?;
-        fs::rename(&part, file)?;
+        renamed(&part, file)?;
         Ok(written.metadata()?.len())
     };
     let result = match write.await {
@@ -516,13 +539,14 @@ impl StorageEngine for TreeEngine {
         if there {
             self.trees.remove(&gone).await?;
             let failed = |e| io_error("destroy dataset", &path, e);
-            fs::rename(&path, &gone).map_err(failed)?;
+            renamed(&path, &gone).map_err(failed)?;
             sync_dir(&self.layout.root(id.area)).map_err(failed)?;
         }
         let any = there || gone.exists();
         if any {
             // The renamed dataset stays until its snapshots are gone: it tells the next start what to finish.
             self.remove_below(&self.layout.snapshots(id)).await?;
+            crash::point();
             self.trees.remove(&gone).await?;
         }
         Ok(if any { Change::Changed(format!("destroyed {id}")) } else { Change::Unchanged })
@@ -545,7 +569,7 @@ impl StorageEngine for TreeEngine {
         let there = self.snapshot_mark("remove snapshot", id)?.is_some();
         if there {
             self.remove_snapshot(&gone).await?;
-            fs::rename(&path, &gone).map_err(|e| io_error("remove snapshot", &path, e))?;
+            renamed(&path, &gone).map_err(|e| io_error("remove snapshot", &path, e))?;
         }
         let any = there || gone.exists();
         self.remove_snapshot(&gone).await?;
@@ -592,6 +616,11 @@ impl StorageEngine for TreeEngine {
             }
         }
         Ok(DatasetUsage { data_bytes, total_bytes })
+    }
+
+    async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        let own = self.trees.own(&self.layout.root(area)).await?;
+        Ok(own.into_iter().filter_map(|(name, bytes)| Some((DatasetName::new(name).ok()?, bytes))).collect())
     }
 
     async fn capacity(&self) -> HostResult<Capacity> {

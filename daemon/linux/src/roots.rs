@@ -1,0 +1,262 @@
+//! Root file systems that are clones: on a storage engine that clones in constant time, an image is imported into a
+//! dataset of its own once, and every container gets a clone of that.
+//!
+//! ```text
+//! images/IMAGE          mark image=…: the image's layers as one tree; whole once it has the snapshot `golden`
+//! pods/SANDBOX-DIGEST   marks sandbox=… container=… attempt=…: a container's root, for as long as its record is there
+//! ```
+//!
+//! A container's record says that its root is a clone (`launch.json`) before the clone is made, and goes after it: a crash
+//! leaves nothing that nobody knows, other than one of the whole machine, whose clones [`Roots::collect`] finds.
+
+use crate::host::Shared;
+use crate::image::{flatten, store::Store};
+use crate::observe;
+use crate::options::LinuxOptions;
+use crate::sandbox;
+use reddwarf_host::{
+    Area, Change, ContainerName, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult,
+    ImageId, SandboxId, SnapshotId, SnapshotName, StorageEngine,
+};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const OP: &str = "clone root file system";
+/// The snapshot that roots are cloned from.
+const GOLDEN: &str = "golden";
+
+/// Which container instance a root is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RootOf {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) container: ContainerName,
+    pub(crate) attempt: u32,
+}
+
+impl RootOf {
+    fn dataset(&self) -> HostResult<DatasetId> {
+        let Self { sandbox, container, attempt } = self;
+        let digest = Sha256::digest(format!("{sandbox}/{container}/{attempt}"));
+        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let readable: String = sandbox.as_str().chars().take(40).collect();
+        let name = format!("{}-{digest}", readable.trim_end_matches('-'));
+        DatasetName::new(name).map(DatasetId::root).map_err(|e| failed(HostErrorKind::Other, sandbox.as_str(), e))
+    }
+
+    fn marks(&self) -> BTreeMap<String, String> {
+        let Self { sandbox, container, attempt } = self;
+        let marks =
+            [("sandbox", sandbox.to_string()), ("container", container.to_string()), ("attempt", attempt.to_string())];
+        marks.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn of_marks(marks: &BTreeMap<String, String>) -> Option<Self> {
+        let sandbox = SandboxId::new(marks.get("sandbox")?.as_str()).ok()?;
+        let container = ContainerName::new(marks.get("container")?.as_str()).ok()?;
+        Some(Self { sandbox, container, attempt: marks.get("attempt")?.parse().ok()? })
+    }
+}
+
+/// Roots on one engine.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    engine: Arc<dyn StorageEngine>,
+    /// Images whose datasets were whole when this process last looked.
+    whole: Mutex<BTreeSet<ImageId>>,
+    /// Whose turn it is to import or destroy images.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Roots {
+    pub(crate) fn new(engine: Arc<dyn StorageEngine>) -> Self {
+        Self { engine, whole: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Where a container's root lies, once it is cloned.
+    pub(crate) fn path(&self, of: &RootOf) -> HostResult<PathBuf> {
+        Ok(self.engine.data(&of.dataset()?))
+    }
+
+    /// Where the tree lies that an image's roots were cloned from.
+    pub(crate) fn origin(&self, image: &ImageId) -> HostResult<PathBuf> {
+        Ok(self.engine.data(&dataset_of(image)?))
+    }
+
+    /// Makes a container's root, as its image has it: what an earlier try left there goes.
+    ///
+    /// # Errors
+    /// `NotFound` (the image), the engine's.
+    pub(crate) async fn clone(&self, options: &LinuxOptions, image: &ImageId, of: &RootOf) -> HostResult<()> {
+        let (golden, root) = (golden_of(image)?, of.dataset()?);
+        let spec = DatasetSpec { marks: of.marks(), ..DatasetSpec::default() };
+        self.import(options, image).await?;
+        let mut cloned = self.engine.clone_of(&golden, &root, &spec).await;
+        if cloned.as_ref().is_err_and(|e| e.kind == HostErrorKind::NotFound) {
+            // Destroyed behind our back, perhaps: looked for once more.
+            self.whole.lock().unwrap_or_else(PoisonError::into_inner).remove(image);
+            self.import(options, image).await?;
+            cloned = self.engine.clone_of(&golden, &root, &spec).await;
+        }
+        if cloned? == Change::Unchanged {
+            drop(self.engine.destroy(&root).await?);
+            drop(self.engine.clone_of(&golden, &root, &spec).await?);
+        }
+        Ok(())
+    }
+
+    /// Destroys a container's root. Absent is fine.
+    ///
+    /// # Errors
+    /// The engine's: `Busy` while something is mounted there.
+    pub(crate) async fn destroy(&self, of: &RootOf) -> HostResult<()> {
+        self.engine.destroy(&of.dataset()?).await.map(drop)
+    }
+
+    /// Makes an image's dataset, unless it is there: at once when that was so before.
+    ///
+    /// # Errors
+    /// `NotFound` (the image), `Exhausted`, the engine's; nothing is left then.
+    pub(crate) async fn import(&self, options: &LinuxOptions, image: &ImageId) -> HostResult<()> {
+        if self.whole.lock().unwrap_or_else(PoisonError::into_inner).contains(image) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        let (id, marks) = (dataset_of(image)?, marks_of(image));
+        let found = self.engine.list().await?.remove(&id);
+        if !found.as_ref().is_some_and(|dataset| is_whole(dataset) && dataset.marks == marks) {
+            // An import that was cut off, if it is ours.
+            if found.is_some_and(|dataset| dataset.marks == marks) {
+                drop(self.engine.destroy(&id).await?);
+            }
+            let filled = self.fill(options, image, &id, marks).await;
+            if filled.is_err()
+                && let Err(error) = self.engine.destroy(&id).await
+            {
+                tracing::warn!(%error, "a half-imported image stays until it is wanted or removed");
+            }
+            filled?;
+        }
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(image.clone());
+        Ok(())
+    }
+
+    async fn fill(
+        &self,
+        options: &LinuxOptions,
+        image: &ImageId,
+        id: &DatasetId,
+        marks: BTreeMap<String, String>,
+    ) -> HostResult<()> {
+        drop(self.engine.create(id, &DatasetSpec { marks, ..DatasetSpec::default() }).await?);
+        flatten(options, image, &self.engine.data(id)).await?;
+        self.engine.snapshot(&golden_of(image)?).await.map(drop)
+    }
+
+    /// What each root takes for itself, in bytes.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) async fn own_bytes(&self) -> HostResult<BTreeMap<DatasetName, u64>> {
+        self.engine.own_bytes(Area::Pods).await
+    }
+
+    /// A root among those of [`Roots::own_bytes`].
+    pub(crate) fn bytes_of(own: &BTreeMap<DatasetName, u64>, of: &RootOf) -> Option<u64> {
+        own.get(&of.dataset().ok()?.name).copied()
+    }
+
+    /// Destroys roots without a container and datasets of images that are gone. What can't be destroyed now stays for the
+    /// next time.
+    ///
+    /// # Errors
+    /// When it can't be told what there is: nothing is destroyed then.
+    pub(crate) async fn collect(&self, shared: &Shared) -> HostResult<()> {
+        for (id, dataset) in self.engine.list().await? {
+            let destroyed = match id.area {
+                Area::Pods => self.collect_root(shared, &id, &dataset).await,
+                Area::Images => self.collect_image(shared, &id, &dataset).await,
+                Area::Volumes => Ok(()),
+            };
+            if let Err(error) = destroyed {
+                tracing::info!(dataset = %id, error = error.chain(), "not wanted any more, and still there");
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect_root(&self, shared: &Shared, id: &DatasetId, dataset: &Dataset) -> HostResult<()> {
+        let Some(of) = RootOf::of_marks(&dataset.marks).filter(|of| of.dataset().is_ok_and(|own| own == *id)) else {
+            return Ok(());
+        };
+        // Nobody makes or removes the container meanwhile.
+        let _turn = shared.turns.take(&of.sandbox).await;
+        let dir = sandbox::instance_dir(shared, &of.sandbox, &of.container, of.attempt);
+        if dir.path().exists() {
+            return Ok(());
+        }
+        tracing::info!(dataset = %id, "a root without its container is destroyed");
+        self.destroy(&of).await
+    }
+
+    async fn collect_image(&self, shared: &Shared, id: &DatasetId, dataset: &Dataset) -> HostResult<()> {
+        let Some(image) = dataset.marks.get("image").and_then(|image| ImageId::new(image.as_str()).ok()) else {
+            return Ok(());
+        };
+        let _turn = self.turn.lock().await;
+        let kept = Store::of(&shared.options).record(&image)?.is_some();
+        if kept || dataset_of(&image)? != *id || observe::images_in_use(shared)?.contains(&image) {
+            return Ok(());
+        }
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
+        self.engine.destroy(id).await.map(drop)
+    }
+}
+
+fn failed(kind: HostErrorKind, subject: &str, why: impl std::fmt::Display) -> HostError {
+    HostError::new(kind, OP, subject, why.to_string())
+}
+
+/// 128 bits of the image's id.
+fn dataset_of(image: &ImageId) -> HostResult<DatasetId> {
+    let hex = image.as_str().trim_start_matches("sha256:");
+    let name: String = hex.chars().take(32).collect();
+    DatasetName::new(name).map(DatasetId::image).map_err(|e| failed(HostErrorKind::InvalidSpec, image.as_str(), e))
+}
+
+fn golden_of(image: &ImageId) -> HostResult<SnapshotId> {
+    let golden = SnapshotName::new(GOLDEN).map_err(|e| failed(HostErrorKind::Other, GOLDEN, e))?;
+    Ok(dataset_of(image)?.at(golden))
+}
+
+fn marks_of(image: &ImageId) -> BTreeMap<String, String> {
+    BTreeMap::from([("image".to_owned(), image.to_string())])
+}
+
+fn is_whole(dataset: &Dataset) -> bool {
+    dataset.snapshots.iter().any(|snapshot| snapshot.name.as_str() == GOLDEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(sandbox: &str, container: &str, attempt: u32) -> RootOf {
+        let (sandbox, container) = (SandboxId::new(sandbox).unwrap(), ContainerName::new(container).unwrap());
+        RootOf { sandbox, container, attempt }
+    }
+
+    #[test]
+    fn roots_have_names_of_their_own_and_are_known_by_their_marks() {
+        let long = "d-".repeat(30) + "end";
+        let all = [root("default-web", "app", 0), root("default-web", "app", 1), root(&long, "app", 0)];
+        let names: BTreeSet<_> = all.iter().map(|of| of.dataset().unwrap()).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(names.iter().all(|id| id.area == Area::Pods && id.name.as_str().len() <= 57), "{names:?}");
+        for of in &all {
+            assert_eq!(RootOf::of_marks(&of.marks()).as_ref(), Some(of));
+        }
+        assert_eq!(RootOf::of_marks(&BTreeMap::from([("claim".to_owned(), "d/c".to_owned())])), None);
+    }
+}
