@@ -121,6 +121,7 @@ impl LinuxHost {
         let puller = Puller::new(options.registries.clone(), platform, crate::image::blobs_dir(&options));
         let (nft_generation, services) = (generation::Known::default(), tokio::sync::Mutex::default());
         let network = tokio::sync::Mutex::default();
+        let roots = roots.map(|engine| Roots::new(engine, &options.instance));
         let shared = Arc::new(Shared {
             options,
             paths,
@@ -134,7 +135,7 @@ impl LinuxHost {
             nft_generation,
             services,
             puller,
-            roots: roots.map(Roots::new),
+            roots,
         });
         let watches = vec![watch::start(&shared, &runtime)?].into_iter().chain(monitor::start(&shared, &runtime));
         let watch = Arc::new(watches.map(AbortOnDrop).collect());

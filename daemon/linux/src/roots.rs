@@ -2,9 +2,11 @@
 //! dataset of its own once, and every container gets a clone of that.
 //!
 //! ```text
-//! images/IMAGE          mark image=…: the image's layers as one tree; whole once it has the snapshot `golden`
+//! images/IMAGE-DIGEST   mark image=…: the image's layers as one tree; whole once it has the snapshot `golden`
 //! pods/SANDBOX-DIGEST   marks sandbox=… container=… attempt=…: a container's root, for as long as its record is there
 //! ```
+//!
+//! Both bear the mark instance=…, and the digests are over it too: daemons may share a pool and mind their own.
 //!
 //! A container's record says that its root is a clone (`launch.json`) before the clone is made, and goes after it: a crash
 //! leaves nothing that nobody knows, other than one of the whole machine, whose clones [`Roots::collect`] finds.
@@ -36,19 +38,20 @@ pub(crate) struct RootOf {
 }
 
 impl RootOf {
-    fn dataset(&self) -> HostResult<DatasetId> {
+    fn dataset(&self, instance: &str) -> HostResult<DatasetId> {
         let Self { sandbox, container, attempt } = self;
-        let digest = Sha256::digest(format!("{sandbox}/{container}/{attempt}"));
-        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let readable: String = sandbox.as_str().chars().take(40).collect();
-        let name = format!("{}-{digest}", readable.trim_end_matches('-'));
+        let name = named(sandbox.as_str(), 40, &format!("{instance}/{sandbox}/{container}/{attempt}"), 8);
         DatasetName::new(name).map(DatasetId::root).map_err(|e| failed(HostErrorKind::Other, sandbox.as_str(), e))
     }
 
-    fn marks(&self) -> BTreeMap<String, String> {
+    fn marks(&self, instance: &str) -> BTreeMap<String, String> {
         let Self { sandbox, container, attempt } = self;
-        let marks =
-            [("sandbox", sandbox.to_string()), ("container", container.to_string()), ("attempt", attempt.to_string())];
+        let marks = [
+            ("instance", instance.to_owned()),
+            ("sandbox", sandbox.to_string()),
+            ("container", container.to_string()),
+            ("attempt", attempt.to_string()),
+        ];
         marks.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
@@ -63,6 +66,8 @@ impl RootOf {
 #[derive(Debug)]
 pub(crate) struct Roots {
     engine: Arc<dyn StorageEngine>,
+    /// Whose datasets are ours ([`LinuxOptions::instance`]).
+    instance: String,
     /// Images whose datasets were whole when this process last looked.
     whole: Mutex<BTreeSet<ImageId>>,
     /// Whose turn it is to import or destroy images.
@@ -70,18 +75,23 @@ pub(crate) struct Roots {
 }
 
 impl Roots {
-    pub(crate) fn new(engine: Arc<dyn StorageEngine>) -> Self {
-        Self { engine, whole: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    pub(crate) fn new(engine: Arc<dyn StorageEngine>, instance: &str) -> Self {
+        Self { engine, instance: instance.to_owned(), whole: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Where all of them lie.
+    pub(crate) fn place(&self) -> PathBuf {
+        self.engine.root(Area::Pods)
     }
 
     /// Where a container's root lies, once it is cloned.
     pub(crate) fn path(&self, of: &RootOf) -> HostResult<PathBuf> {
-        Ok(self.engine.data(&of.dataset()?))
+        Ok(self.engine.data(&of.dataset(&self.instance)?))
     }
 
     /// Where the tree lies that an image's roots were cloned from.
     pub(crate) fn origin(&self, image: &ImageId) -> HostResult<PathBuf> {
-        Ok(self.engine.data(&dataset_of(image)?))
+        Ok(self.engine.data(&self.dataset_of(image)?))
     }
 
     /// Makes a container's root, as its image has it: what an earlier try left there goes.
@@ -89,8 +99,8 @@ impl Roots {
     /// # Errors
     /// `NotFound` (the image), the engine's.
     pub(crate) async fn clone(&self, options: &LinuxOptions, image: &ImageId, of: &RootOf) -> HostResult<()> {
-        let (golden, root) = (golden_of(image)?, of.dataset()?);
-        let spec = DatasetSpec { marks: of.marks(), ..DatasetSpec::default() };
+        let (golden, root) = (self.golden_of(image)?, of.dataset(&self.instance)?);
+        let spec = DatasetSpec { marks: of.marks(&self.instance), ..DatasetSpec::default() };
         self.import(options, image).await?;
         let mut cloned = self.engine.clone_of(&golden, &root, &spec).await;
         if cloned.as_ref().is_err_and(|e| e.kind == HostErrorKind::NotFound) {
@@ -111,7 +121,7 @@ impl Roots {
     /// # Errors
     /// The engine's: `Busy` while something is mounted there.
     pub(crate) async fn destroy(&self, of: &RootOf) -> HostResult<()> {
-        self.engine.destroy(&of.dataset()?).await.map(drop)
+        self.engine.destroy(&of.dataset(&self.instance)?).await.map(drop)
     }
 
     /// Makes an image's dataset, unless it is there: at once when that was so before.
@@ -123,7 +133,7 @@ impl Roots {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
-        let (id, marks) = (dataset_of(image)?, marks_of(image));
+        let (id, marks) = (self.dataset_of(image)?, self.marks_of(image));
         let found = self.engine.list().await?.remove(&id);
         if !found.as_ref().is_some_and(|dataset| is_whole(dataset) && dataset.marks == marks) {
             // An import that was cut off, if it is ours.
@@ -151,7 +161,23 @@ impl Roots {
     ) -> HostResult<()> {
         drop(self.engine.create(id, &DatasetSpec { marks, ..DatasetSpec::default() }).await?);
         flatten(options, image, &self.engine.data(id)).await?;
-        self.engine.snapshot(&golden_of(image)?).await.map(drop)
+        self.engine.snapshot(&self.golden_of(image)?).await.map(drop)
+    }
+
+    fn dataset_of(&self, image: &ImageId) -> HostResult<DatasetId> {
+        let hex = image.as_str().trim_start_matches("sha256:");
+        let name = named(hex, 24, &format!("{}/{image}", self.instance), 8);
+        DatasetName::new(name).map(DatasetId::image).map_err(|e| failed(HostErrorKind::InvalidSpec, image.as_str(), e))
+    }
+
+    fn golden_of(&self, image: &ImageId) -> HostResult<SnapshotId> {
+        let golden = SnapshotName::new(GOLDEN).map_err(|e| failed(HostErrorKind::Other, GOLDEN, e))?;
+        Ok(self.dataset_of(image)?.at(golden))
+    }
+
+    fn marks_of(&self, image: &ImageId) -> BTreeMap<String, String> {
+        let marks = [("instance", self.instance.clone()), ("image", image.to_string())];
+        marks.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// What each root takes for itself, in bytes.
@@ -163,8 +189,8 @@ impl Roots {
     }
 
     /// A root among those of [`Roots::own_bytes`].
-    pub(crate) fn bytes_of(own: &BTreeMap<DatasetName, u64>, of: &RootOf) -> Option<u64> {
-        own.get(&of.dataset().ok()?.name).copied()
+    pub(crate) fn bytes_of(&self, own: &BTreeMap<DatasetName, u64>, of: &RootOf) -> Option<u64> {
+        own.get(&of.dataset(&self.instance).ok()?.name).copied()
     }
 
     /// Destroys roots without a container and datasets of images that are gone. What can't be destroyed now stays for the
@@ -173,7 +199,8 @@ impl Roots {
     /// # Errors
     /// When it can't be told what there is: nothing is destroyed then.
     pub(crate) async fn collect(&self, shared: &Shared) -> HostResult<()> {
-        for (id, dataset) in self.engine.list().await? {
+        let ours = |dataset: &Dataset| dataset.marks.get("instance") == Some(&self.instance);
+        for (id, dataset) in self.engine.list().await?.into_iter().filter(|(_, dataset)| ours(dataset)) {
             let destroyed = match id.area {
                 Area::Pods => self.collect_root(shared, &id, &dataset).await,
                 Area::Images => self.collect_image(shared, &id, &dataset).await,
@@ -187,9 +214,8 @@ impl Roots {
     }
 
     async fn collect_root(&self, shared: &Shared, id: &DatasetId, dataset: &Dataset) -> HostResult<()> {
-        let Some(of) = RootOf::of_marks(&dataset.marks).filter(|of| of.dataset().is_ok_and(|own| own == *id)) else {
-            return Ok(());
-        };
+        let own = |of: &RootOf| of.dataset(&self.instance).is_ok_and(|own| own == *id);
+        let Some(of) = RootOf::of_marks(&dataset.marks).filter(own) else { return Ok(()) };
         // Nobody makes or removes the container meanwhile.
         let _turn = shared.turns.take(&of.sandbox).await;
         let dir = sandbox::instance_dir(shared, &of.sandbox, &of.container, of.attempt);
@@ -206,7 +232,7 @@ impl Roots {
         };
         let _turn = self.turn.lock().await;
         let kept = Store::of(&shared.options).record(&image)?.is_some();
-        if kept || dataset_of(&image)? != *id || observe::images_in_use(shared)?.contains(&image) {
+        if kept || self.dataset_of(&image)? != *id || observe::images_in_use(shared)?.contains(&image) {
             return Ok(());
         }
         self.whole.lock().unwrap_or_else(PoisonError::into_inner).remove(&image);
@@ -218,20 +244,11 @@ fn failed(kind: HostErrorKind, subject: &str, why: impl std::fmt::Display) -> Ho
     HostError::new(kind, OP, subject, why.to_string())
 }
 
-/// 128 bits of the image's id.
-fn dataset_of(image: &ImageId) -> HostResult<DatasetId> {
-    let hex = image.as_str().trim_start_matches("sha256:");
-    let name: String = hex.chars().take(32).collect();
-    DatasetName::new(name).map(DatasetId::image).map_err(|e| failed(HostErrorKind::InvalidSpec, image.as_str(), e))
-}
-
-fn golden_of(image: &ImageId) -> HostResult<SnapshotId> {
-    let golden = SnapshotName::new(GOLDEN).map_err(|e| failed(HostErrorKind::Other, GOLDEN, e))?;
-    Ok(dataset_of(image)?.at(golden))
-}
-
-fn marks_of(image: &ImageId) -> BTreeMap<String, String> {
-    BTreeMap::from([("image".to_owned(), image.to_string())])
+/// What people know it by, cut to `most` bytes, and so many bytes of the digest of what tells it apart.
+fn named(readable: &str, most: usize, all: &str, bytes: usize) -> String {
+    let readable: String = readable.chars().take(most).collect();
+    let digest: String = Sha256::digest(all).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{digest}", readable.trim_end_matches('-'))
 }
 
 fn is_whole(dataset: &Dataset) -> bool {
@@ -251,11 +268,12 @@ mod tests {
     fn roots_have_names_of_their_own_and_are_known_by_their_marks() {
         let long = "d-".repeat(30) + "end";
         let all = [root("default-web", "app", 0), root("default-web", "app", 1), root(&long, "app", 0)];
-        let names: BTreeSet<_> = all.iter().map(|of| of.dataset().unwrap()).collect();
+        let names: BTreeSet<_> = all.iter().map(|of| of.dataset("reddwarf").unwrap()).collect();
         assert_eq!(names.len(), all.len());
         assert!(names.iter().all(|id| id.area == Area::Pods && id.name.as_str().len() <= 57), "{names:?}");
         for of in &all {
-            assert_eq!(RootOf::of_marks(&of.marks()).as_ref(), Some(of));
+            assert_eq!(RootOf::of_marks(&of.marks("reddwarf")).as_ref(), Some(of));
+            assert_ne!(of.dataset("reddwarf").unwrap(), of.dataset("reddwarf-other").unwrap());
         }
         assert_eq!(RootOf::of_marks(&BTreeMap::from([("claim".to_owned(), "d/c".to_owned())])), None);
     }

@@ -4,7 +4,7 @@
 //! directory is read only when it is the very one that was seen.
 
 use crate::host::Shared;
-use crate::roots::{RootOf, Roots};
+use crate::roots::RootOf;
 use crate::sandbox;
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag};
@@ -48,7 +48,7 @@ pub(super) fn usage(
             let one = disk.containers.entry(name.clone()).or_default();
             one.writable = one.writable.plus(walk.tree(&shared.paths.disk_container(id, &name, attempt)));
             let of = RootOf { sandbox: id.clone(), container: name.clone(), attempt };
-            if let Some(bytes) = Roots::bytes_of(&own, &of) {
+            if let Some(bytes) = shared.roots.as_ref().and_then(|roots| roots.bytes_of(&own, &of)) {
                 one.writable = one.writable.plus(DiskUsage { bytes, inodes: 0 });
             }
             let Some(spec) = dir.spec()? else { continue };

@@ -21,8 +21,9 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib.saturating_mul(1024))
 }
 
-/// What may run short.
-pub(super) fn pressure(state: &Path) -> HostResult<HostPressure> {
+/// What may run short. Of the state directory's file system and that of containers' roots, if it is another, the one with
+/// the smaller part free counts.
+pub(super) fn pressure(state: &Path, roots: Option<&Path>) -> HostResult<HostPressure> {
     let memory = read("/proc/meminfo")?;
     let incomplete = |what: &str| HostError::new(HostErrorKind::Other, OP, "/proc/meminfo", format!("has no {what}"));
     let total = meminfo(&memory, "MemTotal").ok_or_else(|| incomplete("MemTotal"))?;
@@ -32,7 +33,7 @@ pub(super) fn pressure(state: &Path) -> HostResult<HostPressure> {
     Ok(HostPressure {
         memory_bytes: total,
         memory_available_bytes: available.min(total),
-        storage: file_system::figures(state)?,
+        storage: scarcer(file_system::figures(state)?, roots.map(file_system::figures).transpose()?),
         processes_max: most.unwrap_or(32768),
         processes: threads(&read("/proc/loadavg")?).unwrap_or_default(),
     })
@@ -45,6 +46,13 @@ fn number(path: &str) -> Option<u64> {
 /// All that the scheduler knows: the number behind the `/` in the fourth field.
 fn threads(loadavg: &str) -> Option<u64> {
     loadavg.split_ascii_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
+}
+
+fn scarcer(one: FileSystem, other: Option<FileSystem>) -> FileSystem {
+    let Some(other) = other else { return one };
+    let free =
+        |of: &FileSystem, beside: &FileSystem| u128::from(of.available_bytes) * u128::from(beside.capacity_bytes);
+    if free(&other, &one) < free(&one, &other) { other } else { one }
 }
 
 /// The machine as a whole. Page cache that was not used of late is not in its working set.
@@ -133,8 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn the_scarcer_file_system_counts() {
+        let of =
+            |capacity_bytes, available_bytes| FileSystem { capacity_bytes, available_bytes, inodes: 0, inodes_free: 0 };
+        assert_eq!(scarcer(of(100, 50), None), of(100, 50));
+        assert_eq!(scarcer(of(100, 50), Some(of(1000, 100))), of(1000, 100));
+        assert_eq!(scarcer(of(100, 5), Some(of(1000, 100))), of(100, 5));
+    }
+
+    #[test]
     fn this_machine_has_figures() {
-        let found = pressure(Path::new("/var/lib/nowhere")).unwrap();
+        let found = pressure(Path::new("/var/lib/nowhere"), None).unwrap();
         assert!(
             found.memory_available_bytes > 0 && found.processes > 0 && found.storage.capacity_bytes > 0,
             "{found:?}"

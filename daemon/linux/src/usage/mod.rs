@@ -12,6 +12,7 @@ mod machine;
 
 use crate::files::{io_error, names_in};
 use crate::host::{LinuxHost, Shared};
+use crate::roots::Roots;
 use async_trait::async_trait;
 use machine::Traffics;
 use reddwarf_host::usage::{HostPressure, SandboxDisk, SandboxUsage, UsageReport};
@@ -22,7 +23,7 @@ use std::time::Duration;
 #[async_trait]
 impl Usage for LinuxHost {
     async fn pressure(&self) -> HostResult<HostPressure> {
-        self.blocking("read pressure", |shared| machine::pressure(&shared.options.state_dir)).await
+        self.blocking("read pressure", |shared| pressure(shared)).await
     }
 
     async fn usage(&self) -> HostResult<UsageReport> {
@@ -37,6 +38,11 @@ impl Usage for LinuxHost {
         let sandboxes = sandboxes.to_vec();
         self.blocking("read disk usage", move |shared| disk::usage(shared, &sandboxes, budget)).await
     }
+}
+
+fn pressure(shared: &Shared) -> HostResult<HostPressure> {
+    let roots = shared.roots.as_ref().map(Roots::place);
+    machine::pressure(&shared.options.state_dir, roots.as_deref())
 }
 
 fn usage(shared: &Shared) -> HostResult<UsageReport> {
@@ -54,7 +60,7 @@ fn usage(shared: &Shared) -> HostResult<UsageReport> {
         time: shared.clock.wall(),
         host: machine::consumption()?,
         host_traffic: traffics.uplink(),
-        pressure: machine::pressure(&shared.options.state_dir)?,
+        pressure: pressure(shared)?,
         sandboxes,
     })
 }

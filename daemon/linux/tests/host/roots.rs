@@ -78,7 +78,8 @@ fn containers_keep_the_root_they_have_over_an_upgrade() {
         let (other, on_clone) = pod(&world, stay).await;
         let _ = world.host.container_start(&other.id, &on_clone).await.unwrap();
         assert_eq!((world.datasets(Area::Images).await.len(), world.datasets(Area::Pods).await.len()), (1, 1));
-        world.destroy(&sandbox).await;
+        let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let _ = world.host.sandbox_destroy(&sandbox.id).await.unwrap();
         // Back to overlays: the clone's container is found, and goes on.
         let engine = world.roots.take();
         world.host = world.second_daemon();

@@ -72,6 +72,7 @@ impl Drop for Cleaner {
         // The host's own tmpfs stays as long as the host; without it the directory can go.
         let private = self.dir.path().join("run/private");
         while nix::mount::umount2(&private, nix::mount::MntFlags::MNT_DETACH).is_ok() {}
+        let _ = nix::mount::umount2(&self.dir.path().join("btrfs"), nix::mount::MntFlags::MNT_DETACH);
         if let Err(e) = std::fs::remove_dir_all(self.dir.path()) {
             eprintln!("{} stays: {e}", self.dir.path().display());
         }
