@@ -1,6 +1,6 @@
 //! The machine's own figures: proc_meminfo(5), proc_stat(5), proc_loadavg(5), the network's counters, statvfs(3).
 
-use reddwarf_host::usage::{Consumption, HostPressure, Traffic};
+use reddwarf_host::usage::{Consumption, FileSystem, HostPressure, Traffic};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, LinkName};
 use reddwarf_supervise::file_system;
 use std::collections::HashMap;

@@ -23,7 +23,7 @@ use std::time::Duration;
 #[async_trait]
 impl Usage for LinuxHost {
     async fn pressure(&self) -> HostResult<HostPressure> {
-        self.blocking("read pressure", |shared| pressure(shared)).await
+        self.blocking("read pressure", pressure).await
     }
 
     async fn usage(&self) -> HostResult<UsageReport> {
