@@ -48,7 +48,7 @@ fn every_container_has_a_clone_of_its_own_that_goes_with_it() {
         assert!(!log.contains("mine") && log.contains("/etc/big"), "{log}");
         assert!(log.contains("1777 0 755 0 755 0"), "{log}");
         // What is counted as the pod's is not what it shares with its image.
-        let used = world.host.disk_usage(&[sandbox.id.clone()], Duration::from_secs(10)).await.unwrap();
+        let used = world.host.disk_usage(std::slice::from_ref(&sandbox.id), Duration::from_secs(10)).await.unwrap();
         let bytes = used[&sandbox.id].containers[&container.name].writable.bytes;
         assert!((4 << 20..16 << 20).contains(&bytes), "{bytes}");
         // In use: the image stays. Removed: its clone goes; the last user gone, the image's dataset goes with it.
