@@ -3,6 +3,7 @@
 use crate::host::Shared;
 use crate::inside;
 use crate::paths::SLOTS;
+use crate::project::Project;
 use crate::record::{self, ContainerDir, Launch, SandboxMark};
 use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
 use crate::supervisor;
@@ -174,7 +175,11 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
         Programs::Linux => linux::script(&start)
             .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, START, subject(), message))?,
         Programs::Native | Programs::Machine => {
-            supervisor::native_script(&inside::start_file(&name), &inside::program(), true)
+            let script = supervisor::native_script(&inside::start_file(&name), &inside::program(), true);
+            match Project::of(&spec.name, &spec.resources) {
+                Some(project) => project.begins(&script),
+                None => script,
+            }
         }
     };
     let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(START, subject()))?;
@@ -321,8 +326,8 @@ pub(crate) async fn signal(
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
 }
 
-/// Records other limits. What is enforced are the whole pod's, by its zone (`sandbox_ensure`).
-pub(crate) fn update(
+/// Gives a container other limits; its pod's are its zone's (`sandbox_ensure`).
+pub(crate) async fn update(
     shared: &Shared,
     id: &SandboxId,
     name: &ContainerName,
@@ -334,6 +339,12 @@ pub(crate) fn update(
     let Some(mut spec) = dir.to_resize(&lock_file, &format!("{id}/{name}"), resources)? else {
         return Ok(Change::Unchanged);
     };
+    if let Some(script) = Project::changes(name, &spec.resources, resources)
+        && let Err(error) = shared.tools().run(&inside::shell(id.as_str(), &script)).await
+    {
+        // Begun without limits, or in a zone without projects: there is none to change.
+        tracing::warn!(sandbox = %id, container = %name, %error, "takes effect at the container's next start");
+    }
     spec.resources = *resources;
     dir.write_spec(&spec)?;
     Ok(Change::Changed("limits".to_owned()))

@@ -3,6 +3,7 @@
 use crate::container::inside_name;
 use crate::host::{IllumosHost, Shared};
 use crate::inside;
+use crate::project::Project;
 use crate::starter::{Start, command_prefix, ended_file, read_ended, read_started, started_file};
 use crate::zone::brand::Programs;
 use crate::{linux, sandbox, supervisor};
@@ -82,7 +83,7 @@ impl Run {
 
 /// Writes what to start: the container's own start with another program.
 fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRequest) -> HostResult<Run> {
-    let (attempt, _) = shared.paths.run.running(OP, id, name)?;
+    let (attempt, dir) = shared.paths.run.running(OP, id, name)?;
     let mark = sandbox::own_mark(shared, id)?;
     let Some(mark) = mark else {
         return Err(HostError::new(HostErrorKind::NotFound, OP, id.as_str(), "no such sandbox"));
@@ -113,7 +114,11 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
         Programs::Linux => linux::script(&start)
             .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, OP, id.as_str(), message))?,
         Programs::Native | Programs::Machine => {
-            supervisor::native_script(&inside::start_file(&command), &inside::program(), false)
+            let script = supervisor::native_script(&inside::start_file(&command), &inside::program(), false);
+            match dir.spec()?.and_then(|spec| Project::of(name, &spec.resources)) {
+                Some(project) => project.joins(&script),
+                None => script,
+            }
         }
     };
     let size = shared.paths.starts(id).join(format!("{command}.size"));

@@ -87,7 +87,7 @@ impl Sandboxes for IllumosHost {
         resources: &Resources,
     ) -> HostResult<Change> {
         let _turn = self.shared.turns.take(id).await;
-        container::update(&self.shared, id, name, attempt, resources)
+        container::update(&self.shared, id, name, attempt, resources).await
     }
 
     async fn container_remove(&self, id: &SandboxId, name: &ContainerName, attempt: u32) -> HostResult<Change> {

@@ -175,6 +175,7 @@ pub(crate) fn inside_a_zone(sim: &Sim, tool: &str, args: &[String]) -> Answer {
             let state = if up { "online" } else { "offline" };
             Answer::out(patterns.iter().map(|p| row(fields, state, p)).collect::<String>())
         }
+        ("newtask" | "prctl", words) => crate::project::run(tool, words),
         ("uname", _) => crate::figures::uname(&words, &about.zone),
         ("ipadm", ["show-addr", ..]) | ("svcadm", _) => Answer::ok(),
         _ => Answer::fail(format!("hostsim: {tool} is not played inside of a zone")),
