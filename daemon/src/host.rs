@@ -129,6 +129,8 @@ fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Hos
     let mut options = IllumosOptions::new(&settings.run_dir, &settings.state_dir, helpers);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
+    options.direct_link.clone_from(&settings.zone_nic);
+    options.vlan = Some(settings.zone_vlan).filter(|id| *id > 0);
     // Beside the volumes' dataset, on the same pool.
     if let Some(dataset) = settings.storage_pool.as_ref().filter(|pool| !pool.starts_with('/')) {
         options.dataset = format!("{dataset}-zones");

@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+/// Variables of this prefix that are read elsewhere: where settings are, and what stands in for the system's tools in tests.
+const NO_SETTINGS: [&str; 2] = ["REDDWARF_CONFIG", "REDDWARF_TOOLS"];
+
 /// Where a value was given.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
@@ -71,7 +74,7 @@ impl AllGiven {
         variables.sort();
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|n| n.starts_with("REDDWARF_")) else { continue };
-            if value.is_empty() || name == "REDDWARF_CONFIG" {
+            if value.is_empty() || NO_SETTINGS.contains(&name) {
                 continue;
             }
             let Some(known) = SETTINGS.iter().find(|s| s.environment() == name) else {

@@ -225,6 +225,10 @@ pub struct Settings {
     pub load_balancer_cidr: Vec<IpNet>,
     /// The bridge that pods are linked to.
     pub bridge: String,
+    /// illumos: the link that pods' links are put on; `None`: an etherstub of our own.
+    pub zone_nic: Option<String>,
+    /// illumos: the VLAN of pods' links; 0: none.
+    pub zone_vlan: u16,
     /// Which host is driven.
     pub host: HostKind,
     /// The Node object's name.

@@ -166,6 +166,8 @@ impl Resolve {
             node_port_range: self.one("node_port_range", values::port_range, 30_000..=32_767),
             load_balancer_cidr: self.one("load_balancer_cidr", values::cidrs_or_off, Vec::new()),
             bridge: self.one("bridge", values::link_name, "reddwarf0".into()),
+            zone_nic: self.one("zone_nic", values::datalink_or_off, None),
+            zone_vlan: self.number("zone_vlan", 0, 4094, 0),
             host: self.one("host", values::host, facts.host),
             node_name: self.node_name(facts),
             cluster_dns: self.one("cluster_dns", values::name_server, super::ClusterDns::Auto),

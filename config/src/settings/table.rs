@@ -145,6 +145,10 @@ settings! {
         "Addresses for services of type LoadBalancer, networks with commas; the host answers for them on its own links", |s| if s.load_balancer_cidr.is_empty() { "off".to_owned() } else { networks(&s.load_balancer_cidr) };
     "bridge" "bridge" "NAME" Text Restart, "reddwarf0",
         "The bridge that pods are linked to; made when it is not there", |s| s.bridge.clone();
+    "zone_nic" "zone-nic" "LINK" Text Restart, "off",
+        "illumos: the NIC, aggregation or etherstub that pods' links are put on, in place of an etherstub of reddwarfd's own named `bridge`", |s| optional(&s.zone_nic);
+    "zone_vlan" "zone-vlan" "ID" Number Restart, "0",
+        "illumos: the VLAN of pods' links, 1 to 4094; 0: none", |s| s.zone_vlan.to_string();
     "dns_listen" "dns-listen" "ADDR:PORT" Commas Restart, "bridge",
         "Where the name server listens, by UDP and TCP: `bridge` (the pod bridge's address, port 53), addresses with ports, or off", |s| commas(&s.dns_listen);
     "cluster_dns" "cluster-dns" "ADDR[:PORT]" Text Restart, "auto",

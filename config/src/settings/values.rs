@@ -184,6 +184,24 @@ pub(super) fn link_name(text: &str) -> Result<String, Bad> {
     )
 }
 
+/// A datalink of illumos (dladm(8)), or `off`: it ends in a number that does not begin with 0.
+pub(super) fn datalink_or_off(text: &str) -> Result<Option<String>, Bad> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let number = text.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let number = number.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let ends = number == "0" || (!number.is_empty() && !number.starts_with('0'));
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
+    if ends && plain && text.len() <= 31 && text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Ok(Some(text.to_owned()));
+    }
+    bad(
+        "a link's name has 1 to 31 of a-z, A-Z, 0-9, `_` and `.`, the first a letter, and ends in a number without a 0 before it",
+        "write a name that `dladm show-link` lists, like ixgbe0 or aggr1, or off",
+    )
+}
+
 /// `docker.io=https://mirror.example:5000`, several with commas between them.
 pub(super) fn mirrors(text: &str) -> Result<Vec<(String, String)>, Bad> {
     let example = "write registry=URL, like docker.io=https://mirror.example:5000, several with commas between them";

@@ -50,15 +50,23 @@ pub(crate) async fn look(shared: &Shared, op: &'static str) -> HostResult<Seen> 
 
 /// The parts of a network.
 struct Parts {
-    stub: LinkName,
+    /// Our own etherstub; `None`: pods are put on a link of the administrator's.
+    stub: Option<LinkName>,
     gateway: Vnic,
     /// The gateway's addresses, one of each family at most.
     addresses: Vec<ipnet::IpNet>,
 }
 
+/// The link that pods' links and the gateway's are put on.
+pub(crate) fn over<'a>(shared: &'a Shared, spec: &'a NetworkSpec) -> &'a str {
+    shared.options.direct_link.as_deref().unwrap_or(&spec.link)
+}
+
 fn parts(shared: &Shared, spec: &NetworkSpec, op: &'static str) -> HostResult<Parts> {
     let invalid = |message: String| HostError::new(HostErrorKind::InvalidSpec, op, spec.link.clone(), message);
-    let stub = LinkName::new(&spec.link).map_err(|e| invalid(e.to_string()))?;
+    let over = over(shared, spec);
+    let link = LinkName::new(over).map_err(|e| invalid(e.to_string()))?;
+    let stub = shared.options.direct_link.is_none().then_some(link);
     let name = LinkName::new(&shared.options.gateway_link).map_err(|e| invalid(e.to_string()))?;
     if let Some(problem) = spec.problem() {
         return Err(invalid(problem));
@@ -66,7 +74,8 @@ fn parts(shared: &Shared, spec: &NetworkSpec, op: &'static str) -> HostResult<Pa
     let address = |s: Subnet| ipnet::IpNet::new(s.gateway, s.cidr.prefix_len()).map_err(|e| invalid(e.to_string()));
     let addresses = spec.subnets().into_iter().map(address).collect::<HostResult<_>>()?;
     let mac = vnic::mac(&shared.options.instance, name.as_str());
-    let gateway = Vnic { name, over: spec.link.clone(), mac, vlan: None };
+    // On the pods' own VLAN: it is their default router.
+    let gateway = Vnic { name, over: over.to_owned(), mac, vlan: shared.options.vlan };
     Ok(Parts { stub, gateway, addresses })
 }
 
@@ -74,14 +83,17 @@ impl Parts {
     /// What is missing or wrong, in words.
     fn drift(&self, seen: &Seen) -> Vec<String> {
         let mut drift = Vec::new();
-        match seen.links.get(self.stub.as_str()) {
-            Some(link) if link.class == "etherstub" => {}
-            Some(link) => drift.push(format!("link {} is of class {}", self.stub, link.class)),
-            None => drift.push(format!("etherstub {} is missing", self.stub)),
+        match (&self.stub, seen.links.get(&self.gateway.over)) {
+            (Some(_), Some(link)) if link.class == "etherstub" => {}
+            (Some(stub), Some(link)) => drift.push(format!("link {stub} is of class {}", link.class)),
+            (Some(stub), None) => drift.push(format!("etherstub {stub} is missing")),
+            (None, Some(_)) => {}
+            (None, None) => drift.push(format!("link {} (zone_nic) is missing", self.gateway.over)),
         }
         let name = &self.gateway.name;
         match seen.vnics.get(name.as_str()) {
-            Some((over, mac, _)) if *over == self.gateway.over && *mac == self.gateway.mac => {}
+            Some((over, mac, vlan))
+                if *over == self.gateway.over && *mac == self.gateway.mac && *vlan == self.gateway.vlan => {}
             Some(_) => drift.push(format!("link {name} is not as it was made")),
             None => drift.push(format!("link {name} is missing")),
         }
@@ -119,7 +131,7 @@ async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
         let message = format!("the pod network is {} with gateway {} until it is removed", old.link, old.gateway);
         return Err(HostError::new(HostErrorKind::Conflict, ENSURE, spec.link.clone(), message));
     }
-    let seen = look(shared, ENSURE).await?;
+    let mut seen = look(shared, ENSURE).await?;
     let same = known.as_ref() == Some(spec);
     let masquerade = services::masquerade(shared, spec).await?;
     if same && parts.drift(&seen).is_empty() && masquerade == Change::Unchanged {
@@ -131,13 +143,21 @@ async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
         write_json(&file, spec).map_err(|e| io_error(ENSURE, &file, e))?;
     }
     let mut done = Vec::new();
-    if !seen.links.contains_key(parts.stub.as_str()) {
-        shared.run(ENSURE, &spec.link, &dladm::create_etherstub(&parts.stub)).await?;
+    if let Some(stub) = parts.stub.as_ref().filter(|stub| !seen.links.contains_key(stub.as_str())) {
+        shared.run(ENSURE, &spec.link, &dladm::create_etherstub(stub)).await?;
         done.push("etherstub");
     }
-    if !seen.vnics.contains_key(parts.gateway.name.as_str()) {
+    let gateway = seen.vnics.get(parts.gateway.name.as_str());
+    let elsewhere = gateway.is_some_and(|(over, _, vlan)| *over != parts.gateway.over || *vlan != parts.gateway.vlan);
+    if elsewhere && has_addresses(&parts, &seen) {
+        shared.run(ENSURE, &spec.link, &ipadm::delete_interface(&parts.gateway.name)).await?;
+    }
+    if elsewhere || gateway.is_none() {
         vnic::ensure_vnic(shared, ENSURE, &parts.gateway).await?;
         done.push("gateway link");
+    }
+    if elsewhere {
+        seen = look(shared, ENSURE).await?;
     }
     for wanted in &parts.addresses {
         address(shared, &parts, wanted, &seen, &mut done).await?;
@@ -182,9 +202,18 @@ async fn address(
     Ok(())
 }
 
+/// Whether the gateway's link is plumbed.
+fn has_addresses(parts: &Parts, seen: &Seen) -> bool {
+    seen.addresses.keys().any(|object| object.split('/').next() == Some(parts.gateway.name.as_str()))
+}
+
 /// Nothing of the network's names is there unless we made it.
 fn refuse_foreign(parts: &Parts, spec: &NetworkSpec, seen: &Seen) -> HostResult<()> {
-    if let Some(link) = seen.links.get(parts.stub.as_str()) {
+    if parts.stub.is_none() && !seen.links.contains_key(&parts.gateway.over) {
+        let message = "there is no such link: set `zone_nic` to one that `dladm show-link` lists, or to off";
+        return Err(HostError::new(HostErrorKind::NotFound, ENSURE, parts.gateway.over.clone(), message));
+    }
+    if let Some(link) = parts.stub.as_ref().and_then(|stub| seen.links.get(stub.as_str())) {
         // After a boot there is none of ours; without our note it is somebody else's.
         let message =
             format!("a link of this name ({}) is there and is not ours: set `bridge` to another name", link.class);
@@ -216,14 +245,14 @@ async fn remove(shared: &Shared) -> HostResult<Change> {
         _ => Ok(()),
     };
     let seen = look(shared, REMOVE).await?;
-    if seen.addresses.keys().any(|object| object.split('/').next() == Some(parts.gateway.name.as_str())) {
+    if has_addresses(&parts, &seen) {
         gone(shared.tools().run(&ipadm::delete_interface(&parts.gateway.name)).await)?;
     }
     if seen.vnics.contains_key(parts.gateway.name.as_str()) {
         gone(shared.tools().run(&dladm::delete_vnic(&parts.gateway.name)).await)?;
     }
-    if seen.links.contains_key(parts.stub.as_str()) {
-        gone(shared.tools().run(&dladm::delete_etherstub(&parts.stub)).await)?;
+    if let Some(stub) = parts.stub.as_ref().filter(|stub| seen.links.contains_key(stub.as_str())) {
+        gone(shared.tools().run(&dladm::delete_etherstub(stub)).await)?;
     }
     let file = shared.paths.network();
     remove_file(&file).map_err(|e| io_error(REMOVE, &file, e))?;

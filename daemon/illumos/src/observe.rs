@@ -92,7 +92,6 @@ fn one(shared: &Shared, id: &SandboxId, facts: &Facts) -> HostResult<Option<Sand
     let noted = sandbox::running(shared, id)?;
     let mut state = sandbox_state(zones.get(id.as_str()).map(|z| &z.state), noted.is_some());
     if state == SandboxState::Running
-        && shared.options.direct_link.is_none()
         && let Ok(seen) = &facts.seen
         && !seen.vnics.contains_key(LinkName::for_sandbox(id).as_str())
     {

@@ -23,9 +23,9 @@ pub struct IllumosOptions {
     pub dataset: String,
     /// The global zone's own link on the pod network's etherstub: the pods' default router.
     pub gateway_link: String,
-    /// The NIC or VLAN that pods are put on directly instead of an etherstub of ours.
+    /// The NIC, aggregation or etherstub that pods' links and the gateway's are put on instead of an etherstub of ours.
     pub direct_link: Option<String>,
-    /// VLAN of pods' links, 1 to 4094.
+    /// VLAN of pods' links and the gateway's, 1 to 4094.
     pub vlan: Option<u16>,
     /// Where brands are described, `/usr/lib/brand`.
     pub brand_dir: PathBuf,

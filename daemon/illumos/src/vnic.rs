@@ -31,13 +31,11 @@ pub(crate) fn of(shared: &Shared, id: &SandboxId, over: String) -> Vnic {
 
 /// Makes a sandbox's link.
 pub(crate) async fn ensure(shared: &Shared, op: &'static str, spec: &SandboxSpec) -> HostResult<()> {
-    let over = match &shared.options.direct_link {
-        Some(nic) => nic.clone(),
-        None => network::applied(shared)?.map(|applied| applied.link).ok_or_else(|| {
-            let message = "there is no pod network yet";
-            HostError::new(HostErrorKind::InvalidState, op, spec.id.as_str(), message)
-        })?,
+    let Some(applied) = network::applied(shared)? else {
+        let message = "there is no pod network yet";
+        return Err(HostError::new(HostErrorKind::InvalidState, op, spec.id.as_str(), message));
     };
+    let over = network::over(shared, &applied).to_owned();
     ensure_vnic(shared, op, &of(shared, &spec.id, over)).await
 }
 
@@ -91,13 +89,17 @@ async fn found(shared: &Shared, op: &'static str) -> HostResult<BTreeMap<String,
     dladm::vnics(&text).map_err(|e| HostError::new(HostErrorKind::Other, op, "links", e.to_string()))
 }
 
-/// Links on our own etherstub that no sandbox has and that are not the gateway's: nobody else puts any there.
+/// Links on our own etherstub that no sandbox has and that are not the gateway's: nobody else puts any there. On a link of
+/// the administrator's others do, so nothing there is known for ours.
 pub(crate) fn strays(
     shared: &Shared,
     stub: &str,
     vnics: &BTreeMap<String, VnicObserved>,
     sandboxes: &BTreeSet<SandboxId>,
 ) -> Vec<String> {
+    if shared.options.direct_link.is_some() {
+        return Vec::new();
+    }
     let known: BTreeSet<LinkName> = sandboxes.iter().map(LinkName::for_sandbox).collect();
     let is_stray = |name: &str| {
         name != shared.options.gateway_link

@@ -19,6 +19,7 @@ pub struct World {
     client: Client,
     pub lab: Lab,
     daemon: Option<Child>,
+    extra: Vec<String>,
     number: u32,
 }
 
@@ -38,7 +39,18 @@ impl World {
         let lab = Lab::new(&dir.join("sim")).unwrap();
         let dir = dir.canonicalize().unwrap();
         let socket = lab.dir().join("root/var/run/reddwarf/reddwarf.sock");
-        Self { client: Client { manifests: dir.join("manifests"), socket, dir }, lab, daemon: None, number }
+        Self {
+            client: Client { manifests: dir.join("manifests"), socket, dir },
+            lab,
+            daemon: None,
+            extra: Vec::new(),
+            number,
+        }
+    }
+
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.extra = args.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// A world with a running daemon.
@@ -73,6 +85,7 @@ impl World {
             .arg("--run")
             .arg(self.lab.dir().join("root/var/run/reddwarf"))
             .args(["--pod-cidr", &format!("10.{}.0.0/24", 100 + self.number % 100)])
+            .args(&self.extra)
             .env("REDDWARF_TOOLS", self.lab.tools())
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())
@@ -165,7 +178,7 @@ impl World {
                 .iter()
                 .filter(|(_, l)| l.class == "vnic")
                 .map(|(n, _)| n.clone())
-                .filter(|n| n != "rwgw0")
+                .filter(|n| !n.starts_with("rwgw"))
                 .map(|n| format!("link {n}")),
         );
         let of_pod =
