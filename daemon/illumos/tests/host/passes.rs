@@ -2,6 +2,7 @@
 
 use crate::support::played;
 use reddwarf_host::{Host, Observation, Sandboxes};
+use reddwarf_hostsim::state::ZoneState;
 use std::time::{Duration, Instant};
 
 /// A pass over any number of zones takes the same few runs of tools.
@@ -17,6 +18,42 @@ fn a_pass_costs_the_same_whatever_there_is() {
             counts.push(world.lab.transcript().unwrap().len());
         }
         assert!(counts.iter().all(|n| *n == counts[0] && *n <= 5), "{counts:?}");
+    });
+}
+
+/// The same with a thousand pods: as many commands as with one.
+#[test]
+fn a_pass_over_a_thousand_pods_takes_as_many_commands_as_over_one() {
+    played(|world| async move {
+        let sandbox = world.running().await;
+        let pass = async || {
+            world.lab.forget_transcript().unwrap();
+            let began = Instant::now();
+            let seen = world.host.observe().await;
+            (seen.sandboxes.known().unwrap().len(), world.lab.transcript().unwrap().len(), began.elapsed())
+        };
+        let (_, one, _) = pass().await;
+        let id = sandbox.id.as_str();
+        let marks = world.options.state_dir.join("sandboxes");
+        let mark = std::fs::read_to_string(marks.join(id).join("sandbox.json")).unwrap();
+        let named = |n: u32| format!("many-{n}-x");
+        for n in 1..1000 {
+            let dir = marks.join(named(n));
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join("sandbox.json"), mark.replace(id, &named(n))).unwrap();
+        }
+        let added = world.lab.change(|state| {
+            let mut zone = state.zones[id].clone();
+            (zone.state, zone.id, zone.init) = (ZoneState::Installed, None, None);
+            state.zones.extend((1..1000).map(|n| (named(n), zone.clone())));
+        });
+        added.unwrap();
+        let (pods, many, took) = pass().await;
+        println!("a pass: {one} commands with one pod, {many} with {pods} pods, in {} ms", took.as_millis());
+        assert_eq!((pods, many), (1000, one));
+        for n in 1..1000 {
+            std::fs::remove_dir_all(marks.join(named(n))).unwrap();
+        }
     });
 }
 
