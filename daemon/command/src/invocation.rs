@@ -54,6 +54,8 @@ tools! {
     Kstat "kstat",
     /// prctl(1)
     Prctl "prctl",
+    /// ppriv(1)
+    Ppriv "ppriv",
     /// ctrun(1)
     Ctrun "ctrun",
     /// svcs(1)

@@ -18,12 +18,13 @@
 //! | [`zone`] | a zone's way from any state to any other: decision, configuration, brands, templates, carrying out |
 //! | `sandbox`, `volumes`, `datasets`, `vnic` | sandboxes and their parts |
 //! | `container`, `inside` | container instances; commands and signals in zones |
+//! | `project` | limits of single containers |
 //! | [`supervisor`], `stream` | watching over one container, who is attached |
 //! | [`starter`], `terminal`, [`tree`], `linux` | starting a program inside, its terminal, ending all that it started; lx zones |
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
-//! | `images` | the image store, on ZFS |
+//! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
 //! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zfs`], [`zlogin`], [`kstat`] | the tools' texts as values |
@@ -53,6 +54,7 @@ mod observe;
 pub mod options;
 pub mod parsable;
 mod paths;
+mod project;
 mod record;
 pub mod route;
 mod sandbox;
@@ -88,6 +90,7 @@ pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
         starter::BECOME => Some(starter::become_program(arguments)),
         tree::ARGUMENT => Some(tree::main(arguments)),
         connect::ARGUMENT => Some(connect::main(arguments)),
+        images::unpack::ARGUMENT => Some(images::unpack::main(arguments)),
         _ => None,
     }
 }

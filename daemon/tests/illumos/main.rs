@@ -15,4 +15,6 @@ mod defects;
 mod faults;
 mod harness;
 mod lifecycle;
+mod limits;
 mod matrix;
+mod network;

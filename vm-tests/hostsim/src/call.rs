@@ -256,6 +256,7 @@ impl<'s> Call<'s> {
             "zonecfg" => crate::zonecfg::run(self),
             "zlogin" => crate::zlogin::run(self),
             "pfexec" => crate::zlogin::pfexec(self),
+            "ppriv" => crate::privileges::ppriv(self),
             tool => match self.sim.lock() {
                 Ok(mut locked) => {
                     let answer = self.on(tool, &mut locked.state);

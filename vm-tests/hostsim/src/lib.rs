@@ -21,6 +21,8 @@
 //! | `dladm`, `ipadm`, `route` | links, addresses, routes |
 //! | `zfs`, `zpool` | datasets, snapshots, clones, properties, as directories |
 //! | `ipnat`, `ipf`, `ilbadm` | rules by a strict grammar |
+//! | `privileges` | ppriv: a command with fewer privileges |
+//! | `project` | projects of a zone, and their controls |
 //! | `smf` | svcs, svcprop, svccfg, svcadm |
 //! | `figures` | kstat, prstat and other small ones |
 //!
@@ -32,6 +34,8 @@ mod ilbadm;
 mod ipadm;
 mod ipf;
 mod ipnat;
+mod privileges;
+mod project;
 mod route;
 mod smf;
 mod zfs;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `source.rs` | what is imported: a root file system, an OCI layout, an OCI or docker archive |
 //! | `pull.rs` | images from registries |
-//! | `layer.rs` | putting layers on top of one another |
+//! | `unpack.rs`, `layer.rs` | putting layers on top of one another, in a child without rights |
 //! | `build.rs` | images of files, and of what a container left |
 //!
 //! ```text
@@ -17,6 +17,7 @@ mod build;
 mod layer;
 pub(crate) mod pull;
 mod source;
+pub(crate) mod unpack;
 
 use crate::datasets::{self, GOLDEN};
 use crate::host::{IllumosHost, Shared};
@@ -31,7 +32,6 @@ use reddwarf_host::{
 };
 use reddwarf_supervise::files::{io_error, make_dir, names_in, read_record, remove_file, remove_tree, write_json};
 use serde::{Deserialize, Serialize};
-use source::Problem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
@@ -129,12 +129,7 @@ impl ImageStore for IllumosHost {
         make_dir(&dir(shared)).map_err(|e| io_error(IMPORT, &dir(shared), e))?;
         let scratch = dir(shared).join("tmp");
         remove_tree(&scratch).and_then(|_| make_dir(&scratch)).map_err(|e| io_error(IMPORT, &scratch, e))?;
-        let found = blocking({
-            let (source, scratch) = (source.to_owned(), scratch.clone());
-            move || source::find(&source, &scratch)
-        })
-        .await?
-        .map_err(|problem| problem.into_host(IMPORT, name))?;
+        let found = source::find(shared, source, &scratch).await.map_err(|problem| problem.into_host(IMPORT, name))?;
         let id = found.id.clone();
         if read_record::<Record>(READ, &record_file(shared, &id))?.is_none() {
             fill(shared, name, found).await?;
@@ -222,16 +217,14 @@ async fn fill(shared: &Shared, name: &str, found: source::Found) -> HostResult<(
     datasets::destroy(shared, IMPORT, &dataset).await?;
     datasets::make_image(shared, IMPORT, &id).await?;
     let root = shared.paths.image_root(&id);
+    std::fs::create_dir_all(&root).map_err(|e| io_error(IMPORT, &root, e))?;
+    found.put(shared, &root).await.map_err(|problem| problem.into_host(IMPORT, name))?;
     let size_bytes = blocking({
         let root = root.clone();
-        move || -> Result<u64, Problem> {
-            std::fs::create_dir_all(&root)?;
-            found.put(&root)?;
-            Ok(layer::tree_size(&root)?)
-        }
+        move || layer::tree_size(&root)
     })
     .await?
-    .map_err(|problem| problem.into_host(IMPORT, name))?;
+    .map_err(|e| io_error(IMPORT, &root, e))?;
     let snapshot = Snapshot::new(dataset, GOLDEN)
         .map_err(|e| HostError::new(HostErrorKind::Other, IMPORT, name, e.to_string()))?;
     shared.run(IMPORT, name, &zfs::snapshot(&snapshot)).await?;

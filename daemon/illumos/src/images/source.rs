@@ -1,13 +1,14 @@
 //! What is imported, found out before anything is made of it.
 
 use super::layer;
-use flate2::read::GzDecoder;
+use super::unpack::{What, unpack};
+use crate::host::Shared;
 use reddwarf_host::{HostError, HostErrorKind, ImageConfig, ImageId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// Descriptors and configurations are small.
@@ -58,15 +59,19 @@ enum Content {
 
 impl Found {
     /// Makes the root file system below `root`, an empty directory.
-    pub(super) fn put(&self, root: &Path) -> Result<(), Problem> {
+    pub(super) async fn put(&self, shared: &Shared, root: &Path) -> Result<(), Problem> {
         match &self.content {
-            Content::Directory(from) => Ok(layer::copy_tree(from, root)?),
+            Content::Directory(from) => {
+                let (from, root) = (from.clone(), root.to_owned());
+                aside(move || Ok(layer::copy_tree(&from, &root)?)).await
+            }
             Content::Layers(layers) => {
                 for (blob, digest) in layers {
-                    if let Some(wanted) = digest {
-                        check_digest(blob, wanted)?;
+                    if let Some(wanted) = digest.clone() {
+                        let blob = blob.clone();
+                        aside(move || check_digest(&blob, &wanted)).await?;
                     }
-                    layer::apply(plain(blob)?, root)?;
+                    unpack(shared, What::Layer, blob, root).await?;
                 }
                 Ok(())
             }
@@ -74,8 +79,13 @@ impl Found {
     }
 }
 
+/// Long reads, on a thread for such.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
 /// Finds out what lies at `source`; archives are unpacked into `scratch`.
-pub(super) fn find(source: &Path, scratch: &Path) -> Result<Found, Problem> {
+pub(super) async fn find(shared: &Shared, source: &Path, scratch: &Path) -> Result<Found, Problem> {
     let found = match fs::metadata(source) {
         Ok(found) => found,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -83,42 +93,31 @@ pub(super) fn find(source: &Path, scratch: &Path) -> Result<Found, Problem> {
         }
         Err(e) => return Err(e.into()),
     };
+    let (source, scratch) = (source.to_owned(), scratch.to_owned());
     if found.is_dir() {
-        return match source.join("oci-layout").is_file() {
-            true => layout(source),
-            false => directory(source),
-        };
+        return aside(move || match source.join("oci-layout").is_file() {
+            true => layout(&source),
+            false => directory(&source),
+        })
+        .await;
     }
     if !found.is_file() {
         return Err(no_image("neither a directory nor a file"));
     }
-    let mut archive = tar::Archive::new(plain(source)?);
-    let wrong = |e: io::Error| no_image(format!("no root file system, OCI layout or archive: {e}"));
-    let mut any = false;
-    for entry in archive.entries().map_err(wrong)? {
-        let mut entry = entry.map_err(wrong)?;
-        any |= entry.unpack_in(scratch).map_err(wrong)?;
-    }
-    match any {
-        true if scratch.join("oci-layout").is_file() => layout(scratch),
-        true if scratch.join("manifest.json").is_file() => docker(scratch),
-        _ => Err(no_image("an archive, but neither of an OCI layout nor of docker")),
-    }
-}
-
-/// A file's content, decompressed where it is compressed by gzip or zstd.
-fn plain(path: &Path) -> Result<Box<dyn Read>, Problem> {
-    let mut begin = [0; 4];
-    let n = File::open(path)?.read(&mut begin)?;
-    let file = BufReader::new(File::open(path)?);
-    match begin.get(..n).unwrap_or_default() {
-        [0x1f, 0x8b, ..] => Ok(Box::new(GzDecoder::new(file))),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(file);
-            Ok(Box::new(decoder.map_err(|e| no_image(format!("zstd: {e}")))?))
+    unpack(shared, What::Archive, &source, &scratch).await.map_err(|problem| match problem {
+        Problem::NoImage(why) => no_image(format!("no root file system, OCI layout or archive: {why}")),
+        other => other,
+    })?;
+    aside(move || {
+        if scratch.join("oci-layout").is_file() {
+            return layout(&scratch);
         }
-        _ => Ok(Box::new(file)),
-    }
+        if scratch.join("manifest.json").is_file() {
+            return docker(&scratch);
+        }
+        Err(no_image("an archive, but neither of an OCI layout nor of docker"))
+    })
+    .await
 }
 
 fn directory(source: &Path) -> Result<Found, Problem> {

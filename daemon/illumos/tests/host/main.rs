@@ -11,6 +11,7 @@ mod support;
 
 mod contract;
 mod faults;
+mod images;
 mod passes;
 mod states;
 mod supervision;

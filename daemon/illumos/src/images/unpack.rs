@@ -1,0 +1,168 @@
+//! Archives and layers are read by a process of its own: their content is anybody's. It has its root where it writes
+//! (chroot(2)) and the privileges that files need (privileges(7)), and no others: it can't start a program, open a connection
+//! or see another process. ppriv(1) takes the others away.
+//!
+//! ```text
+//! daemon ── ppriv -e -s LI=… reddwarfd __zone-unpack layer ROOT < blob      (digest checked by the daemon before)
+//!                                   └─ chroot ROOT; reads standard input; exit code and one line say how it went
+//! ```
+
+use super::layer;
+use super::source::Problem;
+use crate::host::Shared;
+use flate2::read::GzDecoder;
+use reddwarf_command::Tool;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+/// Its first argument.
+pub(crate) const ARGUMENT: &str = "__zone-unpack";
+
+/// What changing files of all owners takes; `proc_chroot` to begin with.
+const PRIVILEGES: &str = "file_read,file_write,file_link_any,file_chown,file_chown_self,file_dac_read,file_dac_search,\
+                          file_dac_write,file_owner,file_setid,proc_chroot";
+
+/// The longest that one layer takes.
+const PATIENCE: Duration = Duration::from_secs(1800);
+/// What it says is a line.
+const SAID_MOST: u64 = 4096;
+
+/// How it says that the image is at fault, not the host: EX_DATAERR of sysexits(3HEAD).
+const BAD_IMAGE: u8 = 65;
+/// No room: EX_CANTCREAT.
+const NO_ROOM: u8 = 73;
+
+/// What is to be done with the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Put on top of what is there, whiteouts and all.
+    Layer,
+    /// Unpacked as it is: an archive of an image.
+    Archive,
+}
+
+impl What {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Archive => "archive",
+        }
+    }
+}
+
+/// Has a child unpack `file` into the directory `root`.
+pub(super) async fn unpack(shared: &Shared, what: What, file: &Path, root: &Path) -> Result<(), Problem> {
+    let program = shared.paths.program();
+    let from = File::open(file)?;
+    #[expect(clippy::disallowed_methods, reason = "our own program, with a deadline below; ppriv(1) only becomes it")]
+    let mut command = match shared.tools().path(Tool::Ppriv.name()) {
+        Ok(ppriv) => {
+            let mut command = tokio::process::Command::new(ppriv);
+            command.args(["-e", "-s", &format!("LI={PRIVILEGES}")]).arg(&program);
+            command
+        }
+        // Only illumos has it; there it is part of the system.
+        Err(_) if !cfg!(target_os = "illumos") => tokio::process::Command::new(&program),
+        Err(error) => return Err(io::Error::other(error.to_string()).into()),
+    };
+    command.arg(ARGUMENT).arg(what.word()).arg(root).env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::from(from)).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut said = String::new();
+    let ended = async {
+        if let Some(stderr) = child.stderr.take() {
+            stderr.take(SAID_MOST).read_to_string(&mut said).await?;
+        }
+        child.wait().await
+    };
+    let status = match tokio::time::timeout(PATIENCE, ended).await {
+        Ok(status) => status?,
+        Err(_) => {
+            let message = format!("not unpacked within {} s", PATIENCE.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message).into());
+        }
+    };
+    let said = said.lines().last().unwrap_or("it said nothing").to_owned();
+    match status.code().map(u8::try_from) {
+        Some(Ok(0)) => Ok(()),
+        Some(Ok(BAD_IMAGE)) => Err(Problem::NoImage(said)),
+        Some(Ok(NO_ROOM)) => Err(io::Error::new(io::ErrorKind::StorageFull, said).into()),
+        _ => Err(io::Error::other(format!("unpacking ended ({status}): {said}")).into()),
+    }
+}
+
+/// The child.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let [what, root] = args else {
+        eprintln!("usage: {ARGUMENT} layer|archive DIRECTORY < FILE (started by reddwarfd itself)");
+        return ExitCode::from(2);
+    };
+    match run(what, Path::new(root)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.to_string().replace('\n', " "));
+            match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::from(NO_ROOM),
+                // What the system did not say comes from the file's own content: cut off, garbled.
+                _ if error.raw_os_error().is_none() => ExitCode::from(BAD_IMAGE),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(what: &OsStr, root: &Path) -> io::Result<()> {
+    nix::unistd::chroot(root)?;
+    std::env::set_current_dir("/")?;
+    let content = plain(io::stdin().lock())?;
+    if what == What::Layer.word() {
+        return layer::apply(content, Path::new("/"));
+    }
+    let mut archive = tar::Archive::new(content);
+    for entry in archive.entries()? {
+        entry?.unpack_in("/")?;
+    }
+    Ok(())
+}
+
+/// A file's content, decompressed where it is compressed by gzip or zstd.
+fn plain<'r>(file: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+    let mut file = BufReader::new(file);
+    let mut begin = Vec::with_capacity(4);
+    file.by_ref().take(4).read_to_end(&mut begin)?;
+    let whole = Read::chain(io::Cursor::new(begin.clone()), file);
+    match begin.as_slice() {
+        [0x1f, 0x8b, ..] => Ok(Box::new(GzDecoder::new(whole))),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let decoder = ruzstd::decoding::StreamingDecoder::new(whole);
+            Ok(Box::new(decoder.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("zstd: {e}")))?))
+        }
+        _ => Ok(Box::new(whole)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn content_is_told_by_how_it_begins() {
+        let read = |bytes: &[u8]| {
+            let mut text = String::new();
+            plain(bytes).unwrap().read_to_string(&mut text).unwrap();
+            text
+        };
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"hello").unwrap();
+        assert_eq!(read(&gzip.finish().unwrap()), "hello");
+        assert_eq!(read(b"hello"), "hello");
+        assert_eq!(read(b"hi"), "hi", "shorter than a magic number");
+        assert_eq!(read(b""), "");
+    }
+}
