@@ -25,20 +25,19 @@ fn pods_are_put_on_a_nic_and_into_a_vlan_of_the_settings() {
     assert!(world.log().lines().all(|l| !l.contains("RD0080")), "REDDWARF_TOOLS is known: {}", world.log());
 
     // Another VLAN: the next start moves the gateway, pods that are made then follow.
-    world.remove("a.yaml");
-    world.gone("a");
-    world.no_traces();
     world.stop();
     let mut world = world.args(&["--zone-nic", "net0", "--zone-vlan", "8"]);
     world.start();
     world.until("the gateway in the other VLAN", |w| {
-        w.state().links.iter().any(|(n, l)| n.starts_with("rwgw") && l.vid == 8).then_some(())
+        w.state().links.iter().any(|(n, l)| n == gateway && l.vid == 8).then_some(())
     });
     world.file("b.yaml", &script("b", FOREVER));
     world.ready("b");
-    let (_, zone) = world.zone("b");
-    assert_eq!(world.state().links[zone.config.all("net").next().unwrap().get("physical")].vid, 8);
-    world.remove("b.yaml");
-    world.gone("b");
+    let vlan = |pod: &str| world.state().links[world.zone(pod).1.config.all("net").next().unwrap().get("physical")].vid;
+    assert_eq!((vlan("a"), vlan("b")), (7, 8));
+    for name in ["a", "b"] {
+        world.remove(&format!("{name}.yaml"));
+        world.gone(name);
+    }
     world.no_traces();
 }
