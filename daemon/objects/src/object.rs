@@ -4,6 +4,7 @@ use crate::{field::FieldPath, key::ObjectKey, kind::Kind};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Why a JSON value is not a Kubernetes object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -230,12 +231,18 @@ impl Object {
 
     /// The value at an RFC 6901 JSON pointer, for example `/spec/containers/0/image`.
     pub fn get(&self, pointer: &str) -> Option<&Value> {
-        let mut tokens = pointer.strip_prefix('/')?.splitn(2, '/');
-        let first = self.0.get(&unescape(tokens.next()?))?;
-        match tokens.next() {
-            None => Some(first),
-            Some(rest) => first.pointer(&format!("/{rest}")),
+        let (first, mut rest) = step(pointer.strip_prefix('/')?);
+        let mut at = self.0.get(&*unescape(first))?;
+        while let Some(tail) = rest {
+            let (token, next) = step(tail);
+            at = match at {
+                Value::Object(map) => map.get(&*unescape(token))?,
+                Value::Array(list) => list.get(index(token)?)?,
+                _ => return None,
+            };
+            rest = next;
         }
+        Some(at)
     }
 
     /// The text at a JSON pointer; `None` when absent or not a string.
@@ -299,25 +306,23 @@ impl Object {
     /// List elements can be addressed when they exist. The empty pointer changes nothing.
     pub fn set(&mut self, pointer: &str, value: impl Into<Value>) {
         let Some(rest) = pointer.strip_prefix('/') else { return };
-        match rest.split_once('/') {
-            None => {
-                self.0.insert(unescape(rest), value.into());
-            }
-            Some((first, rest)) => set_in(self.0.entry(unescape(first)).or_insert(Value::Null), rest, value.into()),
-        }
+        set_field(&mut self.0, rest, value.into());
     }
 
     /// Takes the value at a JSON pointer out of its map; list elements are not removed.
     pub fn remove(&mut self, pointer: &str) -> Option<Value> {
-        let (parent, last) = pointer.rsplit_once('/')?;
-        if parent.is_empty() {
-            return self.0.remove(&unescape(last));
+        let (mut token, mut rest) = step(pointer.strip_prefix('/')?);
+        let mut map = &mut self.0;
+        while let Some(tail) = rest {
+            let mut at = map.get_mut(&*unescape(token))?;
+            (token, rest) = step(tail);
+            while let Value::Array(list) = at {
+                at = list.get_mut(index(token)?)?;
+                (token, rest) = step(rest?);
+            }
+            map = at.as_object_mut()?;
         }
-        let (first, rest) = match parent.strip_prefix('/')?.split_once('/') {
-            Some((first, rest)) => (first, format!("/{rest}")),
-            None => (parent.strip_prefix('/')?, String::new()),
-        };
-        self.0.get_mut(&unescape(first))?.pointer_mut(&rest)?.as_object_mut()?.remove(&unescape(last))
+        map.remove(&*unescape(token))
     }
 
     /// Sets metadata.name.
@@ -405,16 +410,26 @@ pub fn micro_timestamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-fn set_in(at: &mut Value, rest: &str, value: Value) {
-    let (first, rest) = match rest.split_once('/') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (rest, None),
+fn set_field(map: &mut Map<String, Value>, pointer: &str, value: Value) {
+    let (first, rest) = step(pointer);
+    let name = unescape(first);
+    if !map.contains_key(&*name) {
+        map.insert(name.clone().into_owned(), Value::Null);
+    }
+    if let Some(slot) = map.get_mut(&*name) {
+        set_in(slot, rest, value);
+    }
+}
+
+fn set_in(at: &mut Value, pointer: Option<&str>, value: Value) {
+    let Some(pointer) = pointer else {
+        *at = value;
+        return;
     };
     if let Value::Array(list) = at {
-        let Some(slot) = first.parse::<usize>().ok().and_then(|index| list.get_mut(index)) else { return };
-        match rest {
-            None => *slot = value,
-            Some(rest) => set_in(slot, rest, value),
+        let (first, rest) = step(pointer);
+        if let Some(slot) = first.parse::<usize>().ok().and_then(|index| list.get_mut(index)) {
+            set_in(slot, rest, value);
         }
         return;
     }
@@ -422,16 +437,26 @@ fn set_in(at: &mut Value, rest: &str, value: Value) {
         *at = Value::Object(Map::new());
     }
     if let Value::Object(map) = at {
-        let slot = map.entry(unescape(first)).or_insert(Value::Null);
-        match rest {
-            None => *slot = value,
-            Some(rest) => set_in(slot, rest, value),
-        }
+        set_field(map, pointer, value);
     }
 }
 
-fn unescape(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
+/// The first token of a pointer without its slash, and what follows.
+fn step(pointer: &str) -> (&str, Option<&str>) {
+    match pointer.split_once('/') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (pointer, None),
+    }
+}
+
+/// A token as the place of a list's element (RFC 6901, 4).
+fn index(token: &str) -> Option<usize> {
+    let plain = !token.starts_with('+') && (token == "0" || !token.starts_with('0'));
+    plain.then(|| token.parse().ok()).flatten()
+}
+
+fn unescape(token: &str) -> Cow<'_, str> {
+    if token.contains('~') { token.replace("~1", "/").replace("~0", "~").into() } else { token.into() }
 }
 
 fn escape(token: &str) -> String {
@@ -471,6 +496,30 @@ mod tests {
         assert_eq!((object.resource_version(), object.get_str("/metadata/resourceVersion")), (Some(7), Some("7")));
         assert_eq!(object.remove("/metadata/nothing/there"), None);
         assert_eq!(object.key(object.known_kind().unwrap()).to_string(), "pods/default/a");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn pointers_are_those_of_rfc_6901(pointer in "(/(|a|b|a~1b|a~0|0|1|01|[+]1)){0,4}") {
+            let inner = json!({"": 1, "a": [0, {"b": [[2]]}], "b": {"a/b": {"a~": 3}}, "0": {"01": 4}, "a/b": [[5], 6]});
+            let mut value = inner.clone();
+            value.as_object_mut().unwrap().extend([
+                ("apiVersion".to_owned(), json!("v1")),
+                ("kind".to_owned(), json!("Pod")),
+                ("1".to_owned(), inner),
+            ]);
+            let mut object = Object::from_value(value.clone()).unwrap();
+            let found = value.pointer(&pointer).filter(|_| !pointer.is_empty());
+            proptest::prop_assert_eq!(object.get(&pointer), found);
+            let in_map = pointer.rsplit_once('/').and_then(|(parent, _)| value.pointer(parent)).is_some_and(Value::is_object);
+            let removed = found.filter(|_| in_map).cloned();
+            proptest::prop_assert_eq!(object.remove(&pointer), removed.clone());
+            if removed.is_some() {
+                proptest::prop_assert_eq!(object.get(&pointer), None);
+                object.set(&pointer, removed.unwrap_or_default());
+                proptest::prop_assert_eq!(object.into_value(), value);
+            }
+        }
     }
 
     #[test]

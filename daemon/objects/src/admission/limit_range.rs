@@ -26,11 +26,11 @@ pub(super) fn fill(pod: &mut Object, ranges: &[Object]) {
         };
         let (limits, requests) = (of("default"), of("defaultRequest"));
         for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
-            let Some(Value::Array(mut containers)) = pod.get(&format!("/spec/{list}")).cloned() else { continue };
-            for container in &mut containers {
+            let spec = pod.map_mut().get_mut("spec");
+            let containers = spec.and_then(|spec| spec.get_mut(list)?.as_array_mut());
+            for container in containers.into_iter().flatten() {
                 fill_container(container, what, &limits, &requests, &mut said);
             }
-            pod.set(&format!("/spec/{list}"), containers);
         }
         if !said.is_empty() {
             pod.set_annotation(ANNOTATION, &format!("LimitRanger plugin set: {}", said.join("; ")));

@@ -51,30 +51,31 @@ pub(super) fn mounts_token(pod: &Object, account: &Object) -> bool {
 }
 
 pub(super) fn mount_token(pod: &mut Object, entropy: u64) {
-    let volumes = pod.get("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
-    let own = volumes.iter().filter_map(|volume| volume.get("name")?.as_str());
-    let there = own.into_iter().find(|name| name.starts_with(VOLUME_PREFIX)).map(str::to_owned);
+    let volumes = pod.get("/spec/volumes").and_then(Value::as_array);
+    let mut own = volumes.into_iter().flatten().filter_map(|volume| volume.get("name")?.as_str());
+    let there = own.find(|name| name.starts_with(VOLUME_PREFIX)).map(str::to_owned);
     let name = there.clone().unwrap_or_else(|| names::generate_name(VOLUME_PREFIX, entropy));
+    let Some(spec) = pod.map_mut().get_mut("spec").and_then(Value::as_object_mut) else { return };
     let mut used = false;
     for list in ["initContainers", "containers"] {
-        let Some(Value::Array(mut containers)) = pod.get(&format!("/spec/{list}")).cloned() else { continue };
-        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
             let mounts = container.entry("volumeMounts").or_insert_with(|| json!([]));
             let Some(mounts) = mounts.as_array_mut() else { continue };
             if !mounts.iter().any(|mount| mount.get("mountPath").is_some_and(|path| path == TOKEN_PATH)) {
                 mounts.push(json!({"name": name, "readOnly": true, "mountPath": TOKEN_PATH}));
                 used = true;
             }
-            if mounts.is_empty() {
-                container.remove("volumeMounts");
-            }
         }
-        pod.set(&format!("/spec/{list}"), containers);
     }
     if used && there.is_none() {
-        let mut volumes = volumes;
-        volumes.push(token_volume(&name));
-        pod.set("/spec/volumes", volumes);
+        let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
+        if !volumes.is_array() {
+            *volumes = json!([]);
+        }
+        if let Some(volumes) = volumes.as_array_mut() {
+            volumes.push(token_volume(&name));
+        }
     }
 }
 

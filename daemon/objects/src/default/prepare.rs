@@ -61,8 +61,8 @@ fn keep(old: &Object, new: &mut Object, pointer: &str) {
 fn prepare_pod(object: &mut Object) {
     put_at(object, "/status/phase", "Pending");
     if object.get("/status/qosClass").is_none()
-        && let Ok(pod) = Pod::from_object(object)
-        && let Ok(class) = serde_json::to_value(pod.qos_class())
+        && let Ok(class) = Pod::qos_class_of(object)
+        && let Ok(class) = serde_json::to_value(class)
     {
         object.set("/status/qosClass", class);
     }

@@ -62,11 +62,7 @@ impl Pod {
     /// [`ObjectError::View`] when a field has the wrong type, which a checked object never has.
     pub fn from_object(object: &Object) -> Result<Self, ObjectError> {
         // Through a Value: serde_json's maps deserialise by reference, so nothing but what is kept is copied.
-        let view = |e: serde_json::Error| ObjectError::View {
-            kind: object.kind().to_owned(),
-            name: object.name().to_owned(),
-            message: e.to_string(),
-        };
+        let view = |e: serde_json::Error| view_error(object, &e);
         let part = |field: &str| object.map().get(field).unwrap_or(&serde_json::Value::Null);
         let metadata = Metadata::deserialize(part("metadata")).map_err(view)?;
         let spec = PodSpec::deserialize(part("spec")).map_err(view)?;
@@ -80,29 +76,62 @@ impl Pod {
 
     /// Guaranteed, Burstable or BestEffort, from the containers' cpu and memory (Kubernetes: "Pod Quality of Service Classes").
     pub fn qos_class(&self) -> QosClass {
-        let own = &self.spec.resources;
-        let all: Vec<_> = if own.limits.is_empty() && own.requests.is_empty() {
-            self.spec.init_containers.iter().chain(&self.spec.containers).map(|c| &c.resources).collect()
-        } else {
-            // What the pod asks for as a whole counts alone.
-            vec![own]
-        };
-        let zero = |quantity: &crate::Quantity| quantity.is_zero();
-        let asks = |map: &ResourceList, name: &str| map.get(name).filter(|q| !zero(q)).copied();
-        let names = ["cpu", "memory"];
-        let nothing =
-            |r: &&Resources| names.iter().all(|n| asks(&r.requests, n).is_none() && asks(&r.limits, n).is_none());
-        if all.iter().all(nothing) {
-            return QosClass::BestEffort;
-        }
-        let guaranteed = |r: &&Resources| {
-            names.iter().all(|n| {
-                let limit = asks(&r.limits, n);
-                limit.is_some() && (asks(&r.requests, n) == limit || !r.requests.contains_key(*n))
-            })
-        };
-        if all.iter().all(guaranteed) { QosClass::Guaranteed } else { QosClass::Burstable }
+        let containers = self.spec.init_containers.iter().chain(&self.spec.containers);
+        qos_class(&self.spec.resources, containers.map(|c| &c.resources))
     }
+
+    /// The same of a pod that is not read otherwise.
+    ///
+    /// # Errors
+    /// As [`Pod::from_object`].
+    pub fn qos_class_of(object: &Object) -> Result<QosClass, ObjectError> {
+        let spec = AskingSpec::deserialize(object.map().get("spec").unwrap_or(&serde_json::Value::Null));
+        let spec = spec.map_err(|e| view_error(object, &e))?;
+        let containers = spec.init_containers.iter().chain(&spec.containers);
+        Ok(qos_class(&spec.resources, containers.map(|c| &c.resources)))
+    }
+}
+
+/// Of a pod's spec what its class follows from.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AskingSpec {
+    resources: Resources,
+    init_containers: Vec<AskingContainer>,
+    containers: Vec<AskingContainer>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AskingContainer {
+    resources: Resources,
+}
+
+fn view_error(object: &Object, error: &serde_json::Error) -> ObjectError {
+    ObjectError::View { kind: object.kind().to_owned(), name: object.name().to_owned(), message: error.to_string() }
+}
+
+/// `own` is what the pod asks for as a whole.
+fn qos_class<'a>(own: &'a Resources, containers: impl Iterator<Item = &'a Resources>) -> QosClass {
+    let all: Vec<&Resources> = if own.limits.is_empty() && own.requests.is_empty() {
+        containers.collect()
+    } else {
+        // It counts alone.
+        vec![own]
+    };
+    let asks = |map: &ResourceList, name: &str| map.get(name).filter(|q| !q.is_zero()).copied();
+    let names = ["cpu", "memory"];
+    let nothing = |r: &&Resources| names.iter().all(|n| asks(&r.requests, n).is_none() && asks(&r.limits, n).is_none());
+    if all.iter().all(nothing) {
+        return QosClass::BestEffort;
+    }
+    let guaranteed = |r: &&Resources| {
+        names.iter().all(|n| {
+            let limit = asks(&r.limits, n);
+            limit.is_some() && (asks(&r.requests, n) == limit || !r.requests.contains_key(*n))
+        })
+    };
+    if all.iter().all(guaranteed) { QosClass::Guaranteed } else { QosClass::Burstable }
 }
 
 #[cfg(test)]

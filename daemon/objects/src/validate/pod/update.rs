@@ -226,7 +226,7 @@ pub(in crate::validate) fn check_resize(old: &Object, new: &Object, pod: &At<'_,
     let nothing = Value::Null;
     let before = At::top("spec", old.spec().unwrap_or(&nothing));
     let spec = pod.child("spec");
-    let class = |object: &Object| crate::pod::Pod::from_object(object).ok().map(|pod| pod.qos_class());
+    let class = |object: &Object| crate::pod::Pod::qos_class_of(object).ok();
     if class(old) != class(new) {
         let shown = new.get("/status/qosClass").cloned().unwrap_or_default();
         spec.invalid_value(errors, shown, "Pod QOS Class may not change as a result of resizing");
