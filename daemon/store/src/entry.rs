@@ -18,6 +18,51 @@ pub struct Entry {
     pub version: u64,
 }
 
+/// An entry that a visitor is shown, where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// The bytes as written.
+    pub value: &'a [u8],
+    /// As [`Entry::created`].
+    pub created: Revision,
+    /// As [`Entry::modified`].
+    pub modified: Revision,
+    /// As [`Entry::version`].
+    pub version: u64,
+}
+
+impl EntryRef<'_> {
+    /// A copy of it.
+    pub fn to_entry(self) -> Entry {
+        Entry {
+            key: Key::stored(self.key),
+            value: Bytes::copy_from_slice(self.value),
+            created: self.created,
+            modified: self.modified,
+            version: self.version,
+        }
+    }
+}
+
+impl Entry {
+    /// As a visitor sees it.
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        let Self { key, value, created, modified, version } = self;
+        EntryRef { key: key.as_str(), value, created: *created, modified: *modified, version: *version }
+    }
+}
+
+/// How a visit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisitEnd {
+    /// As [`Page::revision`].
+    pub revision: Revision,
+    /// As [`Page::more`]; also when the visitor wanted no more.
+    pub more: bool,
+}
+
 /// Which part of a prefix to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListOptions {

@@ -40,7 +40,7 @@ mod waiters;
 mod watch;
 mod writer;
 
-pub use entry::{Entry, ListOptions, Page};
+pub use entry::{Entry, EntryRef, ListOptions, Page, VisitEnd};
 pub use error::{CommitError, StoreError, WatchError};
 pub use generation::{
     DeclaredKey, Digest, FileChange, FileContent, FileDiff, GenerationDiff, GenerationFile, GenerationRecord, NewFile,

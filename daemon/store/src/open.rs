@@ -5,10 +5,12 @@ use crate::migrate::{MIGRATIONS, Migration, migrate};
 use crate::tables::{self, COMMITS, CONTENT_RUNS, CONTENTS, FORMAT, GENERATIONS, HISTORY, META, OBJECTS, meta};
 use crate::{Recovery, StoreError, StoreOptions};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::rc::Rc;
 
 /// How much of a file is checked when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +112,15 @@ pub(crate) fn open_file(path: &Path, options: &StoreOptions, level: Level) -> Re
 }
 
 fn open_checked(path: &Path, file: fs::File, options: &StoreOptions, verify: bool) -> Result<OpenFile, StoreError> {
-    let mut database = match build(path, file, options) {
-        Ok(database) => database,
+    let (mut database, repaired) = match build(path, file, options) {
+        Ok(built) => built,
         Err(e) => return unusable(path, e),
     };
-    if verify && let Err(e) = database.check_integrity() {
+    // Repairing after a crash means to verify everything.
+    if verify
+        && !repaired
+        && let Err(e) = database.check_integrity()
+    {
         return unusable(path, e);
     }
     match format(&database) {
@@ -151,13 +157,17 @@ fn unusable(path: &Path, error: DatabaseError) -> Result<OpenFile, StoreError> {
     }
 }
 
-fn build(path: &Path, file: fs::File, options: &StoreOptions) -> Result<Database, DatabaseError> {
+/// The database, and whether it had to be repaired, as after a crash.
+fn build(path: &Path, file: fs::File, options: &StoreOptions) -> Result<(Database, bool), DatabaseError> {
+    let repaired = Rc::new(Cell::new(false));
     let mut builder = Database::builder();
-    builder.set_cache_size(options.cache_bytes);
-    match &options.backend {
+    let seen = repaired.clone();
+    builder.set_cache_size(options.cache_bytes).set_repair_callback(move |_| seen.set(true));
+    let database = match &options.backend {
         None => builder.create_file(file),
         Some(factory) => builder.create_with_backend(crate::backend::Backend(factory(path, file)?)),
-    }
+    };
+    Ok((database?, repaired.get()))
 }
 
 /// The format of the tables; absent when there are none.
@@ -194,7 +204,7 @@ fn create(path: &Path, options: &StoreOptions, base: u64) -> Result<Database, St
 /// Makes an empty store under exactly this name, which must not exist.
 pub(crate) fn create_at(path: &Path, options: &StoreOptions, base: u64) -> Result<Database, StoreError> {
     let file = file::create_private(path)?;
-    let database = build(path, file, options).map_err(StoreError::db("create the store"))?;
+    let (database, _) = build(path, file, options).map_err(StoreError::db("create the store"))?;
     let txn = database.begin_write().map_err(StoreError::db("create the store"))?;
     {
         let open = |e| StoreError::db::<redb::TableError>("create a table")(e);

@@ -1,7 +1,9 @@
 //! Reads over one snapshot of the file.
 
 use crate::tables::{self, COMMITS, HISTORY, META, OBJECTS, Undo, meta};
-use crate::{Change, CommitRecord, Entry, Key, ListOptions, ObjectCommit, Op, Page, Revision, StoreError};
+use crate::{
+    Change, CommitRecord, Entry, EntryRef, Key, ListOptions, ObjectCommit, Op, Revision, StoreError, VisitEnd,
+};
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTableMetadata};
 use std::collections::BTreeMap;
@@ -78,39 +80,73 @@ fn range<'a>(prefix: &'a str, end: Option<&'a str>, after: Option<&'a str>) -> (
     }
 }
 
-pub(crate) fn list(txn: &ReadTransaction, prefix: &str, options: &ListOptions) -> Result<Page, StoreError> {
-    let revision = match options.at {
-        Some(at) => {
-            check_readable(txn, at)?;
-            at
-        }
-        None => bounds(txn)?.0,
+/// How far a visit has got, so that one that a disk failure broke off can go on.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The key shown last; empty before the first.
+    last: String,
+    revision: Option<Revision>,
+    shown: usize,
+    bytes: usize,
+}
+
+/// Shows the entries of a part of a prefix, until `each` wants no more.
+pub(crate) fn visit(
+    txn: &ReadTransaction,
+    prefix: &str,
+    options: &ListOptions,
+    progress: &mut Progress,
+    each: &mut dyn FnMut(EntryRef<'_>) -> bool,
+) -> Result<VisitEnd, StoreError> {
+    let (revision, newest) = match progress.revision.or(options.at) {
+        Some(at) => (at, check_readable(txn, at)?),
+        None => bounds(txn).map(|(newest, _)| (newest, newest))?,
     };
-    let after = options.after.as_ref().map(Key::as_str);
-    let earlier = earlier_values(txn, prefix, after, revision)?;
+    progress.revision = Some(revision);
+    let after = match progress.last.as_str() {
+        "" => options.after.as_ref().map(|key| key.as_str().to_owned()),
+        last => Some(last.to_owned()),
+    };
+    let after = after.as_deref();
+    // Of the newest revision no history is read.
+    let earlier = if revision < newest { earlier_values(txn, prefix, after, revision)? } else { BTreeMap::new() };
     let objects = txn.open_table(OBJECTS).map_err(db)?;
     let end = tables::prefix_end(prefix);
-    let current = objects.range::<&str>(range(prefix, end.as_deref(), after)).map_err(db)?.map(|item| {
+    let current = objects.range::<&str>(range(prefix, end.as_deref(), after)).map_err(db)?;
+    let (limit, most) = (options.limit.unwrap_or(usize::MAX), options.bytes.unwrap_or(usize::MAX));
+    let mut show = |entry: EntryRef<'_>| {
+        if progress.shown == limit || progress.bytes >= most || !each(entry) {
+            return false;
+        }
+        progress.shown += 1;
+        progress.bytes += entry.value.len();
+        progress.last.clear();
+        progress.last.push_str(entry.key);
+        true
+    };
+    if earlier.is_empty() {
+        for item in current {
+            let (key, stored) = item.map_err(db)?;
+            if !show(tables::entry_ref(key.value(), stored.value())?) {
+                return Ok(VisitEnd { revision, more: true });
+            }
+        }
+        return Ok(VisitEnd { revision, more: false });
+    }
+    let current = current.map(|item| {
         let (key, stored) = item.map_err(db)?;
         tables::entry(key.value(), stored.value())
     });
-    let (limit, most) = (options.limit.unwrap_or(usize::MAX), options.bytes.unwrap_or(usize::MAX));
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    let mut more = false;
     let mut merged = Merged { current: current.peekable(), earlier: earlier.into_iter().peekable() };
     while let Some(entry) = merged.next_entry()? {
-        if entries.len() == limit || bytes >= most {
-            more = true;
-            break;
+        if !show(entry.as_ref()) {
+            return Ok(VisitEnd { revision, more: true });
         }
-        bytes += entry.value.len();
-        entries.push(entry);
     }
-    Ok(Page { entries, revision, more })
+    Ok(VisitEnd { revision, more: false })
 }
 
-/// The keys changed after `at`, each with what it held at `at`. Empty for the newest revision: no history is read.
+/// The keys changed after `at`, each with what it held at `at`.
 fn earlier_values(
     txn: &ReadTransaction,
     prefix: &str,
@@ -118,9 +154,6 @@ fn earlier_values(
     at: Revision,
 ) -> Result<BTreeMap<Key, Option<Entry>>, StoreError> {
     let mut out = BTreeMap::new();
-    if at >= bounds(txn)?.0 {
-        return Ok(out);
-    }
     let commits = txn.open_table(COMMITS).map_err(db)?;
     let history = txn.open_table(HISTORY).map_err(db)?;
     for item in commits.range(at.0 + 1..).map_err(db)? {

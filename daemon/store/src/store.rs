@@ -1,14 +1,16 @@
 //! The handle everybody else holds.
 
+use crate::read::Progress;
 use crate::shared::Shared;
 use crate::writer::{self, Request, Writer};
 use crate::{
-    CommitError, CommitRecord, Committed, Digest, Entry, GenerationDiff, GenerationRecord, Key, ListOptions,
-    ObjectCommit, Opened, Page, Revision, StoreError, StoreOptions, Transaction, Watch, WatchError, backup, generation,
-    open, read, tables,
+    CommitError, CommitRecord, Committed, Digest, Entry, EntryRef, GenerationDiff, GenerationRecord, Key, ListOptions,
+    ObjectCommit, Opened, Page, Revision, StoreError, StoreOptions, Transaction, VisitEnd, Watch, WatchError, backup,
+    generation, open, read, tables,
 };
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable};
+use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -113,7 +115,31 @@ impl Store {
     /// # Errors
     /// Also [`StoreError::Compacted`] and [`StoreError::Future`] when a revision is asked for.
     pub fn list(&self, prefix: &str, options: &ListOptions) -> Result<Page, StoreError> {
-        self.read(|txn| read::list(txn, prefix, options))
+        let mut entries = Vec::new();
+        let VisitEnd { revision, more } = self.visit(prefix, options, &mut |entry| {
+            entries.push(entry.to_entry());
+            true
+        })?;
+        Ok(Page { entries, revision, more })
+    }
+
+    /// Shows the same entries to `each`, one by one where they lie, until it wants no more: the entry that it gives
+    /// `false` for counts as not seen.
+    ///
+    /// # Errors
+    /// As [`Store::list`]; some entries may have been shown.
+    pub fn visit(
+        &self,
+        prefix: &str,
+        options: &ListOptions,
+        each: &mut dyn FnMut(EntryRef<'_>) -> bool,
+    ) -> Result<VisitEnd, StoreError> {
+        // Read a second time after a disk failure, it goes on where it was.
+        let under_way = RefCell::new((Progress::default(), each));
+        self.read(|txn| {
+            let (progress, each) = &mut *under_way.borrow_mut();
+            read::visit(txn, prefix, options, progress, each)
+        })
     }
 
     /// How many keys start with `prefix`.

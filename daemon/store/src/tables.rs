@@ -1,7 +1,7 @@
 //! The tables of the file and how records are encoded in them.
 
-use crate::{Entry, Key, Op, Revision, StoreError};
-use bytes::Bytes;
+use crate::entry::{Entry, EntryRef};
+use crate::{Op, Revision, StoreError};
 use redb::TableDefinition;
 
 /// The format of the tables below. Raise it together with a step in `migrate.rs`.
@@ -72,16 +72,15 @@ pub(crate) fn decode_entry<'a>(key: &str, bytes: &'a [u8]) -> Result<(Header, &'
     }
 }
 
+/// The same as an [`EntryRef`].
+pub(crate) fn entry_ref<'a>(key: &'a str, bytes: &'a [u8]) -> Result<EntryRef<'a>, StoreError> {
+    let (Header { created, modified, version }, value) = decode_entry(key, bytes)?;
+    Ok(EntryRef { key, value, created: Revision(created), modified: Revision(modified), version })
+}
+
 /// The same as an [`Entry`].
 pub(crate) fn entry(key: &str, bytes: &[u8]) -> Result<Entry, StoreError> {
-    let (header, value) = decode_entry(key, bytes)?;
-    Ok(Entry {
-        key: Key::stored(key),
-        value: Bytes::copy_from_slice(value),
-        created: Revision(header.created),
-        modified: Revision(header.modified),
-        version: header.version,
-    })
+    entry_ref(key, bytes).map(EntryRef::to_entry)
 }
 
 /// A record of history: how to get back to before the commit.
