@@ -284,8 +284,7 @@ impl Slim {
         json: &[u8],
         whatever: bool,
     ) -> Result<Option<Self>, String> {
-        let stored: Stored = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-        let metadata = stored.metadata;
+        let (metadata, pod) = parse(&id, json)?;
         let owners = metadata.owner_references.unwrap_or_default();
         if owners.is_empty() && metadata.deletion_timestamp.is_none() && !always(&id) && !whatever {
             return Ok(None);
@@ -301,7 +300,10 @@ impl Slim {
         });
         let owners = shared(&mut pool.owners, owners.collect());
         let labels = metadata.labels.unwrap_or_default().into_iter().collect();
-        let detail = detail(pool, &id, json, &annotations);
+        let detail = match pod {
+            Some((spec, status)) => Detail::Pod(self::pod(pool, &id.name, (spec, status), &annotations)),
+            None => detail(&id, json),
+        };
         Ok(Some(Self {
             uid: metadata.uid.into(),
             revision,
@@ -317,10 +319,19 @@ impl Slim {
     }
 }
 
-fn detail(pool: &mut Pool, id: &Id, json: &[u8], annotations: &BTreeMap<String, Value>) -> Detail {
+/// The metadata and, of a pod that can be read, the rest. Most objects are pods: they are read in one go.
+fn parse(id: &Id, json: &[u8]) -> Result<(StoredMetadata, Option<(StoredPodSpec, StoredPodStatus)>), String> {
+    if id.is_pod()
+        && let Ok(StoredPod { metadata, spec, status }) = serde_json::from_slice(json)
+    {
+        return Ok((metadata, Some((spec, status))));
+    }
+    let stored: Stored = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    Ok((stored.metadata, None))
+}
+
+fn detail(id: &Id, json: &[u8]) -> Detail {
     match (id.kind.group, id.kind.kind) {
-        ("", "Pod") => serde_json::from_slice::<StoredPod>(json)
-            .map_or(Detail::Plain, |stored| Detail::Pod(pod(pool, &id.name, stored, annotations))),
         ("", "PersistentVolumeClaim") => {
             let stored = serde_json::from_slice::<StoredClaim>(json).unwrap_or_default();
             Detail::Claim(stored.spec.volume_name.unwrap_or_default())
@@ -392,6 +403,7 @@ struct StoredClaimRef {
 
 #[derive(Deserialize)]
 struct StoredPod {
+    metadata: StoredMetadata,
     #[serde(default)]
     spec: StoredPodSpec,
     #[serde(default)]
@@ -531,8 +543,12 @@ fn claims_of(name: &str, spec: &StoredPodSpec) -> Arc<[Box<str>]> {
     volumes.filter_map(claim).collect()
 }
 
-fn pod(pool: &mut Pool, name: &str, stored: StoredPod, annotations: &BTreeMap<String, Value>) -> PodSlim {
-    let StoredPod { spec, status } = stored;
+fn pod(
+    pool: &mut Pool,
+    name: &str,
+    (spec, status): (StoredPodSpec, StoredPodStatus),
+    annotations: &BTreeMap<String, Value>,
+) -> PodSlim {
     let net = net(&spec, &status);
     let conditions = status.conditions.unwrap_or_default();
     let condition = |kind: &str, value: &str| conditions.iter().find(|c| c.kind == kind && c.status == value);
