@@ -14,7 +14,7 @@ use reddwarf_objects::validate::{
     validate_ephemeral_containers, validate_replacement, validate_resize, validate_status, validate_update,
 };
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object, SOURCE_ANNOTATION, convert, default, validate};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -106,8 +106,10 @@ fn prepare_new(
     uid: Uuid,
 ) -> Result<(), RegistryError> {
     check_claim(writer.author, kind, None, object)?;
-    for field in SERVER_METADATA.iter().filter(|field| **field != "managedFields") {
-        object.remove(&format!("/metadata/{field}"));
+    if let Some(metadata) = object.map_mut().get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in SERVER_METADATA.iter().filter(|field| **field != "managedFields") {
+            metadata.remove(*field);
+        }
     }
     place(kind, object);
     set_source(object, source);
@@ -280,7 +282,9 @@ fn check_finalizers(kind: &Kind, old: &Object, new: &Object) -> Result<(), Regis
 
 /// Top-level fields that differ and count as the spec: all but metadata and status.
 pub(crate) fn differing_fields(old: &Object, new: &Object) -> Vec<String> {
-    let given = |object: &Object, field: &str| object.map().get(field).filter(|value| !value.is_null()).cloned();
+    fn given<'o>(object: &'o Object, field: &str) -> Option<&'o Value> {
+        object.map().get(field).filter(|value| !value.is_null())
+    }
     let fields: BTreeSet<&String> = old.map().keys().chain(new.map().keys()).collect();
     fields
         .into_iter()

@@ -1,6 +1,6 @@
 //! The objects that decide over a new one: what admission asks of the store.
 
-use crate::key::store_key;
+use crate::key::{kind_prefix, store_key};
 use crate::stored::encode;
 use crate::{Author, ListQuery, Registry, RegistryError};
 use reddwarf_objects::admission::{self, Surroundings};
@@ -73,6 +73,10 @@ impl Registry {
 
     fn all(&self, group: &str, resource: &str, namespace: Option<&str>) -> Result<Vec<Object>, RegistryError> {
         let Some(kind) = kinds().by_group_resource(group, resource) else { return Ok(Vec::new()) };
+        // Most often there are none, and the store knows that without reading.
+        if self.inner.store.count(&kind_prefix(kind, namespace))? == 0 {
+            return Ok(Vec::new());
+        }
         let query = ListQuery::all(kind);
         let query = namespace.map_or(query.clone(), |namespace| query.in_namespace(namespace));
         Ok(self.list(&query)?.items)

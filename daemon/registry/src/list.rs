@@ -3,14 +3,14 @@
 use crate::counters::Counting;
 use crate::key::{kind_prefix, store_key};
 use crate::select::Selection;
-use crate::stored::decode;
+use crate::stored::{RawRef, damaged, decode};
 use crate::{RawObject, Registry, RegistryError};
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, Engine};
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
-use reddwarf_objects::{Kind, Object, ObjectKey};
-use reddwarf_store::{Entry, Key, ListOptions, Page, Revision, StoreError};
+use reddwarf_objects::{Kind, Object, ObjectKey, convert};
+use reddwarf_store::{Entry, EntryRef, Key, ListOptions, Page, Revision, StoreError, VisitEnd};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -69,19 +69,6 @@ pub struct ObjectList {
     pub remaining: Option<u64>,
 }
 
-/// A page of a list, not parsed.
-#[derive(Clone, Debug)]
-pub struct RawList {
-    /// Objects in key order.
-    pub items: Vec<RawObject>,
-    /// As [`ObjectList::revision`].
-    pub revision: Revision,
-    /// As [`ObjectList::next`].
-    pub next: Option<Continue>,
-    /// As [`ObjectList::remaining`].
-    pub remaining: Option<u64>,
-}
-
 /// How a page ended.
 #[derive(Clone, Debug)]
 pub struct ListEnd {
@@ -130,11 +117,18 @@ impl Registry {
     /// A page of the store, counted.
     pub(crate) fn page(&self, prefix: &str, options: &ListOptions) -> Result<Page, RegistryError> {
         Counting::add(&self.inner.counting.lists);
-        self.inner.store.list(prefix, options).map_err(|e| match e {
-            StoreError::Compacted { asked, floor } => RegistryError::Expired { asked, oldest: floor },
-            StoreError::Future { asked, current } => RegistryError::TooLarge { asked, current },
-            other => RegistryError::Store(other),
-        })
+        self.inner.store.list(prefix, options).map_err(unreadable)
+    }
+
+    /// The same entry by entry, where they lie.
+    fn walk(
+        &self,
+        prefix: &str,
+        options: &ListOptions,
+        each: &mut dyn FnMut(EntryRef<'_>) -> bool,
+    ) -> Result<VisitEnd, RegistryError> {
+        Counting::add(&self.inner.counting.lists);
+        self.inner.store.visit(prefix, options, each).map_err(unreadable)
     }
 
     /// One object as it is stored: an answer needs no parsing.
@@ -161,19 +155,6 @@ impl Registry {
         Ok(ObjectList { items, revision: end.revision, next: end.next, remaining: end.remaining })
     }
 
-    /// The same without parsing, unless selectors must look into the objects.
-    ///
-    /// # Errors
-    /// As [`Registry::list`].
-    pub fn list_raw(&self, query: &ListQuery) -> Result<RawList, RegistryError> {
-        let mut items = Vec::new();
-        let end = self.visit(query, None, |object| {
-            items.push(object);
-            Ok(())
-        })?;
-        Ok(RawList { items, revision: end.revision, next: end.next, remaining: end.remaining })
-    }
-
     /// Hands the objects of a page over, one by one in key order. With `bytes`, the page also ends (perhaps empty, but with
     /// [`ListEnd::next`]) when about so many bytes were read, so that a list of any length can be streamed in pieces; how
     /// much remains is then not counted.
@@ -184,7 +165,7 @@ impl Registry {
         &self,
         query: &ListQuery,
         bytes: Option<usize>,
-        mut visit: impl FnMut(RawObject) -> Result<(), RegistryError>,
+        mut visit: impl FnMut(RawRef<'_>) -> Result<(), RegistryError>,
     ) -> Result<ListEnd, RegistryError> {
         let prefix = query.prefix();
         let selection = Selection::of(query);
@@ -192,45 +173,50 @@ impl Registry {
         let mut after = start.transpose().map_err(bad_token)?;
         let mut at = query.after.as_ref().map_or(query.at, |c| c.revision);
         let want = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        let mut given = 0;
+        let stored = convert::is_stored(query.kind);
+        let (mut given, mut last) = (0, String::new());
         loop {
-            let options = ListOptions {
-                at,
-                limit: Some(if selection.is_everything() { PAGE.min(want) } else { PAGE }),
-                bytes: Some(bytes.unwrap_or(PAGE_BYTES)),
-                after: after.take(),
-            };
-            let page = self.page(&prefix, &options)?;
-            let revision = page.revision;
+            let options =
+                ListOptions { at, limit: Some(PAGE), bytes: Some(bytes.unwrap_or(PAGE_BYTES)), after: after.take() };
+            let (mut full, mut failed) = (false, None);
+            let page = self.walk(&prefix, &options, &mut |entry| {
+                // One more than wanted: the page has a next one.
+                full = given == want;
+                if full {
+                    return false;
+                }
+                entry.key.clone_into(&mut last);
+                let done = selection.wants(entry.key, entry.value).and_then(|wanted| {
+                    given += usize::from(wanted);
+                    match wanted {
+                        false => Ok(()),
+                        true if stored => visit(entry.into()),
+                        true => visit(RawObject::from(entry.to_entry()).in_version(query.kind)?.as_ref()),
+                    }
+                });
+                failed = done.err();
+                failed.is_none()
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            let VisitEnd { revision, more } = page;
             at = Some(revision);
-            let next = |key: &Key, remaining| {
-                let start = key.as_str().strip_prefix(&prefix).unwrap_or_default().to_owned();
+            let next = |remaining| {
+                let start = last.strip_prefix(&prefix).unwrap_or_default().to_owned();
                 Some(Continue { revision: Some(revision), start, remaining })
             };
-            let mut left = page.entries.len();
-            for entry in page.entries {
-                left -= 1;
-                let key = entry.key.clone();
-                if selection.wants(key.as_str(), &entry.value)? {
-                    given += 1;
-                    visit(RawObject::from(entry).in_version(query.kind)?)?;
-                    if given == want && (page.more || left > 0) {
-                        let counts = bytes.is_none();
-                        let remaining = counts.then(|| self.remaining(query, &prefix, revision, given)).flatten();
-                        return Ok(ListEnd { revision, next: next(&key, remaining), remaining });
-                    }
-                }
-                if left == 0 {
-                    after = Some(key);
-                }
+            if full && bytes.is_none() {
+                let remaining = self.remaining(query, &prefix, revision, given);
+                return Ok(ListEnd { revision, next: next(remaining), remaining });
             }
-            match &after {
-                Some(key) if page.more && bytes.is_some() => {
-                    return Ok(ListEnd { revision, next: next(key, None), remaining: None });
-                }
-                Some(_) if page.more => {}
-                _ => return Ok(ListEnd { revision, next: None, remaining: None }),
+            if !more {
+                return Ok(ListEnd { revision, next: None, remaining: None });
             }
+            if full || bytes.is_some() {
+                return Ok(ListEnd { revision, next: next(None), remaining: None });
+            }
+            after = Some(Key::new(&last).map_err(|e| damaged(&last, e))?);
         }
     }
 
@@ -308,13 +294,21 @@ impl FromStr for Continue {
     }
 }
 
+fn unreadable(error: StoreError) -> RegistryError {
+    match error {
+        StoreError::Compacted { asked, floor } => RegistryError::Expired { asked, oldest: floor },
+        StoreError::Future { asked, current } => RegistryError::TooLarge { asked, current },
+        other => RegistryError::Store(other),
+    }
+}
+
 fn bad_token(why: impl fmt::Display) -> RegistryError {
     RegistryError::BadRequest(format!("invalid continue token: continue key is not valid: {why}"))
 }
 
-/// Objects read from the store at a time, so that a list never holds more raw entries than this.
+/// Objects visited in one transaction of the store, so that none is open for long.
 const PAGE: usize = 500;
-/// And bytes of them, as a list of large objects would be too much otherwise.
+/// And bytes of them, as a list of large objects would take long otherwise.
 const PAGE_BYTES: usize = 1 << 20;
 /// As lenient with what clients send as the reference.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(

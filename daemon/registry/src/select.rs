@@ -28,11 +28,6 @@ impl Selection {
         Self { labels, fields, partial, metadata_only }
     }
 
-    /// Does it want every object?
-    pub(crate) fn is_everything(&self) -> bool {
-        self.partial.is_none()
-    }
-
     /// Does it want the object with this key and text?
     pub(crate) fn wants(&self, key: &str, json: &[u8]) -> Result<bool, RegistryError> {
         let Some(partial) = &self.partial else { return Ok(true) };

@@ -5,7 +5,7 @@ use crate::RegistryError;
 use bytes::Bytes;
 use reddwarf_objects::partial::Partial;
 use reddwarf_objects::{Kind, Object, convert};
-use reddwarf_store::{Entry, Key, Revision};
+use reddwarf_store::{Entry, EntryRef, Key, Revision};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
@@ -45,35 +45,17 @@ impl RawObject {
         &self.bytes
     }
 
-    /// Appends the object as JSON, kind, apiVersion and resourceVersion included.
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> RawRef<'_> {
+        RawRef { key: self.key.as_str(), bytes: &self.bytes, revision: self.revision }
+    }
+
+    /// As [`RawRef::write`].
     ///
     /// # Errors
     /// [`RegistryError::Damaged`].
     pub fn write(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
-        match metadata_at(&self.bytes) {
-            Some(at) => self.splice(out, 0, at),
-            None => print(&self.object()?.into_value(), out),
-        }
-        Ok(())
-    }
-
-    /// Appends the object as an item of a list: without kind and apiVersion.
-    ///
-    /// # Errors
-    /// [`RegistryError::Damaged`].
-    pub fn write_item(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
-        if let Some(at) = metadata_at(&self.bytes) {
-            out.push(b'{');
-            self.splice(out, at, at);
-            return Ok(());
-        }
-        let mut value = self.object()?.into_value();
-        if let Some(map) = value.as_object_mut() {
-            map.remove("kind");
-            map.remove("apiVersion");
-        }
-        print(&value, out);
-        Ok(())
+        self.as_ref().write(out)
     }
 
     /// The same object in another version of its kind.
@@ -93,17 +75,87 @@ impl RawObject {
     /// # Errors
     /// [`RegistryError::Damaged`].
     pub fn object(&self) -> Result<Object, RegistryError> {
-        decode_bytes(self.key.as_str(), &self.bytes, self.revision)
+        self.as_ref().object()
+    }
+}
+
+/// A stored object, not parsed, where it lies: what a list shows its visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRef<'a> {
+    key: &'a str,
+    bytes: &'a [u8],
+    revision: Revision,
+}
+
+impl<'a> From<EntryRef<'a>> for RawRef<'a> {
+    fn from(entry: EntryRef<'a>) -> Self {
+        Self { key: entry.key, bytes: entry.value, revision: entry.modified }
+    }
+}
+
+impl<'a> RawRef<'a> {
+    /// As [`RawObject::revision`].
+    pub fn revision(self) -> Revision {
+        self.revision
     }
 
-    /// Appends the object's metadata as JSON, resourceVersion included.
+    /// As [`RawObject::key`].
+    pub fn key(self) -> &'a str {
+        self.key
+    }
+
+    /// Appends the object as JSON, kind, apiVersion and resourceVersion included.
     ///
     /// # Errors
     /// [`RegistryError::Damaged`].
-    pub fn write_metadata(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
-        match (metadata_at(&self.bytes), metadata_end(&self.bytes)) {
-            (Some(at), Some(end)) => self.copy(out, at + METADATA.len() - 1, at, end),
-            _ => print(self.object()?.get("/metadata").unwrap_or(&Value::Null), out),
+    pub fn write(self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        match metadata_at(self.bytes) {
+            Some(at) => self.splice(out, 0, at),
+            None => print(&self.object()?.into_value(), out),
+        }
+        Ok(())
+    }
+
+    /// Appends the object as an item of a list: without kind and apiVersion.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn write_item(self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        if let Some(at) = metadata_at(self.bytes) {
+            out.push(b'{');
+            self.splice(out, at, at);
+            return Ok(());
+        }
+        let mut value = self.object()?.into_value();
+        if let Some(map) = value.as_object_mut() {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        print(&value, out);
+        Ok(())
+    }
+
+    /// The parsed object.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn object(self) -> Result<Object, RegistryError> {
+        decode_bytes(self.key, self.bytes, self.revision)
+    }
+
+    /// Where its metadata lies in the text; the same for every text of this key and revision. `None`: it must be parsed.
+    pub fn metadata(self) -> Option<MetadataPlace> {
+        Some(MetadataPlace { at: metadata_at(self.bytes)?, end: metadata_end(self.bytes)? })
+    }
+
+    /// Appends the object's metadata as JSON, resourceVersion included. `place` is what [`RawRef::metadata`] said of it.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`].
+    pub fn write_metadata(self, place: Option<MetadataPlace>, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+        match place {
+            Some(MetadataPlace { at, end }) => self.copy(out, at + METADATA.len() - 1, at, end),
+            None => print(self.object()?.get("/metadata").unwrap_or(&Value::Null), out),
         }
         Ok(())
     }
@@ -112,17 +164,17 @@ impl RawObject {
     ///
     /// # Errors
     /// [`RegistryError::Damaged`].
-    pub fn partial(&self, partial: &Partial) -> Result<Object, RegistryError> {
-        partial.read(&self.bytes).map_err(|e| damaged(self.key.as_str(), e))
+    pub fn partial(self, partial: &Partial) -> Result<Object, RegistryError> {
+        partial.read(self.bytes).map_err(|e| damaged(self.key, e))
     }
 
     /// Copies the text from `from`, with the resourceVersion as metadata's first field; `"metadata":{` begins at `metadata`.
-    fn splice(&self, out: &mut Vec<u8>, from: usize, metadata: usize) {
+    fn splice(self, out: &mut Vec<u8>, from: usize, metadata: usize) {
         self.copy(out, from, metadata, self.bytes.len());
     }
 
     /// The same up to `to`.
-    fn copy(&self, out: &mut Vec<u8>, from: usize, metadata: usize, to: usize) {
+    fn copy(self, out: &mut Vec<u8>, from: usize, metadata: usize, to: usize) {
         let inside = metadata + METADATA.len();
         let (Some(head), Some(tail)) = (self.bytes.get(from..inside), self.bytes.get(inside..to)) else { return };
         out.reserve(to - from + 48);
@@ -134,6 +186,15 @@ impl RawObject {
         }
         out.extend_from_slice(tail);
     }
+}
+
+/// A place in the text of one revision of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataPlace {
+    /// Where `"metadata":{` begins.
+    at: usize,
+    /// Behind its brace.
+    end: usize,
 }
 
 const METADATA: &[u8] = b"\"metadata\":{";
@@ -250,7 +311,7 @@ mod tests {
 
     fn written(raw: &RawObject, item: bool) -> Value {
         let mut out = Vec::new();
-        if item { raw.write_item(&mut out) } else { raw.write(&mut out) }.unwrap();
+        if item { raw.as_ref().write_item(&mut out) } else { raw.write(&mut out) }.unwrap();
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -279,7 +340,7 @@ mod tests {
             prop_assert_eq!(raw.object().unwrap(), object.clone());
             prop_assert_eq!(written(&raw, false), object.value());
             let mut metadata = Vec::new();
-            raw.write_metadata(&mut metadata).unwrap();
+            raw.as_ref().write_metadata(raw.as_ref().metadata(), &mut metadata).unwrap();
             prop_assert_eq!(&serde_json::from_slice::<Value>(&metadata).unwrap(), object.get("/metadata").unwrap());
             let mut item = object.into_value();
             item.as_object_mut().unwrap().retain(|field, _| field != "kind" && field != "apiVersion");

@@ -137,9 +137,11 @@ impl Registry {
     ) -> Result<Written, RegistryError> {
         let key = admitted.key(kind);
         let at = store_key(&key)?;
+        let mut new = admitted;
         for _ in 0..ATTEMPTS {
             let home = self.home(&key)?.open(&key)?;
-            let mut new = admitted.clone();
+            // What is given addresses is given others with the next attempt.
+            let before = kind.is_core("Service").then(|| new.clone());
             let create = transaction(author, &format!("create {key}"));
             let promises = match self.allocate(kind, asked, None, &mut new, &create) {
                 Err(_) if self.entry(&at)?.is_some() => return Err(RegistryError::AlreadyExists(key)),
@@ -160,7 +162,10 @@ impl Registry {
                     return Err(RegistryError::AlreadyExists(key));
                 }
                 // The namespace changed in between, or an address was taken: look again.
-                Err(CommitError::Conflict { .. }) => Counting::add(&self.inner.counting.retries),
+                Err(CommitError::Conflict { .. }) => {
+                    Counting::add(&self.inner.counting.retries);
+                    new = before.unwrap_or(new);
+                }
                 Err(e) => return Err(RegistryError::Commit(e)),
             }
         }

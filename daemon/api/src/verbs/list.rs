@@ -13,7 +13,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
 use reddwarf_objects::{FieldError, FieldPath, Kind};
-use reddwarf_registry::{Continue, ListEnd, ListQuery, RawObject, Registry, RegistryError};
+use reddwarf_registry::{Continue, ListEnd, ListQuery, RawRef, Registry, RegistryError};
 use reddwarf_store::Revision;
 use serde_json::{Value, json};
 use std::io;
@@ -114,12 +114,12 @@ impl Items {
             if !text.is_empty() {
                 text.push(b',');
             }
-            self.write(&object, &mut text)
+            self.write(object, &mut text)
         })?;
         Ok((text, end))
     }
 
-    fn write(&self, object: &RawObject, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+    fn write(&self, object: RawRef<'_>, out: &mut Vec<u8>) -> Result<(), RegistryError> {
         match self.form.shape {
             Shape::Whole => object.write_item(out),
             Shape::Metadata(version) | Shape::MetadataList(version) => table::write_metadata(object, version, out),

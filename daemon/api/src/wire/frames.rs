@@ -8,7 +8,7 @@ use crate::wire::error::ApiError;
 use crate::wire::table::{self, Include};
 use bytes::Bytes;
 use reddwarf_objects::Kind;
-use reddwarf_registry::{RawObject, RegistryError, WatchEventType};
+use reddwarf_registry::{RawObject, RawRef, RegistryError, WatchEventType};
 use reddwarf_store::{Key, Revision};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -67,7 +67,7 @@ impl EventForm {
             return Ok(frame);
         }
         let mut out = Vec::with_capacity(object.stored_len() + 128);
-        self.write_event(state, kind, object, columns, &mut out)?;
+        self.write_event(state, kind, object.as_ref(), columns, &mut out)?;
         let bytes = Bytes::from(out);
         let (key, revision) = (object.key().clone(), object.revision());
         state.frames.add(Known { form: *self, columns, kind, key, revision, bytes: bytes.clone() });
@@ -82,7 +82,7 @@ impl EventForm {
         &self,
         state: &State,
         kind: WatchEventType,
-        object: &RawObject,
+        object: RawRef<'_>,
         columns: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), RegistryError> {
@@ -100,7 +100,7 @@ impl EventForm {
     fn write_object(
         &self,
         state: &State,
-        object: &RawObject,
+        object: RawRef<'_>,
         columns: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), RegistryError> {

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::{Kind, print};
-use reddwarf_registry::{RawObject, RegistryError};
+use reddwarf_registry::{MetadataPlace, RawRef, RegistryError};
 use reddwarf_store::Revision;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes of each of the two halves.
 const HALF: usize = 3 << 20;
 /// What an entry costs besides its text.
-const ENTRY: usize = 80;
+const ENTRY: usize = 104;
 
 /// The remembered rows; bounded. Safe to share.
 #[derive(Debug, Default)]
@@ -37,33 +37,36 @@ struct Row {
     text: Box<[u8]>,
     /// Where the age belongs, and since when it counts.
     age: Option<(usize, Option<DateTime<Utc>>)>,
+    /// Where the object's metadata lies: it goes with the row.
+    metadata: Option<MetadataPlace>,
 }
 
 impl RowCache {
-    /// Appends the cells of a row as JSON, `["web","1/1",...]`.
+    /// Appends the cells of a row as JSON, `["web","1/1",...]`. Gives what [`RawRef::metadata`] would.
     ///
     /// # Errors
     /// [`RegistryError::Damaged`].
     pub(crate) fn write(
         &self,
         kind: &Kind,
-        object: &RawObject,
+        object: RawRef<'_>,
         now: DateTime<Utc>,
         out: &mut Vec<u8>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Option<MetadataPlace>, RegistryError> {
         let key = self.hasher.hash_one((kind.version, object.key()));
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(row) = halves.find(key, object.revision()) {
             row.write(now, out);
-            return Ok(());
+            return Ok(row.metadata);
         }
         drop(halves);
         let (row, lasting) = Row::print(kind, object, now)?;
         row.write(now, out);
+        let metadata = row.metadata;
         if lasting {
             self.halves.lock().unwrap_or_else(PoisonError::into_inner).add(key, row);
         }
-        Ok(())
+        Ok(metadata)
     }
 }
 
@@ -90,7 +93,7 @@ impl Halves {
 
 impl Row {
     /// The row, and whether it stays true (apart from the age) as time goes by.
-    fn print(kind: &Kind, object: &RawObject, now: DateTime<Utc>) -> Result<(Self, bool), RegistryError> {
+    fn print(kind: &Kind, object: RawRef<'_>, now: DateTime<Utc>) -> Result<(Self, bool), RegistryError> {
         let parsed = match print::reads(kind) {
             Some(partial) => object.partial(partial)?,
             None => object.object()?,
@@ -112,7 +115,8 @@ impl Row {
                 let _ = serde_json::to_writer(&mut text, cell);
             }
         }
-        Ok((Self { revision: object.revision(), text: text.into(), age }, lasting))
+        let (revision, metadata) = (object.revision(), object.metadata());
+        Ok((Self { revision, text: text.into(), age, metadata }, lasting))
     }
 
     fn write(&self, now: DateTime<Utc>, out: &mut Vec<u8>) {

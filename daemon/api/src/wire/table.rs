@@ -9,7 +9,7 @@ use crate::wire::rows::RowCache;
 use chrono::{DateTime, Utc};
 use reddwarf_objects::print;
 use reddwarf_objects::{Kind, Object};
-use reddwarf_registry::{RawObject, RegistryError};
+use reddwarf_registry::{MetadataPlace, RawRef, RegistryError};
 use reddwarf_store::Revision;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -114,19 +114,19 @@ pub(crate) fn write_start(
 pub(crate) fn write_row(
     rows: &RowCache,
     kind: &Kind,
-    object: &RawObject,
+    object: RawRef<'_>,
     version: MetaVersion,
     include: Include,
     now: DateTime<Utc>,
     out: &mut Vec<u8>,
 ) -> Result<(), RegistryError> {
     out.extend_from_slice(b"{\"cells\":");
-    rows.write(kind, object, now, out)?;
+    let metadata = rows.write(kind, object, now, out)?;
     match include {
         Include::None => {}
         Include::Metadata => {
             out.extend_from_slice(b",\"object\":");
-            write_metadata(object, version, out)?;
+            write_metadata_at(object, metadata, version, out)?;
         }
         Include::Object => {
             out.extend_from_slice(b",\"object\":");
@@ -141,11 +141,21 @@ pub(crate) fn write_row(
 ///
 /// # Errors
 /// [`RegistryError::Damaged`].
-pub(crate) fn write_metadata(object: &RawObject, version: MetaVersion, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+pub(crate) fn write_metadata(object: RawRef<'_>, version: MetaVersion, out: &mut Vec<u8>) -> Result<(), RegistryError> {
+    write_metadata_at(object, object.metadata(), version, out)
+}
+
+/// The same where the metadata's place is known.
+fn write_metadata_at(
+    object: RawRef<'_>,
+    place: Option<MetadataPlace>,
+    version: MetaVersion,
+    out: &mut Vec<u8>,
+) -> Result<(), RegistryError> {
     out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
     out.extend_from_slice(version.api_version().as_bytes());
     out.extend_from_slice(b"\",\"metadata\":");
-    object.write_metadata(out)?;
+    object.write_metadata(place, out)?;
     out.push(b'}');
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::wire::frames::EventForm;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
-use reddwarf_registry::{ListQuery, RawObject, RawWatch, RegistryError, WatchError, WatchEventType};
+use reddwarf_registry::{ListQuery, RawWatch, RegistryError, WatchError, WatchEventType};
 use reddwarf_store::Revision;
 use std::collections::VecDeque;
 use std::io;
@@ -63,7 +63,7 @@ pub(super) struct Feed {
 struct Initial {
     /// The rest of it; `None` when all was read.
     query: Option<ListQuery>,
-    read: VecDeque<RawObject>,
+    frames: VecDeque<Bytes>,
     mark: bool,
 }
 
@@ -75,11 +75,12 @@ impl Feed {
     pub(super) fn start(call: &Call, query: ListQuery, start: Start) -> Result<Self, ApiError> {
         let place = call.stream_place()?;
         let registry = &call.state.deps.registry;
+        let mut told = false;
         let (initial, watch) = match start.from {
             Some(revision) => (None, registry.watch_raw(&query, revision)),
             None if start.skip_initial => (None, registry.watch_raw(&query, registry.revision())),
             None => {
-                let (initial, revision) = Initial::begin(call, &query, start.mark)?;
+                let (initial, revision) = Initial::begin(call, &query, &start, &mut told)?;
                 (Some(Box::new(initial)), registry.watch_raw(&query, revision))
             }
         };
@@ -94,7 +95,7 @@ impl Feed {
             end,
             bookmarks: start.bookmarks,
             stop: Box::pin(call.state.stop.clone().cancelled_owned()),
-            told: false,
+            told,
             ended: false,
             _counted: Watching::new(call.state.clone(), query.kind.plural),
             _place: place,
@@ -188,19 +189,32 @@ fn told(error: &WatchError) -> Option<ApiError> {
 
 impl Initial {
     /// The first piece, and the revision that all of it is true for.
-    fn begin(call: &Call, query: &ListQuery, mark: bool) -> Result<(Self, Revision), ApiError> {
-        let mut initial = Self { query: Some(query.clone()), read: VecDeque::new(), mark };
-        let revision = initial.read_piece(&call.state)?;
+    fn begin(call: &Call, query: &ListQuery, start: &Start, told: &mut bool) -> Result<(Self, Revision), ApiError> {
+        let mut initial = Self { query: Some(query.clone()), frames: VecDeque::new(), mark: start.mark };
+        let revision = initial.read_piece(&call.state, &start.form, told)?;
         Ok((initial, revision.unwrap_or(Revision::ZERO)))
     }
 
-    fn read_piece(&mut self, state: &State) -> Result<Option<Revision>, RegistryError> {
+    /// Reads on: the next frames, of one or more ADDED events each.
+    fn read_piece(
+        &mut self,
+        state: &State,
+        form: &EventForm,
+        told: &mut bool,
+    ) -> Result<Option<Revision>, RegistryError> {
         let Some(query) = &mut self.query else { return Ok(None) };
-        let read = &mut self.read;
+        let (frames, mut frame) = (&mut self.frames, Vec::new());
         let end = state.deps.registry.visit(query, Some(PIECE), |object| {
-            read.push_back(object);
+            let columns = !std::mem::replace(told, true);
+            form.write_event(state, WatchEventType::Added, object, columns, &mut frame)?;
+            if form.is_one_a_frame() {
+                frames.push_back(std::mem::take(&mut frame).into());
+            }
             Ok(())
         })?;
+        if !frame.is_empty() {
+            frames.push_back(frame.into());
+        }
         query.after = end.next;
         if query.after.is_none() {
             self.query = None;
@@ -208,20 +222,12 @@ impl Initial {
         Ok(Some(end.revision))
     }
 
-    /// A frame of one or more ADDED events; `None` when all was sent.
+    /// The next frame; `None` when all was sent.
     fn next(&mut self, state: &State, form: &EventForm, told: &mut bool) -> Result<Option<Bytes>, RegistryError> {
-        while self.read.is_empty() && self.query.is_some() {
-            self.read_piece(state)?;
+        while self.frames.is_empty() && self.query.is_some() {
+            self.read_piece(state, form, told)?;
         }
-        let mut out = Vec::new();
-        while let Some(object) = self.read.pop_front() {
-            let columns = !std::mem::replace(told, true);
-            form.write_event(state, WatchEventType::Added, &object, columns, &mut out)?;
-            if form.is_one_a_frame() {
-                break;
-            }
-        }
-        Ok((!out.is_empty()).then(|| out.into()))
+        Ok(self.frames.pop_front())
     }
 }
 
