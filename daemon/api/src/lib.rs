@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  serve/     socket, server, tls: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
-//!             alone: a watch takes its HTTP/1.1 connection from hyper; stall: who takes nothing is cut
+//!             gather: HTTP/2's frames go out together; alone: a watch takes its HTTP/1.1 connection from hyper; stall: who takes nothing is cut
 //!  access/    authenticate → authorise → admit: certificates, tokens, roles and bindings, reviews, the audit log
 //!  wire/      the request line and Accept; bodies to checked objects (decode, strict); answers in every form (answer, table,
 //!             rows, render, frames); errors as `Status`

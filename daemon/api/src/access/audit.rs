@@ -5,15 +5,17 @@
 use crate::access::attributes::{Attributes, Target};
 use crate::access::authenticate::Origin;
 use crate::access::files::FileError;
-use crate::access::principal::Principal;
-use crate::access::reviews::user_info;
+use crate::access::principal::{Principal, UserInfo};
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use std::borrow::Cow;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Where the audit log is kept, and how much of it.
@@ -29,16 +31,18 @@ pub struct AuditSettings {
 
 /// Lines that may wait for the disk; then requests do.
 const WAITING: usize = 1024;
+/// How long a line waits for others to be written with it.
+const LINGER: Duration = Duration::from_millis(5);
 /// Longer texts of clients are cut.
 const LONGEST: usize = 4096;
 
 /// What a request was, seen from outside.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    pub(crate) principal: Option<Principal>,
+    pub(crate) principal: Option<Arc<Principal>>,
     /// Who acted as that principal.
     pub(crate) impersonator: Option<String>,
-    pub(crate) attributes: Option<Attributes>,
+    pub(crate) attributes: Option<Arc<Attributes>>,
     /// Why it was let in.
     pub(crate) reason: String,
     pub(crate) allowed: bool,
@@ -74,48 +78,119 @@ impl Done<'_> {
     }
 
     /// The event.
-    fn event(&self) -> Value {
-        let cut = |text: &str| text.chars().take(LONGEST).collect::<String>();
-        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    fn event(&self) -> Event<'_> {
         let trace = self.trace;
-        let mut event = json!({
-            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": self.id,
-            "stage": "ResponseComplete", "requestURI": cut(self.uri), "sourceIPs": [source(self.origin)],
-            "userAgent": cut(self.user_agent), "responseStatus": {"code": self.code},
-            "requestReceivedTimestamp": time(self.received), "stageTimestamp": time(self.now),
-            "annotations": {
-                "authorization.k8s.io/decision": if trace.allowed { "allow" } else { "forbid" },
-                "authorization.k8s.io/reason": trace.reason,
-                "reddwarf.io/latency-ms": (self.now - self.received).num_milliseconds().max(0).to_string(),
-            },
-        });
-        let acting = trace.principal.as_ref().map(user_info).unwrap_or_else(|| json!({}));
-        match &trace.impersonator {
-            Some(name) => {
-                event["user"] = json!({"username": name});
-                event["impersonatedUser"] = acting;
-            }
-            None => event["user"] = acting,
-        }
-        event["verb"] = match &trace.attributes {
-            Some(what) => what.verb.as_ref().into(),
-            None => self.method.to_ascii_lowercase().into(),
+        let acting = trace.principal.as_deref().map(Principal::info).unwrap_or_default();
+        let (user, impersonated_user) = match &trace.impersonator {
+            Some(name) => (UserInfo::named(name), Some(acting)),
+            None => (acting, None),
         };
-        if let Some(Target::Resource(target)) = trace.attributes.as_ref().map(|a| &a.target) {
-            let name = if target.name.is_empty() { self.name.unwrap_or_default() } else { &target.name };
-            let fields = [
-                ("resource", target.resource.as_str()),
-                ("namespace", &target.namespace),
-                ("name", name),
-                ("apiGroup", &target.group),
-                ("apiVersion", &target.version),
-                ("subresource", &target.subresource),
-            ];
-            let shown = fields.into_iter().filter(|(_, value)| !value.is_empty());
-            event["objectRef"] = shown.map(|(key, value)| (key.to_owned(), value.into())).collect::<Map<_, _>>().into();
+        let target = trace.attributes.as_ref().and_then(|what| match &what.target {
+            Target::Resource(target) => Some(target),
+            Target::Path(_) => None,
+        });
+        Event {
+            annotations: Annotations {
+                decision: if trace.allowed { "allow" } else { "forbid" },
+                reason: &trace.reason,
+                latency: (self.now - self.received).num_milliseconds().max(0).to_string(),
+            },
+            api_version: "audit.k8s.io/v1",
+            audit_id: self.id,
+            impersonated_user,
+            kind: "Event",
+            level: "Metadata",
+            object_ref: target.map(|target| ObjectRef {
+                api_group: &target.group,
+                api_version: &target.version,
+                name: if target.name.is_empty() { self.name.unwrap_or_default() } else { &target.name },
+                namespace: &target.namespace,
+                resource: &target.resource,
+                subresource: &target.subresource,
+            }),
+            received: time(self.received),
+            request_uri: cut(self.uri),
+            response_status: ResponseStatus { code: self.code },
+            source_ips: [source(self.origin)],
+            stage: "ResponseComplete",
+            now: time(self.now),
+            user,
+            user_agent: cut(self.user_agent),
+            verb: match &trace.attributes {
+                Some(what) => Cow::Borrowed(what.verb.as_ref()),
+                None => Cow::Owned(self.method.to_ascii_lowercase()),
+            },
         }
-        event
     }
+}
+
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// The event as it is written; fields in order of their names, as everywhere.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    annotations: Annotations<'a>,
+    api_version: &'static str,
+    #[serde(rename = "auditID")]
+    audit_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impersonated_user: Option<UserInfo<'a>>,
+    kind: &'static str,
+    level: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object_ref: Option<ObjectRef<'a>>,
+    #[serde(rename = "requestReceivedTimestamp")]
+    received: String,
+    #[serde(rename = "requestURI")]
+    request_uri: &'a str,
+    response_status: ResponseStatus,
+    #[serde(rename = "sourceIPs")]
+    source_ips: [String; 1],
+    stage: &'static str,
+    #[serde(rename = "stageTimestamp")]
+    now: String,
+    user: UserInfo<'a>,
+    user_agent: &'a str,
+    verb: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct Annotations<'a> {
+    #[serde(rename = "authorization.k8s.io/decision")]
+    decision: &'static str,
+    #[serde(rename = "authorization.k8s.io/reason")]
+    reason: &'a str,
+    #[serde(rename = "reddwarf.io/latency-ms")]
+    latency: String,
+}
+
+#[derive(Serialize)]
+struct ResponseStatus {
+    code: u16,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ObjectRef<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    api_group: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    api_version: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    resource: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subresource: &'a str,
 }
 
 /// An address, or the process at the socket.
@@ -153,6 +228,8 @@ impl Audit {
         let write = move || {
             while let Some(first) = waiting.blocking_recv() {
                 let mut batch = first;
+                // Those that come in quick succession are written together.
+                std::thread::sleep(LINGER);
                 while batch.len() < 64 << 10
                     && let Ok(next) = waiting.try_recv()
                 {
@@ -171,7 +248,8 @@ impl Audit {
         if !done.matters() {
             return;
         }
-        let mut line = done.event().to_string();
+        // Texts and numbers have no way to fail.
+        let Ok(mut line) = serde_json::to_string(&done.event()) else { return };
         line.push('\n');
         if let Some(lines) = &self.lines {
             // The writer ends with us only.

@@ -14,11 +14,12 @@ use crate::access::state::Access;
 use crate::wire::error::ApiError;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Where a request comes from.
 pub(crate) enum Origin {
     /// The peer of the socket.
-    Socket(Principal),
+    Socket(Arc<Principal>),
     /// Nobody we serve; every request gets this.
     Refused(ApiError),
     /// A TLS connection, with the certificate that the client showed.
@@ -33,13 +34,13 @@ pub(crate) enum Origin {
 /// A request whose sender is known. Made by [`authenticate`] only.
 #[derive(Clone, Debug)]
 pub(crate) struct Authenticated {
-    principal: Principal,
+    principal: Arc<Principal>,
     /// Who acts as that principal, when it is another.
     impersonator: Option<String>,
 }
 
 impl Authenticated {
-    pub(crate) fn principal(&self) -> &Principal {
+    pub(crate) fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
@@ -68,7 +69,7 @@ pub(crate) fn authenticate(
     if headers.contains_key(AUTHORIZATION) {
         let token = bearer(headers).ok_or_else(|| refused("the Authorization header holds no bearer token"))?;
         let (principal, _) = access.token_principal(token, &[]).map_err(|why| refused(&why))?;
-        return impersonated(access, principal, headers);
+        return impersonated(access, Arc::new(principal), headers);
     }
     let principal = match origin {
         Origin::Refused(error) => return Err(error.clone()),
@@ -78,17 +79,17 @@ pub(crate) fn authenticate(
             let believed = certificate.principal(&keyring.current().clients, access.now());
             believed.map_err(|why| refused(&format!("the client's certificate is refused: {why}")))?
         }
-        Origin::Tls { certificate: None, .. } if is_public(segments) => Principal::anonymous(),
+        Origin::Tls { certificate: None, .. } if is_public(segments) => Arc::new(Principal::anonymous()),
         Origin::Tls { certificate: None, .. } => return Err(refused("it brought neither token nor certificate")),
     };
     impersonated(access, principal, headers)
 }
 
 /// The principal as whom the request acts.
-fn impersonated(access: &Access, principal: Principal, headers: &HeaderMap) -> Result<Authenticated, ApiError> {
+fn impersonated(access: &Access, principal: Arc<Principal>, headers: &HeaderMap) -> Result<Authenticated, ApiError> {
     match impersonate::wanted(&access.authoriser, &principal, headers)? {
         None => Ok(Authenticated { principal, impersonator: None }),
-        Some(other) => Ok(Authenticated { principal: other, impersonator: Some(principal.name) }),
+        Some(other) => Ok(Authenticated { principal: Arc::new(other), impersonator: Some(principal.name.clone()) }),
     }
 }
 

@@ -123,12 +123,12 @@ impl Authoriser for Chain {
 #[derive(Clone, Debug)]
 pub(crate) struct Authorised {
     who: Authenticated,
-    what: Attributes,
+    what: Arc<Attributes>,
     reason: String,
 }
 
 impl Authorised {
-    pub(crate) fn principal(&self) -> &Principal {
+    pub(crate) fn principal(&self) -> &Arc<Principal> {
         self.who.principal()
     }
 
@@ -146,7 +146,11 @@ impl Authorised {
 ///
 /// # Errors
 /// 403 with the reference's text.
-pub(crate) fn authorise(by: &dyn Authoriser, who: Authenticated, what: Attributes) -> Result<Authorised, ApiError> {
+pub(crate) fn authorise(
+    by: &dyn Authoriser,
+    who: Authenticated,
+    what: Arc<Attributes>,
+) -> Result<Authorised, ApiError> {
     match by.decide(who.principal(), &what) {
         Decision::Allow(reason) => Ok(Authorised { who, what, reason }),
         Decision::NoOpinion(reason) => Err(forbidden(who.principal(), &what, &reason)),

@@ -3,6 +3,7 @@
 use crate::wire::error::ApiError;
 use nix::unistd::{Gid, Group, Uid, User};
 use reddwarf_registry::Author;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use tokio::net::unix::UCred;
 
@@ -66,6 +67,11 @@ impl Principal {
         Self::known(ANONYMOUS, [UNAUTHENTICATED.to_owned()])
     }
 
+    /// As `UserInfo` of the Kubernetes API.
+    pub(crate) fn info(&self) -> UserInfo<'_> {
+        UserInfo { extra: &self.extra, groups: Some(&self.groups), uid: &self.uid, username: Some(&self.name) }
+    }
+
     /// As the author of writes; see [`crate::access::admit`].
     pub(in crate::access) fn author(&self) -> Author {
         Author::Api { user: self.name.clone() }
@@ -81,6 +87,34 @@ impl Principal {
             "User \"{}\" is {kind} and may not {what}: it reaches the host itself; ask root",
             self.name
         )))
+    }
+}
+
+/// `UserInfo` of the Kubernetes API (authentication.k8s.io/v1).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct UserInfo<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extra: &'a BTreeMap<String, Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a str>,
+}
+
+impl<'a> UserInfo<'a> {
+    /// Of somebody of whom only the name is known.
+    pub(crate) fn named(name: &'a str) -> Self {
+        Self { username: Some(name), ..Self::default() }
+    }
+}
+
+impl Default for UserInfo<'_> {
+    /// Of nobody.
+    fn default() -> Self {
+        static NONE: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        Self { extra: &NONE, groups: None, uid: "", username: None }
     }
 }
 

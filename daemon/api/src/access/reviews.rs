@@ -14,7 +14,7 @@ use crate::wire::request::ResourceRequest;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Is this kind a review?
@@ -74,16 +74,7 @@ pub(crate) async fn body(call: &Call, kind: &Kind, request: Request<Incoming>) -
 
 /// `UserInfo`.
 pub(crate) fn user_info(who: &Principal) -> Value {
-    let mut info = Map::new();
-    info.insert("username".to_owned(), who.name.as_str().into());
-    if !who.uid.is_empty() {
-        info.insert("uid".to_owned(), who.uid.as_str().into());
-    }
-    info.insert("groups".to_owned(), json!(who.groups));
-    if !who.extra.is_empty() {
-        info.insert("extra".to_owned(), json!(who.extra));
-    }
-    info.into()
+    json!(who.info())
 }
 
 fn invalid(kind: &Kind, field: &str, value: Value, why: &str) -> ApiError {

@@ -40,7 +40,8 @@ impl<S: Unpin> Lent<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Does something with the stream.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(stream) => act(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),

@@ -32,7 +32,8 @@ pub(crate) fn channel(pieces: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) 
 /// The same body, but it ends in an error when `cut` was cancelled: HTTP/2 then resets the stream, where a clean end
 /// would pass off a part as the whole.
 pub(crate) fn broken_by(mut body: Body, cut: CancellationToken) -> Body {
-    if body.is_end_stream() {
+    // One whose length is known is whole already.
+    if body.size_hint().exact().is_some() {
         return body;
     }
     let frames = stream::poll_fn(move |cx| match Pin::new(&mut body).poll_frame(cx) {

@@ -18,11 +18,15 @@ use crate::wire::frames::FrameCache;
 use crate::wire::request::{Query, ResourceRequest, legacy_watch, segments};
 use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -91,7 +95,7 @@ const SHARES: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) state: Arc<State>,
-    pub(crate) principal: Principal,
+    pub(crate) principal: Arc<Principal>,
     pub(crate) query: Arc<Query>,
     /// The forms of answers that the client takes.
     pub(crate) accept: Arc<Accept>,
@@ -103,7 +107,7 @@ pub(crate) struct Call {
 
 impl Call {
     fn new(state: Arc<State>, authorised: Authorised, asked: Asked, cut: CancellationToken, share: Arc<Share>) -> Self {
-        let Asked { query, accept } = asked;
+        let Asked { query, accept, .. } = asked;
         let principal = authorised.principal().clone();
         Self { state, principal, query, accept, cut, authorised: Arc::new(authorised), share }
     }
@@ -138,8 +142,7 @@ pub(crate) async fn handle(
     if request.method() == Method::GET {
         return answer(state, origin, cut, request).await;
     }
-    let answered = tokio::spawn(answer(state, origin, cut, request)).await;
-    answered.unwrap_or_else(|e| respond_error(&Accept::default(), &ApiError::internal(e)))
+    Lasting::new(answer(state, origin, cut, request)).await
 }
 
 async fn answer(
@@ -152,11 +155,12 @@ async fn answer(
     let id = uuid::Uuid::new_v4().to_string();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let user_agent = request.headers().get(USER_AGENT).cloned();
-    let (verb, resource) = label(&request);
+    let (segments, query) = (segments(uri.path()), Query::parse(uri.query()));
+    let (verb, resource) = label(&method, &segments, &query);
     let span = tracing::info_span!("request", id, user = Empty, pid = Empty, verb, path = uri.path());
-    let query = Query::parse(uri.query());
     let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
     let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone() });
+    let asked = (segments, asked);
     let mut trace = Trace::default();
     let running = let_in(&state, &origin, cut, request, asked, &mut trace).instrument(span.clone());
     let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
@@ -209,10 +213,9 @@ async fn let_in(
     origin: &Origin,
     cut: CancellationToken,
     request: Request<Incoming>,
-    asked: Result<Asked, ApiError>,
+    (segments, asked): (Result<Vec<String>, ApiError>, Result<Asked, ApiError>),
     trace: &mut Trace,
 ) -> Result<Response<Body>, ApiError> {
-    let segments = segments(request.uri().path());
     let who = authenticate(&state.deps.access, origin, request.headers(), segments.as_deref().unwrap_or_default())?;
     let span = tracing::Span::current();
     span.record("user", who.principal().name.as_str());
@@ -226,7 +229,7 @@ async fn let_in(
     if let Some((path, query)) = legacy_watch(&segments, &asked.query) {
         (segments, asked.query) = (path, Arc::new(query));
     }
-    let what = Attributes::of(request.method(), &segments, &asked.query)?;
+    let what = Arc::new(Attributes::of(request.method(), &segments, &asked.query)?);
     trace.attributes = Some(what.clone());
     let limits = &state.settings.limits;
     let limit = match &what.target {
@@ -241,8 +244,8 @@ async fn let_in(
     run(call, segments, request, limit).await
 }
 
-/// Waits for a place, then runs the route in a task of its own: a panic becomes a 500, and a write that has begun is
-/// finished even when its client goes away. Reads end with their client.
+/// Waits for a place, then runs the route: a panic becomes a 500, and a write that takes too long is finished although its
+/// client was told so. Reads end with their client.
 async fn run(
     call: Call,
     segments: Vec<String>,
@@ -252,25 +255,20 @@ async fn run(
     let place = timeout(limit, call.share.requests.clone().acquire_owned());
     let place = place.await.map_err(|_| ApiError::too_many("too many requests are running; try again"))?;
     let reads = request.method() == Method::GET;
-    let task = tokio::spawn(
-        async move {
-            let _place = place;
-            let _running = call.state.counters.running();
-            route(call.clone(), segments, request).await
-        }
-        .in_current_span(),
-    );
-    let abort = task.abort_handle();
-    let guard = AbortOnDrop(reads.then_some(abort));
-    let done = timeout(limit, task).await;
-    drop(guard);
+    let state = call.state.clone();
+    let work = async move {
+        let _place = place;
+        let _running = state.counters.running();
+        route(call, segments, request).await
+    };
+    let work = AssertUnwindSafe(work.in_current_span()).catch_unwind();
+    let done = if reads { timeout(limit, work).await } else { timeout(limit, Lasting::new(work)).await };
     match done {
         Ok(Ok(answer)) => answer,
-        Ok(Err(e)) if e.is_panic() => {
+        Ok(Err(_)) => {
             tracing::error!("a request handler panicked");
             Err(ApiError::internal("the request hit a defect of the daemon; the daemon goes on, please report it"))
         }
-        Ok(Err(_)) => Err(ApiError::new(503, "ServiceUnavailable", "the request was cancelled")),
         Err(_) => {
             let message = format!("the request did not finish within {limit:?}; a write may still be carried out");
             Err(ApiError::new(504, "Timeout", message))
@@ -278,20 +276,44 @@ async fn run(
     }
 }
 
-/// Ends a read when its client goes away.
-struct AbortOnDrop(Option<tokio::task::AbortHandle>);
+/// Work that is brought to its end, by a task of its own, when it is dropped before.
+struct Lasting<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
 
-impl Drop for AbortOnDrop {
+impl<T: Send + 'static> Lasting<T> {
+    fn new(work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(work)))
+    }
+}
+
+impl<T: Send + 'static> Future for Lasting<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Work that panics is not polled again.
+        let Some(mut work) = self.0.take() else { return Poll::Pending };
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            self.0 = Some(work);
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Lasting<T> {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
+        if let (Some(work), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            drop(runtime.spawn(work));
         }
     }
 }
 
 /// The verb and the resource for the log and the counters: of few, whatever clients send.
-fn label(request: &Request<Incoming>) -> (&'static str, &'static str) {
-    let Ok(parts) = segments(request.uri().path()) else { return ("other", "") };
+fn label(
+    method: &Method,
+    segments: &Result<Vec<String>, ApiError>,
+    query: &Result<Query, ApiError>,
+) -> (&'static str, &'static str) {
+    let Ok(parts) = segments else { return ("other", "") };
     let resource = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["api", version, _, ..] => ResourceRequest::parse("", version, &parts[2..]),
         ["apis", group, version, _, ..] => ResourceRequest::parse(group, version, &parts[3..]),
@@ -306,8 +328,8 @@ fn label(request: &Request<Incoming>) -> (&'static str, &'static str) {
         Some("proxy") => "proxy",
         Some("log") => "log",
         _ => {
-            let watch = Query::parse(request.uri().query()).is_ok_and(|q| q.flag("watch"));
-            resource.verb(request.method(), watch)
+            let watch = query.as_ref().is_ok_and(|q| q.flag("watch"));
+            resource.verb(method, watch)
         }
     };
     (verb, resource.kind.plural)

@@ -4,6 +4,7 @@ pub(crate) mod alone;
 pub(crate) mod body;
 pub(crate) mod counters;
 pub(crate) mod dispatch;
+pub(crate) mod gather;
 pub(crate) mod health;
 pub(crate) mod server;
 pub(crate) mod socket;

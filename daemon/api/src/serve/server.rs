@@ -8,6 +8,7 @@ use crate::runtime::{Directory, Runtime};
 use crate::serve::alone::{Handover, Lent, carry};
 use crate::serve::body;
 use crate::serve::dispatch::{State, handle};
+use crate::serve::gather::Turns;
 use crate::serve::socket::{BindError, Socket, io_error};
 use crate::serve::stall::Stalling;
 use crate::serve::tls;
@@ -357,7 +358,7 @@ async fn unix_connection(state: Arc<State>, door: Arc<Door>, stream: UnixStream)
     let looked = tokio::task::spawn_blocking(move || identify(&found, group.as_deref()));
     let principal = timeout(Duration::from_secs(5), looked).await.ok().and_then(Result::ok).flatten();
     let origin = match principal {
-        Some(principal) => Origin::Socket(principal),
+        Some(principal) => Origin::Socket(Arc::new(principal)),
         None => {
             tracing::warn!(
                 uid = peer.uid,
@@ -468,8 +469,8 @@ where
         .max_send_buf_size(64 << 10)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
-    drive(&state, serving, CancellationToken::new(), |serving| serving.graceful_shutdown()).await;
+    let serving = Turns::new(stream, |stream| builder.serve_connection(stream, service));
+    drive(&state, serving, CancellationToken::new(), |mut serving| serving.connection().graceful_shutdown()).await;
 }
 
 /// A client that is gone without a word is noticed after twice this time.

@@ -39,7 +39,7 @@ impl ClientAuthorities {
             .iter()
             .filter_map(|one| Certificate::parse(one))
             .fold(read.not_after, |least, one| least.min(one.not_after));
-        let principal = Principal::known(read.common_name, read.organizations);
+        let principal = Arc::new(Principal::known(read.common_name, read.organizations));
         Ok(Identity { principal, not_after })
     }
 }
@@ -47,7 +47,7 @@ impl ClientAuthorities {
 /// Who a certificate is, until when.
 #[derive(Clone, Debug)]
 struct Identity {
-    principal: Principal,
+    principal: Arc<Principal>,
     not_after: i64,
 }
 
@@ -68,7 +68,7 @@ impl ClientCertificate {
     ///
     /// # Errors
     /// Why it is not believed.
-    pub(crate) fn principal(&self, by: &ClientAuthorities, now: DateTime<Utc>) -> Result<Principal, String> {
+    pub(crate) fn principal(&self, by: &ClientAuthorities, now: DateTime<Utc>) -> Result<Arc<Principal>, String> {
         let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         if decided.as_ref().is_none_or(|(generation, _)| *generation != by.generation) {
             *decided = Some((by.generation, by.identify(&self.chain, now)));
