@@ -215,7 +215,10 @@ impl Roots {
 
     async fn collect_root(&self, shared: &Shared, id: &DatasetId, dataset: &Dataset) -> HostResult<()> {
         let own = |of: &RootOf| of.dataset(&self.instance).is_ok_and(|own| own == *id);
-        let Some(of) = RootOf::of_marks(&dataset.marks).filter(own) else { return Ok(()) };
+        let Some(of) = RootOf::of_marks(&dataset.marks).filter(own) else {
+            // Its own mark was lost with the machine's power: it bears its image's. Nobody finds it again.
+            return self.engine.destroy(id).await.map(drop);
+        };
         // Nobody makes or removes the container meanwhile.
         let _turn = shared.turns.take(&of.sandbox).await;
         let dir = sandbox::instance_dir(shared, &of.sandbox, &of.container, of.attempt);

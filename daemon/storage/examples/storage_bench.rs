@@ -1,5 +1,5 @@
 //! How long a clone takes: `cargo run --release -p reddwarf-storage --example storage_bench -- PLACE [MEBIBYTES]`, where PLACE is a
-//! path (btrfs or any other file system) or a ZFS dataset. Makes a dataset of that size there, clones it 20 times, prints the times
+//! path (btrfs or any other file system) or a ZFS dataset. Makes an image of that size there, clones it 20 times as pods' roots are, prints the times
 //! against the budget of 20 ms, removes everything.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
@@ -27,8 +27,12 @@ fn calls() -> Option<Arc<dyn Subvolumes>> {
     None
 }
 
-fn id(name: &str) -> DatasetId {
-    DatasetId::volume(DatasetName::new(name).unwrap())
+fn image() -> DatasetId {
+    DatasetId::image(DatasetName::new("bench").unwrap())
+}
+
+fn root(n: usize) -> DatasetId {
+    DatasetId::root(DatasetName::new(format!("bench-{n}")).unwrap())
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,18 +49,18 @@ async fn main() {
     let engine = choose(&wanted, tools, calls(), Arc::new(SystemClock)).await.unwrap();
     drop(engine.prepare().await.unwrap());
     let spec = DatasetSpec { marks: BTreeMap::from([("owner".into(), "bench".into())]), ..DatasetSpec::default() };
-    drop(engine.create(&id("bench-image"), &spec).await.unwrap());
-    let mut file = std::fs::File::create(engine.data(&id("bench-image")).join("file")).unwrap();
+    drop(engine.create(&image(), &spec).await.unwrap());
+    let mut file = std::fs::File::create(engine.data(&image()).join("file")).unwrap();
     for n in 0..mebibytes {
         file.write_all(&vec![n as u8; 1 << 20]).unwrap();
     }
     file.sync_all().unwrap();
-    let golden = id("bench-image").at("golden".to_owned().try_into().unwrap());
+    let golden = image().at("golden".to_owned().try_into().unwrap());
     drop(engine.snapshot(&golden).await.unwrap());
     let mut took = Vec::new();
     for n in 0..CLONES {
         let began = Instant::now();
-        drop(engine.clone_of(&golden, &id(&format!("bench-{n}")), &spec).await.unwrap());
+        drop(engine.clone_of(&golden, &root(n), &spec).await.unwrap());
         took.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     took.sort_by(f64::total_cmp);
@@ -64,7 +68,7 @@ async fn main() {
     let (median, most) = (took[CLONES / 2], took[CLONES - 1]);
     println!("{}: clone of {mebibytes} MiB: median {median:.1} ms, most {most:.1} ms (budget 20 ms)", about.kind);
     for n in 0..CLONES {
-        drop(engine.destroy(&id(&format!("bench-{n}"))).await.unwrap());
+        drop(engine.destroy(&root(n)).await.unwrap());
     }
-    drop(engine.destroy(&id("bench-image")).await.unwrap());
+    drop(engine.destroy(&image()).await.unwrap());
 }

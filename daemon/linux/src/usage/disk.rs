@@ -30,10 +30,9 @@ pub(super) fn usage(
     let mut walk = Walk { deadline: now() + budget, stride: 0, over: budget.is_zero() };
     let mut found = BTreeMap::new();
     // Of a clone, all but what it shares with its image: the engine knows at once.
-    let own = match &shared.roots {
-        Some(roots) => tokio::runtime::Handle::current().block_on(roots.own_bytes())?,
-        None => BTreeMap::new(),
-    };
+    let own = shared.roots.as_ref().map(|roots| tokio::runtime::Handle::current().block_on(roots.own_bytes()));
+    let known = !matches!(own, Some(Err(_)));
+    let own = own.and_then(Result::ok).unwrap_or_default();
     for id in sandboxes {
         let Some(mark) = sandbox::own_mark(shared, id)? else { continue };
         let mut disk = SandboxDisk::default();
@@ -58,7 +57,7 @@ pub(super) fn usage(
                 one.logs = one.logs.plus(walk.tree(dir));
             }
         }
-        disk.complete = !walk.over;
+        disk.complete = known && !walk.over;
         found.insert(id.clone(), disk);
     }
     Ok(found)

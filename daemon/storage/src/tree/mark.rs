@@ -63,6 +63,17 @@ impl Mark {
         file.sync_all()
     }
 
+    /// The same without waiting for the disk: after a power cut it may be what it was before, never half of one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn write_lazily(&self, dir: &Path) -> io::Result<()> {
+        let (path, new) = (dir.join(MARK), dir.join(".reddwarf.json.new"));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        fs::rename(&new, &path)
+    }
+
     /// Writes it, whole or not at all.
     ///
     /// # Errors

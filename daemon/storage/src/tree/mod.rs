@@ -222,12 +222,12 @@ impl TreeEngine {
     async fn place(&self, id: &DatasetId, mark: &Mark, from: Option<&Path>) -> HostResult<()> {
         let staged = self.layout.staged(id, Stage::New);
         self.trees.remove(&staged).await?;
-        let filled = self.fill(&staged, mark, from).await;
+        let filled = self.fill(&staged, mark, from, lasting(id)).await;
         let placed = filled.and_then(|()| {
             let path = self.layout.dataset(id);
             let failed = |e| io_error("make dataset", &path, e);
             renamed(&staged, &path).map_err(failed)?;
-            sync_dir(&self.layout.root(id.area)).map_err(failed)
+            if lasting(id) { sync_dir(&self.layout.root(id.area)).map_err(failed) } else { Ok(()) }
         });
         if placed.is_err() {
             discard(&*self.trees, &staged).await;
@@ -235,7 +235,7 @@ impl TreeEngine {
         placed
     }
 
-    async fn fill(&self, staged: &Path, mark: &Mark, from: Option<&Path>) -> HostResult<()> {
+    async fn fill(&self, staged: &Path, mark: &Mark, from: Option<&Path>, lasting: bool) -> HostResult<()> {
         match from {
             Some(from) => self.trees.copy(from, staged, false).await?,
             None => self.trees.make(staged).await?,
@@ -249,7 +249,7 @@ impl TreeEngine {
             fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
         }
         crash::point();
-        mark.write_new(staged).map_err(failed)?;
+        if lasting { mark.write_new(staged) } else { mark.write_lazily(staged) }.map_err(failed)?;
         // A tree that was just made has no limits.
         if mark.limits == Limits::default() { Ok(()) } else { self.trees.limit(staged, &mark.limits).await }
     }
@@ -365,7 +365,7 @@ impl TreeEngine {
         let (path, old) = (self.layout.dataset(&id.dataset), self.layout.staged(&id.dataset, Stage::Old));
         self.trees.remove(&staged).await?;
         let tree = self.tree("roll back dataset", &self.layout.snapshot(id))?;
-        if let Err(error) = self.fill(&staged, mark, Some(&tree)).await {
+        if let Err(error) = self.fill(&staged, mark, Some(&tree), true).await {
             discard(&*self.trees, &staged).await;
             return Err(error);
         }
@@ -385,6 +385,12 @@ impl TreeEngine {
 enum Fill<'f> {
     Dataset(Mark),
     Stream(&'f Path, &'f DatasetSpec),
+}
+
+/// Whether it must be there, and be gone, after a power cut as well. Pods' roots go with their pods then, so that making one
+/// waits for the disk no more than the file system itself does.
+fn lasting(id: &DatasetId) -> bool {
+    id.area != Area::Pods
 }
 
 /// rename(2), between two points at which a test may kill us.
@@ -540,7 +546,9 @@ impl StorageEngine for TreeEngine {
             self.trees.remove(&gone).await?;
             let failed = |e| io_error("destroy dataset", &path, e);
             renamed(&path, &gone).map_err(failed)?;
-            sync_dir(&self.layout.root(id.area)).map_err(failed)?;
+            if lasting(id) {
+                sync_dir(&self.layout.root(id.area)).map_err(failed)?;
+            }
         }
         let any = there || gone.exists();
         if any {
