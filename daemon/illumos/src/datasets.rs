@@ -3,17 +3,17 @@
 
 use crate::host::Shared;
 use crate::paths::{image_component, slot_name};
-use crate::zfs::{self, Dataset, OWNER, Properties, Snapshot};
-use reddwarf_command::{Cause, CommandError};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageId, SandboxId};
+use reddwarf_storage::zfs::pool::Zfs;
+use reddwarf_storage::zfs::text::{Dataset, OWNER, Properties, Property, Snapshot};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The snapshot of an image that containers' root file systems are cloned from.
-pub(crate) const GOLDEN: &str = "golden";
-/// How often a dataset that is busy is tried again, and how long in between.
-const TRIES: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(250);
+const GOLDEN: &str = "golden";
+
+fn zfs(shared: &Shared) -> Zfs<'_> {
+    Zfs(shared.tools())
+}
 
 fn invalid(op: &'static str, subject: &str, error: impl std::fmt::Display) -> HostError {
     HostError::new(HostErrorKind::Other, op, subject, error.to_string())
@@ -61,14 +61,8 @@ pub(crate) fn golden(shared: &Shared, id: &ImageId) -> HostResult<Snapshot> {
 pub(crate) async fn found(
     shared: &Shared,
     op: &'static str,
-) -> HostResult<BTreeMap<String, BTreeMap<String, zfs::Property>>> {
-    let base = base(shared)?;
-    let text = match shared.tools().run(&zfs::get(&base, &[OWNER, "used", "io.reddwarf:image"])).await {
-        Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
-        Err(error) if error.cause() == Cause::NotFound => String::new(),
-        Err(error) => return Err(error.into_host(op, base.as_str())),
-    };
-    zfs::properties(&text).map_err(|line| invalid(op, base.as_str(), format!("zfs get: line {line:?} makes no sense")))
+) -> HostResult<BTreeMap<String, BTreeMap<String, Property>>> {
+    zfs(shared).properties(op, &base(shared)?, &[OWNER, "used", "io.reddwarf:image"]).await
 }
 
 /// Makes the base and what is always below it, once since the start.
@@ -86,7 +80,7 @@ pub(crate) async fn ensure_base(shared: &Shared, op: &'static str) -> HostResult
                 ("mountpoint".to_owned(), mountpoint),
                 (OWNER.to_owned(), shared.options.instance.clone()),
             ]);
-            create(shared, op, &base, &properties).await?;
+            zfs(shared).create(op, &base, &properties).await?;
         }
         Some(of) => match of.get(OWNER).filter(|p| p.local) {
             Some(owner) if owner.value == shared.options.instance => {}
@@ -103,7 +97,7 @@ pub(crate) async fn ensure_base(shared: &Shared, op: &'static str) -> HostResult
     for part in ["zones", "images", "pods"] {
         let child = below(shared, &[part])?;
         if !found.contains_key(child.as_str()) {
-            create(shared, op, &child, &marked(shared, part)).await?;
+            zfs(shared).create(op, &child, &marked(shared, part)).await?;
         }
     }
     *looked = true;
@@ -114,48 +108,32 @@ fn marked(shared: &Shared, owner: &str) -> Properties {
     Properties::from([(OWNER.to_owned(), format!("{}/{owner}", shared.options.instance))])
 }
 
-/// Makes a dataset; there already is fine when the caller has looked whose it is.
-async fn create(shared: &Shared, op: &'static str, dataset: &Dataset, properties: &Properties) -> HostResult<()> {
-    match shared.tools().run(&zfs::create(dataset, properties)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.cause() == Cause::Exists => Ok(()),
-        Err(error) => Err(error.into_host(op, dataset.as_str())),
-    }
-}
-
 /// Makes a pod's datasets; whether they were missing.
 pub(crate) async fn ensure_pod(shared: &Shared, op: &'static str, id: &SandboxId, uid: &str) -> HostResult<bool> {
     ensure_base(shared, op).await?;
     let (pod, roots) = (pod(shared, id)?, roots(shared, id)?);
-    if is_there(shared, op, &roots).await? {
+    if zfs(shared).is_there(op, &roots).await? {
         return Ok(false);
     }
-    create(shared, op, &pod, &marked(shared, uid)).await?;
-    create(shared, op, &roots, &marked(shared, uid)).await?;
+    zfs(shared).create(op, &pod, &marked(shared, uid)).await?;
+    zfs(shared).create(op, &roots, &marked(shared, uid)).await?;
     Ok(true)
-}
-
-pub(crate) async fn is_there(shared: &Shared, op: &'static str, dataset: &Dataset) -> HostResult<bool> {
-    match shared.tools().run(&zfs::get(dataset, &[OWNER])).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.cause() == Cause::NotFound => Ok(false),
-        Err(error) => Err(error.into_host(op, dataset.as_str())),
-    }
 }
 
 /// From here on nobody, the pod's root included, can make or move what lies directly in `roots`.
 pub(crate) async fn seal_roots(shared: &Shared, op: &'static str, id: &SandboxId) -> HostResult<()> {
-    let roots = roots(shared, id)?;
     let properties = Properties::from([("readonly".to_owned(), "on".to_owned())]);
-    if let Some(run) = zfs::set(&roots, &properties) {
-        shared.run(op, roots.as_str(), &run).await?;
-    }
-    Ok(())
+    zfs(shared).set(op, &roots(shared, id)?, &properties).await
+}
+
+/// Keeps an image's files as they are now.
+pub(crate) async fn seal_image(shared: &Shared, op: &'static str, id: &ImageId) -> HostResult<()> {
+    zfs(shared).snapshot(op, &golden(shared, id)?).await
 }
 
 /// Makes an image's dataset.
 pub(crate) async fn make_image(shared: &Shared, op: &'static str, id: &ImageId) -> HostResult<()> {
-    create(shared, op, &image(shared, id)?, &marked(shared, "image")).await
+    zfs(shared).create(op, &image(shared, id)?, &marked(shared, "image")).await
 }
 
 /// Makes a container's root file system of an image, in constant time.
@@ -169,39 +147,16 @@ pub(crate) async fn clone_image(
     let (from, to) = (golden(shared, image)?, slot(shared, id, number)?);
     let mut properties = marked(shared, id.as_str());
     properties.insert("readonly".to_owned(), "off".to_owned());
-    match shared.tools().run(&zfs::clone(&from, &to, &properties)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.cause() == Cause::NotFound => {
+    zfs(shared).clone(op, &from, &to, &properties).await.map_err(|error| match error.kind {
+        HostErrorKind::NotFound => {
             let message = format!("the image {image} is not in the store: import it");
-            Err(HostError::new(HostErrorKind::NotFound, op, image.as_str(), message).caused_by(error))
+            HostError::new(HostErrorKind::NotFound, op, image.as_str(), message).caused_by(error)
         }
-        Err(error) => Err(error.into_host(op, to.as_str())),
-    }
+        _ => error,
+    })
 }
 
-/// Destroys a dataset of ours with all below it, never what was cloned from it; whether it was there. Waits a moment for
-/// one that is busy.
+/// Destroys a dataset of ours with all below it; whether it was there.
 pub(crate) async fn destroy(shared: &Shared, op: &'static str, dataset: &Dataset) -> HostResult<bool> {
-    let failed = |error: CommandError| error.into_host(op, dataset.as_str());
-    let mut done = false;
-    for attempt in 1..=TRIES {
-        let listed = match shared.tools().run(&zfs::destroy_dry_run(dataset)).await {
-            Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
-            // That it is gone is seen, not believed.
-            Err(error) if error.cause() == Cause::NotFound => return Ok(done),
-            Err(error) if error.cause() == Cause::Busy && attempt < TRIES => {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        zfs::would_destroy(dataset, &listed).map_err(|e| invalid(op, dataset.as_str(), e))?;
-        match shared.tools().run(&zfs::destroy(dataset)).await {
-            Ok(_) => done = true,
-            Err(error) if error.cause() == Cause::NotFound => {}
-            Err(error) if error.cause() == Cause::Busy && attempt < TRIES => tokio::time::sleep(PAUSE).await,
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Err(HostError::new(HostErrorKind::Busy, op, dataset.as_str(), "is busy; it is tried again"))
+    zfs(shared).destroy(op, dataset).await
 }

@@ -16,7 +16,7 @@
 //! | [`options`], `paths`, `record` | what a host is made with, every path of ours, the records that lie there |
 //! | `host`, `sandboxes` | [`IllumosHost`] and its wiring to the traits |
 //! | [`zone`] | a zone's way from any state to any other: decision, configuration, brands, templates, carrying out |
-//! | `sandbox`, `volumes`, `datasets`, `vnic` | sandboxes and their parts |
+//! | `sandbox`, `volumes`, `datasets`, `vnic` | sandboxes and their parts (what is said to zfs(8) is `reddwarf_storage`'s) |
 //! | `container`, `inside` | container instances; commands and signals in zones |
 //! | `project` | limits of single containers |
 //! | [`supervisor`], `stream` | watching over one container, who is attached |
@@ -27,7 +27,7 @@
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
-//! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zfs`], [`zlogin`], [`kstat`] | the tools' texts as values |
+//! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zlogin`], [`kstat`] | the tools' texts as values |
 //! | [`parsable`] | fields as `zoneadm list -p` and `dladm … -p -o` escape them |
 //!
 //! Nothing here knows a Kubernetes object. All of it compiles and runs on every system: on Linux against stand-ins for the
@@ -69,7 +69,6 @@ mod usage;
 mod vnic;
 mod volumes;
 mod watch;
-pub mod zfs;
 pub mod zlogin;
 pub mod zone;
 pub mod zoneadm;

@@ -141,7 +141,7 @@ fn containers(
 fn disk(
     shared: &Shared,
     id: &SandboxId,
-    found: &BTreeMap<String, BTreeMap<String, crate::zfs::Property>>,
+    found: &BTreeMap<String, BTreeMap<String, reddwarf_storage::zfs::text::Property>>,
 ) -> HostResult<SandboxDisk> {
     let used = |name: &str| -> u64 {
         found.get(name).and_then(|of| of.get("used")).and_then(|p| p.value.parse().ok()).unwrap_or_default()

@@ -6,7 +6,7 @@ use crate::zfs::ZfsEngine;
 use reddwarf_command::{Invocation, Tool, Tools};
 use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Area, Clock, EngineKind, HostError, HostErrorKind, HostResult, StorageEngine};
-use reddwarf_illumos::zfs::Dataset;
+use crate::zfs::text::Dataset;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

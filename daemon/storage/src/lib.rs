@@ -9,7 +9,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`choose`] | the engine for the settings and this machine |
-//! | [`zfs`] | datasets of a pool, by zfs(8): the same commands on illumos, OpenZFS and the old zfs-fuse |
+//! | [`zfs`] | datasets of a pool, by zfs(8): the same commands on illumos, OpenZFS and the old zfs-fuse; for zones too |
 //! | [`tree`] | engines whose datasets are directories: layout, marks, crash safety; plain directories and btrfs below it |
 //!
 //! Nothing here makes a system call that only one system has: all that differs goes through the systems' own tools.

@@ -11,6 +11,9 @@
 //! A mark counts only where it was set on the dataset itself: children inherit it. A dataset of ours that holds others is not
 //! destroyed: those may be somebody else's.
 
+pub mod pool;
+pub mod text;
+
 use crate::tree::{io_error, partial, write_stream};
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -22,7 +25,6 @@ use reddwarf_host::{
     Area, Change, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
     SnapshotId, SnapshotName, StorageEngine,
 };
-use reddwarf_illumos::zfs as text;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};

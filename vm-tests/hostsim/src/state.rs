@@ -275,6 +275,8 @@ pub struct Dataset {
     pub holds: BTreeSet<String>,
     /// Counts what was made: the order of snapshots.
     pub created: u64,
+    /// Whose content it is, where it was received; 0: its own.
+    pub guid: u64,
     /// How many more destructions say that it is busy.
     pub busy: u32,
     /// Whether it is mounted.

@@ -19,10 +19,9 @@ pub(crate) mod pull;
 mod source;
 pub(crate) mod unpack;
 
-use crate::datasets::{self, GOLDEN};
+use crate::datasets;
 use crate::host::{IllumosHost, Shared};
 use crate::paths::image_component;
-use crate::zfs::{self, Snapshot};
 use crate::zone::brand::ZoneBrand;
 use async_trait::async_trait;
 use reddwarf_host::spec::ContainerImage;
@@ -225,9 +224,7 @@ async fn fill(shared: &Shared, name: &str, found: source::Found) -> HostResult<(
     })
     .await?
     .map_err(|e| io_error(IMPORT, &root, e))?;
-    let snapshot = Snapshot::new(dataset, GOLDEN)
-        .map_err(|e| HostError::new(HostErrorKind::Other, IMPORT, name, e.to_string()))?;
-    shared.run(IMPORT, name, &zfs::snapshot(&snapshot)).await?;
+    datasets::seal_image(shared, IMPORT, &id).await?;
     write(IMPORT, &record_file(shared, &id), &Record { id: id.clone(), config, size_bytes, pulled: BTreeMap::new() })?;
     touch(shared, &id);
     Ok(())

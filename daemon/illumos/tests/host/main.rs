@@ -14,4 +14,5 @@ mod faults;
 mod images;
 mod passes;
 mod states;
+mod storage;
 mod supervision;

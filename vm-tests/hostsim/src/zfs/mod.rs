@@ -5,9 +5,11 @@
 //! | `tree.rs` | datasets as directories: made, copied, moved, destroyed |
 //! | `properties.rs` | which properties there are, what they may be, where values come from |
 //! | `show.rs` | list and get |
+//! | `stream.rs` | send and receive |
 
 mod properties;
 mod show;
+mod stream;
 mod tree;
 
 pub(crate) use properties::mountpoint;
@@ -204,7 +206,9 @@ fn command(state: &mut State, verb: &str, words: &[&str]) -> Done {
             let name = given.one().map_err(Refusal::Usage)?;
             Ok(tree::mount(state, name, verb == "mount").map(none)?)
         }
-        "holds" | "send" | "receive" | "recv" | "diff" | "allow" | "bookmark" | "program" => {
+        "send" => Ok(stream::send(state, &given(words, "wLecpRv", "iI")?).map(none)?),
+        "receive" | "recv" => Ok(stream::receive(state, &given(words, "Fuvd", "ox")?).map(none)?),
+        "holds" | "diff" | "allow" | "bookmark" | "program" => {
             Err(Refusal::Error(format!("hostsim: zfs {verb} is not played")))
         }
         other => Err(Refusal::Usage(format!("unrecognized command '{other}'"))),

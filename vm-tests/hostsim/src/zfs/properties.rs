@@ -233,6 +233,8 @@ pub(super) fn get(state: &State, name: &str, property: &str) -> (String, String)
         "available" if is_snapshot => return (dash(), dash()),
         "available" => return number(tree::available(state, name)),
         "creation" => return number(1_700_000_000 + dataset.created),
+        // One that was received is the same as where it was sent.
+        "guid" if dataset.guid != 0 => return number(dataset.guid),
         "guid" => return number(0x5a1e_0000_0000 + dataset.created),
         "mounted" if dataset.kind != "filesystem" => return (dash(), dash()),
         "mounted" => return (if dataset.mounted { "yes" } else { "no" }.into(), dash()),

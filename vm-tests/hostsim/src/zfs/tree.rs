@@ -41,7 +41,22 @@ pub(super) fn must_be(state: &State, name: &str) -> Result<(), String> {
     }
 }
 
-fn place(state: &State, name: &str) -> PathBuf {
+/// A dataset's snapshots, the oldest first.
+pub(super) fn snapshots(state: &State, name: &str) -> Vec<String> {
+    let of = format!("{name}@");
+    let mut all: Vec<_> = state.datasets.iter().filter(|(n, _)| n.starts_with(&of)).collect();
+    all.sort_by_key(|(_, d)| d.created);
+    all.into_iter().map(|(n, _)| n.clone()).collect()
+}
+
+/// Gives a dataset other files.
+pub(super) fn refill(state: &State, name: &str, with: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let place = place(state, name);
+    empty(&place, &others(state, name))?;
+    with(&place)
+}
+
+pub(super) fn place(state: &State, name: &str) -> PathBuf {
     let kept = |kind: &str| state.home.join("state").join(kind).join(name.replace('/', "%"));
     if name.contains('@') {
         return kept("snapshots");

@@ -1,0 +1,71 @@
+//! Volumes on illumos are the ZFS engine's: it keeps its contract on illumos' zfs(8) as it is played.
+
+use crate::support::{World, played};
+use async_trait::async_trait;
+use reddwarf_command::Tools;
+use reddwarf_host::contract::storage::{StorageFixture, suite};
+use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, SnapshotName, StorageEngine};
+use reddwarf_storage::zfs::ZfsEngine;
+use reddwarf_storage::zfs::text::Dataset;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct OnIllumos {
+    world: Arc<World>,
+    engine: Arc<dyn StorageEngine>,
+}
+
+async fn open(world: &World) -> Arc<dyn StorageEngine> {
+    let tools = Tools::only_in(&world.lab.tools()).unwrap();
+    let place = Dataset::new("rpool/reddwarf").unwrap();
+    Arc::new(ZfsEngine::open(place, BTreeMap::new(), tools, "a test").await.unwrap())
+}
+
+#[async_trait]
+impl StorageFixture for OnIllumos {
+    fn engine(&self) -> Arc<dyn StorageEngine> {
+        self.engine.clone()
+    }
+    async fn restart(&self) -> Arc<dyn StorageEngine> {
+        open(&self.world).await
+    }
+    /// There are, but directories of this machine keep no quotas.
+    fn files(&self) -> bool {
+        false
+    }
+    async fn plant_foreign(&self, id: &DatasetId) -> bool {
+        let name = format!("rpool/reddwarf/{}/{}", id.area, id.name);
+        self.world.lab.run("zfs", &["create", &name]).unwrap().code == 0
+    }
+    fn scratch(&self) -> PathBuf {
+        let dir = self.world.dir.path().join("scratch");
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+#[test]
+fn the_zfs_engine_keeps_its_contract_on_illumos() {
+    played(|world| async move {
+        let engine = open(&world).await;
+        suite(&OnIllumos { world: world.clone(), engine: engine.clone() }).await;
+        // What is sent arrives, whole and since then.
+        let volume = |name: &str| DatasetId::volume(DatasetName::new(name).unwrap());
+        let snapshot = |of: &DatasetId, name: &str| of.at(SnapshotName::new(name).unwrap());
+        let spec = DatasetSpec { marks: BTreeMap::from([("owner".to_owned(), "me".to_owned())]), ..Default::default() };
+        let (from, to) = (volume("from"), volume("to"));
+        let _ = engine.create(&from, &spec).await.unwrap();
+        let page = |id: &DatasetId| engine.data(id).join("page");
+        for (at, text, since) in [("one", "first", None), ("two", "second", Some(SnapshotName::new("one").unwrap()))] {
+            std::fs::write(page(&from), text).unwrap();
+            let _ = engine.snapshot(&snapshot(&from, at)).await.unwrap();
+            let file = world.dir.path().join(at);
+            assert!(engine.send(&snapshot(&from, at), since.as_ref(), &file).await.unwrap() > 56);
+            let _ = engine.receive(&file, &snapshot(&to, at), &spec).await.unwrap();
+            assert_eq!(std::fs::read_to_string(page(&to)).unwrap(), text);
+        }
+        let found = engine.list().await.unwrap();
+        assert_eq!(found[&to].snapshots.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    });
+}
