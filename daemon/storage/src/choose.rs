@@ -3,10 +3,10 @@
 
 use crate::tree::{Layout, TreeEngine, btrfs, directory};
 use crate::zfs::ZfsEngine;
+use crate::zfs::text::Dataset;
 use reddwarf_command::{Invocation, Tool, Tools};
 use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Area, Clock, EngineKind, HostError, HostErrorKind, HostResult, StorageEngine};
-use crate::zfs::text::Dataset;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
