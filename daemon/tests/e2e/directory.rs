@@ -149,6 +149,19 @@ fn the_editors_ways_of_saving_are_all_understood() {
     fs::remove_file(&swap).unwrap();
     expect("3");
 
+    // And vim itself.
+    let vim =
+        ["vim", "vim.tiny"].into_iter().find(|vim| std::process::Command::new(vim).arg("--version").output().is_ok());
+    assert!(vim.is_some() || std::env::var_os("CI").is_none(), "there is no vim: .ci/setup installs it");
+    if let Some(vim) = vim {
+        for (way, n) in [("yes", "7"), ("no", "8")] {
+            let set = format!("set backupcopy={way} writebackup");
+            run(vim, &["-u", "NONE", "-es", "-c", &set, "-c", &format!("%s/\"[0-9]\"/\"{n}\"/"), "-c", "wq", file])
+                .ok();
+            expect(n);
+        }
+    }
+
     // emacs: #auto-save#, lock symlink, backup copy stays.
     std::os::unix::fs::symlink("me@host.1:2", world.manifests.join(".#c.yaml")).unwrap();
     write(&world.manifests.join("#c.yaml#"), &config("c", "never"));

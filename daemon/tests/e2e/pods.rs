@@ -277,6 +277,40 @@ fn security_settings_reach_the_process() {
     assert!(status.contains("CapBnd:\t0000000000000000"), "{status}");
 }
 
+/// The daemon's own runtime is one of three: with the others a pod lives just the same.
+#[test]
+fn pods_live_by_crun_and_runc_too() {
+    if skip() {
+        return;
+    }
+    for runtime in ["crun", "runc"] {
+        if !["/usr/bin", "/usr/sbin"].iter().any(|dir| std::path::Path::new(dir).join(runtime).exists()) {
+            assert!(runtime != "crun" || std::env::var_os("CI").is_none(), "there is no crun: .ci/setup installs it");
+            eprintln!("SKIPPED: {runtime} is not installed");
+            continue;
+        }
+        let mut world = World::new(runtime).arg("--container-runtime").arg(runtime);
+        world.start();
+        let limits = "securityContext: {runAsUser: 1234}, resources: {limits: {memory: 64Mi}}";
+        world.file("web.yaml", &pod("web", "", "[sh, -c, 'echo up; exec sleep 1000']", limits));
+        let id = world.ready("web")["status"]["containerStatuses"][0]["containerID"].clone();
+        let node: serde_json::Value =
+            serde_json::from_str(&world.ctl(&["get", "node", "node-under-test", "-o", "json"]).ok()).unwrap();
+        let version = node["status"]["nodeInfo"]["containerRuntimeVersion"].as_str().unwrap_or_default().to_owned();
+        assert!(version.starts_with(&format!("{runtime}://")), "{version}");
+        let said = world.exec("web", &["sh", "-c", "id -u; grep NoNewPrivs /proc/1/status; exit 7"]);
+        assert_eq!((said.code, said.out.as_str()), (7, "1234\nNoNewPrivs:\t1\n"), "{said:?}");
+        assert_eq!(world.ctl(&["logs", "web"]).ok(), "up\n");
+        world.kill9();
+        world.start();
+        assert_eq!(world.ready("web")["status"]["containerStatuses"][0]["containerID"], id, "{runtime}");
+        world.remove("web.yaml");
+        world.gone("web");
+        assert_eq!(world.traces(), Vec::<String>::new(), "{runtime}");
+        world.stop();
+    }
+}
+
 #[test]
 fn exec_passes_exit_codes_and_input_through() {
     if skip() {

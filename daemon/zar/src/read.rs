@@ -28,6 +28,14 @@ pub struct Opened {
     pub places: Vec<Place>,
 }
 
+/// What a decoder says of damage, without the bytes that it quotes: they may be of any file that somebody called an archive,
+/// /etc/shadow for one.
+#[must_use]
+pub fn damage(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split([':', '\n']).next().unwrap_or_default().trim_end().to_owned()
+}
+
 /// Opens an archive. Every entry must be where the specification wants it, and none may be more.
 ///
 /// # Errors
@@ -36,7 +44,7 @@ pub fn open(input: impl Read + Seek) -> Result<Opened> {
     let mut archive = tar::Archive::new(input);
     let damaged = |e: std::io::Error| match e.raw_os_error() {
         Some(_) => io("read archive")(e),
-        None => ZarError::Invalid(format!("it is no archive, or a damaged one: {e}")),
+        None => ZarError::Invalid(format!("it is no archive, or a damaged one: {}", damage(&e))),
     };
     let entries = archive.entries_with_seek().map_err(damaged)?.raw(true);
     let (mut manifest, mut text, mut signature, mut places) = (None::<Manifest>, Vec::new(), None, Vec::new());

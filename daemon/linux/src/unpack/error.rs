@@ -74,7 +74,7 @@ impl UnpackError {
             };
         }
         // tar and gzip decoders report damage without an errno.
-        Self::invalid(format!("{what} {subject}: {error}"))
+        Self::invalid(format!("{what} {subject}: {}", reddwarf_zar::damage(error)))
     }
 
     /// This failure as an I/O error, to pass through readers; [`UnpackError::io`] gets it back.
