@@ -123,7 +123,7 @@ fn a_file_that_is_no_archive_is_not_quoted() {
     let shadow = format!("root:$y$j9T$secret:19000:0:99999:7:::\n{}", "daemon:*:19000:0:99999:7:::\n".repeat(60));
     let said = reddwarf_zar::open(std::io::Cursor::new(shadow.as_bytes())).unwrap_err().to_string();
     assert!(said.contains("no archive") && !said.contains("root") && !said.contains("daemon"), "{said}");
-    let raw = tar::Archive::new(shadow.as_bytes()).entries().unwrap().next().unwrap().unwrap_err();
+    let raw = tar::Archive::new(shadow.as_bytes()).entries().unwrap().next().unwrap().err().unwrap();
     assert!(raw.to_string().contains("root:"), "tar itself quotes: {raw}");
     assert_eq!(reddwarf_zar::damage(&raw), "numeric field was not a number");
 }
