@@ -43,9 +43,9 @@ e2e:
 test-install:
 	@./.ci/test-install
 
-## make illumos   type-check everything but the Linux host for illumos (says so where it can't be had)
+## make illumos   types and lints of everything but the Linux host for illumos (says so where it can't be had)
 illumos:
-	@./.ci/illumos-check
+	@./.ci/illumos-check clippy
 
 ## make illumos-proto   on illumos: all files of the IPS package below PROTO, its whole manifest as PROTO.p5m
 illumos-proto: PROTO ?= target/proto

@@ -2,6 +2,8 @@
 //!
 //! `REDDWARF_KEEP=1` keeps a failed test's directory.
 
+// Network namespaces, cgroups, inotify: what these tests look at is Linux'. `tests/illumos` is the other host's.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
