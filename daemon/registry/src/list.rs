@@ -131,15 +131,14 @@ impl Registry {
         self.inner.store.visit(prefix, options, each).map_err(unreadable)
     }
 
-    /// One object as it is stored: an answer needs no parsing.
+    /// What `see` makes of one object as it is stored: an answer needs neither parsing nor a copy.
     ///
     /// # Errors
     /// [`RegistryError::NotFound`].
-    pub fn get_raw(&self, key: &ObjectKey) -> Result<RawObject, RegistryError> {
-        match self.entry(&store_key(key)?)? {
-            Some(entry) => Ok(entry.into()),
-            None => Err(RegistryError::NotFound(key.clone())),
-        }
+    pub fn look<T>(&self, key: &ObjectKey, see: impl Fn(RawRef<'_>) -> T) -> Result<T, RegistryError> {
+        Counting::add(&self.inner.counting.gets);
+        let seen = self.inner.store.look(&store_key(key)?, |entry| see(entry.into()))?;
+        seen.ok_or_else(|| RegistryError::NotFound(key.clone()))
     }
 
     /// Objects of a kind.

@@ -35,11 +35,6 @@ impl RawObject {
         &self.key
     }
 
-    /// Bytes of the stored text; the written one is about 30 longer.
-    pub fn stored_len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// The stored text, without the resourceVersion.
     pub fn stored(&self) -> &Bytes {
         &self.bytes
@@ -48,14 +43,6 @@ impl RawObject {
     /// The same, borrowed.
     pub fn as_ref(&self) -> RawRef<'_> {
         RawRef { key: self.key.as_str(), bytes: &self.bytes, revision: self.revision }
-    }
-
-    /// As [`RawRef::write`].
-    ///
-    /// # Errors
-    /// [`RegistryError::Damaged`].
-    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
-        self.as_ref().write(out)
     }
 
     /// The same object in another version of its kind.
@@ -102,6 +89,11 @@ impl<'a> RawRef<'a> {
     /// As [`RawObject::key`].
     pub fn key(self) -> &'a str {
         self.key
+    }
+
+    /// Bytes of the stored text; the written one is about 30 longer.
+    pub fn stored_len(self) -> usize {
+        self.bytes.len()
     }
 
     /// Appends the object as JSON, kind, apiVersion and resourceVersion included.
@@ -311,7 +303,7 @@ mod tests {
 
     fn written(raw: &RawObject, item: bool) -> Value {
         let mut out = Vec::new();
-        if item { raw.as_ref().write_item(&mut out) } else { raw.write(&mut out) }.unwrap();
+        if item { raw.as_ref().write_item(&mut out) } else { raw.as_ref().write(&mut out) }.unwrap();
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -322,7 +314,7 @@ mod tests {
             "metadata": {"name": "a", "resourceVersion": "7"}});
         assert_eq!(written(&old, false), wanted);
         assert_eq!(written(&old, true).get("kind"), None);
-        assert!(raw("{").write(&mut Vec::new()).is_err());
+        assert!(raw("{").as_ref().write(&mut Vec::new()).is_err());
     }
 
     proptest! {

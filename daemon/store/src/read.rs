@@ -34,8 +34,18 @@ fn check_readable(txn: &ReadTransaction, at: Revision) -> Result<Revision, Store
 }
 
 pub(crate) fn get(txn: &ReadTransaction, key: &Key) -> Result<Option<Entry>, StoreError> {
+    look(txn, key, |entry| entry.to_entry())
+}
+
+/// What `see` makes of an entry.
+pub(crate) fn look<T>(
+    txn: &ReadTransaction,
+    key: &Key,
+    see: impl FnOnce(EntryRef<'_>) -> T,
+) -> Result<Option<T>, StoreError> {
     let objects = txn.open_table(OBJECTS).map_err(db)?;
-    objects.get(key.as_str()).map_err(db)?.map(|stored| tables::entry(key.as_str(), stored.value())).transpose()
+    let Some(stored) = objects.get(key.as_str()).map_err(db)? else { return Ok(None) };
+    tables::entry_ref(key.as_str(), stored.value()).map(|entry| Some(see(entry)))
 }
 
 pub(crate) fn get_at(txn: &ReadTransaction, key: &Key, at: Revision) -> Result<Option<Entry>, StoreError> {

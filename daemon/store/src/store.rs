@@ -102,6 +102,14 @@ impl Store {
         self.read(|txn| read::get(txn, key))
     }
 
+    /// What `see` makes of the value of a key, where it lies.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn look<T>(&self, key: &Key, see: impl Fn(EntryRef<'_>) -> T) -> Result<Option<T>, StoreError> {
+        self.read(|txn| read::look(txn, key, &see))
+    }
+
     /// The value a key had after commit `at`.
     ///
     /// # Errors

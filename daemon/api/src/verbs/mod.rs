@@ -123,8 +123,7 @@ impl Verbs {
             let scale = self.part.view(kind, &self.registry().get(&self.key(name))?)?;
             return Ok(respond_value(&self.call, StatusCode::OK, &scale));
         }
-        let object = self.registry().get_raw(&self.key(name))?;
-        Ok(respond_raw(&self.call, kind, StatusCode::OK, &object))
+        Ok(self.registry().look(&self.key(name), |object| respond_raw(&self.call, kind, StatusCode::OK, object))?)
     }
 
     /// What was written, as this part's clients see it, with what a person should know.
@@ -137,7 +136,7 @@ impl Verbs {
                 respond_value(&self.call, code, &scale)
             }
             _ => match &written.stored {
-                Some(stored) => respond_raw(&self.call, self.resource.kind, code, stored),
+                Some(stored) => respond_raw(&self.call, self.resource.kind, code, stored.as_ref()),
                 None => respond(&self.call, self.resource.kind, code, &written.object),
             },
         };

@@ -21,7 +21,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Heade
 use hyper::{Response, StatusCode};
 use reddwarf_config::emit_yaml;
 use reddwarf_objects::{Kind, Object, convert};
-use reddwarf_registry::RawObject;
+use reddwarf_registry::RawRef;
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -43,7 +43,7 @@ pub(crate) fn respond(call: &Call, kind: &Kind, code: StatusCode, object: &Objec
 }
 
 /// One object of `kind` as it is stored.
-pub(crate) fn respond_raw(call: &Call, kind: &Kind, code: StatusCode, object: &RawObject) -> Response<Body> {
+pub(crate) fn respond_raw(call: &Call, kind: &Kind, code: StatusCode, object: RawRef<'_>) -> Response<Body> {
     let plain = call.accept.form().is_ok_and(|form| form == Form::PLAIN);
     if plain && convert::is_stored(kind) {
         let mut text = Vec::with_capacity(object.stored_len() + 48);

@@ -66,7 +66,7 @@ impl EventForm {
         if let Some(frame) = state.frames.find(self, kind, object, columns) {
             return Ok(frame);
         }
-        let mut out = Vec::with_capacity(object.stored_len() + 128);
+        let mut out = Vec::with_capacity(object.as_ref().stored_len() + 128);
         self.write_event(state, kind, object.as_ref(), columns, &mut out)?;
         let bytes = Bytes::from(out);
         let (key, revision) = (object.key().clone(), object.revision());
