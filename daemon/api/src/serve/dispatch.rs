@@ -140,7 +140,8 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<Body> {
     if request.method() == Method::GET {
-        return answer(state, origin, cut, request).await;
+        // In a place of its own, given back with the answer: a watch goes on for hours in the task of its request.
+        return Box::pin(answer(state, origin, cut, request)).await;
     }
     Lasting::new(answer(state, origin, cut, request)).await
 }
