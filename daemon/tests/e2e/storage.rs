@@ -381,6 +381,7 @@ fn roots_are_clones_where_storage_is_btrfs() {
 
 /// Has something done and kills the daemon after so many steps that can be seen from outside: commits of the store, changes
 /// of datasets. Whether it came to so many.
+#[cfg(target_os = "linux")]
 fn die_at(world: &mut World, disk: &Disk, step: usize, act: impl FnOnce(&World)) -> bool {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
@@ -404,6 +405,7 @@ fn die_at(world: &mut World, disk: &Disk, step: usize, act: impl FnOnce(&World))
 
 /// F1: wherever the daemon is killed while a claim gets its volume and a pod its root, and while both go: what was promised
 /// comes to be after the next start, once each, and what went is gone.
+#[cfg(target_os = "linux")]
 #[test]
 fn f1_a_kill_at_any_step_of_provisioning_leaves_nothing_half_made() {
     if skip() {
