@@ -21,7 +21,7 @@
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
 //! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs`; everything at once: `follow.rs` |
 //! | addresses and ports of services | `service.rs`, chosen in `reddwarf-network` |
-//! | Events | `event.rs` |
+//! | Events | `event/` |
 
 mod admit;
 mod apply;

@@ -2,12 +2,13 @@
 
 use crate::RegistryError;
 use crate::counters::{Counters, Counting};
+use crate::event::Correlator;
 use chrono::{DateTime, Utc};
 use reddwarf_network::ServiceRanges;
 use reddwarf_store::{Revision, Store};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Where wall-clock times in objects come from.
 pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
@@ -24,6 +25,8 @@ pub(crate) struct Inner {
     pub(crate) counting: Counting,
     /// Events recorded since the start, to purge old ones from time to time.
     pub(crate) events: AtomicU64,
+    /// What events said of late.
+    pub(crate) heard: Mutex<Correlator>,
     /// What services are given addresses from.
     pub(crate) services: OnceLock<ServiceRanges>,
 }
@@ -32,7 +35,8 @@ impl Registry {
     /// Over an open store. Call [`Registry::bootstrap`] before serving.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (counting, events, services) = (Counting::default(), AtomicU64::new(0), OnceLock::new());
-        Self { inner: Arc::new(Inner { store, clock, counting, events, services }) }
+        let heard = Mutex::default();
+        Self { inner: Arc::new(Inner { store, clock, counting, events, heard, services }) }
     }
 
     /// [`Registry::new`] and [`Registry::bootstrap`].

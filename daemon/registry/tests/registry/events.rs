@@ -38,7 +38,10 @@ async fn f43_a_chatty_object_keeps_a_bounded_number_of_its_newest() {
     let web = EventTarget::of(&world.create(pod("web", "a")).await);
     for n in 0..60 {
         world.pass(1);
-        record(&world, &web, &format!("attempt {n}")).await;
+        // Reasons of their own, or they would be combined; from several sources, or they would not be heard.
+        let (reason, source) = (format!("Reason{n}"), ["node", "volumes", "services"][n % 3]);
+        let message = format!("attempt {n}");
+        world.registry.record_event(&web, EventType::Warning, &reason, &message, source).await.unwrap();
     }
     let all = events(&world);
     assert_eq!(all.len(), 25);
@@ -47,6 +50,34 @@ async fn f43_a_chatty_object_keeps_a_bounded_number_of_its_newest() {
     world.pass(3601);
     assert_eq!(world.registry.purge_events().await.unwrap(), 25);
     assert!(events(&world).is_empty());
+}
+
+#[tokio::test]
+async fn many_similar_events_are_one_and_a_flood_is_not_written() {
+    let world = World::new().await;
+    let web = EventTarget::of(&world.create(pod("web", "a")).await);
+    for n in 0..12 {
+        world.pass(1);
+        record(&world, &web, &format!("attempt {n}")).await;
+    }
+    let all = events(&world);
+    let alone = all.iter().filter(|e| e.get("/count") == Some(&json!(1))).count();
+    assert_eq!((all.len(), alone), (10, 9));
+    let combined = all.iter().find(|e| e.get("/count") == Some(&json!(3))).unwrap();
+    assert_eq!(combined.get_str("/message"), Some("(combined from similar events): attempt 11"));
+    assert_eq!(combined.get_str("/reason"), Some("BackOff"));
+    assert_eq!(combined.get_str("/firstTimestamp"), Some("2026-01-02T03:04:15Z"));
+    assert_eq!(combined.get_str("/lastTimestamp"), Some("2026-01-02T03:04:17Z"));
+    let before = world.registry.revision();
+    for _ in 0..40 {
+        record(&world, &web, "attempt 3").await;
+    }
+    assert_eq!(world.registry.revision().0 - before.0, 13, "25 in all");
+    world.pass(300);
+    record(&world, &web, "attempt 3").await;
+    let all = events(&world);
+    let third = all.iter().find(|e| e.get_str("/message") == Some("attempt 3")).unwrap();
+    assert_eq!(third.get("/count"), Some(&json!(42)), "what was not written is counted");
 }
 
 #[tokio::test]

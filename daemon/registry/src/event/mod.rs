@@ -1,4 +1,6 @@
-//! core/v1 Events: counted instead of repeated, one hour of life, bounded in number.
+//! core/v1 Events: counted instead of repeated, combined where they are many, one hour of life, bounded in number.
+
+mod correlate;
 
 use crate::counters::Counting;
 use crate::key::{OBJECT_PREFIX, store_key};
@@ -7,10 +9,13 @@ use crate::stored::{decode, encode};
 use crate::write::transaction;
 use crate::{Author, Registry, RegistryError};
 use chrono::{DateTime, TimeDelta, Utc};
+pub(crate) use correlate::Correlator;
+use correlate::{Identity, Write as ToWrite};
 use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Kind, Object, ObjectKey};
 use reddwarf_store::{CommitError, Key, ListOptions, Transaction, Write};
 use serde_json::{Value, json};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
@@ -85,7 +90,8 @@ impl EventTarget {
 
 impl Registry {
     /// Records an event. The same event about the same object (type, reason, message, component) is counted up instead
-    /// of stored again. Old ones make room.
+    /// of stored again; many similar ones are stored as one, and who says too much is not heard (`correlate.rs`). Old ones
+    /// make room.
     ///
     /// # Errors
     /// When the store can't be written. Callers log that and go on: an event is never worth failing for.
@@ -97,24 +103,29 @@ impl Registry {
         message: &str,
         component: &str,
     ) -> Result<(), RegistryError> {
-        let message = cut(message, MAX_MESSAGE);
+        let mut message = cut(message, MAX_MESSAGE);
+        let heard = self.observe(target, &Said { kind, reason, message: &message, component });
+        let Some(ToWrite { combined, times }) = heard else { return Ok(()) };
+        if combined {
+            message = cut(&format!("{COMBINED}{message}"), MAX_MESSAGE);
+        }
         let said = Said { kind, reason, message: &message, component };
         let namespace = self.event_namespace(target)?;
         let key = ObjectKey {
             group: String::new(),
             resource: "events".to_owned(),
             namespace: Some(namespace.clone()),
-            name: format!("{}.{:016x}", event_stem(&target.name), fingerprint(target, &said)),
+            name: format!("{}.{:016x}", event_stem(&target.name), name_of(target, &said, combined)),
         };
         let at = store_key(&key)?;
         for _ in 0..EVENT_ATTEMPTS {
             let write = match self.entry(&at)? {
                 Some(entry) => {
-                    let counted = counted(&decode(&entry)?, self.now());
+                    let counted = counted(&decode(&entry)?, &message, times, self.now());
                     transaction(&US, "").replace(at.clone(), entry.modified, encode(&counted))
                 }
                 None => {
-                    let event = event(target, &key, &namespace, &said, self.now())?;
+                    let event = event(target, &key, &namespace, &said, times, self.now())?;
                     let write = transaction(&US, "").create(at.clone(), encode(&event));
                     self.make_room(&key, &target.name, write)?
                 }
@@ -149,6 +160,11 @@ impl Registry {
             self.commit(purge).await.map_err(RegistryError::Commit)?;
         }
         Ok(count)
+    }
+
+    fn observe(&self, target: &EventTarget, said: &Said<'_>) -> Option<ToWrite> {
+        let mut heard = self.inner.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.observe(identity(target, said), self.now())
     }
 
     async fn purge_sometimes(&self) {
@@ -204,6 +220,7 @@ fn event(
     key: &ObjectKey,
     namespace: &str,
     said: &Said<'_>,
+    times: u64,
     now: DateTime<Utc>,
 ) -> Result<Object, RegistryError> {
     let time = timestamp(now);
@@ -237,22 +254,36 @@ fn event(
         "firstTimestamp": time,
         "lastTimestamp": time,
         "eventTime": null,
-        "count": 1,
+        "count": times,
     });
     Object::from_value(value).map_err(|e| RegistryError::BadRequest(e.to_string()))
 }
 
-fn counted(event: &Object, now: DateTime<Utc>) -> Object {
+fn counted(event: &Object, message: &str, times: u64, now: DateTime<Utc>) -> Object {
     let mut event = event.clone();
-    let count = event.get("/count").and_then(Value::as_u64).unwrap_or(0).saturating_add(1);
+    let count = event.get("/count").and_then(Value::as_u64).unwrap_or(0).saturating_add(times);
     event.set("/count", count);
+    // Of several that are combined the newest is told.
+    event.set("/message", message);
     event.set("/lastTimestamp", timestamp(now));
     event
 }
 
-/// FNV-1a over everything that makes two events the same one.
-fn fingerprint(target: &EventTarget, said: &Said<'_>) -> u64 {
-    let parts = [
+/// What makes an event the same as another one, or similar to it.
+fn identity(target: &EventTarget, said: &Said<'_>) -> Identity {
+    let source =
+        [said.component, target.kind.as_str(), &target.uid, &target.name, target.namespace.as_deref().unwrap_or("")];
+    let similar = fingerprint(source.into_iter().chain([said.kind.as_str(), said.reason]));
+    Identity { source: fingerprint(source), similar, message: fingerprint([said.message]), exact: exact(target, said) }
+}
+
+/// The last part of an event's name, which is always the same for the same event.
+fn name_of(target: &EventTarget, said: &Said<'_>, combined: bool) -> u64 {
+    if combined { identity(target, said).similar } else { exact(target, said) }
+}
+
+fn exact(target: &EventTarget, said: &Said<'_>) -> u64 {
+    fingerprint([
         target.kind.as_str(),
         &target.uid,
         &target.field_path,
@@ -260,8 +291,12 @@ fn fingerprint(target: &EventTarget, said: &Said<'_>) -> u64 {
         said.reason,
         said.message,
         said.component,
-    ];
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    ])
+}
+
+/// FNV-1a over texts, each with an end.
+fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
+    let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -287,6 +322,8 @@ fn cut(text: &str, max: usize) -> String {
 }
 
 const US: Author = Author::System("events");
+/// What the message of events that stand for many begins with, as in the reference.
+const COMBINED: &str = "(combined from similar events): ";
 /// Bytes of a message, as in the reference.
 const MAX_MESSAGE: usize = 1024;
 /// Hours that an event lives after it was last seen, as in the reference.
