@@ -1,7 +1,10 @@
 //! Names as they are on the wire: length-prefixed labels, the root at the end, lower-cased for comparing (RFC 1035
 //! section 3.1, RFC 4343).
 
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use std::borrow::Borrow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Bytes of the longest name, its root included (RFC 1035 section 3.1).
 pub(crate) const LONGEST: usize = 255;
@@ -44,6 +47,75 @@ impl Lower {
     }
 }
 
+/// A whole name on the wire, in lower case. Cheap to clone; in no order that means anything.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Wire(Arc<[u8]>);
+
+impl Wire {
+    /// Labels before a name, in lower case; `None` when it is no name.
+    pub(crate) fn below(parent: &[u8], before: &[&[u8]]) -> Option<Self> {
+        let len = before.iter().map(|label| label.len() + 1).sum::<usize>() + parent.len();
+        if len > LONGEST {
+            return None;
+        }
+        let mut wire = Vec::with_capacity(len);
+        for label in before {
+            let len = u8::try_from(label.len()).ok().filter(|len| (1..=LONGEST_LABEL).contains(len))?;
+            wire.push(len);
+            wire.extend(label.iter().map(u8::to_ascii_lowercase));
+        }
+        wire.extend_from_slice(parent);
+        Some(Self(wire.into()))
+    }
+
+    /// The name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5).
+    pub(crate) fn reverse(address: IpAddr) -> Self {
+        let mut wire = Vec::with_capacity(IP6.len() + 64);
+        match address {
+            IpAddr::V4(v4) => {
+                for octet in v4.octets().iter().rev() {
+                    let digits = [octet / 100, octet / 10 % 10, octet % 10];
+                    let zeros = digits.iter().take(2).take_while(|digit| **digit == 0).count();
+                    wire.push(3 - zeros as u8);
+                    wire.extend(digits.iter().skip(zeros).map(|digit| b'0' + digit));
+                }
+                wire.extend_from_slice(IN_ADDR);
+            }
+            IpAddr::V6(v6) => {
+                let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 0xf, octet >> 4]);
+                for nibble in nibbles {
+                    wire.extend([1, if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }]);
+                }
+                wire.extend_from_slice(IP6);
+            }
+        }
+        Self(wire.into())
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name without its first label; `None`: it is the root.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        let label = self.0.first().copied().filter(|len| *len > 0)?;
+        self.0.get(1 + usize::from(label)..).map(|rest| Self(rest.into()))
+    }
+
+    /// As hickory has it.
+    pub(crate) fn to_hickory(&self) -> Option<hickory_proto::rr::Name> {
+        hickory_proto::rr::Name::read(&mut BinDecoder::new(&self.0)).ok()
+    }
+}
+
+/// Looked up by what comes in packets.
+impl Borrow<[u8]> for Wire {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The labels of a name on the wire, without the root.
 pub(crate) fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = wire;
@@ -73,6 +145,7 @@ fn starts_label(wire: &[u8], wanted: usize) -> bool {
 }
 
 /// A dotted name on the wire, in lower case; `None` when it is none.
+#[cfg(test)]
 pub(crate) fn from_text(text: &str) -> Option<Box<[u8]>> {
     let mut wire = Vec::with_capacity(text.len() + 2);
     for label in text.trim_end_matches('.').split('.').filter(|_| !text.trim_end_matches('.').is_empty()) {
@@ -126,25 +199,6 @@ fn canonical(number: &str) -> bool {
     number.bytes().all(|b| b.is_ascii_digit()) && (number.len() == 1 || !number.starts_with('0'))
 }
 
-/// The reverse name of an address, as text.
-pub(crate) fn reverse_name(address: IpAddr) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            let _ = write!(text, "{d}.{c}.{b}.{a}.in-addr.arpa.");
-        }
-        IpAddr::V6(v6) => {
-            for octet in v6.octets().iter().rev() {
-                let _ = write!(text, "{:x}.{:x}.", octet & 0xf, octet >> 4);
-            }
-            text.push_str("ip6.arpa.");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +216,24 @@ mod tests {
         odd.extend(&*apex);
         odd.extend(b"\0");
         assert_eq!(below(&odd[..16], &apex), None);
+    }
+
+    #[test]
+    fn names_are_put_together_and_taken_apart() {
+        let apex = from_text("cluster.local").unwrap();
+        let web = Wire::below(&apex, &[b"Web", b"svc"]).unwrap();
+        assert_eq!(web.bytes(), &*from_text("web.svc.cluster.local").unwrap());
+        assert_eq!(web.parent().unwrap().bytes(), &*from_text("svc.cluster.local").unwrap());
+        assert_eq!(web.to_hickory().unwrap().to_string(), "web.svc.cluster.local.");
+        assert_eq!(Wire::below(b"\0", &[]).unwrap().parent(), None);
+        let long = [b'a'; 64];
+        assert_eq!(Wire::below(&apex, &[&long]), None);
+        assert_eq!(Wire::below(&apex, &[&long[..63]; 4]), None);
+        assert_eq!(Wire::below(&apex, &[b""]), None);
+        assert_eq!(
+            Wire::reverse("10.96.0.205".parse().unwrap()).bytes(),
+            &*from_text("205.0.96.10.in-addr.arpa").unwrap()
+        );
     }
 
     #[test]
@@ -189,9 +261,9 @@ mod tests {
         #[test]
         fn reverse_names_give_their_address(v4 in any::<u32>(), v6 in any::<u128>()) {
             for address in [IpAddr::from(Ipv4Addr::from(v4)), IpAddr::from(Ipv6Addr::from(v6))] {
-                let wire = from_text(&reverse_name(address)).unwrap();
+                let wire = Wire::reverse(address);
                 let bits = if address.is_ipv4() { 32 } else { 128 };
-                prop_assert_eq!(Reverse::read(&wire), Some(Reverse { address, bits }));
+                prop_assert_eq!(Reverse::read(wire.bytes()), Some(Reverse { address, bits }));
             }
         }
 

@@ -4,9 +4,11 @@
 //! the name that was asked has the length that it had then, and they show the letter case in which it was asked.
 
 use super::message::{HEADER, Record as Raw, TO_QUESTION, rr, u16_at};
+use super::name::Wire;
 use hickory_proto::op::{Message, OpCode, Query};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record as HickoryRecord, RecordType};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Room for header, question and OPT record in the longest message.
@@ -34,20 +36,76 @@ pub(crate) struct Set {
     bytes: Box<[u8]>,
 }
 
+/// A record without the name that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Seconds that it may be remembered.
+    pub(crate) ttl: u32,
+    pub(crate) data: Data,
+}
+
+/// What a record says. Addresses, pointers and ports are nearly all that there is, and are written down as they are; the rest is
+/// left to hickory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Data {
+    Address(IpAddr),
+    Pointer(Wire),
+    Port { weight: u16, port: u16, target: Wire },
+    Other(Box<RData>),
+}
+
+impl Data {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Address(IpAddr::V4(_)) => rr::A,
+            Self::Address(IpAddr::V6(_)) => rr::AAAA,
+            Self::Pointer(_) => RecordType::PTR.into(),
+            Self::Port { .. } => RecordType::SRV.into(),
+            Self::Other(data) => data.record_type().into(),
+        }
+    }
+
+    /// In a message (RFC 1035 section 4.1.3). `None`: hickory knows.
+    fn write(&self, bytes: &mut Vec<u8>) -> Option<()> {
+        match self {
+            Self::Address(IpAddr::V4(v4)) => bytes.extend_from_slice(&v4.octets()),
+            Self::Address(IpAddr::V6(v6)) => bytes.extend_from_slice(&v6.octets()),
+            Self::Pointer(to) => bytes.extend_from_slice(to.bytes()),
+            Self::Port { weight, port, target } => {
+                for number in [0, *weight, *port] {
+                    bytes.extend_from_slice(&number.to_be_bytes());
+                }
+                // RFC 2782: never compressed.
+                bytes.extend_from_slice(target.bytes());
+            }
+            Self::Other(_) => return None,
+        }
+        Some(())
+    }
+}
+
 impl Node {
     /// A name with these records, and those that answers may name besides.
     ///
     /// A set that can't be encoded is left out: nothing that the API accepts is like that.
-    pub(crate) fn new(name: &Name, records: &[Record], glue: &dyn Fn(&Name) -> Vec<Record>, apex: u8) -> Self {
-        let mut kinds: Vec<RecordType> = records.iter().map(Record::record_type).collect();
+    pub(crate) fn new<'r>(
+        name: &Wire,
+        records: &[Record],
+        glue: impl Fn(&Wire) -> &'r [Record] + Copy,
+        apex: u8,
+    ) -> Self {
+        let mut kinds: Vec<u16> = records.iter().map(|r| r.data.kind()).collect();
         kinds.sort_unstable();
         kinds.dedup();
         let sets = kinds.into_iter().filter_map(|kind| {
-            let answers: Vec<&Record> = records.iter().filter(|r| r.record_type() == kind).collect();
-            Set::plain(name, kind, &answers, glue).or_else(|| Set::encode(name, kind, &answers))
+            let answers = || records.iter().filter(move |r| r.data.kind() == kind);
+            Set::plain(name, kind, answers(), glue).or_else(|| Set::encode(name, kind, answers()))
         });
         let alias = records.iter().find_map(|r| match &r.data {
-            RData::CNAME(to) => Some((wire(&to.0), r.ttl)),
+            Data::Other(data) => match &**data {
+                RData::CNAME(to) => Some((wire(&to.0), r.ttl)),
+                _ => None,
+            },
             _ => None,
         });
         Self { sets: sets.collect(), alias, apex }
@@ -63,68 +121,78 @@ impl Node {
     }
 }
 
-/// A record as it is in messages (RFC 1035 section 4.1.3). `None`: it is of a type that is left to hickory.
+/// A record as it is in messages. `None`: it is of a type that is left to hickory.
 fn write(bytes: &mut Vec<u8>, owner: &[u8], record: &Record) -> Option<()> {
     bytes.extend_from_slice(owner);
-    bytes.extend_from_slice(&u16::from(record.record_type()).to_be_bytes());
+    bytes.extend_from_slice(&record.data.kind().to_be_bytes());
     bytes.extend_from_slice(&rr::IN.to_be_bytes());
     bytes.extend_from_slice(&record.ttl.to_be_bytes());
     let len_at = bytes.len();
     bytes.extend_from_slice(&[0, 0]);
-    match &record.data {
-        RData::A(a) => bytes.extend_from_slice(&a.0.octets()),
-        RData::AAAA(aaaa) => bytes.extend_from_slice(&aaaa.0.octets()),
-        RData::PTR(ptr) => write_name(bytes, &ptr.0),
-        RData::SRV(srv) => {
-            for number in [srv.priority, srv.weight, srv.port] {
-                bytes.extend_from_slice(&number.to_be_bytes());
-            }
-            // RFC 2782: never compressed.
-            write_name(bytes, &srv.target);
-        }
-        _ => return None,
-    }
+    record.data.write(bytes)?;
     let len = u16::try_from(bytes.len() - len_at - 2).ok()?;
     bytes.get_mut(len_at..len_at + 2)?.copy_from_slice(&len.to_be_bytes());
     Some(())
 }
 
 impl Set {
-    /// Addresses, pointers and ports: nearly all that there is, and simple enough to be written down at once, ten times as
-    /// fast. `None`: there is another type among them, or too much of it.
-    fn plain(name: &Name, kind: RecordType, answers: &[&Record], glue: &dyn Fn(&Name) -> Vec<Record>) -> Option<Self> {
-        let body = HEADER + wire_len(name) + 4;
-        let mut bytes = Vec::with_capacity(answers.len() * 28);
+    /// As many answers as there is room for, and the addresses of what they name. `None`: hickory has to.
+    fn plain<'a, 'r>(
+        name: &Wire,
+        kind: u16,
+        records: impl Iterator<Item = &'a Record>,
+        glue: impl Fn(&Wire) -> &'r [Record],
+    ) -> Option<Self> {
+        let body = HEADER + name.bytes().len() + 4;
+        let room = MOST_BYTES.saturating_sub(body);
+        let mut bytes = Vec::with_capacity(records.size_hint().1.unwrap_or_default().min(64) * 28);
+        let mut answers: u16 = 0;
         // Where in the message each target is, for the names of its addresses.
-        let mut targets: BTreeMap<&Name, usize> = BTreeMap::new();
-        for record in answers {
+        let mut targets: BTreeMap<&Wire, usize> = BTreeMap::new();
+        for record in records {
+            let before = bytes.len();
             write(&mut bytes, &TO_QUESTION, record)?;
-            if let RData::SRV(srv) = &record.data {
-                targets.entry(&srv.target).or_insert(body + bytes.len() - wire_len(&srv.target));
+            if bytes.len() > room {
+                bytes.truncate(before);
+                break;
+            }
+            answers = answers.checked_add(1)?;
+            if let Data::Port { target, .. } = &record.data {
+                targets.entry(target).or_insert(body + bytes.len() - target.bytes().len());
             }
         }
         let answers_len = bytes.len();
         let mut additionals = 0;
         for (target, at) in targets {
-            for record in glue(target) {
+            let addresses = glue(target).iter().filter(|r| matches!(r.data, Data::Address(_)));
+            for record in addresses {
+                let before = bytes.len();
                 match u16::try_from(at).ok().filter(|at| *at < 0x4000) {
-                    Some(at) => write(&mut bytes, &(at | 0xc000).to_be_bytes(), &record)?,
-                    None => write(&mut bytes, &wire(target), &record)?,
+                    Some(at) => write(&mut bytes, &(at | 0xc000).to_be_bytes(), record)?,
+                    None => write(&mut bytes, target.bytes(), record)?,
+                }
+                if bytes.len() > room {
+                    bytes.truncate(before);
+                    break;
                 }
                 additionals += 1;
             }
         }
-        let answers = u16::try_from(answers.len()).ok()?;
-        let fits = body + bytes.len() < MOST_BYTES;
-        fits.then(|| Self { kind: kind.into(), answers, additionals, answers_len, bytes: bytes.into() })
+        Some(Self { kind, answers, additionals, answers_len, bytes: bytes.into() })
     }
 
-    fn encode(name: &Name, kind: RecordType, answers: &[&Record]) -> Option<Self> {
+    fn encode<'a>(name: &Wire, kind: u16, records: impl Iterator<Item = &'a Record>) -> Option<Self> {
+        let owner = name.to_hickory()?;
         let mut message = Message::response(0, OpCode::Query);
-        message.add_query(Query::query(name.clone(), kind));
-        message.answers = answers.iter().copied().cloned().collect();
+        message.add_query(Query::query(owner.clone(), kind.into()));
+        message.answers = records
+            .filter_map(|r| match &r.data {
+                Data::Other(data) => Some(HickoryRecord::from_rdata(owner.clone(), r.ttl, RData::clone(data))),
+                _ => None,
+            })
+            .collect();
         let encoded = message.to_vec().ok()?;
-        let body = HEADER + wire_len(name) + 4;
+        let body = HEADER + name.bytes().len() + 4;
         let answers = u16_at(&encoded, 6)?;
         let mut at = body;
         for _ in 0..answers {
@@ -132,7 +200,7 @@ impl Set {
         }
         let additionals = u16_at(&encoded, 10)?;
         let bytes = encoded.get(body..)?.into();
-        Some(Self { kind: kind.into(), answers, additionals, answers_len: at - body, bytes })
+        Some(Self { kind, answers, additionals, answers_len: at - body, bytes })
     }
 
     /// Answers and additional records.
@@ -158,20 +226,12 @@ impl Set {
 
 /// A name of hickory's on the wire, in lower case.
 pub(crate) fn wire(name: &Name) -> Box<[u8]> {
-    let mut wire = Vec::with_capacity(wire_len(name));
-    write_name(&mut wire, name);
+    let mut wire = Vec::with_capacity(name.len() + 1);
+    for label in name.iter() {
+        wire.push(u8::try_from(label.len()).unwrap_or_default());
+        wire.extend_from_slice(label);
+    }
+    wire.push(0);
     wire.make_ascii_lowercase();
     wire.into_boxed_slice()
-}
-
-fn write_name(bytes: &mut Vec<u8>, name: &Name) {
-    for label in name.iter() {
-        bytes.push(u8::try_from(label.len()).unwrap_or_default());
-        bytes.extend_from_slice(label);
-    }
-    bytes.push(0);
-}
-
-fn wire_len(name: &Name) -> usize {
-    if name.is_root() { 1 } else { name.len() + 1 }
 }

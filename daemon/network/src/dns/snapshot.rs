@@ -1,9 +1,9 @@
 //! The record set at one moment: one value, never changed, replaced as a whole.
 
+use super::name::Wire;
 use super::prepared::{Node, wire};
 use super::source::{Change, Key, Service, Slice};
 use super::zone::{self, Fragment, Zones};
-use hickory_proto::rr::Name;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) zones: Arc<Zones>,
-    nodes: HashMap<Arc<[u8]>, Arc<Node>>,
+    nodes: HashMap<Wire, Arc<Node>>,
     /// The data of SOA records, names uncompressed.
     pub(crate) soa: Arc<[u8]>,
 }
@@ -40,7 +40,7 @@ pub struct Records {
     fragments: HashMap<Key, Fragment>,
     namespaces: BTreeSet<Box<str>>,
     /// Which services point an address back to themselves.
-    pointers: HashMap<IpAddr, BTreeMap<Key, BTreeSet<Name>>>,
+    pointers: HashMap<IpAddr, BTreeMap<Key, BTreeSet<Wire>>>,
     changed: BTreeSet<Key>,
     changed_namespaces: BTreeSet<Box<str>>,
     current: Arc<Snapshot>,
@@ -157,21 +157,27 @@ impl Records {
     }
 
     /// Puts a service's names as they are now in place of those that it had.
-    fn replace(&mut self, key: &Key, nodes: &mut HashMap<Arc<[u8]>, Arc<Node>>, addresses: &mut BTreeSet<IpAddr>) {
+    fn replace(&mut self, key: &Key, nodes: &mut HashMap<Wire, Arc<Node>>, addresses: &mut BTreeSet<IpAddr>) {
         let before = self.fragments.remove(key).unwrap_or_default();
-        for (wire, _) in &before.nodes {
-            nodes.remove(wire);
-        }
         for (address, _) in &before.pointers {
             addresses.insert(*address);
             if let Some(owners) = self.pointers.get_mut(address) {
                 owners.remove(key);
             }
         }
-        let Some(service) = self.services.get(key) else { return };
-        let names = self.slices_of.get(key).into_iter().flatten();
-        let slices: Vec<&Slice> = names.filter_map(|n| self.slices.get(&(key.0.clone(), n.clone()))).collect();
-        let fragment = zone::service_names(&self.zones, key, service, &slices);
+        let fragment = self.services.get(key).map(|service| {
+            let names = self.slices_of.get(key).into_iter().flatten();
+            let slices: Vec<&Slice> = names.filter_map(|n| self.slices.get(&(key.0.clone(), n.clone()))).collect();
+            zone::service_names(&self.zones, key, service, &slices)
+        });
+        let now = fragment.as_ref().map_or(&[][..], |fragment| &fragment.nodes);
+        // Most changes are of what a service's names say: what is written over need not go first.
+        if !before.nodes.iter().map(|(name, _)| name).eq(now.iter().map(|(name, _)| name)) {
+            for (name, _) in &before.nodes {
+                nodes.remove(name);
+            }
+        }
+        let Some(fragment) = fragment else { return };
         nodes.extend(fragment.nodes.iter().cloned());
         for (address, name) in &fragment.pointers {
             addresses.insert(*address);
@@ -181,16 +187,14 @@ impl Records {
         self.fragments.insert(key.clone(), fragment);
     }
 
-    fn point(&mut self, address: IpAddr, nodes: &mut HashMap<Arc<[u8]>, Arc<Node>>) {
-        let targets: BTreeSet<Name> =
-            self.pointers.get(&address).into_iter().flat_map(BTreeMap::values).flatten().cloned().collect();
+    fn point(&mut self, address: IpAddr, nodes: &mut HashMap<Wire, Arc<Node>>) {
+        let owners = self.pointers.get(&address).into_iter().flat_map(BTreeMap::values);
+        let targets: BTreeSet<&Wire> = owners.flatten().collect();
         if targets.is_empty() {
             self.pointers.remove(&address);
-            if let Some(wire) = super::name::from_text(&super::name::reverse_name(address)) {
-                nodes.remove(&*wire);
-            }
-        } else if let Some((wire, node)) = self.zones.pointer(address, &targets, zone::POINTER_TTL) {
-            nodes.insert(wire, node);
+            nodes.remove(&Wire::reverse(address));
+        } else if let Some((name, node)) = self.zones.pointer(address, &targets, zone::POINTER_TTL) {
+            nodes.insert(name, node);
         }
     }
 }
@@ -210,7 +214,7 @@ fn soa_data(zones: &Zones, serial: u32) -> Arc<[u8]> {
 #[cfg(test)]
 impl Snapshot {
     /// All names with what is known of them.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Arc<Node>)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Wire, &Arc<Node>)> {
         self.nodes.iter()
     }
 }

@@ -1,10 +1,10 @@
 //! From objects to records, as the Kubernetes DNS specification says (version 1.1.0).
 
-use super::name;
-use super::prepared::{Node, wire};
+use super::name::{self, Wire};
+use super::prepared::{Data, Node, Record, wire};
 use super::source::{Key, Port, Service, Slice};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::rr::rdata::{CNAME, NS, SOA, TXT};
+use hickory_proto::rr::{Name, RData};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -70,8 +70,8 @@ impl Zones {
             if reverse.address.is_ipv4() { (8, 32, "in-addr.arpa") } else { (4, 128, "ip6.arpa") };
         let partial = reverse.bits < whole;
         let zone_labels = usize::from(zone_bits(net) / step) + tail.split('.').count();
-        let lengths: Vec<usize> = name::labels(wire).map(|l| l.len() + 1).collect();
-        let apex: usize = lengths.iter().rev().take(zone_labels).sum::<usize>() + 1;
+        let before = name::labels(wire).count().saturating_sub(zone_labels);
+        let apex = name::labels(wire).skip(before).map(|label| label.len() + 1).sum::<usize>() + 1;
         Some((u8::try_from(apex).ok()?, partial))
     }
 
@@ -91,31 +91,35 @@ impl Zones {
     }
 
     /// Names that are always there: the domain itself, its version, its name server.
-    pub(crate) fn fixed(&self, serial: u32) -> Vec<(Arc<[u8]>, Arc<Node>)> {
+    pub(crate) fn fixed(&self, serial: u32) -> Vec<(Wire, Arc<Node>)> {
         let mut names = Names::new(self);
-        let at = |text: &str| Name::from_ascii(text).ok()?.append_domain(&self.domain).ok();
-        if let (Some(server), Some(soa)) = (at("ns.dns"), self.soa(serial)) {
-            names.add(&self.domain, SERVICE_TTL, RData::SOA(soa));
-            names.add(&self.domain, SERVICE_TTL, RData::NS(NS(server.clone())));
+        let at = |before: &[&[u8]]| Wire::below(&self.apex, before);
+        let other = |data: RData| Data::Other(Box::new(data));
+        let server = at(&[b"ns", b"dns"]);
+        if let (Some(domain), Some(server), Some(soa)) = (at(&[]), server, self.soa(serial)) {
+            names.add(&domain, SERVICE_TTL, other(RData::SOA(soa)));
+            if let Some(name) = server.to_hickory() {
+                names.add(&domain, SERVICE_TTL, other(RData::NS(NS(name))));
+            }
             for address in &self.servers {
-                names.add(&server, SERVICE_TTL, address_data(*address));
+                names.add(&server, SERVICE_TTL, Data::Address(*address));
             }
         }
-        if let Some(version) = at("dns-version") {
-            names.add(&version, SERVICE_TTL, RData::TXT(TXT::new(vec![VERSION.to_owned()])));
+        if let Some(version) = at(&[b"dns-version"]) {
+            names.add(&version, SERVICE_TTL, other(RData::TXT(TXT::new(vec![VERSION.to_owned()]))));
         }
         let mut nodes = names.encode();
-        for empty in ["svc", "pod"].into_iter().filter_map(at) {
-            nodes.push((wire(&empty).into(), Node::empty(self.apex_len())));
+        for empty in [b"svc", b"pod"].into_iter().filter_map(|part| at(&[part])) {
+            nodes.push((empty, Node::empty(self.apex_len())));
         }
         nodes
     }
 
     /// A namespace's names without records: services and pods are below them.
-    pub(crate) fn namespace(&self, namespace: &str) -> Vec<(Arc<[u8]>, Arc<Node>)> {
-        let both = ["svc", "pod"].into_iter().filter_map(|part| {
-            let name = Name::from_ascii(format!("{namespace}.{part}")).ok()?.append_domain(&self.domain).ok()?;
-            Some((wire(&name).into(), Node::empty(self.apex_len())))
+    pub(crate) fn namespace(&self, namespace: &str) -> Vec<(Wire, Arc<Node>)> {
+        let both = [b"svc", b"pod"].into_iter().filter_map(|part| {
+            let name = Wire::below(&self.apex, &[namespace.as_bytes(), part])?;
+            Some((name, Node::empty(self.apex_len())))
         });
         both.collect()
     }
@@ -125,18 +129,13 @@ impl Zones {
     }
 
     /// The name that an address has.
-    pub(crate) fn pointer(
-        &self,
-        address: IpAddr,
-        targets: &BTreeSet<Name>,
-        ttl: u32,
-    ) -> Option<(Arc<[u8]>, Arc<Node>)> {
-        let name = Name::from_ascii(name::reverse_name(address)).ok()?;
-        let key = wire(&name);
-        let (apex, _) = self.reverse_zone(&key)?;
-        let pointers = targets.iter().take(MOST_RECORDS).map(|to| record(&name, ttl, RData::PTR(PTR(to.clone()))));
-        let records: Vec<Record> = pointers.collect();
-        Some((key.into(), Arc::new(Node::new(&name, &records, &|_| Vec::new(), apex))))
+    pub(crate) fn pointer(&self, address: IpAddr, targets: &BTreeSet<&Wire>, ttl: u32) -> Option<(Wire, Arc<Node>)> {
+        let name = Wire::reverse(address);
+        let (apex, _) = self.reverse_zone(name.bytes())?;
+        let pointers = targets.iter().take(MOST_RECORDS);
+        let records: Vec<Record> = pointers.map(|to| Record { ttl, data: Data::Pointer(Wire::clone(to)) }).collect();
+        let node = Node::new(&name, &records, |_| &[], apex);
+        Some((name, Arc::new(node)))
     }
 }
 
@@ -146,30 +145,19 @@ fn zone_bits(net: &IpNet) -> u8 {
     net.prefix_len().div_ceil(step) * step
 }
 
-fn record(name: &Name, ttl: u32, data: RData) -> Record {
-    Record::from_rdata(name.clone(), ttl, data)
-}
-
-fn address_data(address: IpAddr) -> RData {
-    match address {
-        IpAddr::V4(v4) => RData::A(A(v4)),
-        IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
-    }
-}
-
 /// All that one Service gives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fragment {
     /// Names with their answers.
-    pub(crate) nodes: Vec<(Arc<[u8]>, Arc<Node>)>,
+    pub(crate) nodes: Vec<(Wire, Arc<Node>)>,
     /// Addresses with the name that they point back to.
-    pub(crate) pointers: Vec<(IpAddr, Name)>,
+    pub(crate) pointers: Vec<(IpAddr, Wire)>,
 }
 
 /// Records by name while they are gathered.
 struct Names<'z> {
     zones: &'z Zones,
-    records: BTreeMap<Name, Vec<Record>>,
+    records: BTreeMap<Wire, Vec<Record>>,
 }
 
 impl<'z> Names<'z> {
@@ -178,15 +166,18 @@ impl<'z> Names<'z> {
     }
 
     /// A record once, and no more of them than an answer can hold.
-    fn add(&mut self, name: &Name, ttl: u32, data: RData) {
-        let records = self.records.entry(name.clone()).or_default();
+    fn add(&mut self, name: &Wire, ttl: u32, data: Data) {
+        let records = match self.records.get_mut(name) {
+            Some(records) => records,
+            None => self.records.entry(name.clone()).or_default(),
+        };
         if records.len() < MOST_RECORDS {
-            records.push(record(name, ttl, data));
+            records.push(Record { ttl, data });
         }
     }
 
-    /// Answers for all names, and the names between them and the domain that have no records.
-    fn encode(mut self) -> Vec<(Arc<[u8]>, Arc<Node>)> {
+    /// Answers for all names.
+    fn encode(mut self) -> Vec<(Wire, Arc<Node>)> {
         for records in self.records.values_mut() {
             // In few there is seldom the same twice.
             if records.len() > 1 {
@@ -194,15 +185,10 @@ impl<'z> Names<'z> {
                 records.retain(|r| seen.insert(r.data.clone()));
             }
         }
-        let glue = |target: &Name| -> Vec<Record> {
-            let of_target = self.records.get(target).into_iter().flatten();
-            of_target.filter(|r| r.record_type().is_ip_addr()).cloned().collect()
-        };
+        let glue = |target: &Wire| self.records.get(target).map(Vec::as_slice).unwrap_or_default();
         let apex = self.zones.apex_len();
-        let nodes = self
-            .records
-            .iter()
-            .map(|(name, records)| (wire(name).into(), Arc::new(Node::new(name, records, &glue, apex))));
+        let nodes =
+            self.records.iter().map(|(name, records)| (name.clone(), Arc::new(Node::new(name, records, glue, apex))));
         nodes.collect()
     }
 }
@@ -210,22 +196,22 @@ impl<'z> Names<'z> {
 /// The names of one Service with its slices.
 pub(crate) fn service_names(zones: &Zones, key: &Key, service: &Service, slices: &[&Slice]) -> Fragment {
     let mut fragment = Fragment::default();
-    let base = Name::from_ascii(format!("{}.{}.svc", key.1, key.0)).and_then(|n| n.append_domain(&zones.domain));
     // A name that is too long can't be asked for either.
-    let Ok(base) = base else { return fragment };
+    let base = Wire::below(&zones.apex, &[key.1.as_bytes(), key.0.as_bytes(), b"svc"]);
+    let Some(base) = base else { return fragment };
     let mut names = Names::new(zones);
     if let Some(external) = &service.external_name {
         if let Ok(target) = Name::from_ascii(format!("{}.", external.trim_end_matches('.'))) {
-            names.add(&base, SERVICE_TTL, RData::CNAME(CNAME(target)));
+            names.add(&base, SERVICE_TTL, Data::Other(Box::new(RData::CNAME(CNAME(target)))));
         }
     } else if service.headless {
         headless(&mut names, &mut fragment.pointers, &base, service, slices);
     } else {
         for address in &service.addresses {
-            names.add(&base, SERVICE_TTL, address_data(*address));
+            names.add(&base, SERVICE_TTL, Data::Address(*address));
             fragment.pointers.push((*address, base.clone()));
         }
-        let all: Vec<(&Port, &Name)> = service.ports.iter().map(|p| (p, &base)).collect();
+        let all: Vec<(&Port, &Wire)> = service.ports.iter().map(|p| (p, &base)).collect();
         if !service.addresses.is_empty() {
             service_ports(&mut names, &base, &all, SERVICE_TTL);
         }
@@ -233,19 +219,19 @@ pub(crate) fn service_names(zones: &Zones, key: &Key, service: &Service, slices:
     let apex = zones.apex_len();
     let between = empty_names(&names.records, &base);
     fragment.nodes = names.encode();
-    fragment.nodes.extend(between.into_iter().map(|name| (wire(&name).into(), Node::empty(apex))));
+    fragment.nodes.extend(between.into_iter().map(|name| (name, Node::empty(apex))));
     fragment
 }
 
 /// Each ready endpoint's addresses under the service's name and under its own.
 fn headless(
     names: &mut Names<'_>,
-    pointers: &mut Vec<(IpAddr, Name)>,
-    base: &Name,
+    pointers: &mut Vec<(IpAddr, Wire)>,
+    base: &Wire,
     service: &Service,
     slices: &[&Slice],
 ) {
-    let mut hosts: Vec<(&Port, Name)> = Vec::new();
+    let mut hosts: Vec<(&Port, Wire)> = Vec::new();
     for slice in slices {
         for endpoint in slice.endpoints.iter().filter(|e| e.ready || service.publish_not_ready) {
             for address in &endpoint.addresses {
@@ -253,9 +239,9 @@ fn headless(
                     Some(hostname) => hostname.to_string(),
                     None => dashed(*address),
                 };
-                let Ok(host) = base.prepend_label(label.as_bytes()) else { continue };
-                names.add(base, ENDPOINT_TTL, address_data(*address));
-                names.add(&host, ENDPOINT_TTL, address_data(*address));
+                let Some(host) = Wire::below(base.bytes(), &[label.as_bytes()]) else { continue };
+                names.add(base, ENDPOINT_TTL, Data::Address(*address));
+                names.add(&host, ENDPOINT_TTL, Data::Address(*address));
                 pointers.push((*address, host.clone()));
                 hosts.extend(slice.ports.iter().map(|p| (p, host.clone())));
             }
@@ -263,34 +249,38 @@ fn headless(
     }
     hosts.sort();
     hosts.dedup();
-    let all: Vec<(&Port, &Name)> = hosts.iter().map(|(p, h)| (*p, h)).collect();
+    let all: Vec<(&Port, &Wire)> = hosts.iter().map(|(p, h)| (*p, h)).collect();
     service_ports(names, base, &all, ENDPOINT_TTL);
 }
 
 /// SRV records below `_port._protocol`, and all of them under the service's own name as CoreDNS has them.
-fn service_ports(names: &mut Names<'_>, base: &Name, all: &[(&Port, &Name)], ttl: u32) {
+fn service_ports(names: &mut Names<'_>, base: &Wire, all: &[(&Port, &Wire)], ttl: u32) {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (port, _) in all {
+        *counts.entry((&port.name, &port.protocol)).or_default() += 1;
+    }
     for (port, target) in all {
-        let labels = [format!("_{}", port.protocol.to_ascii_lowercase()), format!("_{}", port.name)];
-        let name = labels.iter().try_fold(base.clone(), |name, label| name.prepend_label(label.as_bytes()));
-        let Ok(name) = name else { continue };
-        let same = all.iter().filter(|(p, _)| p.name == port.name && p.protocol == port.protocol).count();
+        let labels = [format!("_{}", port.name), format!("_{}", port.protocol)];
+        let name = Wire::below(base.bytes(), &[labels[0].as_bytes(), labels[1].as_bytes()]);
+        let Some(name) = name else { continue };
+        let same = counts.get(&(&*port.name, &*port.protocol)).copied().unwrap_or(1);
         let weight = u16::try_from((100 / same.max(1)).max(1)).unwrap_or(1);
-        let data = RData::SRV(SRV::new(0, weight, port.port, (*target).clone()));
+        let data = Data::Port { weight, port: port.port, target: Wire::clone(target) };
         names.add(&name, ttl, data.clone());
         names.add(base, ttl, data);
     }
 }
 
 /// Names without records between those with records and `base`, itself included when only names below it have some.
-fn empty_names(records: &BTreeMap<Name, Vec<Record>>, base: &Name) -> BTreeSet<Name> {
+fn empty_names(records: &BTreeMap<Wire, Vec<Record>>, base: &Wire) -> BTreeSet<Wire> {
     let mut empty = BTreeSet::new();
-    for name in records.keys() {
-        let mut above = name.base_name();
-        while name != base && above.num_labels() >= base.num_labels() {
-            if !records.contains_key(&above) {
-                empty.insert(above.clone());
+    for name in records.keys().filter(|name| *name != base) {
+        let mut above = name.parent();
+        while let Some(name) = above.filter(|name| name.bytes().len() >= base.bytes().len()) {
+            above = name.parent();
+            if !records.contains_key(&name) {
+                empty.insert(name);
             }
-            above = above.base_name();
         }
     }
     empty

@@ -227,5 +227,9 @@ proptest! {
 /// All names with all answers; serial numbers of zones aside.
 fn contents(snapshot: &Snapshot) -> BTreeMap<Vec<u8>, Arc<Node>> {
     let apex = snapshot.zones.apex();
-    snapshot.all().filter(|(name, _)| name[..] != *apex).map(|(name, node)| (name.to_vec(), Arc::clone(node))).collect()
+    snapshot
+        .all()
+        .filter(|(name, _)| name.bytes() != apex)
+        .map(|(name, node)| (name.bytes().to_vec(), Arc::clone(node)))
+        .collect()
 }
