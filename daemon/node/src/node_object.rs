@@ -66,7 +66,7 @@ pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
             },
             "annotations": annotations(settings, &count, &summary),
         },
-        "spec": { "taints": taints(input) },
+        "spec": spec(input),
         "status": {
             "capacity": capacity(info.cpu_millis, info.memory_bytes),
             "allocatable": capacity(
@@ -174,6 +174,12 @@ fn conditions(input: NodeInput<'_>) -> Value {
         })
         .collect();
     Value::Array(all)
+}
+
+/// Where pods' addresses are from; taints.
+fn spec(input: NodeInput<'_>) -> Value {
+    let pools: Vec<String> = input.settings.network.subnets().iter().map(|s| s.cidr.trunc().to_string()).collect();
+    json!({ "podCIDR": pools.first(), "podCIDRs": pools, "taints": taints(input) })
 }
 
 /// Keeps pods away while the host is short of something. Others' taints are not ours to know.

@@ -249,6 +249,12 @@ impl ControlPlane for RegistryPlane {
             for (key, value) in node.annotations() {
                 live.set_annotation(key, value);
             }
+            // Ours to say: the pools are this host's settings.
+            for field in ["/spec/podCIDR", "/spec/podCIDRs"] {
+                if let Some(value) = node.get(field).filter(|value| live.get(field) != Some(value)) {
+                    live.set(field, value.clone());
+                }
+            }
             take_taints(live, &node);
         });
         merged.await.map_err(|e| at(&e))?;

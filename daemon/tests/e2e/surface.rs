@@ -30,6 +30,7 @@ fn get_pods_of_all_namespaces_as_json_is_a_kubernetes_list() {
     let node = world.json(&["get", "node", "node-under-test", "-o", "json"]);
     assert!(node["status"]["capacity"]["cpu"].is_string(), "{node:#}");
     assert!(node["metadata"]["labels"]["reddwarf.io/zone-brands"].is_string());
+    assert_eq!(node["spec"]["podCIDR"], *world.cidr);
     world.until("the zone count", |w| {
         let node = w.json(&["get", "node", "node-under-test", "-o", "json"]);
         (node["metadata"]["annotations"]["reddwarf.io/zone-count"] == "1").then_some(())

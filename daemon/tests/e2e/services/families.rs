@@ -66,6 +66,9 @@ fn pods_and_services_have_both_families() {
         status["podIPs"].as_array().unwrap().iter().map(|ip| ip["ip"].as_str().unwrap().to_owned()).collect();
     let [v4, v6] = &ips[..] else { panic!("{status:#}") };
     assert_eq!(status["podIP"], **v4);
+    let node = object(&world, "node", "node-under-test").unwrap();
+    assert_eq!(node["spec"]["podCIDRs"], serde_json::json!(world.cidr.split(',').collect::<Vec<_>>()));
+    assert_eq!(node["spec"]["podCIDR"], node["spec"]["podCIDRs"][0]);
     assert!(v4.starts_with("10.99.") && v6.starts_with("fd88:78::"), "{ips:?}");
     let hosts = world.exec("client", &["cat", "/etc/hosts"]).ok();
     assert!(ips.iter().all(|ip| hosts.contains(&format!("{ip}\tclient"))), "{hosts}");
