@@ -65,10 +65,9 @@ pub fn not_yet_supported(pod: &Object) -> Vec<(FieldPath, String)> {
     if let Some(affinity) = spec.get("affinity") {
         warnings.table(AFFINITY, affinity, &path.child("affinity"));
     }
-    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     for field in ["initContainers", "containers", "ephemeralContainers"] {
         for (at, container) in elements(spec, &path, field) {
-            warnings.container(container, &at, host_network);
+            warnings.container(container, &at);
         }
     }
     for (at, volume) in elements(spec, &path, "volumes") {
@@ -114,21 +113,13 @@ impl Warnings {
         }
     }
 
-    fn container(&mut self, container: &Value, path: &FieldPath, host_network: bool) {
+    fn container(&mut self, container: &Value, path: &FieldPath) {
         self.table(CONTAINER, container, path);
         if let Some(context) = container.get("securityContext") {
             self.table(SECURITY, context, &path.child("securityContext"));
         }
         if container.pointer("/resources/claims").is_some_and(asks_for_something) {
             self.add(path.child("resources").child("claims"), "devices are not claimed");
-        }
-        for (at, port) in elements(container, path, "ports") {
-            if !host_network && port.get("hostPort").is_some_and(asks_for_something) {
-                self.add(
-                    at.child("hostPort"),
-                    "the host's port does not lead to the pod: use the pod's address or hostNetwork",
-                );
-            }
         }
     }
 }
@@ -173,7 +164,6 @@ mod tests {
             texts,
             [
                 "spec.affinity.podAffinity has no effect in this version: pods are placed without regard to others",
-                "spec.containers[0].ports[0].hostPort has no effect in this version: the host's port does not lead to the pod: use the pod's address or hostNetwork",
                 "spec.volumes[0].nfs has no effect in this version: volumes of this kind can't be mounted: containers that mount it are not started",
             ]
         );
