@@ -6,7 +6,7 @@
 //! | the table as a value, and the steps that lead from one to another | `model.rs`, pure |
 //! | its elements, told to the kernel without nft | `elements.rs` |
 //! | reading it back | `listing.rs`, pure |
-//! | what keeps connections alive while others flush all rules | `guard.rs` |
+//! | what keeps connections alive and pods isolated while others flush all rules | `guard.rs` |
 //! | flows of UDP services whose backend went, flows that began without rules | `conntrack.rs` |
 //! | load balancers' addresses, the route to cluster IPs | `addresses.rs` |
 //! | which ports the host's own programs hold | `listeners.rs` |
@@ -32,7 +32,7 @@ use crate::host::{LinuxHost, Shared};
 use crate::network::generation;
 use crate::nft;
 use async_trait::async_trait;
-use guard::Guard;
+use guard::{Guard, Pods};
 use ipnet::IpNet;
 use model::{Model, Steps};
 use reddwarf_command::{CommandError, CommandOutput};
@@ -110,10 +110,19 @@ pub(crate) async fn restore(shared: &Shared) -> HostResult<Change> {
 
 async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostResult<Vec<String>> {
     let mut done = addresses::ensure(shared, table).await?;
-    guard(shared, state, table);
+    // Who is not isolated any more is let go before the rules are, and who is now is held after them.
+    let isolated = Pods::of(table);
+    let staying = match &state.guard {
+        Some(guard) => guard.pods().and(&isolated),
+        None if state.table == *table => isolated.clone(),
+        None => Pods::default(),
+    };
+    let told = guard(shared, state, table, staying);
     let before = generation::current();
-    let known = before.is_some() && state.generation == before;
+    let known = before.is_some() && state.generation.map(|number| number.wrapping_add(told)) == before;
     if known && state.table == *table {
+        state.generation = before;
+        shared.nft_generation.note(before);
         return Ok(done);
     }
     let former = state.model.take();
@@ -136,6 +145,8 @@ async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostR
             None => "removed the services".to_owned(),
         });
     }
+    let told = guard(shared, state, table, isolated);
+    let number = number.map(|number| number.wrapping_add(told));
     // Ours, and nobody else's in between.
     state.generation = number.filter(|number| generation::current() == Some(*number));
     shared.nft_generation.note(state.generation);
@@ -156,18 +167,29 @@ fn changed(done: Vec<String>) -> Change {
     if done.is_empty() { Change::Unchanged } else { Change::Changed(done.join(", ")) }
 }
 
-/// Sees to the guard. A kernel that knows no such tables is said once.
-fn guard(shared: &Shared, state: &mut State, table: &ServiceTable) {
+/// Sees to the guard, and that it isolates these pods. Gives its transactions, each of which changes the rule set's number.
+fn guard(shared: &Shared, state: &mut State, table: &ServiceTable, pods: Pods) -> u32 {
     if table.is_empty() {
         state.guard = None;
-        return;
+        return 0;
     }
-    if state.guard.is_some() {
-        return;
+    let mut told = 0;
+    if state.guard.is_none() {
+        match Guard::hold(&format!("{}_guard", table_name(shared))) {
+            Ok(guard) => state.guard = Some(guard),
+            Err(error) => tracing::debug!(
+                %error,
+                "when others flush all rules, connections through services break and policies are open until the rules are back"
+            ),
+        }
+        told += u32::from(state.guard.is_some());
     }
-    match Guard::hold(&format!("{}_guard", table_name(shared))) {
-        Ok(guard) => state.guard = Some(guard),
-        Err(error) => tracing::debug!(%error, "connections through services break when others flush all rules"),
+    match state.guard.as_mut().map(|guard| guard.isolate(pods)).transpose() {
+        Ok(changed) => told + u32::from(changed == Some(true)),
+        Err(error) => {
+            tracing::warn!(%error, "policies are open for as long as others have flushed all rules");
+            told
+        }
     }
 }
 

@@ -10,6 +10,9 @@ use std::fmt::Write;
 /// Elements of one `add element` command; nft takes them in one transaction all the same.
 const PER_COMMAND: usize = 2000;
 
+/// The chain whose rules say that the table is whole: they are made after all elements.
+pub(crate) const LAST_CHAIN: &str = "whole";
+
 /// A chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chain {
@@ -98,6 +101,7 @@ impl Model {
         for change in self.element_changes(nothing()) {
             elements(&mut text, table, &change);
         }
+        self.rules(LAST_CHAIN, nothing(), table, &mut text);
         text
     }
 
@@ -105,7 +109,9 @@ impl Model {
     pub(crate) fn create(&self, table: &str) -> Steps<'_> {
         let mut before = beginning(table);
         self.frame(nothing(), table, &mut before);
-        Steps { before, elements: self.element_changes(nothing()), after: String::new() }
+        let mut after = String::new();
+        self.rules(LAST_CHAIN, nothing(), table, &mut after);
+        Steps { before, elements: self.element_changes(nothing()), after }
     }
 
     /// What leads from `old` to this. `None`: only replacing does (a base chain or a type is another one).
@@ -119,7 +125,10 @@ impl Model {
         }
         let mut before = String::new();
         self.frame(old, table, &mut before);
-        Some(Steps { before, elements: self.element_changes(old), after: self.leftovers(old, table) })
+        let mut after = String::new();
+        self.rules(LAST_CHAIN, old, table, &mut after);
+        after.push_str(&self.leftovers(old, table));
+        Some(Steps { before, elements: self.element_changes(old), after })
     }
 
     /// What is new, empty, and the rules.
@@ -135,17 +144,23 @@ impl Model {
                 let _ = writeln!(text, "add chain inet {table} {name} {{ {} }}", chain.hook);
             }
         }
-        for (name, chain) in &self.chains {
-            let before = old.chains.get(name);
-            if before.is_some_and(|b| same_rules(b, chain)) {
-                continue;
-            }
-            if before.is_some_and(|b| !b.rules.is_empty()) {
-                let _ = writeln!(text, "flush chain inet {table} {name}");
-            }
-            for rule in &chain.rules {
-                let _ = writeln!(text, "add rule inet {table} {name} {} comment \"{}\"", rule.text, rule.digest);
-            }
+        for name in self.chains.keys().filter(|name| *name != LAST_CHAIN) {
+            self.rules(name, old, table, text);
+        }
+    }
+
+    /// The rules of one chain, if they are others.
+    fn rules(&self, name: &str, old: &Self, table: &str, text: &mut String) {
+        let Some(chain) = self.chains.get(name) else { return };
+        let before = old.chains.get(name);
+        if before.is_some_and(|b| same_rules(b, chain)) {
+            return;
+        }
+        if before.is_some_and(|b| !b.rules.is_empty()) {
+            let _ = writeln!(text, "flush chain inet {table} {name}");
+        }
+        for rule in &chain.rules {
+            let _ = writeln!(text, "add rule inet {table} {name} {} comment \"{}\"", rule.text, rule.digest);
         }
     }
 
@@ -246,7 +261,7 @@ pub(crate) struct Steps<'m> {
     pub(crate) before: String,
     /// Elements.
     pub(crate) elements: Vec<ElementChange<'m>>,
-    /// Text for nft: what goes.
+    /// Text for nft: what says that the table is whole, and what goes.
     pub(crate) after: String,
 }
 

@@ -10,7 +10,8 @@
 //!
 //! A connection costs two look-ups however many services there are, and a changed endpoint is a changed element.
 
-use super::model::{Model, Rule, digest};
+use super::guard::SEEN;
+use super::model::{LAST_CHAIN, Model, Rule, digest};
 use ipnet::IpNet;
 use reddwarf_host::service::{Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, ServiceTable};
 use std::collections::BTreeSet;
@@ -76,6 +77,13 @@ fn skeleton(model: &mut Model, table: &ServiceTable) {
     for (chain, hook) in [("input", INPUT), ("forward", FORWARD), ("output", OUTPUT)] {
         model.chain(chain, hook);
         rule(model, chain, "ct state established,related accept");
+    }
+    if !table.isolations.is_empty() {
+        // The guard takes the bit away again, and drops what comes to isolated pods without: also what comes before there are policies.
+        for chain in ["input", "forward"] {
+            rule(model, chain, format!("jump {LAST_CHAIN}"));
+        }
+        rule(model, LAST_CHAIN, format!("meta mark set meta mark | {SEEN:#x}"));
     }
     for f in &FAMILIES {
         let (ip, digit, kind) = (f.ip, f.digit, f.kind);

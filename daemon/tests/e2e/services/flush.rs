@@ -138,6 +138,70 @@ fn established_connections_outlive_foreign_flushes_and_rules_are_back_within_a_s
     world.stop();
 }
 
+/// Tries to connect with little patience and without a pause for so many seconds, and says how often that went well.
+const TRIER: &str = r#"
+import socket, sys, time
+done, tried, end = 0, 0, time.time() + float(sys.argv[3])
+while time.time() < end:
+    tried += 1
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=0.01): done += 1
+    except OSError: pass
+print("tried", tried, "done", done, flush=True)
+"#;
+
+fn trying(world: &World, pod: &str, host: &str, seconds: &str) -> std::process::Child {
+    let mut command = world.ctl_command();
+    command.args(["exec", pod, "--", "python3", "-c", TRIER, host, "8080", seconds]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Pods that policies isolate, in either direction, stay so in the moments in which others have flushed all rules.
+#[test]
+fn policies_hold_while_others_flush() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("closed");
+    for pod in ["kept", "open", "stranger", "quiet"] {
+        world.file(&format!("{pod}.yaml"), &server(pod, &format!("app: {pod}"), ""));
+    }
+    let policy = |name: &str, way: &str, allow: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{podSelector: {{matchLabels: {{app: {name}}}}}, policyTypes: [{way}]{allow}}}\n"
+        )
+    };
+    let friends = ", ingress: [{from: [{podSelector: {matchLabels: {app: open}}}]}]";
+    world.file("policies.yaml", &all(&[policy("kept", "Ingress", friends), policy("quiet", "Egress", "")]));
+    let address = |pod: &str| world.ready(pod)["status"]["podIP"].as_str().unwrap().to_owned();
+    let (kept, open) = (address("kept"), address("open"));
+    for pod in ["stranger", "quiet"] {
+        world.ready(pod);
+    }
+    served_by(&world, "the policy", &["failed:"], || from_pod(&world, "stranger", "tcp", &kept, 8080, 1));
+    served_by(&world, "the other", &["failed:"], || from_pod(&world, "quiet", "tcp", &open, 8080, 1));
+    served_by(&world, "a friend", &["kept"], || from_pod(&world, "open", "tcp", &kept, 8080, 1));
+    let (in_vain, quiet) = (trying(&world, "stranger", &kept, "3"), trying(&world, "quiet", &open, "3"));
+    let (friend, anyone) = (trying(&world, "open", &kept, "3"), trying(&world, "stranger", &open, "3"));
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(world.inside("nft").args(["flush", "ruleset"]).status().unwrap().success());
+    }
+    for (what, child) in [("ingress", in_vain), ("egress", quiet)] {
+        let said = ended_well(what, child);
+        let counts: Vec<u32> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert!(counts[0] > 20 && counts[1] == 0, "{what}: {said}");
+    }
+    for (what, child) in [("a friend", friend), ("others", anyone)] {
+        assert!(!ended_well(what, child).contains(" done 0"), "{what}");
+    }
+    // With the last policy its traces go.
+    world.remove("policies.yaml");
+    served_by(&world, "without policies", &["kept"], || from_pod(&world, "stranger", "tcp", &kept, 8080, 1));
+    assert!(!rules(&world.name).contains("meta mark set"), "{}", rules(&world.name));
+    world.stop();
+}
+
 /// Under load from host and pod: no connection that stands is lost, no new one is refused, and the rules stay as they are.
 #[test]
 fn a_restart_of_the_daemon_under_load_loses_no_connection() {
