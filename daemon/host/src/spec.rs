@@ -84,6 +84,10 @@ pub struct SandboxSpec {
     /// images look inside as they are on the host.
     #[serde(default)]
     pub own_users: bool,
+    /// The pod asked for nothing and gets what others leave: all sandboxes like it together weigh no more than one. Where a
+    /// sandbox is for that is settled when it is made; specs of earlier versions don't tell.
+    #[serde(default)]
+    pub best_effort: bool,
     /// The sandbox's volumes; containers mount them by name.
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
 }

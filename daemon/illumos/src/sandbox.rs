@@ -193,6 +193,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         sysctls,
         fs_group,
         own_users,
+        best_effort: _,
         volumes,
     } = old;
     [

@@ -1,8 +1,10 @@
-//! Control groups, v1 and v2 (cgroups(7)): `/INSTANCE/SANDBOX/CONTAINER.ATTEMPT` in every hierarchy.
+//! Control groups, v1 and v2 (cgroups(7)): `/INSTANCE/SANDBOX/CONTAINER.ATTEMPT` in every hierarchy, those of pods that asked
+//! for nothing below `/INSTANCE/best-effort`.
 //!
 //! The runtime makes a container's cgroup and sets its limits; here are the pod's own cgroup, changes in place,
 //! counters, killing and removal, the same for every runtime. On v1 a cgroup is one directory per hierarchy.
 
+use crate::devices::filter;
 use crate::files::write_kernel_file;
 use crate::mounts::{MountInfo, table};
 use reddwarf_host::spec::Resources;
@@ -26,6 +28,9 @@ struct Hierarchy {
     mount: PathBuf,
     controllers: Vec<String>,
 }
+
+/// Controllers that pods are limited by.
+const LIMITING: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// CFS period in microseconds: what everyone uses.
 const PERIOD_US: u64 = 100_000;
@@ -61,6 +66,11 @@ impl Cgroups {
         self.v1.is_empty()
     }
 
+    /// Whether containers can be kept from devices: v1 has a controller for it, v2 takes programs.
+    pub(crate) fn filters_devices(&self) -> bool {
+        self.is_unified() || self.directory("devices", Path::new("/")).is_some()
+    }
+
     /// `v1`, `v2` or `hybrid`, for messages.
     pub(crate) fn layout(&self) -> &'static str {
         match (self.v1.is_empty(), &self.v2) {
@@ -86,12 +96,17 @@ impl Cgroups {
         Some(hierarchy.mount.join(relative))
     }
 
+    /// Whether it was made to be limited.
+    pub(crate) fn exists(&self, cgroup: &Path) -> bool {
+        LIMITING.iter().filter_map(|controller| self.directory(controller, cgroup)).any(|dir| dir.is_dir())
+    }
+
     /// Makes a cgroup that limits can be set on (v2: with its controllers on for children).
     pub(crate) fn make(&self, cgroup: &Path) -> io::Result<()> {
         if self.is_unified() {
             return self.make_unified(cgroup);
         }
-        for controller in ["cpu", "memory", "pids"] {
+        for controller in LIMITING {
             if let Some(dir) = self.directory(controller, cgroup) {
                 fs::create_dir_all(&dir)?;
             }
@@ -122,15 +137,31 @@ impl Cgroups {
                 Err(e) if file.starts_with("memory.swap") || controller == "hugetlb" => {
                     tracing::debug!(path = %path.display(), error = %e, "can't be limited");
                 }
+                // A controller that is not there limits nothing.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && (value.starts_with("max") || file == "cpu.weight") => {
+                    tracing::debug!(path = %path.display(), "there is no such controller here");
+                }
                 Err(e) => return Err(io::Error::new(e.kind(), format!("write {value} to {}: {e}", path.display()))),
             }
         }
         Ok(())
     }
 
-    /// What runtimes set differently or not at all: weights (v2), swap and huge pages.
+    /// What runtimes leave to us: all of it on v2, where they would set weights differently, swap and huge pages not at all.
     pub(crate) fn limit_further(&self, cgroup: &Path, resources: &Resources) -> io::Result<()> {
         if self.is_unified() { self.limit(cgroup, resources) } else { Ok(()) }
+    }
+
+    /// Keeps its processes from devices that are not on the list, where that takes a program (v2; on v1 the runtime sees to it).
+    pub(crate) fn filter_devices(&self, cgroup: &Path) -> io::Result<()> {
+        let Some(dir) = self.directory("devices", cgroup).filter(|_| self.is_unified()) else { return Ok(()) };
+        filter::install(&dir).map_err(|e| {
+            let message = format!(
+                "keep {} from devices by a BPF program: {e} (is CONFIG_CGROUP_BPF in the kernel?)",
+                dir.display()
+            );
+            io::Error::new(e.kind(), message)
+        })
     }
 
     /// Bytes of memory in use; `None` when that is not counted here.

@@ -75,7 +75,8 @@ fn launch(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, dir: &Conta
     let invalid = |message: String| {
         HostError::new(HostErrorKind::InvalidSpec, "start container", format!("{id}/{}", spec.name), message)
     };
-    let _ = oci::capabilities(&spec.security).map_err(|e| invalid(e.to_string()))?;
+    let host = oci::Grantable::of_host(&shared.cgroups);
+    let _ = oci::capabilities(&spec.security, &host).map_err(|e| invalid(e.to_string()))?;
     instance::check(spec, &mark.spec).map_err(invalid)?;
     let mut mounts = Vec::with_capacity(spec.mounts.len());
     for mount in &spec.mounts {

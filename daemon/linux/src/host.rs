@@ -13,6 +13,7 @@ use crate::roots::Roots;
 use crate::services;
 use crate::watch;
 use async_trait::async_trait;
+use reddwarf_host::spec::{Resources, SandboxSpec};
 use reddwarf_host::{
     Change, Clock, ContainerName, Host, HostError, HostErrorKind, HostEvent, HostInfo, HostObservation, HostResult,
     ImageId, Leftover, SandboxId, StorageEngine,
@@ -21,11 +22,15 @@ use reddwarf_pull::{Platform, Puller};
 use reddwarf_supervise::turns::Turns;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
+
+/// The cgroup of pods that asked for nothing.
+pub(crate) const BEST_EFFORT: &str = "best-effort";
 
 /// Notices that a slow listener may be behind with before it has to look at everything.
 const EVENTS: usize = 1024;
@@ -59,9 +64,30 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A sandbox's cgroup.
+    /// A sandbox's cgroup, where it is: among those of pods that asked for nothing, or by itself.
     pub(crate) fn cgroup(&self, id: &SandboxId) -> PathBuf {
-        self.instance_cgroup().join(id.as_str())
+        let among = self.best_effort_cgroup().join(id.as_str());
+        if self.cgroups.exists(&among) { among } else { self.instance_cgroup().join(id.as_str()) }
+    }
+
+    /// Sees to it that a sandbox's cgroup, which it gives, can be made where it belongs. One that is there stays where it is.
+    pub(crate) fn make_room(&self, spec: &SandboxSpec) -> io::Result<PathBuf> {
+        let found = self.cgroup(&spec.id);
+        let parent = self.best_effort_cgroup();
+        if !spec.best_effort || self.cgroups.exists(&found) {
+            return Ok(found);
+        }
+        if !self.cgroups.exists(&parent) {
+            self.cgroups.make(&parent)?;
+            self.cgroups.limit(&parent, &Resources::default())?;
+        }
+        Ok(parent.join(spec.id.as_str()))
+    }
+
+    /// Where the cgroups of pods are that asked for nothing. It has the least weight that there is, and does not take from
+    /// the others more by becoming many.
+    pub(crate) fn best_effort_cgroup(&self) -> PathBuf {
+        self.instance_cgroup().join(BEST_EFFORT)
     }
 
     /// A container's cgroup.

@@ -1,7 +1,7 @@
 //! Things that bear our mark but belong to no sandbox, left by a crash in the middle of something.
 
 use crate::files::{io_error, names_in, remove_file, remove_tree};
-use crate::host::{LinuxHost, Shared};
+use crate::host::{BEST_EFFORT, LinuxHost, Shared};
 use crate::link;
 use crate::lock;
 use crate::mounts;
@@ -47,9 +47,11 @@ pub(crate) fn find(
             add(MOUNT, &id);
         }
     }
-    for name in shared.cgroups.children(&shared.instance_cgroup()).unwrap_or_default() {
-        if let (false, Ok(id)) = (name == SHIMS, SandboxId::new(name)) {
-            add(CGROUP, &id);
+    for parent in [shared.instance_cgroup(), shared.best_effort_cgroup()] {
+        for name in shared.cgroups.children(&parent).unwrap_or_default() {
+            if let (false, Ok(id)) = ([SHIMS, BEST_EFFORT].contains(&name.as_str()), SandboxId::new(name)) {
+                add(CGROUP, &id);
+            }
         }
     }
     for (id, _) in directories(shared) {

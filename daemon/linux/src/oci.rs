@@ -1,24 +1,26 @@
 //! The OCI runtime config of a container (OCI runtime spec 1.0, `config.json`). Pure.
 
-use crate::cgroup;
+use crate::cgroup::{self, Cgroups};
 use crate::devices;
 use crate::record::Launch;
 use crate::user::User;
+use caps::CapSet;
 use reddwarf_host::capability;
 use reddwarf_host::spec::{EnvVar, Propagation, Security};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What OCI engines grant by default, without `CAP_`. Not `MKNOD`: where no device filter is enforced (cgroup v2
-/// without BPF) it would open every disk of the host; CRI-O leaves it out as well.
-const DEFAULT_CAPABILITIES: [&str; 13] = [
+/// What OCI engines grant by default, without `CAP_`. `MKNOD` only where a filter of devices holds: without one it would open
+/// every disk of the host.
+const DEFAULT_CAPABILITIES: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
     "FSETID",
     "KILL",
+    "MKNOD",
     "NET_BIND_SERVICE",
     "NET_RAW",
     "SETFCAP",
@@ -60,29 +62,65 @@ pub(crate) struct ReadyMount {
 }
 
 /// Why a container's security settings can't be carried out.
-#[derive(Debug, thiserror::Error)]
-#[error("capability {0:?} does not exist: see capabilities(7), names without CAP_")]
-pub(crate) struct UnknownCapability(String);
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CapabilityError {
+    #[error("capability {0:?} does not exist: see capabilities(7), names without CAP_")]
+    Unknown(String),
+    #[error(
+        "capability {0} is not this host's to grant: reddwarfd itself runs without it (CapBnd in its /proc/PID/status, \
+         CapabilityBoundingSet= of its unit)"
+    )]
+    NotHere(&'static str),
+}
 
-/// What a container holds: defaults, minus drops, plus adds; drops of `ALL` come first, as in Kubernetes.
-pub(crate) fn capabilities(security: &Security) -> Result<BTreeSet<&'static str>, UnknownCapability> {
-    let known = |name: &String| capability::known(name).ok_or_else(|| UnknownCapability(name.clone()));
+/// What this host has to hand on to containers.
+#[derive(Clone, Debug)]
+pub(crate) struct Grantable {
+    /// Capabilities of our own bounding set.
+    bounding: BTreeSet<&'static str>,
+    /// Containers are kept from devices that are not on the list.
+    devices_filtered: bool,
+}
+
+impl Grantable {
+    /// As this process has it from whoever started the daemon.
+    pub(crate) fn of_host(cgroups: &Cgroups) -> Self {
+        let own = caps::read(None, CapSet::Bounding).unwrap_or_else(|_| caps::all());
+        let own: BTreeSet<String> = own.iter().map(ToString::to_string).collect();
+        let has = |name: &&str| own.contains(&format!("CAP_{name}"));
+        let bounding = capability::ALL.into_iter().filter(has).collect();
+        Self { bounding, devices_filtered: cgroups.filters_devices() }
+    }
+}
+
+/// What a container holds: defaults, minus drops, plus adds; drops of `ALL` come first, as in Kubernetes. `ALL` and
+/// `privileged` mean all that the host has itself.
+///
+/// # Errors
+/// For a name that there is not, or that the host lacks.
+pub(crate) fn capabilities(security: &Security, host: &Grantable) -> Result<BTreeSet<&'static str>, CapabilityError> {
+    let known = |name: &String| capability::known(name).ok_or_else(|| CapabilityError::Unknown(name.clone()));
     let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
     if security.privileged {
-        return Ok(capability::ALL.into());
+        return Ok(host.bounding.clone());
     }
-    let mut set: BTreeSet<&'static str> = DEFAULT_CAPABILITIES.into();
+    let by_default = |name: &&str| host.bounding.contains(name) && (*name != "MKNOD" || host.devices_filtered);
+    let mut set: BTreeSet<&'static str> = DEFAULT_CAPABILITIES.into_iter().filter(by_default).collect();
     if security.cap_drop.iter().any(is_all) {
         set.clear();
     }
     if security.cap_add.iter().any(is_all) {
-        set.extend(capability::ALL);
+        set.extend(&host.bounding);
     }
     for name in security.cap_drop.iter().filter(|n| !is_all(n)) {
         set.remove(known(name)?);
     }
     for name in security.cap_add.iter().filter(|n| !is_all(n)) {
-        set.insert(known(name)?);
+        let name = known(name)?;
+        if !host.bounding.contains(name) {
+            return Err(CapabilityError::NotHere(name));
+        }
+        set.insert(name);
     }
     Ok(set)
 }
@@ -102,21 +140,22 @@ pub(crate) fn config(
     user: &User,
     mounts: &[ReadyMount],
     processes: &PidNamespace,
-) -> Result<Value, UnknownCapability> {
+    cgroups: &Cgroups,
+) -> Result<Value, CapabilityError> {
     let container = &launch.container;
     let security = &container.security;
     let (masked, readonly): (&[&str], &[&str]) =
         if security.privileged || security.unmasked_proc { (&[], &[]) } else { (&MASKED_PATHS, &READONLY_PATHS) };
     let mut config = json!({
         "ociVersion": "1.0.2",
-        "process": process(launch, user)?,
+        "process": process(launch, user, &Grantable::of_host(cgroups))?,
         "root": { "path": root, "readonly": security.read_only_root },
         "mounts": all_mounts(launch, mounts),
         "annotations": { "io.reddwarf.instance": launch.options.instance },
         "linux": {
             "cgroupsPath": launch.cgroup,
             "namespaces": namespaces(launch, processes),
-            "resources": resources(launch),
+            "resources": resources(launch, cgroups.is_unified()),
             "maskedPaths": masked,
             "readonlyPaths": readonly,
             "rootfsPropagation": root_propagation(mounts),
@@ -128,10 +167,10 @@ pub(crate) fn config(
     Ok(config)
 }
 
-fn process(launch: &Launch, user: &User) -> Result<Value, UnknownCapability> {
+fn process(launch: &Launch, user: &User, host: &Grantable) -> Result<Value, CapabilityError> {
     let container = &launch.container;
     let security = &container.security;
-    let granted: Vec<String> = capabilities(security)?.iter().map(|c| format!("CAP_{c}")).collect();
+    let granted: Vec<String> = capabilities(security, host)?.iter().map(|c| format!("CAP_{c}")).collect();
     let no_new_privileges = !security.allow_privilege_escalation && !security.privileged;
     // A process that is not root gets them as bounds only: execve(2) clears the rest, as with docker.
     let held: &[String] = if user.uid == 0 { &granted } else { &[] };
@@ -188,9 +227,13 @@ fn namespaces(launch: &Launch, processes: &PidNamespace) -> Vec<Value> {
     list
 }
 
-fn resources(launch: &Launch) -> Value {
+/// Devices; and limits, where runtimes set them: on v2 we do ([`Cgroups::limit_further`]).
+fn resources(launch: &Launch, unified: bool) -> Value {
     let r = &launch.container.resources;
     let mut out = json!({ "devices": devices::rules(launch.container.security.privileged) });
+    if unified {
+        return out;
+    }
     let mut cpu = json!({ "shares": cgroup::cpu_shares(r.cpu_request_millis) });
     if let Some(limit) = r.cpu_limit_millis {
         cpu["quota"] = json!(cgroup::quota_us(limit));
@@ -267,5 +310,40 @@ fn root_propagation(mounts: &[ReadyMount]) -> &'static str {
         (true, _) => "shared",
         (false, true) => "slave",
         (false, false) => "private",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn security(add: &[&str], drop: &[&str]) -> Security {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        Security { cap_add: list(add), cap_drop: list(drop), ..Security::default() }
+    }
+
+    /// A host that lacks one capability itself, as in a container or under a unit that bounds it.
+    #[test]
+    fn nobody_gets_what_the_host_has_not() {
+        let bounding: BTreeSet<&str> = capability::ALL.into_iter().filter(|c| *c != "SYS_RESOURCE").collect();
+        let host = Grantable { bounding: bounding.clone(), devices_filtered: true };
+        let privileged = Security { privileged: true, ..Security::default() };
+        assert_eq!(capabilities(&privileged, &host).unwrap(), bounding);
+        assert_eq!(capabilities(&security(&["ALL"], &["NET_RAW"]), &host).unwrap().len(), bounding.len() - 1);
+        let named = capabilities(&security(&["CAP_sys_resource"], &[]), &host).unwrap_err();
+        assert_eq!(named, CapabilityError::NotHere("SYS_RESOURCE"));
+        let unknown = capabilities(&security(&[], &["SYS_MAGIC"]), &host).unwrap_err();
+        assert_eq!(unknown, CapabilityError::Unknown("SYS_MAGIC".into()));
+        let poor = Grantable { bounding: ["CHOWN", "MKNOD"].into(), devices_filtered: true };
+        assert_eq!(capabilities(&security(&[], &[]), &poor).unwrap(), ["CHOWN", "MKNOD"].into());
+    }
+
+    #[test]
+    fn nodes_of_devices_are_made_only_where_they_are_of_no_use() {
+        let host = |devices_filtered| Grantable { bounding: capability::ALL.into(), devices_filtered };
+        let by_default = |filtered| capabilities(&security(&[], &[]), &host(filtered)).unwrap();
+        assert_eq!(by_default(true), DEFAULT_CAPABILITIES.into());
+        assert!(!by_default(false).contains("MKNOD"));
+        assert!(capabilities(&security(&["MKNOD"], &[]), &host(false)).unwrap().contains("MKNOD"), "asked for");
     }
 }

@@ -132,7 +132,7 @@ pub(crate) fn finish(shared: &Shared, id: &SandboxId) -> HostResult<()> {
 }
 
 fn limit(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> {
-    let cgroup = shared.cgroup(&spec.id);
+    let cgroup = shared.make_room(spec).map_err(|e| io_error("limit", &shared.best_effort_cgroup(), e))?;
     let failed = |e| io_error("limit", &cgroup, e);
     shared.cgroups.make(&cgroup).map_err(failed)?;
     shared.cgroups.limit(&cgroup, &spec.resources).map_err(failed)
@@ -219,6 +219,7 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
         sysctls,
         fs_group,
         own_users,
+        best_effort: _,
         volumes,
     } = old;
     let same = [

@@ -70,6 +70,8 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
         sysctls,
         fs_group,
         own_users,
+        // A pod's class never changes; specs of earlier versions don't tell it.
+        best_effort: _,
         volumes,
     } = old;
     let mut found = Vec::new();

@@ -107,7 +107,8 @@ pub fn remove_tree(path: &Path) -> io::Result<bool> {
 /// Writes a value to a file of /proc or /sys: the kernel takes one write(2) as one value.
 #[allow(clippy::disallowed_methods, reason = "the kernel's files are not replaced but written to")]
 pub fn write_kernel_file(path: &Path, value: &str) -> io::Result<()> {
-    fs::write(path, value)
+    // Never made: where the kernel has none, a file of that name would be a lie.
+    fs::File::options().write(true).open(path)?.write_all(value.as_bytes())
 }
 
 /// Names in a directory; none when it does not exist. Names that are not UTF-8 are not ours.

@@ -204,9 +204,12 @@ impl World {
         roots.extend(std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path()).filter(|p| p.is_dir()));
         for root in roots {
             let ours = root.join(&digest);
-            let Ok(entries) = std::fs::read_dir(&ours) else { continue };
-            // Where shims live, apart from the pods.
-            found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && !p.ends_with("shims")));
+            for parent in [ours.join("best-effort"), ours] {
+                let Ok(entries) = std::fs::read_dir(&parent) else { continue };
+                // Where shims live, apart from the pods.
+                let apart = |p: &PathBuf| p.ends_with("shims") || p.ends_with("best-effort");
+                found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.is_dir() && !apart(p)));
+            }
         }
         found
     }

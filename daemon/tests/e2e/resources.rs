@@ -11,9 +11,11 @@ fn cgroup(world: &World, pod: &str, container: Option<&str>, v1: (&str, &str), v
     let name = instance(&world.dir.join("run"));
     let unified = root.join("cgroup.controllers").exists();
     let base = if unified { root.to_owned() } else { root.join(v1.0) }.join(name);
-    let sandbox = std::fs::read_dir(&base).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
-    let sandbox = sandbox.into_iter().find(|s| s.starts_with(&format!("default-{pod}-"))).expect("a cgroup");
-    let mut dir = base.join(sandbox);
+    let all = [base.join("best-effort"), base];
+    let mut sandboxes = all.iter().flat_map(|d| std::fs::read_dir(d).into_iter().flatten().flatten()).map(|e| e.path());
+    let named = format!("default-{pod}-");
+    let ours = |p: &std::path::PathBuf| p.file_name().unwrap().to_str().unwrap().starts_with(&named);
+    let mut dir = sandboxes.find(ours).expect("a cgroup");
     if let Some(container) = container {
         dir = dir.join(format!("{container}.0"));
     }
@@ -90,6 +92,19 @@ fn resources_reach_the_cgroups_and_change_without_a_restart() {
     world.ready("best");
     let shares = cgroup(&world, "best", Some("main"), (quota.0, "cpu.shares"), "cpu.weight");
     assert!(["2", "1"].contains(&shares.as_str()), "{shares}");
+    // All pods that ask for nothing together have the least weight, and the others none above them.
+    let groups = world.cgroups();
+    let of = |pod: &str| {
+        groups.iter().filter(|g| g.display().to_string().contains(&format!("/default-{pod}-"))).collect::<Vec<_>>()
+    };
+    assert!(
+        !of("best").is_empty() && of("best").iter().all(|g| g.parent().unwrap().ends_with("best-effort")),
+        "{groups:?}"
+    );
+    assert!(
+        !of("sized").is_empty() && of("sized").iter().all(|g| !g.parent().unwrap().ends_with("best-effort")),
+        "{groups:?}"
+    );
     assert_eq!(world.exec("best", &["cat", "/proc/self/oom_score_adj"]).ok(), "1000\n");
 
     resize(&world, "sized", both("500m", "96Mi")).ok();

@@ -213,10 +213,39 @@ fn mounts_pass_on_what_they_should() {
     let write = "touch /ro/x 2>/dev/null && echo bad; touch /rro/x 2>/dev/null && echo bad; touch /ro/below/x && echo below; \
         touch /rro/below/y 2>/dev/null && echo bad; echo end";
     assert_eq!(sh(&world, "p", write).ok(), "below\nend\n");
+    mounts_made_inside_are_seen_outside(&world, &path);
     world.remove("p.yaml");
     world.gone("p");
     for dir in ["later", "below"] {
         run("umount", &["-l", &format!("{path}/{dir}")]);
     }
     run("umount", &["-l", &path]);
+}
+
+/// A privileged pod mounts: what it mounts below a Bidirectional mount is there on the host and for pods that follow, and goes
+/// with its unmounting; what it mounts elsewhere is its own.
+fn mounts_made_inside_are_seen_outside(world: &World, path: &str) {
+    let giver = "securityContext: {privileged: true}, \
+        volumeMounts: [{name: v, mountPath: /both, mountPropagation: Bidirectional}, {name: v, mountPath: /own}]";
+    world.file("giver.yaml", &pod("giver", &format!("volumes: [{{name: v, hostPath: {{path: {path}}}}}],"), giver));
+    world.ready("giver");
+    let of_giver = sh(world, "giver", "grep CapBnd /proc/self/status").ok();
+    let of_host = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert!(of_host.contains(&of_giver), "all that the host has: {of_giver}");
+    let mount = "mkdir -p /both/given /own/kept && mount -t tmpfs given /both/given && touch /both/given/mark && \
+        mount -t tmpfs kept /own/kept && touch /own/kept/mark && ls /own/given /own/kept";
+    assert_eq!(sh(world, "giver", mount).ok(), "/own/given:\n\n/own/kept:\nmark\n", "the other mount of it is private");
+    let on_host = |dir: &str| std::fs::read_dir(format!("{path}/{dir}")).unwrap().count();
+    assert_eq!((on_host("given"), on_host("kept")), (1, 0));
+    assert_eq!(
+        sh(world, "p", "cd /; ls follows/given alone/given follows/kept").ok(),
+        "alone/given:\n\nfollows/given:\nmark\n\nfollows/kept:\n"
+    );
+    sh(world, "giver", "umount /both/given").ok();
+    assert_eq!(on_host("given"), 0);
+    assert_eq!(sh(world, "p", "ls /follows/given").ok(), "");
+    world.remove("giver.yaml");
+    world.gone("giver");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("/given") && !mounts.contains(&format!("{path}/kept")), "{mounts}");
 }

@@ -92,6 +92,8 @@ pub struct Abilities {
     pub own_network: bool,
     /// Limits are enforced and can be changed in place (cgroup controllers, resource controls).
     pub limits: bool,
+    /// What sandboxes use is counted (memory, processes).
+    pub figures: bool,
     /// Containers have real file systems that commands can read (not the fake host).
     pub files: bool,
     /// Sandboxes on the host's own network.

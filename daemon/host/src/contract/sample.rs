@@ -27,6 +27,7 @@ pub fn sandbox(id: SandboxId, pod: PodIdentity, brand: Brand, network: SandboxNe
         sysctls: BTreeMap::new(),
         fs_group: None,
         own_users: false,
+        best_effort: false,
         volumes: BTreeMap::new(),
     }
 }

@@ -90,7 +90,7 @@ impl Fixture for FakeFixture {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { own_network: true, limits: true, files: false, host_network: true, packets: true }
+        Abilities { own_network: true, limits: true, figures: true, files: false, host_network: true, packets: true }
     }
 }
 

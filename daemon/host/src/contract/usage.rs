@@ -18,6 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 async fn the_host_and_what_runs_have_figures(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().figures, "figures")?;
     let (sandbox, spec) = lab.running(Program::Until(0)).await?;
     let report = lab.host.usage().await?;
     let p = report.pressure;
@@ -46,6 +47,7 @@ async fn the_host_and_what_runs_have_figures(lab: &Lab<'_>) -> Outcome {
 }
 
 async fn counters_grow(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().figures, "figures")?;
     let (sandbox, spec) = lab.running(Program::Until(0)).await?;
     let cpu = async || {
         let report = lab.host.usage().await?;

@@ -131,7 +131,8 @@ impl Call<'_> {
                 if sandbox.spec == *spec {
                     return Ok(None);
                 }
-                let in_place = SandboxSpec { resources: spec.resources, ..sandbox.spec.clone() };
+                let in_place =
+                    SandboxSpec { resources: spec.resources, best_effort: spec.best_effort, ..sandbox.spec.clone() };
                 if in_place != *spec {
                     return Err(self.error(HostErrorKind::Conflict, "it was made from another spec; destroy it first"));
                 }

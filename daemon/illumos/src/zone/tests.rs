@@ -42,6 +42,7 @@ fn pod(namespace: &str, name: &str) -> SandboxSpec {
         share_processes: false,
         host_ipc: false,
         own_users: false,
+        best_effort: false,
         sysctls: BTreeMap::new(),
         fs_group: None,
         volumes: BTreeMap::new(),

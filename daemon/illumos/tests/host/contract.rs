@@ -45,7 +45,7 @@ impl Fixture for Played {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { own_network: true, limits: false, files: true, host_network: false, packets: false }
+        Abilities { own_network: true, limits: false, figures: true, files: true, host_network: false, packets: false }
     }
 }
 

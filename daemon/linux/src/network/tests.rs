@@ -133,6 +133,7 @@ fn sandbox(name: &str, uid: &str, address: &str, gateway: &str) -> SandboxSpec {
         sysctls: Default::default(),
         fs_group: None,
         own_users: false,
+        best_effort: false,
         volumes: Default::default(),
     }
 }

@@ -91,6 +91,10 @@ impl OciRuntime for Command {
         config["linux"]["seccomp"] = oci.clone();
     }
 
+    fn filters_devices(&self) -> bool {
+        true
+    }
+
     fn run(&self, order: Order<'_>) -> Result<u32, StartFailure> {
         let Order { id, bundle, state, streams, made, filter: _ } = order;
         if self.flavour == Flavour::Crun {

@@ -61,6 +61,9 @@ pub(crate) trait OciRuntime {
     /// configs have it.
     fn ask_for_filter(&self, config: &mut Value, oci: &Value);
 
+    /// Whether it keeps containers from devices on cgroup v2 by itself.
+    fn filters_devices(&self) -> bool;
+
     fn run(&self, order: Order<'_>) -> Result<u32, StartFailure>;
 }
 

@@ -5,7 +5,7 @@ use super::{CreatorReport, shelter, staging};
 use crate::cgroup::Cgroups;
 use crate::files::{make_dir, write_atomically, write_json};
 use crate::inside::Inside;
-use crate::oci::{self, PidNamespace, ReadyMount};
+use crate::oci::{self, Grantable, PidNamespace, ReadyMount};
 use crate::process;
 use crate::program::{ProgramError, reset_signals};
 use crate::record::{ContainerDir, FailureKind, Launch, ShimFiles};
@@ -97,19 +97,22 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
         None => root_path,
         Some(users) => shelter::move_in(&mut launch, users, &root_path, &mut ready, &mut processes)?,
     };
-    let config = oci::config(&launch, &root_path, &user, &ready, &processes)
+    let cgroups = Cgroups::detect(&launch.options.cgroup_root).map_err(Failure::io("look for cgroups"))?;
+    let config = oci::config(&launch, &root_path, &user, &ready, &processes, &cgroups)
         .map_err(|e| Failure::new(FailureKind::InvalidSpec, e.to_string()))?;
-    let filter = prepare_filter(dir, &launch)?;
+    let filter = prepare_filter(dir, &launch, &cgroups)?;
     let runtime = runtime::select(&launch.options.runtime);
     let bundle = dir.bundle();
     write_config(dir, config, runtime.as_ref(), filter.as_ref()).map_err(Failure::io("write config.json"))?;
     let state = dir.path().join("oci");
     make_dir(&state).map_err(Failure::io("make the runtime's directory"))?;
     process::adjust_oom_score(launch.container.oom_score_adj).map_err(Failure::io("set oom_score_adj"))?;
-    let cgroups = Cgroups::detect(&launch.options.cgroup_root).map_err(Failure::io("look for cgroups"))?;
     let shims = Path::new("/").join(&launch.options.instance).join("shims");
     let made = |pid| {
         cgroups.limit_further(&launch.cgroup, &launch.container.resources)?;
+        if !runtime.filters_devices() && !launch.container.security.privileged {
+            cgroups.filter_devices(&launch.cgroup)?;
+        }
         cgroups.take_from_daemon(&shims, pid)
     };
     let filter = filter.map(|prepared| prepared.filter);
@@ -117,11 +120,15 @@ fn make(dir: &ContainerDir, streams: Streams) -> Result<u32, StartFailure> {
 }
 
 /// The system call filter, kept where commands that join the container find it.
-fn prepare_filter(dir: &ContainerDir, launch: &Launch) -> Result<Option<seccomp::Prepared>, Failure> {
+fn prepare_filter(
+    dir: &ContainerDir,
+    launch: &Launch,
+    cgroups: &Cgroups,
+) -> Result<Option<seccomp::Prepared>, Failure> {
     let security = &launch.container.security;
     let invalid = |message: String| Failure::new(FailureKind::InvalidSpec, message);
     let Some(wanted) = &security.seccomp else { return Ok(None) };
-    let capabilities = oci::capabilities(security).map_err(|e| invalid(e.to_string()))?;
+    let capabilities = oci::capabilities(security, &Grantable::of_host(cgroups)).map_err(|e| invalid(e.to_string()))?;
     let prepared = seccomp::prepare(wanted, &launch.options.seccomp_dir, &capabilities);
     let prepared = prepared.map_err(|e| invalid(e.to_string()))?;
     if let Some(prepared) = &prepared {

@@ -22,3 +22,4 @@ mod rights;
 mod roots;
 mod runtimes;
 mod survival;
+mod unified;

@@ -46,8 +46,8 @@ fn the_default_filter_holds_for_the_container_and_for_commands_in_it() {
             assert!(own.contains("Seccomp:\t2\n"), "{name}: {own}");
             assert!(own.contains(&format!("NoNewPrivs:\t{}\n", u8::from(!escalates))), "{name}: {own}");
             assert!(own.ends_with(expected), "{name}: {own}");
-            assert!(own.contains("CapBnd:\t00000000a00425fb\n"), "{name}: the default capabilities: {own}");
-            let held = if user == 0 { "00000000a00425fb" } else { "0000000000000000" };
+            assert!(own.contains("CapBnd:\t00000000a80425fb\n"), "{name}: the default capabilities: {own}");
+            let held = if user == 0 { "00000000a80425fb" } else { "0000000000000000" };
             assert!(own.contains(&format!("CapEff:\t{held}\n")), "{name}: {own}");
             assert!(own.contains(&format!("CapPrm:\t{held}\n")), "{name}: {own}");
         }

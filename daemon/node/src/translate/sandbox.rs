@@ -5,7 +5,7 @@ use crate::desired::PodIntent;
 use crate::plan::Notice;
 use reddwarf_host::Brand;
 use reddwarf_host::spec::{FsGroup, FsGroupChange, HostsEntry, PodAddress, ResolvConf, SandboxNetwork, SandboxSpec};
-use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec};
+use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec, QosClass};
 use std::net::IpAddr;
 
 /// What a pod asks of its sandbox. `running` is the spec of the sandbox that the pod has now.
@@ -53,6 +53,7 @@ pub fn sandbox(
         sysctls: sysctls::of(spec),
         fs_group,
         own_users: spec.host_users == Some(false),
+        best_effort: intent.pod.qos_class() == QosClass::BestEffort,
         volumes,
     })
 }
