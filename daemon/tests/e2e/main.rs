@@ -16,6 +16,7 @@ mod directory;
 mod dns;
 mod docs;
 mod ends;
+mod fields;
 mod harness;
 mod history;
 mod images;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Says on its output what it is asked, answers 503 while /tmp/bad is there, keeps silent for 3 s while /tmp/slow is.
-const SERVER: &str = r#"use IO::Socket::INET; $| = 1; $SIG{TERM} = sub { print "term\n"; exit 0 };
+pub const SERVER: &str = r#"use IO::Socket::INET; $| = 1; $SIG{TERM} = sub { print "term\n"; exit 0 };
 my $s = IO::Socket::INET->new(Listen => 128, LocalPort => 8080, ReuseAddr => 1) or die $!;
 while (1) { my $c = $s->accept or next; my $l = <$c>; next unless defined $l;
   while (my $h = <$c>) { last if $h =~ /^\r?\n$/ } print $l; sleep 3 if -e "/tmp/slow";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// A value of a pod's own cgroup, or of its container's first instance: by its name on v1 and on v2.
-fn cgroup(world: &World, pod: &str, container: Option<&str>, v1: (&str, &str), v2: &str) -> String {
+pub fn cgroup(world: &World, pod: &str, container: Option<&str>, v1: (&str, &str), v2: &str) -> String {
     let root = Path::new("/sys/fs/cgroup");
     let name = instance(&world.dir.join("run"));
     let unified = root.join("cgroup.controllers").exists();
@@ -23,7 +23,7 @@ fn cgroup(world: &World, pod: &str, container: Option<&str>, v1: (&str, &str), v
     std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display())).trim().to_owned()
 }
 
-fn request(world: &World, method: &str, path: &str, kind: &str, body: &Value) -> Said {
+pub fn request(world: &World, method: &str, path: &str, kind: &str, body: &Value) -> Said {
     let url = format!("http://localhost{path}");
     let socket = world.socket.to_str().unwrap();
     let header = format!("Content-Type: {kind}");
@@ -94,15 +94,16 @@ fn resources_reach_the_cgroups_and_change_without_a_restart() {
     assert!(["2", "1"].contains(&shares.as_str()), "{shares}");
     // All pods that ask for nothing together have the least weight, and the others none above them.
     let groups = world.cgroups();
-    let of = |pod: &str| {
+    let groups_of = |pod: &str| {
         groups.iter().filter(|g| g.display().to_string().contains(&format!("/default-{pod}-"))).collect::<Vec<_>>()
     };
     assert!(
-        !of("best").is_empty() && of("best").iter().all(|g| g.parent().unwrap().ends_with("best-effort")),
+        !groups_of("best").is_empty() && groups_of("best").iter().all(|g| g.parent().unwrap().ends_with("best-effort")),
         "{groups:?}"
     );
     assert!(
-        !of("sized").is_empty() && of("sized").iter().all(|g| !g.parent().unwrap().ends_with("best-effort")),
+        !groups_of("sized").is_empty()
+            && groups_of("sized").iter().all(|g| !g.parent().unwrap().ends_with("best-effort")),
         "{groups:?}"
     );
     assert_eq!(world.exec("best", &["cat", "/proc/self/oom_score_adj"]).ok(), "1000\n");

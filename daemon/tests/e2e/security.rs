@@ -233,7 +233,7 @@ fn processes_names_and_hosts_are_shared_as_asked() {
 }
 
 /// An image with busybox and all of its programs.
-fn box_image(world: &World) -> &'static str {
+pub fn box_image(world: &World) -> &'static str {
     let root = world.dir.join("own-root");
     for name in ["bin", "usr", "tmp"] {
         std::fs::create_dir_all(root.join(name)).unwrap();

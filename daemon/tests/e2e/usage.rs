@@ -138,3 +138,57 @@ fn following_a_flood_across_rotations_is_exact_and_logs_go_with_their_pod() {
     });
     world.stop();
 }
+
+/// A host that is short of memory, disk and processes because of what it is told to keep free.
+#[test]
+fn pressure_is_shown_by_the_node_and_who_asked_for_nothing_goes_first() {
+    if skip() {
+        return;
+    }
+    let mut world = World::started("pressure");
+    let apply = |world: &World, name: &str, resources: &str| {
+        let file = world.dir.join(format!("{name}.yaml"));
+        let command = "[sh, -c, \"trap 'exit 0' TERM; sleep 1000 & wait\"]";
+        std::fs::write(&file, pod(name, "", command, resources)).unwrap();
+        world.ctl(&["apply", "-f", file.to_str().unwrap()])
+    };
+    let all = "{cpu: 100m, memory: 64Mi}";
+    apply(&world, "asks", &format!("resources: {{requests: {all}, limits: {all}}}")).ok();
+    apply(&world, "takes", "").ok();
+    world.ready("asks");
+    world.ready("takes");
+    world.stop();
+    for short in ["memory.available<100Ti", "nodefs.available<100Ti", "pid.available<100000000"] {
+        world = world.arg("--eviction-hard").arg(short);
+    }
+    world.start();
+    let gone = world.within(Duration::from_secs(30), "the first eviction", |w| {
+        w.pod("takes").filter(|p| p["status"]["reason"] == "Evicted")
+    });
+    assert_eq!(gone["status"]["phase"], "Failed");
+    let message = gone["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("The node was low on resource: "), "{message}");
+    let disruption = gone["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "DisruptionTarget");
+    assert!(disruption.is_some_and(|c| c["reason"] == "TerminationByKubelet"), "{disruption:?}");
+    assert_eq!(world.pod("asks").unwrap()["status"]["phase"], "Running", "one at a time");
+    let node = world.json(&["get", "node", "node-under-test", "-o", "json"]);
+    for kind in ["MemoryPressure", "DiskPressure", "PIDPressure"] {
+        let conditions = node["status"]["conditions"].as_array().unwrap();
+        assert!(conditions.iter().any(|c| c["type"] == kind && c["status"] == "True"), "{kind}: {conditions:#?}");
+    }
+    for kind in ["memory", "disk", "pid"] {
+        let key = format!("node.kubernetes.io/{kind}-pressure");
+        let taints = node["spec"]["taints"].as_array().unwrap();
+        assert!(taints.iter().any(|t| t["key"] == *key && t["effect"] == "NoSchedule"), "{key}: {taints:#?}");
+    }
+    let events = world.ctl(&["events"]).ok();
+    assert!(events.contains("Evicted") && events.contains("NodeHasInsufficientMemory"), "{events}");
+    // Nothing new is placed.
+    apply(&world, "late", "").ok();
+    let late = world.until("the refusal", |w| {
+        let late = w.pod("late")?;
+        let why = late["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "PodScheduled")?.clone();
+        (why["status"] == "False").then_some(why)
+    });
+    assert!(late["message"].as_str().unwrap().contains("taint"), "{late}");
+}

@@ -198,7 +198,7 @@ fn policies_hold_while_others_flush() {
     // With the last policy its traces go.
     world.remove("policies.yaml");
     served_by(&world, "without policies", &["kept"], || from_pod(&world, "stranger", "tcp", &kept, 8080, 1));
-    assert!(!rules(&world.name).contains("meta mark set"), "{}", rules(&world.name));
+    assert!(!rules(&world.name).contains("jump whole"), "{}", rules(&world.name));
     world.stop();
 }
 

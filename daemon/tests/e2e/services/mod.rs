@@ -135,6 +135,10 @@ fn a_service_is_reached_from_pods_and_host_over_tcp_and_udp_and_follows_its_pods
             service("web", &format!("selector: {{app: web}}, {ports}")),
             service("none", &format!("selector: {{app: nobody}}, {ports}")),
             service("sticky", &format!("selector: {{app: web}}, sessionAffinity: ClientIP, {ports}")),
+            service(
+                "brief",
+                &format!("selector: {{app: web}}, sessionAffinity: ClientIP, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: 1}}}}, {ports}"),
+            ),
         ]),
     );
     for pod in ["a", "b", "client"] {
@@ -167,6 +171,16 @@ fn a_service_is_reached_from_pods_and_host_over_tcp_and_udp_and_follows_its_pods
     // A client of a sticky service stays.
     let one = from_pod(&world, "client", "tcp", &sticky, 80, 30);
     assert_eq!(one.len(), 1, "{one:?}");
+    // And no longer than asked, since its last connection.
+    let brief = cluster_ip(&world, "brief");
+    let one = from_pod(&world, "client", "tcp", &brief, 80, 10);
+    assert_eq!(one.len(), 1, "{one:?}");
+    served_by(&world, "a sticky client after its time", &["a", "b"], || {
+        let mut seen = one.clone();
+        std::thread::sleep(Duration::from_millis(1200));
+        seen.extend(from_pod(&world, "client", "tcp", &brief, 80, 1));
+        seen
+    });
 
     // A pod goes: its connections go elsewhere, UDP clients too, and the sticky one finds another.
     world.remove("a.yaml");
