@@ -2,7 +2,8 @@
 //!
 //! The tenth different message within ten minutes about one object for one reason is written as one event for all of them,
 //! "(combined from similar events): …", with the newest message. One source may write 25 events about one object, and one
-//! more every five minutes; what is not written is counted, and told by the next one that is.
+//! more every five minutes; what is not written is counted, and told by the next one that is. Unlike there, none of those that come
+//! again and again is left out for ever: each is written every five minutes.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,8 @@ const SIMILAR_FOR: TimeDelta = TimeDelta::minutes(10);
 const BURST: f64 = 25.0;
 /// Seconds after which it may write one more.
 const SECONDS_FOR_ONE: f64 = 300.0;
+/// What is said again and again is written this often, whatever else its source has to say.
+const LONGEST_UNWRITTEN: TimeDelta = TimeDelta::minutes(5);
 /// Sources and kinds of similar events that are remembered. Beyond it all begin anew.
 const MOST: usize = 4096;
 /// Different events of one source that are counted while they are not written.
@@ -61,7 +64,14 @@ struct Source {
     tokens: f64,
     /// When that was so.
     at: DateTime<Utc>,
-    unwritten: HashMap<u64, u64>,
+    unwritten: HashMap<u64, Unwritten>,
+}
+
+/// What was said and not written.
+#[derive(Clone, Copy, Debug)]
+struct Unwritten {
+    times: u64,
+    since: DateTime<Utc>,
 }
 
 impl Source {
@@ -80,15 +90,17 @@ impl Correlator {
         let what = if combined { said.similar } else { said.exact };
         let source = self.source(said.source, now);
         source.refill(now);
-        if source.tokens < 1.0 {
-            if source.unwritten.len() < MOST_UNWRITTEN || source.unwritten.contains_key(&what) {
-                let times = source.unwritten.entry(what).or_default();
-                *times = times.saturating_add(1);
+        let waiting = source.unwritten.get(&what).copied();
+        let long = waiting.is_some_and(|w| now.signed_duration_since(w.since) >= LONGEST_UNWRITTEN);
+        let times = waiting.map_or(0, |w| w.times).saturating_add(1);
+        if source.tokens < 1.0 && !long {
+            if waiting.is_some() || source.unwritten.len() < MOST_UNWRITTEN {
+                source.unwritten.insert(what, Unwritten { times, since: waiting.map_or(now, |w| w.since) });
             }
             return None;
         }
-        source.tokens -= 1.0;
-        let times = source.unwritten.remove(&what).unwrap_or_default().saturating_add(1);
+        source.tokens = (source.tokens - 1.0).max(0.0);
+        source.unwritten.remove(&what);
         Some(Write { combined, times })
     }
 
@@ -181,6 +193,18 @@ mod tests {
         assert_eq!(all.observe(say(1, 2, 1), at(600)), Some(Write { combined: false, times: 3 }));
         // A clock that is set back takes nothing away.
         assert_eq!(all.observe(say(1, 1, 1), at(0)), None);
+    }
+
+    #[test]
+    fn what_comes_again_and_again_is_told_again() {
+        let mut all = Correlator::default();
+        for _ in 0..25 {
+            assert_eq!(all.observe(say(1, 1, 1), at(0)), ONCE);
+        }
+        assert_eq!(all.observe(say(1, 2, 1), at(1)), None);
+        assert_eq!(all.observe(say(1, 1, 1), at(300)), ONCE, "always the first after a while");
+        assert_eq!(all.observe(say(1, 2, 1), at(301)), Some(Write { combined: false, times: 2 }));
+        assert_eq!(all.observe(say(1, 2, 1), at(302)), None);
     }
 
     #[test]
