@@ -2,6 +2,7 @@
 
 use super::{OciRuntime, Order, StartFailure, Streams};
 use crate::program::ProgramError;
+use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -57,6 +58,20 @@ impl Command {
         text.trim().parse().map_err(|_| StartFailure::host(format!("{}: no process id", self.program.display())))
     }
 
+    /// crun refuses hybrid machines whose v2 hierarchy has a controller. This process has a mount namespace of its own, so
+    /// that hierarchy can be covered while crun runs; what comes between needs it.
+    fn where_it_works<T>(&self, work: impl FnOnce() -> T) -> T {
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        let covered = self.flavour == Flavour::Crun
+            && unified.join("cgroup.controllers").exists()
+            && crate::mounts::mount_tmpfs(unified, "mode=755,size=64k").is_ok();
+        let done = work();
+        if covered {
+            let _ = umount2(unified, MntFlags::MNT_DETACH);
+        }
+        done
+    }
+
     fn no_program(&self, e: &io::Error) -> StartFailure {
         let message = format!("{}: {e}: install it or choose another container_runtime", self.program.display());
         StartFailure::Host { kind: crate::record::FailureKind::Unsupported, message }
@@ -97,26 +112,15 @@ impl OciRuntime for Command {
 
     fn run(&self, order: Order<'_>) -> Result<u32, StartFailure> {
         let Order { id, bundle, state, streams, made, filter: _ } = order;
-        if self.flavour == Flavour::Crun {
-            hide_hybrid_v2();
-        }
-        let pid = self.create(id, bundle, state, streams)?;
+        let pid = self.where_it_works(|| self.create(id, bundle, state, streams))?;
         made(pid).map_err(|e| StartFailure::host(format!("take process {pid} from the daemon's cgroup: {e}")))?;
-        let output = self.command(state).arg("start").arg(id).output().map_err(|e| self.no_program(&e))?;
+        let output = self.where_it_works(|| self.command(state).arg("start").arg(id).output());
+        let output = output.map_err(|e| self.no_program(&e))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(self.refused(&format!("start: {}", output.status), &text));
         }
         Ok(pid)
-    }
-}
-
-/// crun refuses hybrid machines whose v2 hierarchy has a controller. This process has a mount namespace of its own, so
-/// that hierarchy can be hidden from crun alone (an empty tmpfs in its place, or crun would write plain files there).
-fn hide_hybrid_v2() {
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    if unified.join("cgroup.controllers").exists() && crate::mounts::detach(unified).is_ok() {
-        let _ = crate::mounts::mount_tmpfs(unified, "mode=755,size=64k");
     }
 }
 

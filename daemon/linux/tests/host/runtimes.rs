@@ -25,7 +25,9 @@ fn runs_a_container_by(runtime: Runtime) {
         let (code_of_exec, out, _) = world.exec(&sandbox.id, &container.name, "echo in; exit 3").await;
         assert_eq!((code_of_exec, out.as_str()), (3, "in\n"));
         let running = world.instance(&sandbox.id, &container.name).await;
-        assert!(matches!(running.state, ContainerState::Running { .. }));
+        let ContainerState::Running { pid, .. } = running.state else { panic!("{:?}", running.state) };
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroups.lines().all(|l| l.contains(&world.options.instance)), "not all ours: {cgroups}");
         let _ = world.host.container_signal(&sandbox.id, &container.name, 0, Signal::Sigterm).await.unwrap();
         let observed = world.until_exit(&sandbox.id, &container.name).await;
         assert_eq!(code(&observed), 9);
