@@ -22,7 +22,8 @@ fn pods_are_put_on_a_nic_and_into_a_vlan_of_the_settings() {
         let link = &state.links[link];
         assert_eq!((link.over.as_str(), link.vid), ("net0", 7), "{link:?}");
     }
-    assert!(world.log().lines().all(|l| !l.contains("RD0080")), "REDDWARF_TOOLS is known: {}", world.log());
+    // Whoever runs the tests may have variables of their own that mean nothing to the daemon.
+    assert!(!world.log().contains("REDDWARF_TOOLS"), "it is known: {}", world.log());
 
     // Another VLAN: the next start moves the gateway, pods that are made then follow.
     world.stop();
