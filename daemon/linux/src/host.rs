@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) network: tokio::sync::Mutex<()>,
     /// The rule set's number after our own last transaction.
     pub(crate) nft_generation: generation::Known,
+    /// What hears of others' changes of the rule set.
+    pub(crate) nft_ear: monitor::Ear,
     pub(crate) services: tokio::sync::Mutex<services::State>,
     pub(crate) puller: Puller,
     /// Where containers' roots are cloned; absent where they are overlays.
@@ -159,6 +161,7 @@ impl LinuxHost {
             nft,
             network,
             nft_generation,
+            nft_ear: monitor::Ear::default(),
             services,
             puller,
             roots,

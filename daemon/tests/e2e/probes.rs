@@ -12,6 +12,41 @@ while (1) { my $c = $s->accept or next; my $l = <$c>; next unless defined $l;
   my $code = -e "/tmp/bad" ? "503 No" : "200 OK";
   print $c "HTTP/1.1 $code\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"; close $c }"#;
 
+/// grpc.health.v1.Health over plain HTTP/2, by hand: says on its output which service it is asked of, and answers the number in
+/// /tmp/SERVICE (/tmp/all of none), SERVING where there is no such file; never where it says so; of unknown services, that.
+const GRPC_SERVER: &str = r#"
+import os, signal, socket, struct, threading
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+def frame(kind, flags, stream, body=b""):
+    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+def header(name, value): return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+HEAD = b"\x88" + header(b"content-type", b"application/grpc")
+def answer(stream, service):
+    print("asked of", service or "all", flush=True)
+    try: said = open("/tmp/" + (service or "all")).read().strip()
+    except OSError: said = "1"
+    if said == "never": return b""
+    if said == "unknown":
+        return frame(1, 5, stream, HEAD + header(b"grpc-status", b"5") + header(b"grpc-message", b"unknown service"))
+    message = bytes([8, int(said)])
+    data = b"\0" + struct.pack(">I", len(message)) + message
+    return frame(1, 4, stream, HEAD) + frame(0, 0, stream, data) + frame(1, 5, stream, header(b"grpc-status", b"0"))
+def serve(c):
+    r = c.makefile("rb"); r.read(24); c.sendall(frame(4, 0, 0)); asked = b""
+    while True:
+        head = r.read(9)
+        if len(head) < 9: return
+        length, kind, flags, stream = int.from_bytes(head[:3], "big"), head[3], head[4], int.from_bytes(head[5:], "big")
+        body = r.read(length)
+        if kind in (4, 6) and not flags & 1: c.sendall(frame(kind, 1, 0, body if kind == 6 else b""))
+        if kind == 0:
+            asked += body
+            if flags & 1: c.sendall(answer(stream, asked[7:].decode()))
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("", 50051)); s.listen(64)
+while True:
+    c, _ = s.accept(); threading.Thread(target=serve, args=(c,), daemon=True).start()
+"#;
+
 fn pod(name: &str, container: Value, more: Value) -> String {
     let mut main =
         json!({"name": "main", "command": ["perl", "-e", SERVER], "ports": [{"name": "web", "containerPort": 8080}]});
@@ -127,6 +162,73 @@ fn readiness_follows_a_real_server_and_liveness_restarts_it() {
         world.remove(&format!("{name}.json"));
     }
     for name in ["web", "seer", "fork"] {
+        world.gone(name);
+    }
+    assert_eq!(world.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn grpc_health_is_asked_of_the_service_that_is_named() {
+    if skip() {
+        return;
+    }
+    let world = World::started("grpc");
+    let health =
+        |service: &str| json!({"grpc": {"port": 50051, "service": service}, "periodSeconds": 1, "failureThreshold": 1});
+    let mut all = health("");
+    all["grpc"].as_object_mut().unwrap().remove("service");
+    all["initialDelaySeconds"] = json!(2);
+    let shop =
+        json!({"command": ["python3", "-c", GRPC_SERVER], "readinessProbe": health("shop"), "livenessProbe": all});
+    world.file("shop.json", &pod("shop", shop, json!({})));
+    let deaf = json!({"command": ["sleep", "1000"], "readinessProbe": health("")});
+    world.file("deaf.json", &pod("deaf", deaf, json!({"terminationGracePeriodSeconds": 0})));
+    let before = world.ready("shop");
+    let says = |service: &str, what: &str| {
+        drop(world.exec("shop", &["sh", "-c", &format!("echo {what} > /tmp/{service}")]).ok())
+    };
+    let told = |pod: &str, text: &str| {
+        world.until(text, |w| events(w, pod, "Unhealthy").iter().any(|t| t == text).then_some(()));
+    };
+    for (answer, why) in [
+        ("2", "service unhealthy (responded with \"NOT_SERVING\")"),
+        ("3", "service unhealthy (responded with \"SERVICE_UNKNOWN\")"),
+        ("unknown", "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service"),
+        ("never", "timeout: health rpc did not complete within 1s"),
+    ] {
+        says("shop", answer);
+        told("shop", &format!("Readiness probe failed: {why}"));
+        world.until("the shop not to be ready", |w| w.pod("shop").filter(|p| !is_ready(p)));
+        says("shop", "1");
+        world.ready("shop");
+    }
+    let after = world.pod("shop").unwrap();
+    assert_eq!(main_of(&after)["restartCount"], 0, "liveness asks of all services, which are well");
+    let log = world.ctl(&["logs", "shop"]).ok();
+    assert!(log.contains("asked of shop\n") && log.contains("asked of all\n"), "{log}");
+
+    // Nobody listens there.
+    let address = world.until("an address", |w| Some(w.pod("deaf")?["status"]["podIP"].as_str()?.to_owned()));
+    let at = format!("{address}:50051");
+    told(
+        "deaf",
+        &format!(
+            "Readiness probe failed: error: failed to connect service at {at:?}: connection error: desc = \"transport: Error while dialing: \
+         dial tcp {at}: connect: connection refused\""
+        ),
+    );
+    assert!(!is_ready(&world.pod("deaf").unwrap()));
+
+    says("all", "2");
+    let after =
+        world.until("the restart", |w| w.pod("shop").filter(|p| main_of(p)["restartCount"] == 1 && is_ready(p)));
+    assert_ne!(main_of(&after)["containerID"], main_of(&before)["containerID"]);
+    told("shop", "Liveness probe failed: service unhealthy (responded with \"NOT_SERVING\")");
+    assert_eq!(events(&world, "shop", "Killing"), ["Container main failed liveness probe, will be restarted"]);
+    for name in ["shop", "deaf"] {
+        world.remove(&format!("{name}.json"));
+    }
+    for name in ["shop", "deaf"] {
         world.gone(name);
     }
     assert_eq!(world.traces(), Vec::<String>::new());

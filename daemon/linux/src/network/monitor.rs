@@ -4,22 +4,55 @@ use crate::host::Shared;
 use crate::nfnetlink::{self, NFTABLES};
 use crate::nft::TableName;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recv, setsockopt,
+    socket, sockopt,
 };
 use reddwarf_host::{Change, HostEvent};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
-/// linux/netfilter/nfnetlink.h; groups are bits, counted from 1.
-const NFNLGRP_NFTABLES: u32 = 7;
+/// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h); groups are bits, counted from 1.
+const GROUPS: u32 = 1 << (7 - 1);
 /// NFT_MSG_DELTABLE.
 const DELETED_TABLE: u16 = NFTABLES << 8 | 2;
 /// A reload is many transactions: they are looked at together. Our own are noted by then.
 const QUIET: Duration = Duration::from_millis(60);
+
+/// The socket's membership in the group of notices. The kernel writes a notice for each element of a transaction: for the twenty
+/// thousand of a large table that takes longer than the table itself, so large ones of our own are made with the ear covered.
+#[derive(Default)]
+pub(crate) struct Ear(OnceLock<OwnedFd>);
+
+impl Ear {
+    /// Nothing is heard until the value is dropped. What others do meanwhile shows in the rule set's number.
+    pub(crate) fn cover(&self) -> Covered<'_> {
+        self.listen(0);
+        Covered(self)
+    }
+
+    fn listen(&self, groups: u32) {
+        let Some(socket) = self.0.get() else { return };
+        // Bound again, to the address that it has.
+        let bound = getsockname::<NetlinkAddr>(socket.as_raw_fd())
+            .and_then(|own| bind(socket.as_raw_fd(), &NetlinkAddr::new(own.pid(), groups)));
+        if let Err(error) = bound {
+            tracing::warn!(%error, groups, "notices of changes of nftables can't be turned on and off");
+        }
+    }
+}
+
+/// As long as it lives, [`Ear`] hears nothing.
+pub(crate) struct Covered<'e>(&'e Ear);
+
+impl Drop for Covered<'_> {
+    fn drop(&mut self) {
+        self.0.listen(GROUPS);
+    }
+}
 
 struct Source(OwnedFd);
 
@@ -32,11 +65,8 @@ impl AsRawFd for Source {
 /// Starts watching. `None`: the kernel does not tell, and periodic passes have to do.
 pub(crate) fn start(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) -> Option<AbortHandle> {
     let listen = || -> io::Result<AsyncFd<Source>> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
-        // Notices that do not fit are lost, and that they were is all that has to be known.
-        setsockopt(&socket, sockopt::RcvBuf, &(64 << 10))?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
+        let socket = listening()?;
+        let _ = shared.nft_ear.0.set(socket.try_clone()?);
         let _in_runtime = runtime.enter();
         register(Source(socket))
     };
@@ -47,6 +77,16 @@ pub(crate) fn start(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) -> O
             None
         }
     }
+}
+
+/// A socket that gets the notices.
+fn listening() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+    // Notices that do not fit are lost, and that they were is all that has to be known.
+    setsockopt(&socket, sockopt::RcvBuf, &(64 << 10))?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+    Ok(socket)
 }
 
 #[allow(unsafe_code)]
@@ -147,7 +187,39 @@ fn hear(buffer: &[u8], name: &str) -> Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nfnetlink::Writer;
+    use nfnetlink::{NLM_F_ACK, NLM_F_CREATE, Socket, Writer};
+    use nix::sched::{CloneFlags, unshare};
+
+    /// In a network namespace of its own; skipped, loudly, without root.
+    #[test]
+    fn a_covered_ear_hears_nothing_until_it_is_open_again() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let test = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let socket = listening().unwrap();
+            let ear = Ear(OnceLock::from(socket.try_clone().unwrap()));
+            let add = |table: &str| {
+                let kind = (NFTABLES << 8, NLM_F_CREATE | NLM_F_ACK);
+                let batch = Writer::batch(None, |w| w.message(kind, (1, 0), |w| w.text(1, table)));
+                Socket::connect().unwrap().transact(&batch).unwrap();
+            };
+            let heard = || recv(socket.as_raw_fd(), &mut [0; 8192], MsgFlags::empty()).is_ok();
+            add("one");
+            // The table, and the number of the rule set.
+            assert!(heard() && heard() && !heard());
+            let covered = ear.cover();
+            add("two");
+            assert!(!heard());
+            drop(covered);
+            assert!(!heard(), "what was missed comes late");
+            add("three");
+            assert!(heard());
+        };
+        std::thread::spawn(test).join().unwrap();
+    }
 
     #[test]
     fn only_what_concerns_our_tables_is_heard() {

@@ -2,6 +2,7 @@
 
 use super::model::{Chain, Elements, Model, Rule};
 use super::render::{FORWARD, INPUT, OUTPUT, OUTPUT_NAT, POSTROUTING, PREROUTING};
+use super::words::{Element, Types, names};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -11,8 +12,7 @@ struct Answer {
     nftables: Vec<BTreeMap<String, Value>>,
 }
 
-/// Reads a listing. Rules have digests and no text; declarations are taken from `wanted` where the types agree, because nft
-/// writes them in words of its own.
+/// Reads a listing. Rules have digests and no text; maps have types where they are those that `wanted` has, and hold nothing else.
 pub(crate) fn parse(json: &[u8], wanted: &Model) -> Result<Model, serde_json::Error> {
     let answer: Answer = serde_json::from_slice(json)?;
     let mut model = Model::default();
@@ -23,11 +23,11 @@ pub(crate) fn parse(json: &[u8], wanted: &Model) -> Result<Model, serde_json::Er
                 "chain" => drop(model.chains.insert(name.to_owned(), Chain { hook: hook(value), rules: Vec::new() })),
                 "rule" => add_rule(&mut model, value),
                 "map" | "set" => {
-                    let declaration = wanted.maps.get(name).filter(|m| same_type(&m.declaration, value));
-                    let declaration = declaration.map_or_else(|| value.to_string(), |m| m.declaration.clone());
-                    let elements = if is_dynamic(value) { BTreeMap::new() } else { elements(value) };
-                    let read = Elements { is_map: kind == "map", declaration, elements };
-                    model.maps.insert(name.to_owned(), read);
+                    let types = wanted.maps.get(name).and_then(|map| map.types).filter(|t| same(t, kind, value));
+                    let read = types.and_then(|types| read(types, value));
+                    let foreign =
+                        || Elements { kind: if kind == "map" { "map" } else { "set" }, ..Elements::default() };
+                    model.maps.insert(name.to_owned(), read.unwrap_or_else(foreign));
                 }
                 _ => {}
             }
@@ -63,31 +63,33 @@ fn is_dynamic(set: &Value) -> bool {
     flags.is_some_and(|flags| flags.iter().any(|f| f == "dynamic"))
 }
 
-/// Does `type a . b : c;` say what the listing says?
-fn same_type(declaration: &str, listed: &Value) -> bool {
-    let Some(types) = declaration.strip_prefix("type ").and_then(|rest| rest.split(';').next()) else { return false };
-    let (key, value) = types.split_once(" : ").unwrap_or((types, ""));
-    let names = |value: Option<&Value>| match value {
+/// Are these the types of what is listed?
+fn same(types: &Types, kind: &str, listed: &Value) -> bool {
+    let listed_names = |field: &str| match listed.get(field) {
         Some(Value::String(one)) => one.clone(),
         Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" . "),
         _ => String::new(),
     };
-    let timeout = listed.get("timeout").and_then(Value::as_u64).unwrap_or_default();
-    let timed = if timeout == 0 {
-        !declaration.contains("timeout")
-    } else {
-        declaration.contains(&format!("timeout {timeout}s;"))
-    };
-    names(listed.get("type")) == key && names(listed.get("map")) == value && timed
+    types.kind() == kind
+        && listed_names("type") == names(types.keys)
+        && listed_names("map") == types.value_names()
+        && listed.get("timeout").and_then(Value::as_u64) == types.timeout.map(u64::from)
 }
 
-fn elements(set: &Value) -> BTreeMap<String, String> {
+/// What is in a map or set of these types. `None`: something else.
+fn read(types: Types, set: &Value) -> Option<Elements> {
+    let mut read = Elements::new(types);
+    if is_dynamic(set) {
+        return Some(read);
+    }
     let list = set.get("elem").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let one = |element: &Value| match element {
-        Value::Array(pair) => Some((text(pair.first()?), text(pair.get(1)?))),
-        key => Some((text(key), String::new())),
+        Value::Array(pair) => types.read(&text(pair.first()?), &text(pair.get(1)?)),
+        key => types.read(&text(key), ""),
     };
-    list.iter().filter_map(one).collect()
+    read.elements = list.iter().map(one).collect::<Option<Vec<Element>>>()?;
+    read.settle();
+    Some(read)
 }
 
 /// An expression as we write it.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | which rules make packets go as the table says | `render.rs`, pure |
 //! | the table as a value, and the steps that lead from one to another | `model.rs`, pure |
-//! | its elements, told to the kernel without nft | `elements.rs` |
+//! | keys and values of its maps | `words.rs` |
+//! | these, told to the kernel without nft | `elements.rs` |
 //! | reading it back | `listing.rs`, pure |
 //! | what keeps connections alive and pods isolated while others flush all rules | `guard.rs` |
 //! | flows of UDP services whose backend went, flows that began without rules | `conntrack.rs` |
@@ -27,6 +28,7 @@ mod render;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "writes golden files when asked to, and measures")]
 mod tests;
+mod words;
 
 use crate::host::{LinuxHost, Shared};
 use crate::network::generation;
@@ -37,7 +39,7 @@ use ipnet::IpNet;
 use model::{Model, Steps};
 use reddwarf_command::{CommandError, CommandOutput};
 use reddwarf_host::service::{Listener, Protocol, ServiceTable};
-use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Services};
+use reddwarf_host::{Change, HostError, HostErrorKind, HostEvent, HostResult, Services};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,6 +48,8 @@ const ENSURE: &str = "make services";
 const OBSERVE: &str = "look at services";
 /// For a whole operation; a large table takes some 100 ms.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// From so many elements on it pays to have the kernel tell nobody of each.
+const MANY: usize = 500;
 
 /// What we know of the kernel's state.
 #[derive(Default)]
@@ -147,9 +151,12 @@ async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostR
     }
     let told = guard(shared, state, table, isolated);
     let number = number.map(|number| number.wrapping_add(told));
-    // Ours, and nobody else's in between.
+    // Ours, and nobody else's in between. What others did may not have been heard: it is looked at soon.
     state.generation = number.filter(|number| generation::current() == Some(*number));
     shared.nft_generation.note(state.generation);
+    if number != state.generation {
+        let _ = shared.events.send(HostEvent::Network);
+    }
     let stale = udp_changes(&state.table, table);
     state.model = wanted;
     state.table = table.clone();
@@ -220,20 +227,24 @@ async fn transact(
         if steps.is_empty() {
             return Ok(false);
         }
-        match take(&name, &steps, number).await {
+        match take(shared, &name, &steps, number).await {
             Ok(()) => return Ok(true),
             // Others may have changed the table in between. The whole of it fits always.
             Err(error) => tracing::debug!(error, "the change did not fit what is there; the table is replaced"),
         }
     }
     *number = generation::current();
+    let _covered =
+        (wanted.maps.values().map(|map| map.elements.len()).sum::<usize>() > MANY).then(|| shared.nft_ear.cover());
     text(&wanted.replace(&name), number).await.map_err(|e| e.into_host(ENSURE, "services"))?;
     Ok(true)
 }
 
-async fn take(name: &str, steps: &Steps<'_>, number: &mut Option<u32>) -> Result<(), String> {
+async fn take(shared: &Shared, name: &str, steps: &Steps<'_>, number: &mut Option<u32>) -> Result<(), String> {
     text(&steps.before, number).await.map_err(|e| e.to_string())?;
     if !steps.elements.is_empty() {
+        let many = steps.elements.iter().map(|change| change.elements.len()).sum::<usize>() > MANY;
+        let _covered = many.then(|| shared.nft_ear.cover());
         elements::apply(name, &steps.elements, *number).map_err(|e| e.to_string())?;
         *number = number.map(|n| n.wrapping_add(1));
     }

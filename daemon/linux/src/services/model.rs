@@ -3,7 +3,9 @@
 //! Every rule bears a digest of its own text as its comment. So a table that was read back says by itself whether its
 //! rules are as rendered, in whatever words nft prints them; maps and sets are compared element by element.
 
+use super::words::{Element, Types};
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -52,11 +54,29 @@ pub(crate) fn digest(text: &str) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Elements {
     /// `map` or `set`.
-    pub(crate) is_map: bool,
-    /// `type ipv4_addr . inet_proto . inet_service : verdict;` and further lines.
-    pub(crate) declaration: String,
-    /// Key to value; sets have empty values. Elements that packets add (affinities) are not ours and not in here.
-    pub(crate) elements: BTreeMap<String, String>,
+    pub(crate) kind: &'static str,
+    /// Absent: it was read back, and is or holds what nothing of ours does.
+    pub(crate) types: Option<Types>,
+    /// Once settled: in order, each key once. Elements that packets add (affinities) are not ours and not in here.
+    pub(crate) elements: Vec<Element>,
+}
+
+impl Elements {
+    pub(crate) fn new(types: Types) -> Self {
+        Self { kind: types.kind(), types: Some(types), elements: Vec::new() }
+    }
+
+    /// Puts the elements in order. Of those with one key the last one stays.
+    pub(crate) fn settle(&mut self) {
+        self.elements.sort_by(|a, b| a.key.cmp(&b.key));
+        self.elements.dedup_by(|later, earlier| {
+            let same = later.key == earlier.key;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+    }
 }
 
 /// A whole table.
@@ -76,22 +96,14 @@ impl Model {
         chain
     }
 
-    /// A map, which is made when it is not there.
-    pub(crate) fn map(&mut self, name: impl Into<String>, declaration: &str) -> &mut BTreeMap<String, String> {
-        let map = self.maps.entry(name.into()).or_default();
-        if map.declaration.is_empty() {
-            *map = Elements { is_map: true, declaration: declaration.to_owned(), elements: BTreeMap::new() };
-        }
-        &mut map.elements
+    /// The elements of a map or set, which is made when it is not there.
+    pub(crate) fn map(&mut self, name: impl Into<String>, types: Types) -> &mut Vec<Element> {
+        &mut self.maps.entry(name.into()).or_insert_with(|| Elements::new(types)).elements
     }
 
-    /// A set, which is made when it is not there.
-    pub(crate) fn set(&mut self, name: impl Into<String>, declaration: &str) -> &mut BTreeMap<String, String> {
-        let set = self.maps.entry(name.into()).or_default();
-        if set.declaration.is_empty() {
-            set.declaration = declaration.to_owned();
-        }
-        &mut set.elements
+    /// Puts all elements in order: once nothing is added any more.
+    pub(crate) fn settle(&mut self) {
+        self.maps.values_mut().for_each(Elements::settle);
     }
 
     /// The text that replaces the table, whatever it holds, in one transaction.
@@ -117,10 +129,11 @@ impl Model {
     /// What leads from `old` to this. `None`: only replacing does (a base chain or a type is another one).
     pub(crate) fn change<'m>(&'m self, old: &'m Self, table: &str) -> Option<Steps<'m>> {
         let hook = self.chains.iter().any(|(name, chain)| old.chains.get(name).is_some_and(|o| o.hook != chain.hook));
-        let kind = self.maps.iter().any(|(name, map)| {
-            old.maps.get(name).is_some_and(|o| o.is_map != map.is_map || o.declaration != map.declaration)
-        });
-        if hook || kind {
+        let types = self
+            .maps
+            .iter()
+            .any(|(name, map)| old.maps.get(name).is_some_and(|o| o.kind != map.kind || o.types != map.types));
+        if hook || types {
             return None;
         }
         let mut before = String::new();
@@ -134,8 +147,8 @@ impl Model {
     /// What is new, empty, and the rules.
     fn frame(&self, old: &Self, table: &str, text: &mut String) {
         for (name, map) in self.maps.iter().filter(|(name, _)| !old.maps.contains_key(*name)) {
-            let kind = if map.is_map { "map" } else { "set" };
-            let _ = writeln!(text, "add {kind} inet {table} {name} {{ {} }}", map.declaration);
+            let Elements { kind, types: Some(types), .. } = map else { continue };
+            let _ = writeln!(text, "add {kind} inet {table} {name} {{ {types} }}");
         }
         for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
             if chain.hook.is_empty() {
@@ -168,18 +181,11 @@ impl Model {
     fn element_changes<'m>(&'m self, old: &'m Self) -> Vec<ElementChange<'m>> {
         let mut changes = Vec::new();
         for (name, map) in &self.maps {
-            let before = old.maps.get(name).map_or(&nothing_in().elements, |m| &m.elements);
-            // Both are in order: comparing all of them costs less than looking for each.
-            if *before == map.elements {
-                continue;
-            }
-            let differs =
-                |other: &BTreeMap<String, String>, key: &String, value: &String| other.get(key) != Some(value);
-            let pair = |(key, value): (&'m String, &'m String)| (key.as_str(), value.as_str());
-            let gone = before.iter().filter(|(key, value)| differs(&map.elements, key, value)).map(pair).collect();
-            let new = map.elements.iter().filter(|(key, value)| differs(before, key, value)).map(pair).collect();
-            changes.push(ElementChange { add: false, name, map, elements: gone });
-            changes.push(ElementChange { add: true, name, map, elements: new });
+            let before = old.maps.get(name).map_or(&[][..], |m| m.elements.as_slice());
+            let Some(types) = map.types.filter(|_| *before != *map.elements) else { continue };
+            let (gone, new) = differences(before, &map.elements);
+            changes.push(ElementChange { add: false, name, types, elements: gone });
+            changes.push(ElementChange { add: true, name, types, elements: new });
         }
         changes.retain(|change| !change.elements.is_empty());
         changes
@@ -194,15 +200,13 @@ impl Model {
             let _ = writeln!(text, "flush chain inet {table} {name}");
         }
         for (name, map) in maps() {
-            let kind = if map.is_map { "map" } else { "set" };
-            let _ = writeln!(text, "flush {kind} inet {table} {name}");
+            let _ = writeln!(text, "flush {} inet {table} {name}", map.kind);
         }
         for (name, _) in chains() {
             let _ = writeln!(text, "delete chain inet {table} {name}");
         }
         for (name, map) in maps() {
-            let kind = if map.is_map { "map" } else { "set" };
-            let _ = writeln!(text, "delete {kind} inet {table} {name}");
+            let _ = writeln!(text, "delete {} inet {table} {name}", map.kind);
         }
         text
     }
@@ -221,7 +225,7 @@ impl Model {
         for (name, map) in &self.maps {
             match found.maps.get(name) {
                 None => drift.push(format!("map {name} is missing")),
-                Some(other) if other.elements != map.elements => {
+                Some(other) if other.types != map.types || other.elements != map.elements => {
                     drift.push(format!("the elements of map {name} changed"));
                 }
                 Some(_) => {}
@@ -248,9 +252,24 @@ fn nothing() -> &'static Model {
     &NOTHING
 }
 
-fn nothing_in() -> &'static Elements {
-    static NOTHING: Elements = Elements { is_map: false, declaration: String::new(), elements: BTreeMap::new() };
-    &NOTHING
+/// What only the first has and what only the second has, of two lists in order. A key with another value is in both.
+fn differences<'m>(old: &'m [Element], new: &'m [Element]) -> (Vec<&'m Element>, Vec<&'m Element>) {
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return (gone, come),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => a.key.cmp(&b.key),
+        };
+        let before = old.next_if(|_| order != Ordering::Greater);
+        let after = new.next_if(|_| order != Ordering::Less);
+        if before != after {
+            gone.extend(before);
+            come.extend(after);
+        }
+    }
 }
 
 /// What leads from one table to another. Each step is one transaction; packets go by the old table until the second, and by
@@ -283,17 +302,17 @@ impl Steps<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ElementChange<'m> {
     pub(crate) add: bool,
-    /// The map's name, and the map: its types.
+    /// The map's name and types.
     pub(crate) name: &'m str,
-    pub(crate) map: &'m Elements,
-    /// Keys and values.
-    pub(crate) elements: Vec<(&'m str, &'m str)>,
+    pub(crate) types: Types,
+    pub(crate) elements: Vec<&'m Element>,
 }
 
 fn elements(text: &mut String, table: &str, change: &ElementChange<'_>) {
     let verb = if change.add { "add" } else { "delete" };
-    let line = |(key, value): &(&str, &str)| {
-        if value.is_empty() || !change.add { (*key).to_owned() } else { format!("{key} : {value}") }
+    let line = |element: &&Element| {
+        let (key, value) = (change.types.key_text(element), change.types.value_text(element));
+        if value.is_empty() || !change.add { key } else { format!("{key} : {value}") }
     };
     for chunk in change.elements.chunks(PER_COMMAND) {
         let list = chunk.iter().map(line).collect::<Vec<_>>().join(", ");

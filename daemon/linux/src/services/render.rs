@@ -12,9 +12,10 @@
 
 use super::guard::SEEN;
 use super::model::{LAST_CHAIN, Model, Rule, digest};
+use super::words::{Element, Part, Types, Value, Values, Words};
 use ipnet::IpNet;
 use reddwarf_host::service::{Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, ServiceTable};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// Only our table has it: the table's mark.
@@ -34,15 +35,39 @@ struct Family {
     digit: char,
     /// `ip` or `ip6`.
     ip: &'static str,
-    /// Type of an address.
-    kind: &'static str,
     loopback: &'static str,
+    /// An address, two of them, one with protocol and port, one with a port.
+    address: &'static [Part],
+    pair: &'static [Part],
+    frontend: &'static [Part],
+    backend: &'static [Part],
 }
 
 const FAMILIES: [Family; 2] = [
-    Family { v4: true, digit: '4', ip: "ip", kind: "ipv4_addr", loopback: "127.0.0.0/8" },
-    Family { v4: false, digit: '6', ip: "ip6", kind: "ipv6_addr", loopback: "::1" },
+    Family {
+        v4: true,
+        digit: '4',
+        ip: "ip",
+        loopback: "127.0.0.0/8",
+        address: &[Part::Ipv4],
+        pair: &[Part::Ipv4, Part::Ipv4],
+        frontend: &[Part::Ipv4, Part::Protocol, Part::Port],
+        backend: &[Part::Ipv4, Part::Port],
+    },
+    Family {
+        v4: false,
+        digit: '6',
+        ip: "ip6",
+        loopback: "::1",
+        address: &[Part::Ipv6],
+        pair: &[Part::Ipv6, Part::Ipv6],
+        frontend: &[Part::Ipv6, Part::Protocol, Part::Port],
+        backend: &[Part::Ipv6, Part::Port],
+    },
 ];
+
+/// A frontend's key where its address is every one of the host.
+const LOCAL: &[Part] = &[Part::Protocol, Part::Port];
 
 fn family(v4: bool) -> &'static Family {
     let [four, six] = &FAMILIES;
@@ -53,14 +78,25 @@ fn family(v4: bool) -> &'static Family {
 pub(crate) fn render(table: &ServiceTable) -> Model {
     let mut model = Model::default();
     skeleton(&mut model, table);
+    let mut picks = Picks::new();
     for (frontend, backends) in &table.frontends {
-        add_frontend(&mut model, frontend, backends);
+        add_frontend(&mut model, &mut picks, frontend, backends);
+    }
+    for ((v4, local), all) in picks {
+        for (index, elements) in all.into_iter().enumerate() {
+            add_pick(&mut model, family(v4), local, index, elements);
+        }
     }
     for isolation in &table.isolations {
         add_isolation(&mut model, isolation);
     }
+    model.settle();
     model
 }
+
+/// Backends by family, by whether the frontend is at every address of the host, and by index. There are ten thousand of them:
+/// too many to look each one's map up.
+type Picks = BTreeMap<(bool, bool), Vec<Vec<Element>>>;
 
 fn rule(model: &mut Model, chain: &str, text: impl Into<String>) {
     model.chain(chain, "").rules.push(Rule::new(text));
@@ -86,16 +122,15 @@ fn skeleton(model: &mut Model, table: &ServiceTable) {
         rule(model, LAST_CHAIN, format!("meta mark set meta mark | {SEEN:#x}"));
     }
     for f in &FAMILIES {
-        let (ip, digit, kind) = (f.ip, f.digit, f.kind);
-        for name in [format!("frontends{digit}"), format!("refused{digit}")] {
-            model.map(name, &format!("type {kind} . inet_proto . inet_service : verdict;"));
+        let (ip, digit) = (f.ip, f.digit);
+        for name in ["frontends", "refused", "local", "refused_local"] {
+            let keys = if name.ends_with("local") { LOCAL } else { f.frontend };
+            model.map(format!("{name}{digit}"), Types::map(keys, Values::Verdicts));
         }
-        for name in [format!("local{digit}"), format!("refused_local{digit}")] {
-            model.map(name, "type inet_proto . inet_service : verdict;");
+        model.map(format!("self{digit}"), Types::set(f.pair));
+        for name in ["ingress", "egress"] {
+            model.map(format!("{name}{digit}"), Types::map(f.address, Values::Verdicts));
         }
-        model.set(format!("self{digit}"), &format!("type {kind} . {kind};"));
-        model.map(format!("ingress{digit}"), &format!("type {kind} : verdict;"));
-        model.map(format!("egress{digit}"), &format!("type {kind} : verdict;"));
         rule(model, "services", format!("{ip} daddr . meta l4proto . th dport vmap @frontends{digit}"));
         // A pod that reaches itself through a service must see a stranger.
         let own = format!("ct status dnat {ip} saddr . {ip} daddr @self{digit} masquerade");
@@ -165,35 +200,35 @@ fn nets(nets: &BTreeSet<IpNet>, v4: bool) -> String {
     of_family.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A frontend's key, without its address when it is every address of the host.
-fn key(frontend: &Frontend) -> String {
-    let (protocol, port) = (frontend.protocol.as_str(), frontend.port);
-    match frontend.place {
-        Place::Address(address) => format!("{address} . {protocol} . {port}"),
-        Place::HostV4 | Place::HostV6 => format!("{protocol} . {port}"),
-    }
-}
-
-fn add_frontend(model: &mut Model, frontend: &Frontend, backends: &Backends) {
+fn add_frontend(model: &mut Model, picks: &mut Picks, frontend: &Frontend, backends: &Backends) {
     let f = family(frontend.place.is_ipv4());
     let digit = f.digit;
-    let local = !matches!(frontend.place, Place::Address(_));
-    let key = key(frontend);
+    let (local, place) = match frontend.place {
+        Place::Address(address) => (false, Words::default().address(address)),
+        Place::HostV4 | Place::HostV6 => (true, Words::default()),
+    };
+    let key = place.protocol(frontend.protocol).port(frontend.port);
+    let types = Types::map(if local { LOCAL } else { f.frontend }, Values::Verdicts);
     let (found, refused) = if local { ("local", "refused_local") } else { ("frontends", "refused") };
+    let lead = |model: &mut Model, map: &str, goal: &str| {
+        model.map(format!("{map}{digit}"), types).push(Element { key, value: Value::Goto(goal.into()) });
+    };
     if backends.addresses.is_empty() {
-        model.map(format!("{refused}{digit}"), "").insert(key, "goto refuse".to_owned());
+        lead(model, refused, "refuse");
         return;
     }
-    let own = model.set(format!("self{digit}"), "");
-    own.extend(backends.addresses.iter().map(|address| (format!("{0} . {0}", address.ip()), String::new())));
+    let pair = |address: &SocketAddr| Element::of_set(Words::default().address(address.ip()).address(address.ip()));
+    model.map(format!("self{digit}"), Types::set(f.pair)).extend(backends.addresses.iter().map(pair));
     let goal = match backends.affinity_seconds {
         Some(seconds) => sticky(model, f, frontend, &backends.addresses, seconds),
         None => {
-            for (index, address) in backends.addresses.iter().enumerate() {
-                let element = format!("{} . {}", address.ip(), address.port());
-                pick(model, f, local, index).insert(key.clone(), element);
+            let count = backends.addresses.len();
+            let all = picks.entry((f.v4, local)).or_default();
+            all.resize_with(all.len().max(count), Vec::new);
+            for (elements, address) in all.iter_mut().zip(&backends.addresses) {
+                elements.push(Element { key, value: Value::Words(Words::default().socket(address)) });
             }
-            balance(model, f, local, backends.addresses.len())
+            balance(model, f, local, count)
         }
     };
     let goal = if backends.sources.is_empty() {
@@ -206,30 +241,19 @@ fn add_frontend(model: &mut Model, frontend: &Frontend, backends: &Backends) {
         rule(model, &guard, format!("goto {goal}"));
         guard
     };
-    model.map(format!("{found}{digit}"), "").insert(key, format!("goto {goal}"));
+    lead(model, found, &goal);
 }
 
 /// The map of the backends with this index, and the chain that goes by it.
-fn pick<'m>(
-    model: &'m mut Model,
-    f: &Family,
-    local: bool,
-    index: usize,
-) -> &'m mut std::collections::BTreeMap<String, String> {
-    let (ip, digit, kind) = (f.ip, f.digit, f.kind);
+fn add_pick(model: &mut Model, f: &Family, local: bool, index: usize, elements: Vec<Element>) {
+    let (ip, digit) = (f.ip, f.digit);
     let at = if local { "local_" } else { "" };
     let map = format!("{at}backends{digit}_{index}");
-    // Ten thousand times there, once not.
-    if !model.maps.contains_key(&map) {
-        let (keys, types) = if local {
-            ("meta l4proto . th dport".to_owned(), "inet_proto . inet_service".to_owned())
-        } else {
-            (format!("{ip} daddr . meta l4proto . th dport"), format!("{kind} . inet_proto . inet_service"))
-        };
-        rule(model, &format!("{at}pick{digit}_{index}"), format!("dnat {ip} to {keys} map @{map}"));
-        model.map(&map, &format!("type {types} : {kind} . inet_service;"));
-    }
-    &mut model.maps.entry(map).or_default().elements
+    let place = if local { String::new() } else { format!("{ip} daddr . ") };
+    let text = format!("dnat {ip} to {place}meta l4proto . th dport map @{map}");
+    rule(model, &format!("{at}pick{digit}_{index}"), text);
+    let keys = if local { LOCAL } else { f.frontend };
+    *model.map(map, Types::map(keys, Values::Parts(f.backend))) = elements;
 }
 
 /// The chain that leads to one of so many backends, each as likely as another.
@@ -261,7 +285,7 @@ fn sticky(
     for (index, address) in addresses.iter().enumerate() {
         let id = digest(&format!("{frontend} {seconds} {address}"));
         let (clients, end) = (format!("clients_{id}"), format!("ends_{id}"));
-        model.set(&clients, &format!("type {}; size 65535; flags dynamic,timeout; timeout {seconds}s;", f.kind));
+        model.map(&clients, Types { timeout: Some(seconds), ..Types::set(f.address) });
         rule(model, &end, format!("update @{clients} {{ {ip} saddr }}"));
         let to = match address {
             SocketAddr::V4(a) => a.to_string(),
@@ -296,10 +320,11 @@ fn add_isolation(model: &mut Model, isolation: &Isolation) {
         if model.chain(&chain, "").rules.is_empty() {
             rules.into_iter().for_each(|text| rule(model, &chain, text));
         }
-        let own = model.set(format!("self_pods{}", f.digit), &format!("type {0} . {0};", f.kind));
-        own.extend(pods.iter().map(|pod| (format!("{pod} . {pod}"), String::new())));
-        let map = model.map(format!("{way}{}", f.digit), "");
-        map.extend(pods.iter().map(|pod| (pod.to_string(), format!("jump {chain}"))));
+        let own = model.map(format!("self_pods{}", f.digit), Types::set(f.pair));
+        own.extend(pods.iter().map(|pod| Element::of_set(Words::default().address(**pod).address(**pod))));
+        let goal = Value::Jump(chain.into());
+        let map = model.map(format!("{way}{}", f.digit), Types::map(f.address, Values::Verdicts));
+        map.extend(pods.iter().map(|pod| Element { key: Words::default().address(**pod), value: goal.clone() }));
     }
 }
 

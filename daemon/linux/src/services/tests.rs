@@ -1,4 +1,4 @@
-use super::model::{Model, Steps};
+use super::model::{Elements, Model, Steps};
 use super::{elements, listing, render::render};
 use crate::network::generation;
 use nix::sched::{CloneFlags, unshare};
@@ -7,7 +7,7 @@ use proptest::strategy::ValueTree;
 use reddwarf_host::service::{
     Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, Protocol, ServiceTable,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -90,6 +90,12 @@ fn the_rendered_table_is_as_reviewed() {
     );
 }
 
+/// Keys and values as nft has them.
+fn texts(map: &Elements) -> BTreeMap<String, String> {
+    let types = map.types.unwrap();
+    map.elements.iter().map(|e| (types.key_text(e), types.value_text(e))).collect()
+}
+
 /// Where a connection to a frontend can end, followed through maps and chains as the kernel would.
 fn follow(model: &Model, frontend: &Frontend) -> Result<BTreeSet<SocketAddr>, String> {
     let digit = if frontend.place.is_ipv4() { '4' } else { '6' };
@@ -97,14 +103,18 @@ fn follow(model: &Model, frontend: &Frontend) -> Result<BTreeSet<SocketAddr>, St
         Place::Address(a) => (format!("{a} . {} . {}", frontend.protocol.as_str(), frontend.port), ""),
         _ => (format!("{} . {}", frontend.protocol.as_str(), frontend.port), "local"),
     };
-    let map = |name: &str| model.maps.get(name).map(|m| &m.elements);
+    let map = |name: &str| model.maps.get(name).map(texts);
     let found = if local.is_empty() { format!("frontends{digit}") } else { format!("local{digit}") };
-    match map(&found).and_then(|m| m.get(&key)) {
+    match map(&found).and_then(|mut m| m.remove(&key)) {
         Some(goal) => chain(model, goal.strip_prefix("goto ").ok_or("no goto")?, &key),
         None => {
             let refused = if local.is_empty() { format!("refused{digit}") } else { format!("refused_local{digit}") };
-            let refused = map(&refused).and_then(|m| m.get(&key)).map(String::as_str);
-            if refused == Some("goto refuse") { Ok(BTreeSet::new()) } else { Err(format!("{key} leads nowhere")) }
+            let refused = map(&refused).and_then(|mut m| m.remove(&key));
+            if refused.as_deref() == Some("goto refuse") {
+                Ok(BTreeSet::new())
+            } else {
+                Err(format!("{key} leads nowhere"))
+            }
         }
     }
 }
@@ -114,7 +124,7 @@ fn chain(model: &Model, name: &str, key: &str) -> Result<BTreeSet<SocketAddr>, S
     for rule in &model.chains.get(name).ok_or(format!("no chain {name}"))?.rules {
         let text = &rule.text;
         if let Some((_, map)) = text.split_once(" map @") {
-            let element = model.maps[map].elements.get(key).ok_or(format!("{key} is not in {map}"))?;
+            let element = texts(&model.maps[map]).remove(key).ok_or(format!("{key} is not in {map}"))?;
             let (ip, port) = element.split_once(" . ").ok_or("no port")?;
             ends.insert(SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port.parse().unwrap()));
         } else if let Some((_, goals)) = text.split_once(" vmap { ") {
@@ -259,6 +269,13 @@ fn the_kernel_takes_every_change_and_lists_what_was_wanted() {
         let drift = before.drift(&listed(&before));
         assert_eq!(drift, ["the rules of chain postrouting changed", "theirs is not ours"]);
         take(&before.change(&listed(&before), "rd").unwrap());
+        assert_eq!(before.drift(&listed(&before)), Vec::<String>::new());
+        // An element that none of ours could be: the table is replaced as a whole.
+        nft(&["add", "element", "inet", "rd", "refused4", "{ 10.96.0.99 . icmp . 0 : drop }"], "");
+        let found = listed(&before);
+        assert_eq!(before.drift(&found), ["the elements of map refused4 changed"]);
+        assert_eq!(before.change(&found, "rd"), None);
+        nft(&["-f", "-"], &before.replace("rd"));
         assert_eq!(before.drift(&listed(&before)), Vec::<String>::new());
         // Elements that were told by an old number are refused whole.
         let now = generation::current().unwrap();

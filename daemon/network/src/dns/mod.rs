@@ -18,7 +18,7 @@
 //! | everything that is not ours | [`forward`] |
 //! | sockets | [`serve`] |
 //!
-//! Why hickory encodes the records but the loop is ours: docs/adr/0009-dns.md.
+//! Why the loop and nearly all encoding are ours, and what hickory does: docs/adr/0009-dns.md.
 
 mod answer;
 pub mod forward;
