@@ -50,7 +50,12 @@ enum Next {
 ///
 /// # Errors
 /// [`Failed`] when it can't start, or when a component failed.
-pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings, handed_over: Vec<(String, OwnedFd)>) -> Result<(), Failed> {
+pub(crate) fn run(
+    cli: Cli,
+    mode: Mode,
+    settings: Settings,
+    mut handed_over: Vec<(String, OwnedFd)>,
+) -> Result<(), Failed> {
     host::keep_memory_small();
     host::allow_many_files();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
@@ -61,7 +66,8 @@ pub(crate) fn run(cli: Cli, mode: Mode, settings: Settings, handed_over: Vec<(St
         .enable_all()
         .build()
         .map_err(|e| failed("the async runtime can't be started", e))?;
-    let result = runtime.block_on(rounds(cli, mode, settings, signals, Kept::from(handed_over)));
+    let guard = host::guard_socket(&settings, &mut handed_over);
+    let result = runtime.block_on(rounds(cli, mode, settings, signals, (Kept::from(handed_over), guard)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -71,9 +77,9 @@ async fn rounds(
     mode: Mode,
     mut settings: Settings,
     mut signals: mpsc::Receiver<Asked>,
-    kept: Vec<Kept>,
+    (kept, guard): (Vec<Kept>, Option<OwnedFd>),
 ) -> Result<(), Failed> {
-    let daemon = Daemon::open(cli, mode, &settings, kept).await?;
+    let daemon = Daemon::open(cli, mode, &settings, kept, guard).await?;
     let result = loop {
         match daemon.round(&settings, &mut signals).await {
             Ok(Next::Stop) => break Ok(()),
@@ -99,10 +105,18 @@ struct Daemon {
     notices: Vec<String>,
     started: chrono::DateTime<chrono::Utc>,
     dns: Option<Arc<NameServer>>,
+    /// [`host::guard_socket`].
+    guard: Option<OwnedFd>,
 }
 
 impl Daemon {
-    async fn open(cli: Cli, mode: Mode, settings: &Settings, kept: Vec<Kept>) -> Result<Self, Failed> {
+    async fn open(
+        cli: Cli,
+        mode: Mode,
+        settings: &Settings,
+        kept: Vec<Kept>,
+        guard: Option<OwnedFd>,
+    ) -> Result<Self, Failed> {
         directory_for_us(&settings.state_dir, 0o700)?;
         directory_for_us(&settings.run_dir, 0o750)?;
         let clock: Arc<dyn Clock> = Arc::new(time::SystemClock);
@@ -135,7 +149,7 @@ impl Daemon {
         let (access, started) = (Arc::new(access), clock.wall());
         let dns = NameServer::start(settings, mode, &registry, kept)
             .map_err(|why| Failed(format!("the name server can't be started: {why}")))?;
-        Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started, dns })
+        Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started, dns, guard })
     }
 
     /// Starts all components, waits for a reason to end, and ends them.
@@ -360,7 +374,7 @@ impl Daemon {
 
     /// The host to drive, if there is one; services' addresses may not be networks that it uses itself.
     async fn host(&self, settings: &Settings, roots: Option<Arc<dyn StorageEngine>>) -> Result<Arc<dyn Host>, Failed> {
-        let host = host::open(settings, Arc::clone(&self.clock), roots);
+        let host = host::open(settings, Arc::clone(&self.clock), roots, self.guard.as_ref());
         let host = host.map_err(|e| failed("the host can't be driven", e))?;
         services::check_routes(settings, host.as_ref()).await.map_err(Failed)?;
         Ok(host)

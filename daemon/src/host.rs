@@ -6,11 +6,36 @@ use reddwarf_config::settings::ContainerRuntime;
 use reddwarf_config::settings::HostKind;
 use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult, StorageEngine};
+use std::os::fd::OwnedFd;
 #[cfg(target_os = "linux")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Opens the host that the settings name. `roots`: where roots of containers are to be cloned; only Linux can be told.
+/// Name of the guard's socket in the service manager's store.
+const GUARD: &str = "reddwarf-guard";
+
+/// The socket that the guard of services' rules belongs to: it outlives the host, which a change of settings makes anew, and
+/// this process where the service manager keeps it. Taken out of what that handed over, else a new one. Only Linux has a guard.
+pub(crate) fn guard_socket(settings: &Settings, handed_over: &mut Vec<(String, OwnedFd)>) -> Option<OwnedFd> {
+    if settings.host != HostKind::Linux {
+        return None;
+    }
+    if let Some(at) = handed_over.iter().position(|(name, _)| name == GUARD) {
+        return Some(handed_over.swap_remove(at).1);
+    }
+    #[cfg(target_os = "linux")]
+    match reddwarf_linux::guard_socket() {
+        Ok(socket) => {
+            crate::service::keep_sockets(GUARD, &[std::os::fd::AsFd::as_fd(&socket)]);
+            return Some(socket);
+        }
+        Err(error) => tracing::warn!(%error, "the guard of services' rules goes with each change of settings"),
+    }
+    None
+}
+
+/// Opens the host that the settings name. `roots`: where roots of containers are to be cloned; `guard`: see [`guard_socket`]. Only Linux
+/// can be told of either.
 ///
 /// # Errors
 /// What the host lacks, and how to mend it.
@@ -18,9 +43,10 @@ pub(crate) fn open(
     settings: &Settings,
     clock: Arc<dyn Clock>,
     roots: Option<Arc<dyn StorageEngine>>,
+    guard: Option<&OwnedFd>,
 ) -> HostResult<Arc<dyn Host>> {
     match settings.host {
-        HostKind::Linux => linux(settings, clock, roots),
+        HostKind::Linux => linux(settings, clock, roots, guard),
         HostKind::Sim => simulated(settings, clock),
         HostKind::Illumos => illumos(settings, clock),
     }
@@ -31,6 +57,7 @@ fn linux(
     settings: &Settings,
     clock: Arc<dyn Clock>,
     roots: Option<Arc<dyn StorageEngine>>,
+    guard: Option<&OwnedFd>,
 ) -> HostResult<Arc<dyn Host>> {
     use reddwarf_linux::{LinuxHost, LinuxOptions, Runtime};
     let helpers = helpers().map_err(|e| {
@@ -47,7 +74,11 @@ fn linux(
         ContainerRuntime::Crun => Runtime::Crun(program("crun")?),
         ContainerRuntime::Runc => Runtime::Runc(program("runc")?),
     };
-    Ok(Arc::new(LinuxHost::with_roots(options, clock, roots)?))
+    let host = LinuxHost::with_roots(options, clock, roots)?;
+    if let Some(socket) = guard.and_then(|socket| socket.try_clone().ok()) {
+        host.guard_by(socket);
+    }
+    Ok(Arc::new(host))
 }
 
 /// The lines of the files of public keys.
@@ -89,7 +120,12 @@ fn registries(settings: &Settings) -> HostResult<reddwarf_illumos::RegistryOptio
 }
 
 #[cfg(not(target_os = "linux"))]
-fn linux(_: &Settings, _: Arc<dyn Clock>, _: Option<Arc<dyn StorageEngine>>) -> HostResult<Arc<dyn Host>> {
+fn linux(
+    _: &Settings,
+    _: Arc<dyn Clock>,
+    _: Option<Arc<dyn StorageEngine>>,
+    _: Option<&OwnedFd>,
+) -> HostResult<Arc<dyn Host>> {
     Err(HostError::new(HostErrorKind::Unsupported, "open host", "linux", "this is not Linux: use --host"))
 }
 
@@ -225,7 +261,7 @@ pub(crate) fn allow_many_files() {
 }
 
 /// Sockets that the service manager hands over, with their names. To be asked once, before anything is opened.
-pub(crate) fn inherited_sockets() -> Vec<(String, std::os::fd::OwnedFd)> {
+pub(crate) fn inherited_sockets() -> Vec<(String, OwnedFd)> {
     #[cfg(target_os = "linux")]
     return reddwarf_linux::inherited::sockets();
     #[cfg(not(target_os = "linux"))]

@@ -23,8 +23,9 @@ use reddwarf_supervise::turns::Turns;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     /// What hears of others' changes of the rule set.
     pub(crate) nft_ear: monitor::Ear,
     pub(crate) services: tokio::sync::Mutex<services::State>,
+    /// What the guard of services' rules belongs to; absent: a socket of this host's own.
+    pub(crate) guard_socket: OnceLock<OwnedFd>,
     pub(crate) puller: Puller,
     /// Where containers' roots are cloned; absent where they are overlays.
     pub(crate) roots: Option<Roots>,
@@ -163,6 +166,7 @@ impl LinuxHost {
             nft_generation,
             nft_ear: monitor::Ear::default(),
             services,
+            guard_socket: OnceLock::new(),
             puller,
             roots,
         });

@@ -119,3 +119,4 @@ pub fn helper_main() -> ExitCode {
 pub use host::LinuxHost;
 pub use options::{LinuxOptions, Runtime};
 pub use reddwarf_pull::{Endpoint, RegistryOptions};
+pub use services::guard_socket;

@@ -3,7 +3,8 @@
 //! Numbers of netlink itself are in the machine's byte order, those of netfilter in the network's.
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, recv, sendto, setsockopt,
+    socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use std::io;
@@ -162,6 +163,11 @@ impl Socket {
         Ok(Self(socket))
     }
 
+    /// Its address, by which the kernel knows whose a thing is.
+    pub(crate) fn port(&self) -> io::Result<u32> {
+        Ok(getsockname::<NetlinkAddr>(self.0.as_raw_fd())?.pid())
+    }
+
     pub(crate) fn send(&self, messages: &Writer) -> io::Result<()> {
         sendto(self.0.as_raw_fd(), messages.bytes(), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         Ok(())
@@ -202,6 +208,19 @@ impl Socket {
                 }
             }
         }
+    }
+}
+
+/// One that [`Socket::connect`] made.
+impl From<OwnedFd> for Socket {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        socket.0
     }
 }
 

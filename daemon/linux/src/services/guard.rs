@@ -7,10 +7,10 @@
 //! connection is gone, however soon the rules come back. And policies would be open until then.
 //!
 //! This table belongs to our socket (NFT_TABLE_F_OWNER, Linux 5.12) and outlasts every flush. It goes with the socket: with the
-//! daemon. One chain of it does nothing, which is enough for connections. Two come right after those of the rules: what begins
+//! daemon, unless the service manager keeps the socket for the next one. One chain of it does nothing, which is enough for connections. Two come right after those of the rules: what begins
 //! anew, concerns an isolated pod and was not seen by the rules ([`SEEN`]) is dropped. Which of it is allowed only the rules know.
 
-use crate::nfnetlink::{NFTABLES, NLM_F_ACK, NLM_F_CREATE, Socket, Writer};
+use crate::nfnetlink::{self, NFTABLES, NLM_F_ACK, NLM_F_CREATE, Socket, Writer};
 use reddwarf_host::service::{Direction, ServiceTable};
 use std::collections::BTreeSet;
 use std::io;
@@ -22,6 +22,8 @@ pub(super) const SEEN: u32 = 0x1000_0000;
 
 const NFPROTO_INET: u8 = 1;
 const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
+const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
@@ -83,81 +85,146 @@ impl Pods {
     }
 }
 
-/// Holds the table for as long as it lives.
+/// The table, for as long as the socket lives.
 pub(crate) struct Guard {
     socket: Socket,
     table: String,
-    pods: Pods,
+    holds: Holds,
+}
+
+/// What is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// No table yet.
+    Nothing,
+    /// A table that a former daemon made: with its pods, and its chains.
+    Former,
+    /// Our table, which isolates these.
+    Pods(Pods),
 }
 
 impl Guard {
-    /// Makes the table.
+    /// The guard that belongs to a socket. One that a former daemon made with it stands until pods are told.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(super) fn of(socket: Socket, table: &str) -> io::Result<Self> {
+        let holds = if owner(table)? == Some(socket.port()?) { Holds::Former } else { Holds::Nothing };
+        Ok(Self { socket, table: table.to_owned(), holds })
+    }
+
+    pub(super) fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// The pods that are isolated from now on; whether anything had to be changed.
     ///
     /// # Errors
     /// Kernels before 5.12 know no tables with owners.
-    pub(super) fn hold(table: &str) -> io::Result<Self> {
-        let batch = Writer::batch(None, |w| {
-            w.message((NFTABLES << 8 | NEW_TABLE, NLM_F_CREATE), (NFPROTO_INET, 0), |w| {
-                w.text(1, table);
-                w.number(2, TABLE_OWNER);
-            });
-            for (id, of) in (1..).zip(&ISOLATED) {
-                set(w, table, of, id);
-            }
-            for (name, hook) in [("forward", FORWARD), ("input", INPUT)] {
-                chain(w, table, (name, "filter"), hook, PRIORITY_FILTER);
-                rule(w, table, name, 0, established_passes);
-                rule(w, table, name, 0, seen_passes);
-                // What is for the host itself is nobody's ingress.
-                for of in ISOLATED.iter().filter(|of| hook == FORWARD || of.direction == Direction::Egress) {
-                    rule(w, table, name, 0, |w| others_do_not(w, of));
-                }
-            }
-            chain(w, table, ("keep_connections", "nat"), INPUT, PRIORITY_NAT);
-            // `ct state`, into a register that nobody reads.
-            rule(w, table, "keep_connections", NLM_F_ACK, load_state);
-        });
-        let socket = Socket::connect()?;
-        socket.transact(&batch)?;
-        Ok(Self { socket, table: table.to_owned(), pods: Pods::default() })
-    }
-
-    /// The pods that are isolated now; whether they are others than before.
     pub(super) fn isolate(&mut self, pods: Pods) -> io::Result<bool> {
-        if pods == self.pods {
-            return Ok(false);
-        }
-        let batch = Writer::batch(None, |w| {
-            for of in &ISOLATED {
-                let list = |w: &mut Writer, (kind, flags): (u16, u16), body: &dyn Fn(&mut Writer)| {
-                    w.message((NFTABLES << 8 | kind, flags), (NFPROTO_INET, 0), |w| {
-                        w.text(1, &self.table);
-                        w.text(2, of.set);
-                        body(w);
-                    });
-                };
-                // Without elements: all of them.
-                list(w, (DELETE_ELEMENTS, 0), &|_| {});
-                let addresses: Vec<IpAddr> = pods.addresses(of).collect();
-                for some in addresses.chunks(PER_MESSAGE) {
-                    list(w, (NEW_ELEMENTS, NLM_F_CREATE), &|w| w.nest(3, |w| some.iter().for_each(|a| element(w, *a))));
-                }
-            }
-            // The table again, which is there: something has to be answered.
-            w.message((NFTABLES << 8 | NEW_TABLE, NLM_F_ACK), (NFPROTO_INET, 0), |w| {
-                w.text(1, &self.table);
-                w.number(2, TABLE_OWNER);
-            });
-        });
+        let batch = match &self.holds {
+            Holds::Pods(now) if *now == pods => return Ok(false),
+            Holds::Pods(_) => self.batch(|w| self.replace_pods(w, &pods)),
+            Holds::Nothing => self.batch(|w| self.make(w, &pods)),
+            Holds::Former => self.batch(|w| {
+                self.delete(w, 0);
+                self.make(w, &pods);
+            }),
+        };
         self.socket.transact(&batch)?;
-        self.pods = pods;
+        self.holds = Holds::Pods(pods);
         Ok(true)
     }
 
-    /// The pods that it isolates.
-    pub(super) fn pods(&self) -> &Pods {
-        &self.pods
+    /// Takes the table away; whether there was one.
+    pub(super) fn remove(&mut self) -> io::Result<bool> {
+        if self.holds == Holds::Nothing {
+            return Ok(false);
+        }
+        let batch = Writer::batch(None, |w| self.delete(w, NLM_F_ACK));
+        self.socket.transact(&batch)?;
+        self.holds = Holds::Nothing;
+        Ok(true)
     }
+
+    /// A transaction that ends with the table, which is there by then: something has to be answered.
+    fn batch(&self, body: impl FnOnce(&mut Writer)) -> Writer {
+        Writer::batch(None, |w| {
+            body(w);
+            self.table(w, NLM_F_ACK);
+        })
+    }
+
+    fn table(&self, w: &mut Writer, flags: u16) {
+        w.message((NFTABLES << 8 | NEW_TABLE, flags), (NFPROTO_INET, 0), |w| {
+            w.text(1, &self.table);
+            w.number(2, TABLE_OWNER);
+        });
+    }
+
+    fn delete(&self, w: &mut Writer, flags: u16) {
+        w.message((NFTABLES << 8 | DELETE_TABLE, flags), (NFPROTO_INET, 0), |w| w.text(1, &self.table));
+    }
+
+    fn make(&self, w: &mut Writer, pods: &Pods) {
+        let table = self.table.as_str();
+        self.table(w, NLM_F_CREATE);
+        for (id, of) in (1..).zip(&ISOLATED) {
+            set(w, table, of, id);
+        }
+        for (name, hook) in [("forward", FORWARD), ("input", INPUT)] {
+            chain(w, table, (name, "filter"), hook, PRIORITY_FILTER);
+            rule(w, table, name, established_passes);
+            rule(w, table, name, seen_passes);
+            // What is for the host itself is nobody's ingress.
+            for of in ISOLATED.iter().filter(|of| hook == FORWARD || of.direction == Direction::Egress) {
+                rule(w, table, name, |w| others_do_not(w, of));
+            }
+        }
+        chain(w, table, ("keep_connections", "nat"), INPUT, PRIORITY_NAT);
+        // `ct state`, into a register that nobody reads.
+        rule(w, table, "keep_connections", load_state);
+        self.add_pods(w, pods);
+    }
+
+    fn replace_pods(&self, w: &mut Writer, pods: &Pods) {
+        for of in &ISOLATED {
+            // Without elements: all of them.
+            self.elements(w, of, (DELETE_ELEMENTS, 0), |_| {});
+        }
+        self.add_pods(w, pods);
+    }
+
+    fn add_pods(&self, w: &mut Writer, pods: &Pods) {
+        for of in &ISOLATED {
+            let addresses: Vec<IpAddr> = pods.addresses(of).collect();
+            for some in addresses.chunks(PER_MESSAGE) {
+                let list = |w: &mut Writer| w.nest(3, |w| some.iter().for_each(|address| element(w, *address)));
+                self.elements(w, of, (NEW_ELEMENTS, NLM_F_CREATE), list);
+            }
+        }
+    }
+
+    fn elements(&self, w: &mut Writer, of: &Isolated, (kind, flags): (u16, u16), body: impl FnOnce(&mut Writer)) {
+        w.message((NFTABLES << 8 | kind, flags), (NFPROTO_INET, 0), |w| {
+            w.text(1, &self.table);
+            w.text(2, of.set);
+            body(w);
+        });
+    }
+}
+
+/// The port of the socket that a table belongs to; `None`: there is no such table, or it is nobody's.
+fn owner(table: &str) -> io::Result<Option<u32>> {
+    /// NFTA_TABLE_OWNER.
+    const OWNER: u16 = 7;
+    let mut request = Writer::default();
+    request.message((NFTABLES << 8 | GET_TABLE, 0), (NFPROTO_INET, 0), |w| w.text(1, table));
+    let socket = Socket::connect()?;
+    socket.send(&request)?;
+    let mut buffer = [0; 4096];
+    let answer = nfnetlink::parts(socket.receive(&mut buffer)?);
+    Ok(answer.filter(|(kind, _)| *kind == NFTABLES << 8 | NEW_TABLE).and_then(|(_, a)| nfnetlink::number(a, OWNER)))
 }
 
 /// Elements of one message: an attribute has 64 KiB at most.
@@ -197,8 +264,8 @@ fn chain(w: &mut Writer, table: &str, (name, kind): (&str, &str), hook: u32, pri
     });
 }
 
-fn rule(w: &mut Writer, table: &str, chain: &str, flags: u16, expressions: impl FnOnce(&mut Writer)) {
-    w.message((NFTABLES << 8 | NEW_RULE, NLM_F_CREATE | NLM_F_APPEND | flags), (NFPROTO_INET, 0), |w| {
+fn rule(w: &mut Writer, table: &str, chain: &str, expressions: impl FnOnce(&mut Writer)) {
+    w.message((NFTABLES << 8 | NEW_RULE, NLM_F_CREATE | NLM_F_APPEND), (NFPROTO_INET, 0), |w| {
         w.text(1, table);
         w.text(2, chain);
         w.nest(4, expressions);

@@ -32,16 +32,19 @@ mod words;
 
 use crate::host::{LinuxHost, Shared};
 use crate::network::generation;
+use crate::nfnetlink::Socket;
 use crate::nft;
 use async_trait::async_trait;
-use guard::{Guard, Pods};
+use guard::{Guard, Holds, Pods};
 use ipnet::IpNet;
 use model::{Model, Steps};
 use reddwarf_command::{CommandError, CommandOutput};
 use reddwarf_host::service::{Listener, Protocol, ServiceTable};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostEvent, HostResult, Services};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 const ENSURE: &str = "make services";
@@ -59,8 +62,24 @@ pub(crate) struct State {
     /// What is in the kernel, true for as long as the rule set's number is `generation`.
     model: Option<Model>,
     generation: Option<u32>,
-    /// Keeps connections alive while others flush all rules; `None` too when the kernel can't.
+    /// Keeps connections alive while others flush all rules.
     guard: Option<Guard>,
+}
+
+/// A socket for the guard of services' rules to belong to ([`LinuxHost::guard_by`]).
+///
+/// # Errors
+/// When descriptors are used up.
+pub fn guard_socket() -> io::Result<OwnedFd> {
+    Ok(Socket::connect()?.into())
+}
+
+impl LinuxHost {
+    /// The guard, which keeps connections alive and pods isolated when others flush all rules, is to last as long as this socket: who
+    /// keeps a copy of it over a restart keeps the guard. To be called before the first services.
+    pub fn guard_by(&self, socket: OwnedFd) {
+        let _ = self.shared.guard_socket.set(socket);
+    }
 }
 
 #[async_trait]
@@ -114,14 +133,8 @@ pub(crate) async fn restore(shared: &Shared) -> HostResult<Change> {
 
 async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostResult<Vec<String>> {
     let mut done = addresses::ensure(shared, table).await?;
-    // Who is not isolated any more is let go before the rules are, and who is now is held after them.
     let isolated = Pods::of(table);
-    let staying = match &state.guard {
-        Some(guard) => guard.pods().and(&isolated),
-        None if state.table == *table => isolated.clone(),
-        None => Pods::default(),
-    };
-    let told = guard(shared, state, table, staying);
+    let told = guard_meanwhile(shared, state, table, &isolated);
     let before = generation::current();
     let known = before.is_some() && state.generation.map(|number| number.wrapping_add(told)) == before;
     if known && state.table == *table {
@@ -149,7 +162,7 @@ async fn make(shared: &Shared, state: &mut State, table: &ServiceTable) -> HostR
             None => "removed the services".to_owned(),
         });
     }
-    let told = guard(shared, state, table, isolated);
+    let told = guard(state, table, isolated);
     let number = number.map(|number| number.wrapping_add(told));
     // Ours, and nobody else's in between. What others did may not have been heard: it is looked at soon.
     state.generation = number.filter(|number| generation::current() == Some(*number));
@@ -174,28 +187,43 @@ fn changed(done: Vec<String>) -> Change {
     if done.is_empty() { Change::Unchanged } else { Change::Changed(done.join(", ")) }
 }
 
-/// Sees to the guard, and that it isolates these pods. Gives its transactions, each of which changes the rule set's number.
-fn guard(shared: &Shared, state: &mut State, table: &ServiceTable, pods: Pods) -> u32 {
-    if table.is_empty() {
-        state.guard = None;
-        return 0;
-    }
-    let mut told = 0;
+/// Sees to it that there is a guard while the table is changed: who is not isolated any more is let go before the rules are, and who is
+/// now is held after them. Gives the guard's transactions, each of which changes the rule set's number.
+fn guard_meanwhile(shared: &Shared, state: &mut State, table: &ServiceTable, isolated: &Pods) -> u32 {
     if state.guard.is_none() {
-        match Guard::hold(&format!("{}_guard", table_name(shared))) {
+        let socket = shared.guard_socket.get().map_or_else(Socket::connect, |kept| kept.try_clone().map(Socket::from));
+        match socket.and_then(|socket| Guard::of(socket, &format!("{}_guard", table_name(shared)))) {
             Ok(guard) => state.guard = Some(guard),
-            Err(error) => tracing::debug!(
+            Err(error) => tracing::warn!(%error, "there is no guard for when others flush all rules"),
+        }
+    }
+    let staying = match state.guard.as_ref().map(Guard::holds) {
+        // It holds whom the rules isolate, which a former daemon made too.
+        Some(Holds::Former) => return 0,
+        Some(Holds::Pods(now)) => now.and(isolated),
+        Some(Holds::Nothing) | None if state.table == *table => isolated.clone(),
+        Some(Holds::Nothing) | None => Pods::default(),
+    };
+    guard(state, table, staying)
+}
+
+/// Has the guard isolate these pods, and nobody where nothing is asked for. Gives its transactions.
+fn guard(state: &mut State, table: &ServiceTable, pods: Pods) -> u32 {
+    let Some(guard) = &mut state.guard else { return 0 };
+    let first = *guard.holds() == Holds::Nothing;
+    let done = if table.is_empty() { guard.remove() } else { guard.isolate(pods) };
+    match done {
+        Ok(changed) => u32::from(changed),
+        Err(error) if first => {
+            tracing::debug!(
                 %error,
                 "when others flush all rules, connections through services break and policies are open until the rules are back"
-            ),
+            );
+            0
         }
-        told += u32::from(state.guard.is_some());
-    }
-    match state.guard.as_mut().map(|guard| guard.isolate(pods)).transpose() {
-        Ok(changed) => told + u32::from(changed == Some(true)),
         Err(error) => {
             tracing::warn!(%error, "policies are open for as long as others have flushed all rules");
-            told
+            0
         }
     }
 }
@@ -313,7 +341,7 @@ fn udp_changes(
 }
 
 /// Such flows would go on for as long as the client sends.
-async fn forget_flows(which: &str, work: impl FnOnce() -> std::io::Result<usize> + Send + 'static) {
+async fn forget_flows(which: &str, work: impl FnOnce() -> io::Result<usize> + Send + 'static) {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(0)) => {}
         Ok(Ok(count)) => tracing::debug!(count, "flows that {which} were forgotten"),

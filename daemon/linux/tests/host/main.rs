@@ -13,6 +13,7 @@ mod support;
 mod contract;
 mod ends;
 mod figures;
+mod guard;
 mod images;
 mod isolation;
 mod lifecycle;
