@@ -68,7 +68,7 @@ impl Elements {
 
     /// Puts the elements in order. Of those with one key the last one stays.
     pub(crate) fn settle(&mut self) {
-        self.elements.sort_by(|a, b| a.key.cmp(&b.key));
+        self.elements.sort_by_key(|element| element.key);
         self.elements.dedup_by(|later, earlier| {
             let same = later.key == earlier.key;
             if same {

@@ -35,7 +35,7 @@ fn a_guard_whose_socket_is_kept_outlives_the_daemon_and_is_taken_over() {
             host
         };
         let first = daemon();
-        first.services_ensure(&table("10.88.0.2")).await.unwrap();
+        let _ = first.services_ensure(&table("10.88.0.2")).await.unwrap();
         drop(first);
         nft(&["flush", "ruleset"]);
         let left = nft(&["list", "ruleset"]);
@@ -52,9 +52,9 @@ fn a_guard_whose_socket_is_kept_outlives_the_daemon_and_is_taken_over() {
         assert_eq!(second.services_ensure(&table("10.88.0.3")).await.unwrap(), Change::Unchanged);
 
         // Without services there is nothing to guard, and afterwards again.
-        second.services_ensure(&ServiceTable::default()).await.unwrap();
+        let _ = second.services_ensure(&ServiceTable::default()).await.unwrap();
         assert_eq!(nft(&["list", "ruleset"]), "");
-        second.services_ensure(&table("10.88.0.2")).await.unwrap();
+        let _ = second.services_ensure(&table("10.88.0.2")).await.unwrap();
         assert!(nft(&["list", "ruleset"]).contains("_services_guard {"));
         drop(second);
         drop(socket);
