@@ -54,42 +54,44 @@ pub(crate) struct Wire(Arc<[u8]>);
 impl Wire {
     /// Labels before a name, in lower case; `None` when it is no name.
     pub(crate) fn below(parent: &[u8], before: &[&[u8]]) -> Option<Self> {
-        let len = before.iter().map(|label| label.len() + 1).sum::<usize>() + parent.len();
-        if len > LONGEST {
-            return None;
-        }
-        let mut wire = Vec::with_capacity(len);
+        let mut wire = Writer::default();
         for label in before {
-            let len = u8::try_from(label.len()).ok().filter(|len| (1..=LONGEST_LABEL).contains(len))?;
-            wire.push(len);
-            wire.extend(label.iter().map(u8::to_ascii_lowercase));
+            wire.label(&[label])?;
         }
-        wire.extend_from_slice(parent);
-        Some(Self(wire.into()))
+        wire.end(parent)
+    }
+
+    /// `_http._tcp` before a name.
+    pub(crate) fn port(parent: &[u8], name: &str, protocol: &str) -> Option<Self> {
+        let mut wire = Writer::default();
+        for label in [name, protocol] {
+            wire.label(&[b"_", label.as_bytes()])?;
+        }
+        wire.end(parent)
     }
 
     /// The name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5).
     pub(crate) fn reverse(address: IpAddr) -> Self {
-        let mut wire = Vec::with_capacity(IP6.len() + 64);
-        match address {
+        let mut wire = Writer::default();
+        let written = match address {
             IpAddr::V4(v4) => {
-                for octet in v4.octets().iter().rev() {
-                    let digits = [octet / 100, octet / 10 % 10, octet % 10];
-                    let zeros = digits.iter().take(2).take_while(|digit| **digit == 0).count();
-                    wire.push(3 - zeros as u8);
-                    wire.extend(digits.iter().skip(zeros).map(|digit| b'0' + digit));
-                }
-                wire.extend_from_slice(IN_ADDR);
+                let octets = v4.octets().into_iter().rev().try_for_each(|octet| {
+                    let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                    let zeros = digits.iter().take(2).take_while(|digit| **digit == b'0').count();
+                    wire.label(&[digits.get(zeros..)?])
+                });
+                octets.and_then(|()| wire.end(IN_ADDR))
             }
             IpAddr::V6(v6) => {
-                let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 0xf, octet >> 4]);
-                for nibble in nibbles {
-                    wire.extend([1, if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }]);
-                }
-                wire.extend_from_slice(IP6);
+                let mut nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 0xf, octet >> 4]);
+                let digits = nibbles.try_for_each(|nibble| {
+                    wire.label(&[&[if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }]])
+                });
+                digits.and_then(|()| wire.end(IP6))
             }
-        }
-        Self(wire.into())
+        };
+        // None is too long.
+        written.unwrap_or_else(|| Self(Arc::from([0_u8])))
     }
 
     /// Its bytes.
@@ -97,16 +99,55 @@ impl Wire {
         &self.0
     }
 
-    /// The name without its first label; `None`: it is the root.
-    pub(crate) fn parent(&self) -> Option<Self> {
-        let label = self.0.first().copied().filter(|len| *len > 0)?;
-        self.0.get(1 + usize::from(label)..).map(|rest| Self(rest.into()))
-    }
-
     /// As hickory has it.
     pub(crate) fn to_hickory(&self) -> Option<hickory_proto::rr::Name> {
         hickory_proto::rr::Name::read(&mut BinDecoder::new(&self.0)).ok()
     }
+}
+
+/// A name in the making, without allocation.
+struct Writer {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { bytes: [0; LONGEST], len: 0 }
+    }
+}
+
+impl Writer {
+    /// One label, of parts, in lower case.
+    fn label(&mut self, parts: &[&[u8]]) -> Option<()> {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let len = u8::try_from(len).ok().filter(|len| (1..=LONGEST_LABEL).contains(len))?;
+        self.push(&[len])?;
+        parts.iter().try_for_each(|part| {
+            self.push(part)?;
+            let start = self.len - part.len();
+            self.bytes.get_mut(start..self.len)?.make_ascii_lowercase();
+            Some(())
+        })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.len + bytes.len();
+        self.bytes.get_mut(self.len..end)?.copy_from_slice(bytes);
+        self.len = end;
+        Some(())
+    }
+
+    fn end(mut self, parent: &[u8]) -> Option<Wire> {
+        self.push(parent)?;
+        self.bytes.get(..self.len).map(|bytes| Wire(bytes.into()))
+    }
+}
+
+/// The name without its first label; `None`: it is the root.
+pub(crate) fn parent(wire: &[u8]) -> Option<&[u8]> {
+    let label = wire.first().copied().filter(|len| *len > 0)?;
+    wire.get(1 + usize::from(label)..)
 }
 
 /// Looked up by what comes in packets.
@@ -223,9 +264,10 @@ mod tests {
         let apex = from_text("cluster.local").unwrap();
         let web = Wire::below(&apex, &[b"Web", b"svc"]).unwrap();
         assert_eq!(web.bytes(), &*from_text("web.svc.cluster.local").unwrap());
-        assert_eq!(web.parent().unwrap().bytes(), &*from_text("svc.cluster.local").unwrap());
+        assert_eq!(parent(web.bytes()), from_text("svc.cluster.local").as_deref());
         assert_eq!(web.to_hickory().unwrap().to_string(), "web.svc.cluster.local.");
-        assert_eq!(Wire::below(b"\0", &[]).unwrap().parent(), None);
+        assert_eq!(parent(b"\0"), None);
+        assert_eq!(Wire::port(&apex, "Http", "TCP").unwrap().bytes(), &*from_text("_http._tcp.cluster.local").unwrap());
         let long = [b'a'; 64];
         assert_eq!(Wire::below(&apex, &[&long]), None);
         assert_eq!(Wire::below(&apex, &[&long[..63]; 4]), None);

@@ -7,7 +7,6 @@ use super::message::{HEADER, Record as Raw, TO_QUESTION, rr, u16_at};
 use super::name::Wire;
 use hickory_proto::op::{Message, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record as HickoryRecord, RecordType};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -65,6 +64,17 @@ impl Data {
         }
     }
 
+    /// Bytes in a message, but for what hickory writes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Address(IpAddr::V4(_)) => 4,
+            Self::Address(IpAddr::V6(_)) => 16,
+            Self::Pointer(to) => to.bytes().len(),
+            Self::Port { target, .. } => 6 + target.bytes().len(),
+            Self::Other(_) => 0,
+        }
+    }
+
     /// In a message (RFC 1035 section 4.1.3). `None`: hickory knows.
     fn write(&self, bytes: &mut Vec<u8>) -> Option<()> {
         match self {
@@ -94,13 +104,14 @@ impl Node {
         glue: impl Fn(&Wire) -> &'r [Record] + Copy,
         apex: u8,
     ) -> Self {
-        let mut kinds: Vec<u16> = records.iter().map(|r| r.data.kind()).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        let sets = kinds.into_iter().filter_map(|kind| {
+        // From the least kind to the greatest: there are few.
+        let next = |last: u16| records.iter().map(|r| r.data.kind()).filter(|kind| *kind > last).min();
+        let kinds = || std::iter::successors(next(0), |last| next(*last));
+        let mut sets = Vec::with_capacity(kinds().count());
+        sets.extend(kinds().filter_map(|kind| {
             let answers = || records.iter().filter(move |r| r.data.kind() == kind);
             Set::plain(name, kind, answers(), glue).or_else(|| Set::encode(name, kind, answers()))
-        });
+        }));
         let alias = records.iter().find_map(|r| match &r.data {
             Data::Other(data) => match &**data {
                 RData::CNAME(to) => Some((wire(&to.0), r.ttl)),
@@ -108,7 +119,7 @@ impl Node {
             },
             _ => None,
         });
-        Self { sets: sets.collect(), alias, apex }
+        Self { sets: sets.into(), alias, apex }
     }
 
     /// A name that only has names below it.
@@ -135,20 +146,34 @@ fn write(bytes: &mut Vec<u8>, owner: &[u8], record: &Record) -> Option<()> {
     Some(())
 }
 
+/// Bytes of a name that is a pointer, and of what else stands before a record's data.
+const BEFORE_DATA: usize = 2 + 10;
+
+/// Bytes of these records with their glue; more where several lead to one target.
+fn expected<'a, 'r>(records: impl Iterator<Item = &'a Record>, glue: &impl Fn(&Wire) -> &'r [Record]) -> usize {
+    let bytes = |record: &Record| BEFORE_DATA + record.data.len();
+    let addresses = |record: &&Record| matches!(record.data, Data::Address(_));
+    let one = |record: &Record| match &record.data {
+        Data::Port { target, .. } => bytes(record) + glue(target).iter().filter(addresses).map(bytes).sum::<usize>(),
+        _ => bytes(record),
+    };
+    records.map(one).sum()
+}
+
 impl Set {
     /// As many answers as there is room for, and the addresses of what they name. `None`: hickory has to.
     fn plain<'a, 'r>(
         name: &Wire,
         kind: u16,
-        records: impl Iterator<Item = &'a Record>,
+        records: impl Iterator<Item = &'a Record> + Clone,
         glue: impl Fn(&Wire) -> &'r [Record],
     ) -> Option<Self> {
         let body = HEADER + name.bytes().len() + 4;
         let room = MOST_BYTES.saturating_sub(body);
-        let mut bytes = Vec::with_capacity(records.size_hint().1.unwrap_or_default().min(64) * 28);
+        let mut bytes = Vec::with_capacity(expected(records.clone(), &glue).min(room));
         let mut answers: u16 = 0;
         // Where in the message each target is, for the names of its addresses.
-        let mut targets: BTreeMap<&Wire, usize> = BTreeMap::new();
+        let mut targets: Vec<(&Wire, usize)> = Vec::new();
         for record in records {
             let before = bytes.len();
             write(&mut bytes, &TO_QUESTION, record)?;
@@ -158,9 +183,12 @@ impl Set {
             }
             answers = answers.checked_add(1)?;
             if let Data::Port { target, .. } = &record.data {
-                targets.entry(target).or_insert(body + bytes.len() - target.bytes().len());
+                targets.push((target, body + bytes.len() - target.bytes().len()));
             }
         }
+        // Each where it comes first.
+        targets.sort_unstable();
+        targets.dedup_by_key(|(target, _)| *target);
         let answers_len = bytes.len();
         let mut additionals = 0;
         for (target, at) in targets {

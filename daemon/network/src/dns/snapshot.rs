@@ -4,7 +4,7 @@ use super::name::Wire;
 use super::prepared::{Node, wire};
 use super::source::{Change, Key, Service, Slice};
 use super::zone::{self, Fragment, Zones};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -39,8 +39,8 @@ pub struct Records {
     slices_of: HashMap<Key, BTreeSet<Box<str>>>,
     fragments: HashMap<Key, Fragment>,
     namespaces: BTreeSet<Box<str>>,
-    /// Which services point an address back to themselves.
-    pointers: HashMap<IpAddr, BTreeMap<Key, BTreeSet<Wire>>>,
+    /// The names that an address points back to. Each is one service's.
+    pointers: HashMap<IpAddr, BTreeSet<Wire>>,
     changed: BTreeSet<Key>,
     changed_namespaces: BTreeSet<Box<str>>,
     current: Arc<Snapshot>,
@@ -158,11 +158,11 @@ impl Records {
 
     /// Puts a service's names as they are now in place of those that it had.
     fn replace(&mut self, key: &Key, nodes: &mut HashMap<Wire, Arc<Node>>, addresses: &mut BTreeSet<IpAddr>) {
-        let before = self.fragments.remove(key).unwrap_or_default();
-        for (address, _) in &before.pointers {
+        let before = self.fragments.get_mut(key).map(std::mem::take).unwrap_or_default();
+        for (address, name) in &before.pointers {
             addresses.insert(*address);
-            if let Some(owners) = self.pointers.get_mut(address) {
-                owners.remove(key);
+            if let Some(names) = self.pointers.get_mut(address) {
+                names.remove(name);
             }
         }
         let fragment = self.services.get(key).map(|service| {
@@ -177,24 +177,25 @@ impl Records {
                 nodes.remove(name);
             }
         }
-        let Some(fragment) = fragment else { return };
+        let Some(fragment) = fragment else { return drop(self.fragments.remove(key)) };
         nodes.extend(fragment.nodes.iter().cloned());
         for (address, name) in &fragment.pointers {
             addresses.insert(*address);
-            let owners = self.pointers.entry(*address).or_default();
-            owners.entry(key.clone()).or_default().insert(name.clone());
+            self.pointers.entry(*address).or_default().insert(name.clone());
         }
-        self.fragments.insert(key.clone(), fragment);
+        match self.fragments.get_mut(key) {
+            Some(place) => *place = fragment,
+            None => drop(self.fragments.insert(key.clone(), fragment)),
+        }
     }
 
     fn point(&mut self, address: IpAddr, nodes: &mut HashMap<Wire, Arc<Node>>) {
-        let owners = self.pointers.get(&address).into_iter().flat_map(BTreeMap::values);
-        let targets: BTreeSet<&Wire> = owners.flatten().collect();
-        if targets.is_empty() {
-            self.pointers.remove(&address);
-            nodes.remove(&Wire::reverse(address));
-        } else if let Some((name, node)) = self.zones.pointer(address, &targets, zone::POINTER_TTL) {
-            nodes.insert(name, node);
+        match self.pointers.get(&address).filter(|targets| !targets.is_empty()) {
+            None => {
+                self.pointers.remove(&address);
+                nodes.remove(&Wire::reverse(address));
+            }
+            Some(targets) => nodes.extend(self.zones.pointer(address, targets, zone::POINTER_TTL)),
         }
     }
 }

@@ -66,13 +66,7 @@ impl Zones {
             let same_family = net.addr().is_ipv4() == reverse.address.is_ipv4();
             same_family && reverse.bits >= zone_bits(net) && net.contains(&reverse.address)
         })?;
-        let (step, whole, tail) =
-            if reverse.address.is_ipv4() { (8, 32, "in-addr.arpa") } else { (4, 128, "ip6.arpa") };
-        let partial = reverse.bits < whole;
-        let zone_labels = usize::from(zone_bits(net) / step) + tail.split('.').count();
-        let before = name::labels(wire).count().saturating_sub(zone_labels);
-        let apex = name::labels(wire).skip(before).map(|label| label.len() + 1).sum::<usize>() + 1;
-        Some((u8::try_from(apex).ok()?, partial))
+        Some((reverse_apex(net, wire)?, reverse.bits < net.max_prefix_len()))
     }
 
     /// The data of the zones' SOA records.
@@ -129,9 +123,10 @@ impl Zones {
     }
 
     /// The name that an address has.
-    pub(crate) fn pointer(&self, address: IpAddr, targets: &BTreeSet<&Wire>, ttl: u32) -> Option<(Wire, Arc<Node>)> {
+    pub(crate) fn pointer(&self, address: IpAddr, targets: &BTreeSet<Wire>, ttl: u32) -> Option<(Wire, Arc<Node>)> {
+        let net = self.reverse.iter().find(|net| net.contains(&address))?;
         let name = Wire::reverse(address);
-        let (apex, _) = self.reverse_zone(name.bytes())?;
+        let apex = reverse_apex(net, name.bytes())?;
         let pointers = targets.iter().take(MOST_RECORDS);
         let records: Vec<Record> = pointers.map(|to| Record { ttl, data: Data::Pointer(Wire::clone(to)) }).collect();
         let node = Node::new(&name, &records, |_| &[], apex);
@@ -141,8 +136,21 @@ impl Zones {
 
 /// Bits of a network that whole labels of reverse names say: its zones begin there.
 fn zone_bits(net: &IpNet) -> u8 {
-    let step = if net.addr().is_ipv4() { 8 } else { 4 };
-    net.prefix_len().div_ceil(step) * step
+    net.prefix_len().div_ceil(label_bits(net)) * label_bits(net)
+}
+
+/// Bits that a label of a reverse name says.
+fn label_bits(net: &IpNet) -> u8 {
+    if net.addr().is_ipv4() { 8 } else { 4 }
+}
+
+/// The bytes at the end of a reverse name of a network that are its zone's.
+fn reverse_apex(net: &IpNet, wire: &[u8]) -> Option<u8> {
+    // `in-addr.arpa` or `ip6.arpa`.
+    let zone_labels = usize::from(zone_bits(net) / label_bits(net)) + 2;
+    let before = name::labels(wire).count().saturating_sub(zone_labels);
+    let apex = name::labels(wire).skip(before).map(|label| label.len() + 1).sum::<usize>() + 1;
+    u8::try_from(apex).ok()
 }
 
 /// All that one Service gives.
@@ -178,18 +186,27 @@ impl<'z> Names<'z> {
 
     /// Answers for all names.
     fn encode(mut self) -> Vec<(Wire, Arc<Node>)> {
-        for records in self.records.values_mut() {
-            // In few there is seldom the same twice.
-            if records.len() > 1 {
-                let mut seen = HashSet::with_capacity(records.len());
-                records.retain(|r| seen.insert(r.data.clone()));
-            }
-        }
+        self.records.values_mut().for_each(once_each);
         let glue = |target: &Wire| self.records.get(target).map(Vec::as_slice).unwrap_or_default();
         let apex = self.zones.apex_len();
         let nodes =
             self.records.iter().map(|(name, records)| (name.clone(), Arc::new(Node::new(name, records, glue, apex))));
         nodes.collect()
+    }
+}
+
+/// Leaves each record once.
+fn once_each(records: &mut Vec<Record>) {
+    /// As many are compared with each other quicker than they are hashed.
+    const FEW: usize = 16;
+    if records.len() > FEW {
+        let mut seen = HashSet::with_capacity(records.len());
+        records.retain(|r| seen.insert(r.data.clone()));
+        return;
+    }
+    let mut at = 1;
+    while let Some((before, record)) = records.get(..at).zip(records.get(at)) {
+        if before.iter().any(|other| other.data == record.data) { drop(records.remove(at)) } else { at += 1 }
     }
 }
 
@@ -255,19 +272,16 @@ fn headless(
 
 /// SRV records below `_port._protocol`, and all of them under the service's own name as CoreDNS has them.
 fn service_ports(names: &mut Names<'_>, base: &Wire, all: &[(&Port, &Wire)], ttl: u32) {
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for (port, _) in all {
-        *counts.entry((&port.name, &port.protocol)).or_default() += 1;
-    }
-    for (port, target) in all {
-        let labels = [format!("_{}", port.name), format!("_{}", port.protocol)];
-        let name = Wire::below(base.bytes(), &[labels[0].as_bytes(), labels[1].as_bytes()]);
-        let Some(name) = name else { continue };
-        let same = counts.get(&(&*port.name, &*port.protocol)).copied().unwrap_or(1);
-        let weight = u16::try_from((100 / same.max(1)).max(1)).unwrap_or(1);
-        let data = Data::Port { weight, port: port.port, target: Wire::clone(target) };
-        names.add(&name, ttl, data.clone());
-        names.add(base, ttl, data);
+    // Those of one port stand together.
+    let same = |a: &(&Port, &Wire), b: &(&Port, &Wire)| (&a.0.name, &a.0.protocol) == (&b.0.name, &b.0.protocol);
+    for of_port in all.chunk_by(same) {
+        let weight = u16::try_from((100 / of_port.len()).max(1)).unwrap_or(1);
+        for (port, target) in of_port {
+            let Some(name) = Wire::port(base.bytes(), &port.name, &port.protocol) else { continue };
+            let data = Data::Port { weight, port: port.port, target: Wire::clone(target) };
+            names.add(&name, ttl, data.clone());
+            names.add(base, ttl, data);
+        }
     }
 }
 
@@ -275,11 +289,11 @@ fn service_ports(names: &mut Names<'_>, base: &Wire, all: &[(&Port, &Wire)], ttl
 fn empty_names(records: &BTreeMap<Wire, Vec<Record>>, base: &Wire) -> BTreeSet<Wire> {
     let mut empty = BTreeSet::new();
     for name in records.keys().filter(|name| *name != base) {
-        let mut above = name.parent();
-        while let Some(name) = above.filter(|name| name.bytes().len() >= base.bytes().len()) {
-            above = name.parent();
-            if !records.contains_key(&name) {
-                empty.insert(name);
+        let mut above = name::parent(name.bytes());
+        while let Some(name) = above.filter(|name| name.len() >= base.bytes().len()) {
+            above = name::parent(name);
+            if !records.contains_key(name) && !empty.contains(name) {
+                empty.extend(Wire::below(name, &[]));
             }
         }
     }
