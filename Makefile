@@ -4,7 +4,7 @@
 CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test setup build lint unit e2e test-install illumos illumos-proto illumos-package bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd fuzz install
+.PHONY: help demo test setup build lint unit e2e test-install illumos illumos-proto illumos-package bench bench-pods bench-logs bench-api bench-pull bench-services bench-dns dns-systemd fuzz vm-cgroup2 vm-zfs install
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -59,9 +59,20 @@ illumos-proto: build
 illumos-package: build
 	BINARIES="$(or $(CARGO_TARGET_DIR),target)/release" ./.ci/package-illumos "$(or $(PACKAGES),target/packages)"
 
-## make fuzz      every fuzz target for a minute (needs cargo-fuzz and a nightly toolchain)
+## make fuzz      every fuzz target for a minute, or FUZZ_SECONDS (installs cargo-fuzz when it is not there)
+# The variable lets a stable toolchain take the sanitizer's flags.
 fuzz:
-	for target in layer documents reference zar; do $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit; done
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	for target in $$($(CARGO) fuzz list); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -rss_limit_mb=4096 || exit; done
+
+## make vm-cgroup2  enforced limits on cgroup v2, in an emulated machine (docs/vm-tests.md)
+vm-cgroup2:
+	@./vm-tests/vm.py cgroup2
+
+## make vm-zfs    the storage engines and pods' roots on OpenZFS, in an emulated machine (docs/vm-tests.md)
+vm-zfs:
+	@./vm-tests/vm.py zfs
 
 ## make bench     print the figures that docs/performance.md quotes (release build; BENCH=--podman compares)
 bench: build

@@ -148,8 +148,16 @@ impl Cgroups {
     }
 
     /// What runtimes leave to us: all of it on v2, where they would set weights differently, swap and huge pages not at all.
+    /// There a container that has no memory left ends as a whole, as the kubelet has it: half of one is of no use.
     pub(crate) fn limit_further(&self, cgroup: &Path, resources: &Resources) -> io::Result<()> {
-        if self.is_unified() { self.limit(cgroup, resources) } else { Ok(()) }
+        let Some(dir) = self.directory("memory", cgroup).filter(|_| self.is_unified()) else { return Ok(()) };
+        self.limit(cgroup, resources)?;
+        match write_kernel_file(&dir.join("memory.oom.group"), "1") {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(io::Error::new(e.kind(), format!("write 1 to {}/memory.oom.group: {e}", dir.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps its processes from devices that are not on the list, where that takes a program (v2; on v1 the runtime sees to it).

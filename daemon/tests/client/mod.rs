@@ -55,6 +55,11 @@ pub fn skip() -> bool {
     true
 }
 
+/// How many times slower this machine is, where `REDDWARF_TEST_PATIENCE` says so (an emulated one).
+pub fn slowness() -> u32 {
+    std::env::var("REDDWARF_TEST_PATIENCE").ok().and_then(|f| f.parse().ok()).unwrap_or(1)
+}
+
 /// A program that is built with the daemon.
 pub fn target(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_reddwarfd")).with_file_name(name);
@@ -126,6 +131,7 @@ impl Client {
         mut ask: impl FnMut() -> Option<T>,
         log: impl Fn() -> String,
     ) -> T {
+        let limit = limit.saturating_mul(slowness());
         let began = Instant::now();
         loop {
             if let Some(answer) = ask() {
@@ -157,7 +163,7 @@ impl Client {
 pub fn stop(mut child: Child, log: impl Fn() -> String) -> Duration {
     let began = Instant::now();
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM);
-    while began.elapsed() < Duration::from_secs(15) {
+    while began.elapsed() < Duration::from_secs(15).saturating_mul(slowness()) {
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "reddwarfd ended with {status}\n{}", log());
             return began.elapsed();

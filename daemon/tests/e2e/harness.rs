@@ -236,7 +236,8 @@ impl Drop for World {
             let _ = child.wait();
         }
         let digest = instance(&self.dir.join("run"));
-        for root in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path()) {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
+        for root in hierarchies.chain(["/sys/fs/cgroup".into()]) {
             kill_cgroup(&root.join(&digest));
         }
         let dir = self.dir.to_str().unwrap().to_owned();

@@ -8,6 +8,12 @@ use reddwarf_host::{
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// A waiting time, longer where `REDDWARF_TEST_PATIENCE` says how many times slower this machine is (an emulated one).
+pub(crate) fn patience(time: Duration) -> Duration {
+    let factor = std::env::var("REDDWARF_TEST_PATIENCE").ok().and_then(|f| f.parse().ok());
+    time.saturating_mul(factor.unwrap_or(1))
+}
+
 /// The pod number `n` of a test, of the sparse brand, with a resolver.
 pub(crate) fn sandbox(n: u32, network: SandboxNetwork) -> SandboxSpec {
     let pod = PodIdentity {
@@ -81,7 +87,7 @@ pub(crate) async fn until(
     wanted: impl Fn(&ContainerState) -> bool,
 ) -> ContainerObserved {
     let mut events = host.events();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + patience(Duration::from_secs(20));
     loop {
         let observed = instance(host, id, name).await;
         if wanted(&observed.state) {

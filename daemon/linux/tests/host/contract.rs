@@ -8,6 +8,7 @@ use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxSpec};
 use reddwarf_host::{Host, SandboxId};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Real {
     world: Arc<World>,
@@ -45,6 +46,10 @@ impl Fixture for Real {
         let dir = self.world.options.run_dir.join("sandboxes").join(id.as_str());
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("precious"), "not reddwarf's").is_ok()
+    }
+
+    fn patience(&self) -> Duration {
+        common::patience(Duration::from_secs(30))
     }
 
     fn abilities(&self) -> Abilities {

@@ -2,7 +2,7 @@
 
 use crate::support::{as_root, code};
 use reddwarf_host::spec::Resources;
-use reddwarf_host::{Change, ContainerState, Sandboxes};
+use reddwarf_host::{Change, ContainerState, Sandboxes, Usage};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -83,6 +83,40 @@ fn processor_time_is_limited_and_the_limit_can_change_in_place() {
         tokio::time::sleep(Duration::from_millis(1000)).await;
         assert!(share(from) > limited * 1.5, "the new limit is higher");
         world.destroy(&sandbox).await;
+    });
+}
+
+#[test]
+fn who_asked_for_more_of_the_processors_gets_more() {
+    as_root(|world| async move {
+        let mut pods = Vec::new();
+        for request in [2000, 100] {
+            let mut sandbox = world.sandbox();
+            sandbox.resources.cpu_request_millis = Some(request);
+            let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+            // More than there are processors.
+            let burn = "for n in 1 2 3 4 5 6 7 8; do while :; do :; done & done; wait";
+            let mut container = world.shell(&sandbox, "app", burn);
+            container.resources.cpu_request_millis = Some(request);
+            let _ = world.host.container_start(&sandbox.id, &container).await.unwrap();
+            pods.push((sandbox, container.name));
+        }
+        let used = async || {
+            let report = world.host.usage().await.unwrap();
+            [0, 1].map(|n: usize| report.sandboxes[&pods[n].0.id].containers[&pods[n].1].1.cpu_nanos)
+        };
+        let before = used().await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let after = used().await;
+        let [much, little] = [0, 1].map(|n: usize| after[n] - before[n]);
+        // Ten times as much on v2, twenty times on v1.
+        assert!(much > 3 * little, "{much} and {little} ns");
+        for (sandbox, _) in &pods {
+            let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
+        }
+        for (sandbox, _) in &pods {
+            world.destroy(sandbox).await;
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! Roots that are clones of images on a storage engine: one dataset an image, one clone a container, nothing left.
 
 use crate::images::{pod, root_file_system};
-use crate::support::{World, as_root};
+use crate::support::{World, as_root, clones_on};
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, SandboxSpec};
 use reddwarf_host::{Area, ContainerState, DatasetSpec, HostErrorKind, ImageStore, Sandboxes, Usage};
 use std::collections::BTreeMap;
@@ -38,11 +38,11 @@ fn every_container_has_a_clone_of_its_own_that_goes_with_it() {
         let (sandbox, container) = pod(&world, hello).await;
         assert_eq!(world.datasets(Area::Images).await.len(), 1, "imported once, with the image");
         let log = log_of(&world, &sandbox, &container).await;
-        assert!(log.contains("btrfs") && !log.contains("overlay"), "{log}");
+        assert!(log.contains(clones_on()) && !log.contains("overlay"), "{log}");
         assert_eq!(world.datasets(Area::Pods).await.len(), 1);
         // The next one starts from the image again, with what its owner may do there.
         let script = "b=/bin/busybox; $b cat /etc/from-image; $b ls /etc/big; $b stat -c '%a %u' /tmp /bin/busybox / | $b tr '\\n' ' '; \
-                      $b dd if=/dev/zero of=/own bs=1M count=4 2>/dev/null; $b sync";
+                      $b dd if=/dev/urandom of=/own bs=1M count=4 2>/dev/null; $b sync";
         let second = next(&container, script);
         let log = log_of(&world, &sandbox, &second).await;
         assert!(!log.contains("mine") && log.contains("/etc/big"), "{log}");
@@ -130,6 +130,10 @@ fn what_nobody_has_any_more_is_collected_and_half_an_import_begun_anew() {
 #[test]
 fn storage_that_is_away_is_named_and_waited_for() {
     on_clones(|world| async move {
+        if clones_on() == "zfs" {
+            eprintln!("SKIPPED: the storage engine's own test exports a pool");
+            return;
+        }
         let (sandbox, container) = pod(&world, "true").await;
         let place = world.dir.path().join("btrfs/place");
         let away = world.dir.path().join("btrfs/away");

@@ -1,6 +1,6 @@
 //! A host of its own for each test, and words for what tests do with it.
 
-use crate::common;
+use crate::common::{self, patience};
 use nix::sched::{CloneFlags, unshare};
 use reddwarf_command::Tools;
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxNetwork, SandboxSpec};
@@ -69,6 +69,24 @@ struct Cleaner {
     dir: tempfile::TempDir,
 }
 
+fn on_zfs() -> bool {
+    std::env::var_os("REDDWARF_TEST_ZFS").is_some_and(|which| which == "kernel")
+}
+
+/// The file system that roots which are clones lie on.
+pub(crate) fn clones_on() -> &'static str {
+    if on_zfs() { "zfs" } else { "btrfs" }
+}
+
+/// The name of a test's own pool.
+fn pool_of(dir: &Path) -> String {
+    dir.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+fn run(program: &str, args: &[&str]) -> bool {
+    std::process::Command::new(program).args(args).output().is_ok_and(|out| out.status.success())
+}
+
 /// A test's directory; the [`Cleaner`] removes it.
 pub(crate) struct Dir(PathBuf);
 
@@ -83,7 +101,7 @@ impl Drop for Cleaner {
         for pid in cgroup_pids(&self.options.instance) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patience(Duration::from_secs(5));
         while !cgroup_dirs(&self.options.instance).is_empty() && Instant::now() < deadline {
             for dir in cgroup_dirs(&self.options.instance).iter().rev() {
                 let _ = std::fs::remove_dir(dir);
@@ -92,6 +110,9 @@ impl Drop for Cleaner {
         // The host's own tmpfs stays as long as the host; without it the directory can go.
         let private = self.dir.path().join("run/private");
         while nix::mount::umount2(&private, nix::mount::MntFlags::MNT_DETACH).is_ok() {}
+        if on_zfs() {
+            run("zpool", &["destroy", "-f", &pool_of(self.dir.path())]);
+        }
         let _ = nix::mount::umount2(&self.dir.path().join("btrfs"), nix::mount::MntFlags::MNT_DETACH);
         if let Err(e) = std::fs::remove_dir_all(self.dir.path()) {
             eprintln!("{} stays: {e}", self.dir.path().display());
@@ -149,17 +170,19 @@ impl World {
         Self { dir, options, host, roots: None, count: AtomicU32::new(2) }
     }
 
-    /// The same with roots that are clones on a btrfs of its own; `None`, and says so, where that can't be had. The mount
-    /// goes with the test's namespace.
+    /// The same with roots that are clones, on a btrfs of its own or, with `REDDWARF_TEST_ZFS=kernel` (`vm-tests/vm.py zfs`), on a
+    /// pool of its own; `None`, and says so, where that can't be had. The mount goes with the test's namespace.
     pub(crate) async fn on_clones(mut self) -> Option<Self> {
-        let (file, at) = (self.dir.path().join("disk"), self.dir.path().join("btrfs"));
+        let file = self.dir.path().join("disk");
         std::fs::File::create(&file).unwrap().set_len(512 << 20).unwrap();
+        let at = self.dir.path().join(clones_on());
         std::fs::create_dir(&at).unwrap();
-        let run = |program: &str, args: &[&str]| {
-            std::process::Command::new(program).args(args).output().is_ok_and(|out| out.status.success())
-        };
         let (disk, mounted) = (file.to_str().unwrap(), at.to_str().unwrap());
-        if !run("mkfs.btrfs", &["-q", "-f", disk]) || !run("mount", &["-o", "loop", "-t", "btrfs", disk, mounted]) {
+        if on_zfs() {
+            assert!(run("zpool", &["create", "-m", mounted, &pool_of(self.dir.path()), disk]), "no pool");
+        } else if !run("mkfs.btrfs", &["-q", "-f", disk])
+            || !run("mount", &["-o", "loop", "-t", "btrfs", disk, mounted])
+        {
             eprintln!("SKIPPED: needs btrfs-progs and a kernel with btrfs");
             return None;
         }
@@ -171,9 +194,14 @@ impl World {
     }
 
     async fn engine(&self) -> Arc<dyn StorageEngine> {
+        let (place, engine) = if on_zfs() {
+            (format!("{}/place", pool_of(self.dir.path())), EngineKind::Zfs)
+        } else {
+            (self.dir.path().join("btrfs/place").display().to_string(), EngineKind::Btrfs)
+        };
         let wanted = Wanted {
-            pool: Some(self.dir.path().join("btrfs/place").display().to_string()),
-            engine: Some(EngineKind::Btrfs),
+            pool: Some(place),
+            engine: Some(engine),
             areas: BTreeMap::new(),
             default: "/".into(),
             look_for_pools: false,
@@ -190,7 +218,7 @@ impl World {
 
     /// Waits until an area holds so many datasets.
     pub(crate) async fn until_datasets(&self, area: Area, count: usize) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + patience(Duration::from_secs(20));
         loop {
             let found = self.datasets(area).await;
             if found.len() == count {
@@ -290,7 +318,7 @@ impl World {
 
     /// Waits until a line of the log ends with `text`; the log's texts up to now.
     pub(crate) async fn until_log(&self, container: &ContainerSpec, text: &str) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + patience(Duration::from_secs(20));
         loop {
             let log = self.log(container);
             if log.iter().any(|line| line.ends_with(text)) {
@@ -321,7 +349,7 @@ impl World {
         let files = find(self.dir.path(), id.as_str());
         assert_eq!(files, Vec::<PathBuf>::new(), "files left");
         // Shims end a moment after their containers.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patience(Duration::from_secs(5));
         while !cgroup_pids(&self.options.instance).is_empty() {
             assert!(Instant::now() < deadline, "processes left");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -366,10 +394,11 @@ pub(crate) async fn exec(
     let (mut out, mut err) = (String::new(), String::new());
     let mut stderr = session.stderr.take().unwrap();
     let both = async { tokio::join!(session.stdout.read_to_string(&mut out), stderr.read_to_string(&mut err)) };
-    let (a, b) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("output in time");
+    let (a, b) = tokio::time::timeout(patience(Duration::from_secs(20)), both).await.expect("output in time");
     a.unwrap();
     b.unwrap();
-    let exit = tokio::time::timeout(Duration::from_secs(20), session.exit).await.expect("exit in time").unwrap();
+    let exit =
+        tokio::time::timeout(patience(Duration::from_secs(20)), session.exit).await.expect("exit in time").unwrap();
     (exit.code, out, err)
 }
 

@@ -1,5 +1,6 @@
 //! Crashes: of the daemon, of shims, in the middle of things.
 
+use crate::common::patience;
 use crate::support::{as_root, cgroup_pids, code, exec, observe};
 use reddwarf_host::SystemClock;
 use reddwarf_host::spec::Signal;
@@ -94,7 +95,7 @@ fn a_shim_that_died_while_no_daemon_ran_is_noticed_by_the_next_one() {
         drop(host);
         kill(shim, nix::sys::signal::SIGKILL);
         let host = LinuxHost::new(options, Arc::new(SystemClock)).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + patience(Duration::from_secs(10));
         while std::path::Path::new(&format!("/proc/{pid}/root/etc")).exists() {
             assert!(Instant::now() < deadline, "runs unwatched");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -115,7 +116,7 @@ fn a_container_that_ignores_everything_is_killed_with_its_sandbox() {
         assert_eq!(error.kind, HostErrorKind::InvalidState);
         let begun = Instant::now();
         let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < patience(Duration::from_secs(5)));
         let observed = world.observe(&sandbox.id).await;
         assert_eq!(observed.state, SandboxState::Stopped);
         assert_eq!(code(observed.containers.values().next().unwrap().last().unwrap()), 137);
@@ -123,7 +124,7 @@ fn a_container_that_ignores_everything_is_killed_with_its_sandbox() {
         assert!(matches!(world.host.sandbox_ensure(&sandbox).await.unwrap(), Change::Changed(_)));
         assert_eq!(world.observe(&sandbox.id).await.state, SandboxState::Running);
         world.destroy(&sandbox).await;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patience(Duration::from_secs(5));
         while !cgroup_pids(&world.options.instance).is_empty() {
             assert!(Instant::now() < deadline, "processes left");
         }
@@ -193,7 +194,7 @@ fn leftovers_are_named_and_removed() {
         for leftover in &leftovers {
             let _ = world.host.leftover_remove(leftover).await.unwrap();
         }
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patience(Duration::from_secs(5));
         // A shim whose records are gone ends by itself; its lock goes then.
         loop {
             let left = world.host.observe().await.leftovers;

@@ -80,11 +80,12 @@ impl Drop for Small {
     }
 }
 
-/// The ZFS of zfs-fuse with a pool in a file. It is not installed (it stands in the way of the kernel's): its package is
-/// unpacked by `.ci/setup`.
+/// ZFS with a pool in a file: the kernel's where `REDDWARF_TEST_ZFS=kernel` says so (`vm-tests/vm.py zfs`), else zfs-fuse, which is
+/// not installed (it stands in the way of the kernel's): its package is unpacked by `.ci/setup`.
 pub(crate) struct Zfs {
     dir: TempDir,
-    daemon: std::process::Child,
+    /// Of zfs-fuse.
+    daemon: Option<std::process::Child>,
     tools: PathBuf,
     pub(crate) pool: String,
 }
@@ -92,13 +93,33 @@ pub(crate) struct Zfs {
 impl Zfs {
     /// `None`, and says so, where that can't be had.
     pub(crate) fn with_pool(mebibytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (daemon, tools) = if std::env::var_os("REDDWARF_TEST_ZFS").is_some_and(|which| which == "kernel") {
+            (None, PathBuf::from("/usr/sbin"))
+        } else {
+            Self::fuse(&dir)?
+        };
+        let file = dir.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(mebibytes << 20).unwrap();
+        let made = Self { dir, daemon, tools, pool: format!("rd{}", std::process::id()) };
+        let at = made.dir.path().join("at");
+        let args = ["create", "-m", at.to_str().unwrap(), &made.pool, file.to_str().unwrap()];
+        let began = std::time::Instant::now();
+        while !made.zpool(&args) {
+            assert!(began.elapsed().as_secs() < 20, "ZFS does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Some(made)
+    }
+
+    /// zfs-fuse and where its tools are.
+    fn fuse(dir: &TempDir) -> Option<(Option<std::process::Child>, PathBuf)> {
         let root = std::env::var_os("REDDWARF_ZFS_FUSE")
             .map_or_else(|| "/var/cache/reddwarf-ci/zfs-fuse".into(), PathBuf::from);
         if !is_root() || !root.join("sbin/zfs-fuse").exists() || !Path::new("/dev/fuse").exists() {
             eprintln!("SKIPPED: needs root, /dev/fuse and zfs-fuse unpacked at {} (see .ci/setup)", root.display());
             return None;
         }
-        let dir = tempfile::tempdir().unwrap();
         let tools = dir.path().join("tools");
         std::fs::create_dir(&tools).unwrap();
         let libraries = format!("{0}/usr/lib/x86_64-linux-gnu:{0}/lib/x86_64-linux-gnu", root.display());
@@ -114,19 +135,7 @@ impl Zfs {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        let pool = format!("rd{}", std::process::id());
-        let file = dir.path().join("disk");
-        std::fs::File::create(&file).unwrap().set_len(mebibytes << 20).unwrap();
-        let at = dir.path().join("at");
-        let made = Self { dir, daemon, tools, pool };
-        let zpool = made.tools.join("zpool");
-        let args = ["create", "-m", at.to_str().unwrap(), &made.pool, file.to_str().unwrap()];
-        let began = std::time::Instant::now();
-        while !Command::new(&zpool).args(args).output().unwrap().status.success() {
-            assert!(began.elapsed().as_secs() < 20, "zfs-fuse does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        Some(made)
+        Some((Some(daemon), tools))
     }
 
     /// Where its tools are.
@@ -153,8 +162,10 @@ impl Zfs {
 impl Drop for Zfs {
     fn drop(&mut self) {
         Command::new(self.tools.join("zpool")).args(["destroy", "-f", &self.pool]).output().unwrap();
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for at in
             mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|m| Path::new(m).starts_with(self.dir.path()))
