@@ -9,7 +9,8 @@
 //! | `signals` (thread) | TERM, INT, HUP → [`signals::Asked`] |
 //!
 //! The same program is also the helpers of its hosts (Linux: `__shim`, `__exec`, `__unpack`; illumos: `__zone-…`): they are
-//! told apart before anything else happens, because they must stay small and single-threaded.
+//! told apart before anything else happens, because they must stay small and single-threaded. Zones of the brand `reddwarf` have
+//! it as their init, under that name.
 
 mod build;
 mod chain;
@@ -37,6 +38,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = reddwarf_illumos::as_init() {
+        return code;
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if let Some(code) = helper(&arguments).or_else(|| packaging(&arguments)) {
         return code;

@@ -185,6 +185,7 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
     let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(START, subject()))?;
     Ok(Launch {
         zlogin,
+        login: brand.login().iter().map(ToString::to_string).collect(),
         zone: id.to_string(),
         script,
         out: shared.paths.out(id).join(&name),
@@ -340,7 +341,7 @@ pub(crate) async fn update(
         return Ok(Change::Unchanged);
     };
     if let Some(script) = Project::changes(name, &spec.resources, resources)
-        && let Err(error) = shared.tools().run(&inside::shell(id.as_str(), &script)).await
+        && let Err(error) = shared.tools().run(&inside::shell(shared, id, &script)).await
     {
         // Begun without limits, or in a zone without projects: there is none to change.
         tracing::warn!(sandbox = %id, container = %name, %error, "takes effect at the container's next start");

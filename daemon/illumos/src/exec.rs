@@ -132,7 +132,7 @@ fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<
     if !stdin {
         command.arg("-n");
     }
-    command.arg(id.as_str()).arg(&run.script).env_clear().env("LC_ALL", "C").current_dir("/");
+    command.args(inside::login(shared, id)).arg(id.as_str()).arg(&run.script).env_clear().env("LC_ALL", "C").current_dir("/");
     command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     command.spawn().map_err(|e| io_error(OP, &zlogin, e))

@@ -5,7 +5,7 @@ use crate::options::IllumosOptions;
 use crate::paths::Paths;
 use crate::services::Applied;
 use crate::zone::brand::{self, ZoneBrand};
-use crate::{info, leftovers, observe, watch};
+use crate::{info, init, leftovers, observe, watch};
 use async_trait::async_trait;
 use reddwarf_command::{Invocation, Tools};
 use reddwarf_host::{
@@ -99,8 +99,8 @@ impl IllumosHost {
     }
 }
 
-/// Zones run our program to start containers' programs; they see a copy, which an update of the daemon replaces by
-/// another file while those that run keep theirs.
+/// Zones run our program to start containers' programs, and those of our own brand as their init; they see a copy, which an
+/// update of the daemon replaces by another file while those that run keep theirs.
 fn copy_own_program(from: &Path, paths: &Paths) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let to = paths.program();
@@ -108,13 +108,22 @@ fn copy_own_program(from: &Path, paths: &Paths) -> io::Result<()> {
     let same =
         |a: &std::fs::Metadata, b: &std::fs::Metadata| a.len() == b.len() && a.modified().ok() <= b.modified().ok();
     let source = std::fs::metadata(from)?;
-    if std::fs::metadata(&to).is_ok_and(|target| same(&source, &target)) {
+    let temporary = paths.bin().join("reddwarfd.new");
+    if !std::fs::metadata(&to).is_ok_and(|target| same(&source, &target)) {
+        std::fs::copy(from, &temporary)?;
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o755))?;
+        std::fs::rename(&temporary, &to)?;
+    }
+    let init = paths.bin().join(init::NAME);
+    if std::fs::metadata(&init).is_ok_and(|found| same(&found, &std::fs::metadata(&to).unwrap_or(source))) {
         return Ok(());
     }
-    let temporary = paths.bin().join("reddwarfd.new");
-    std::fs::copy(from, &temporary)?;
-    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o755))?;
-    std::fs::rename(temporary, to)
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    std::fs::hard_link(to, &temporary)?;
+    std::fs::rename(temporary, init)
 }
 
 #[async_trait]

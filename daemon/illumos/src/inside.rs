@@ -3,7 +3,9 @@
 use crate::host::Shared;
 use crate::paths::INSIDE;
 use crate::record::ContainerDir;
+use crate::sandbox;
 use crate::zlogin::quoted;
+use crate::zone::brand::ZoneBrand;
 use reddwarf_command::{Cause, Invocation, Tool};
 use reddwarf_host::spec::Signal;
 use reddwarf_host::{HostResult, SandboxId};
@@ -23,9 +25,16 @@ pub(crate) fn program() -> String {
     format!("{INSIDE}/bin/reddwarfd")
 }
 
-/// A short shell text in a zone.
-pub(crate) fn shell(zone: &str, script: &str) -> Invocation {
-    Invocation::change(Tool::Zlogin, ["-n", zone, script]).within(SIGNAL)
+/// What zlogin(1) is called with besides, in the sandbox's zone.
+pub(crate) fn login(shared: &Shared, id: &SandboxId) -> &'static [&'static str] {
+    let mark = sandbox::own_mark(shared, id).ok().flatten();
+    mark.and_then(|mark| sandbox::zone_brand(shared, &mark.spec).ok()).map_or(&[], ZoneBrand::login)
+}
+
+/// A short shell text in a sandbox's zone.
+pub(crate) fn shell(shared: &Shared, id: &SandboxId, script: &str) -> Invocation {
+    let options = ["-n"].iter().chain(login(shared, id)).copied();
+    Invocation::change(Tool::Zlogin, options.chain([id.as_str(), script])).within(SIGNAL)
 }
 
 /// Sends a signal to a process of a zone, or to its whole process group; whether there was one to get it.
@@ -42,7 +51,7 @@ pub(crate) async fn signal(
     let minus = if group { "-" } else { "" };
     // zlogin's own exit status is the shell's: 0 only where the signal was sent.
     let script = format!("kill -s {} -- {minus}{pid} 2>/dev/null || exit 3", quoted(name));
-    match shared.tools().run(&shell(id.as_str(), &script)).await {
+    match shared.tools().run(&shell(shared, id, &script)).await {
         Ok(_) => Ok(true),
         // The zone is down, or the process is gone.
         Err(error) if error.cause() == Cause::WrongState || exit_code(&error) == Some(3) => Ok(false),
@@ -61,7 +70,7 @@ pub(crate) async fn end_tree(
     let program = quoted(&program());
     // The tree first: with its root gone nobody would know any more what belonged to it.
     let script = format!("{program} {} {starter}; kill -s KILL -- -{pid} 2>/dev/null; exit 0", crate::tree::ARGUMENT);
-    shared.run(op, id.as_str(), &shell(id.as_str(), &script)).await.map(drop)
+    shared.run(op, id.as_str(), &shell(shared, id, &script)).await.map(drop)
 }
 
 fn exit_code(error: &reddwarf_command::CommandError) -> Option<i32> {

@@ -21,6 +21,7 @@
 //! | `project` | limits of single containers |
 //! | [`supervisor`], `stream` | watching over one container, who is attached |
 //! | [`starter`], `terminal`, [`tree`], `linux` | starting a program inside, its terminal, ending all that it started; lx zones |
+//! | `init` | the first process of zones of our own brand (`smf/brand`) |
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
@@ -42,6 +43,7 @@ mod exec;
 mod host;
 mod images;
 mod info;
+mod init;
 mod inside;
 pub mod ipadm;
 pub mod ipf;
@@ -77,6 +79,8 @@ pub mod zonecfg;
 pub use host::IllumosHost;
 pub use options::IllumosOptions;
 pub use reddwarf_pull::{Endpoint, RegistryOptions};
+
+pub use init::called as as_init;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -79,7 +79,7 @@ impl Project {
 fn written(project: &str, controls: &[(&str, u64)]) -> String {
     let controls: Vec<_> = controls.iter().map(|(name, most)| format!("{name}=(privileged,{most},deny)")).collect();
     let line = quoted(&format!("{project}:{}::root::{}", number(project), controls.join(";")));
-    let others = quoted(&format!("^{}:", project.replace('.', "[.]")));
+    let others = quoted(&format!("^{project}:"));
     format!("{{ grep -v {others} /etc/project; echo {line}; }} >/etc/project.rw && mv /etc/project.rw /etc/project")
 }
 
@@ -103,15 +103,16 @@ fn number(project: &str) -> u32 {
     1_000_000 + some % 1_000_000_000
 }
 
-/// A letter first; a digest where the whole would be too long.
+/// A letter first; a digest where the whole would be too long. No period: the system keeps it for its own projects
+/// (project(5)); names of containers have no underline.
 fn project_name(container: &ContainerName) -> String {
     let name = container.as_str();
     if name.len() <= NAME_MOST {
-        return format!("rw.{name}");
+        return format!("rw-{name}");
     }
     let digest = Sha256::digest(name.as_bytes());
     let short: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
-    format!("rw-{short}")
+    format!("rw_{short}")
 }
 
 #[cfg(test)]
@@ -135,17 +136,17 @@ mod tests {
         assert_eq!(
             project.begins("exec it"),
             format!(
-                "if {{ {{ grep -v '^rw[.]app:' /etc/project; echo 'rw.app:{}::root::project.cpu-cap=(privileged,51,deny);\
+                "if {{ {{ grep -v '^rw-app:' /etc/project; echo 'rw-app:{}::root::project.cpu-cap=(privileged,51,deny);\
                  project.cpu-shares=(privileged,250,deny);project.max-lwps=(privileged,72,deny);\
                  project.max-processes=(privileged,66,deny)'; }} >/etc/project.rw && mv /etc/project.rw /etc/project && \
-                 newtask -p 'rw.app' true; }} </dev/null 2>/dev/null; then exec newtask -p 'rw.app' /bin/sh -c 'exec it'; \
+                 newtask -p 'rw-app' true; }} </dev/null 2>/dev/null; then exec newtask -p 'rw-app' /bin/sh -c 'exec it'; \
                  fi; exec it",
-                number("rw.app")
+                number("rw-app")
             )
         );
         assert_eq!(
             project.joins("it's"),
-            "if newtask -p 'rw.app' true </dev/null >/dev/null 2>&1; then exec newtask -p 'rw.app' /bin/sh -c \
+            "if newtask -p 'rw-app' true </dev/null >/dev/null 2>&1; then exec newtask -p 'rw-app' /bin/sh -c \
              'it'\\''s'; fi; it's"
         );
         // Only memory: nothing that a project could bound.
@@ -160,12 +161,12 @@ mod tests {
         assert_eq!(
             Project::changes(&name("app"), &before, &after).unwrap(),
             format!(
-                "e=0; {{ grep -v '^rw[.]app:' /etc/project; echo 'rw.app:{}::root::project.cpu-cap=(privileged,100,deny)'; \
+                "e=0; {{ grep -v '^rw-app:' /etc/project; echo 'rw-app:{}::root::project.cpu-cap=(privileged,100,deny)'; \
                  }} >/etc/project.rw && mv /etc/project.rw /etc/project 2>/dev/null || e=3; prctl -n project.cpu-cap -t \
-                 privileged -v 100 -e deny -r -i project 'rw.app' 2>/dev/null || prctl -n project.cpu-cap -t privileged -v \
-                 100 -e deny -s -i project 'rw.app' || e=3; prctl -n project.max-lwps -t privileged -x -i project 'rw.app' \
-                 || e=3; prctl -n project.max-processes -t privileged -x -i project 'rw.app' || e=3; exit $e",
-                number("rw.app")
+                 privileged -v 100 -e deny -r -i project 'rw-app' 2>/dev/null || prctl -n project.cpu-cap -t privileged -v \
+                 100 -e deny -s -i project 'rw-app' || e=3; prctl -n project.max-lwps -t privileged -x -i project 'rw-app' \
+                 || e=3; prctl -n project.max-processes -t privileged -x -i project 'rw-app' || e=3; exit $e",
+                number("rw-app")
             )
         );
         assert_eq!(Project::changes(&name("app"), &before, &before), None);
@@ -175,7 +176,7 @@ mod tests {
     fn every_containers_name_makes_a_projects_name() {
         for text in ["0", "app", &"a".repeat(63)] {
             let project = project_name(&name(text));
-            assert!(project.len() <= 64 && project.starts_with("rw"), "{project}");
+            assert!(project.len() <= 64 && project.starts_with("rw") && !project.contains('.'), "{project}");
         }
         assert_ne!(project_name(&name(&"a".repeat(63))), project_name(&name(&"a".repeat(62))));
     }

@@ -29,6 +29,9 @@ pub(crate) struct SandboxRunning {
 pub(crate) struct Launch {
     /// zlogin(1), by its absolute path.
     pub(crate) zlogin: PathBuf,
+    /// What it is called with besides.
+    #[serde(default)]
+    pub(crate) login: Vec<String>,
     pub(crate) zone: String,
     /// The one argument for zlogin.
     pub(crate) script: String,

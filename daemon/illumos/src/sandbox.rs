@@ -10,7 +10,7 @@ use crate::zone::brand::{self, Programs, ZoneBrand};
 use crate::zone::drive::{Driven, Order, drive};
 use crate::zone::state::Goal;
 use crate::zone::{commands, config, golden};
-use crate::{datasets, images, inside, services, vnic, volumes};
+use crate::{datasets, images, init, inside, services, vnic, volumes};
 use reddwarf_command::Cause;
 use reddwarf_host::spec::{Resources, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
@@ -146,7 +146,7 @@ async fn prepare(shared: &Shared, spec: &SandboxSpec, order: &mut Order<'_>, bra
 /// After the boot: its services, its place among isolated pods, the note that it runs.
 async fn finish(shared: &Shared, spec: &SandboxSpec, brand: ZoneBrand, driven: &Driven) -> HostResult<Change> {
     if brand.programs() == Programs::Native {
-        until_services_are_up(shared, &spec.id).await?;
+        until_services_are_up(shared, &spec.id, brand).await?;
     }
     services::isolate_again(shared, &spec.id, spec).await?;
     write_mark(shared, spec)?;
@@ -257,20 +257,35 @@ fn directories(shared: &Shared, spec: &SandboxSpec) -> HostResult<bool> {
     Ok(missing)
 }
 
-/// A zone runs when its first process does; its own services come a little later. Zones without SMF are up at once.
-async fn until_services_are_up(shared: &Shared, id: &SandboxId) -> HostResult<()> {
-    const SCRIPT: &str = "[ -x /usr/bin/svcs ] || exit 0; [ \"$(/usr/bin/svcs -Ho state svc:/milestone/multi-user-server:default)\" = online ]";
+/// A zone runs when its first process does; its own services come a little later. Zones without SMF are up at once, those of
+/// our own brand when their init says so.
+async fn until_services_are_up(shared: &Shared, id: &SandboxId, brand: ZoneBrand) -> HostResult<()> {
+    const SMF: &str = "[ -x /usr/bin/svcs ] || exit 0; [ \"$(/usr/bin/svcs -Ho state svc:/milestone/multi-user-server:default)\" = online ]";
+    let own = brand == ZoneBrand::Reddwarf;
+    let script = if own { format!("cat {}", init::STATE) } else { SMF.to_owned() };
+    let fail = |kind, message: String| HostError::new(kind, MAKE, id.as_str(), message);
     let until = Instant::now() + SERVICES_UP;
+    let late = |what: &str| format!("its services are not up after {} s{what}", SERVICES_UP.as_secs());
     loop {
-        match shared.tools().run(&inside::shell(id.as_str(), SCRIPT)).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.cause() == Cause::Timeout => return Err(error.into_host(MAKE, id.as_str())),
-            Err(error) if Instant::now() >= until => {
-                let message = format!("its services are not up after {} s", SERVICES_UP.as_secs());
-                return Err(HostError::new(HostErrorKind::Timeout, MAKE, id.as_str(), message).caused_by(error));
+        let error = match shared.tools().run(&inside::shell(shared, id, &script)).await {
+            Ok(_) if !own => return Ok(()),
+            Ok(said) => {
+                let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+                if said == init::UP {
+                    return Ok(());
+                }
+                if let Some(why) = said.strip_prefix(init::FAILED) {
+                    return Err(fail(HostErrorKind::Other, format!("the zone's init: {why}")));
+                }
+                fail(HostErrorKind::Timeout, late(&format!(": its init is at \"{said}\"")))
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(error) if error.cause() == Cause::Timeout => return Err(error.into_host(MAKE, id.as_str())),
+            Err(error) => fail(HostErrorKind::Timeout, late("")).caused_by(error),
+        };
+        if Instant::now() >= until {
+            return Err(error);
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

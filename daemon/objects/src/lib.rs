@@ -69,3 +69,11 @@ pub const ZONE_BRANDS_LABEL: &str = "reddwarf.io/zone-brands";
 pub const BRAND_OCI: &str = "oci";
 /// The brand that needs no image: the host's own /usr, read-only.
 pub const BRAND_SPARSE: &str = "sparse";
+/// reddwarf's own brand: the host's own /usr, read-only, for containers that name no image.
+pub const BRAND_REDDWARF: &str = "reddwarf";
+
+/// Whether containers in zones of a brand may do without an image.
+#[must_use]
+pub fn brings_programs(brand: &str) -> bool {
+    [BRAND_SPARSE, BRAND_REDDWARF].contains(&brand)
+}

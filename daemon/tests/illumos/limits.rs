@@ -31,7 +31,7 @@ fn a_container_is_a_project_of_its_zone_with_limits_of_its_own() {
     assert!(!zone.config.all("rctl").any(|r| r.get("name") == "zone.cpu-cap"), "{:?}", zone.config);
     let seen = |file: &str| world.ctl(&["exec", "pair", "-c", "bounded", "--", "cat", file]).ok();
     let database = seen("/etc/project");
-    let line = |name: &str| database.lines().find(|l| l.starts_with(&format!("rw.{name}:"))).unwrap().to_owned();
+    let line = |name: &str| database.lines().find(|l| l.starts_with(&format!("rw-{name}:"))).unwrap().to_owned();
     assert!(line("bounded").contains("project.cpu-cap=(privileged,51,deny)"), "{database}");
     assert!(!line("free").contains("cpu-cap"), "{database}");
     // A container's processes are always bounded.
@@ -39,13 +39,13 @@ fn a_container_is_a_project_of_its_zone_with_limits_of_its_own() {
         assert!(line(name).contains("project.max-lwps=(privileged,4104,deny)"), "{database}");
     }
     let tasks = seen("/.hostsim/tasks");
-    for name in ["rw.bounded", "rw.free"] {
+    for name in ["rw-bounded", "rw-free"] {
         assert!(tasks.lines().any(|l| l.ends_with(&format!(" {name}"))), "{tasks}");
     }
 
     world.file("pair.yaml", &pair(1000));
     world.until("the other bound", |_| {
-        seen("/.hostsim/controls").contains("rw.bounded project.cpu-cap 100\n").then_some(())
+        seen("/.hostsim/controls").contains("rw-bounded project.cpu-cap 100\n").then_some(())
     });
     assert!(seen("/etc/project").contains("project.cpu-cap=(privileged,100,deny)"), "for who joins later");
     let after = world.pod("pair").unwrap();

@@ -10,6 +10,7 @@
 
 #[path = "../client/mod.rs"]
 mod client;
+mod brand;
 mod crash;
 mod defects;
 mod faults;

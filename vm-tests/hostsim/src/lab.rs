@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 /// The tools that there are links for.
 pub const TOOLS: &[&str] = &[
-    "dladm", "fuser", "hostsim", "ilbadm", "ipadm", "ipf", "ipnat", "isainfo", "kstat", "netstat", "newtask", "pfexec",
+    "dladm", "fuser", "hostsim", "ilbadm", "ipadm", "ipf", "ipmgmtd", "ipnat", "isainfo", "kstat", "netstat", "newtask", "pfexec",
     "pkill", "ppriv", "prctl", "prstat", "psrinfo", "prtconf", "rcapadm", "route", "svcadm", "svccfg", "svcprop",
     "svcs", "uname", "zfs", "zlogin", "zoneadm", "zonecfg", "zonename", "zpool",
 ];
@@ -48,6 +48,20 @@ impl Lab {
         let state = fresh(&sim, system);
         crate::call::replace(&sim.kept("model.json"), serde_json::to_string(&state)?.as_bytes())?;
         Ok(Self { sim })
+    }
+
+    /// Installs a brand by its real files: config.xml, platform.xml and its programs, as they lie in `from`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add_brand(&self, name: &str, from: &Path) -> io::Result<()> {
+        let to = self.dir().join("brands").join(name);
+        std::fs::create_dir_all(&to)?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
     }
 
     /// One that an earlier [`Lab::new`] made, as after a restart of the test's program.

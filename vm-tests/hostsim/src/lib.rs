@@ -17,6 +17,8 @@
 //! | `zonecfg` | the command language with its quirks, on the same grammar that holds the daemon to its files |
 //! | `zoneadm` | the zones' states, brands' installation, what boots and halts do |
 //! | [`platform`] | what zoneadmd and a zone's init do: namespaces and processes for a running zone |
+//! | `brand` | brands by their real files: install scripts, platform.xml, hooks |
+//! | `stack` | the IP stack of a zone from inside: ipmgmtd and ipadm there |
 //! | `zlogin` | commands in running zones |
 //! | `dladm`, `ipadm`, `route` | links, addresses, routes |
 //! | `zfs`, `zpool` | datasets, snapshots, clones, properties, as directories |
@@ -28,6 +30,7 @@
 //!
 //! What facts are not known of is refused rather than guessed: an unknown option is a usage error.
 
+mod brand;
 mod dladm;
 mod figures;
 mod ilbadm;
@@ -38,6 +41,7 @@ mod privileges;
 mod project;
 mod route;
 mod smf;
+mod stack;
 mod zfs;
 mod zlogin;
 mod zoneadm;

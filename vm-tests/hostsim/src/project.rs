@@ -44,8 +44,11 @@ fn project(line: &str) -> Option<Project<'_>> {
     is_name(name).then_some(Project { name, users: users.split(',').collect(), controls })
 }
 
+/// Periods are the system's own, for users' and groups' default projects.
 fn is_name(text: &str) -> bool {
+    let special = text.starts_with("user.") || text.starts_with("group.");
     text.len() <= 64
+        && (special || !text.contains('.'))
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
@@ -142,18 +145,18 @@ mod tests {
 
     #[test]
     fn names_and_controls_are_those_that_the_tools_take() {
-        for name in ["rw.app", "rw-0123", "a"] {
+        for name in ["rw-app", "rw-0123", "a"] {
             assert!(is_name(name), "{name}");
         }
         for name in ["", "0a", "-a", "a b", "a:b", &"a".repeat(65)] {
             assert!(!is_name(name), "{name}");
         }
         assert_eq!(control("project.cpu-cap=(privileged,50,deny)"), Some(("project.cpu-cap", 50)));
-        let line = "rw.app:100::root::project.cpu-cap=(privileged,5,deny);project.max-lwps=(privileged,9,deny)";
+        let line = "rw-app:100::root::project.cpu-cap=(privileged,5,deny);project.max-lwps=(privileged,9,deny)";
         let wanted = [("project.cpu-cap", 5), ("project.max-lwps", 9)];
-        assert_eq!(project(line), Some(Project { name: "rw.app", users: vec!["root"], controls: wanted.to_vec() }));
+        assert_eq!(project(line), Some(Project { name: "rw-app", users: vec!["root"], controls: wanted.to_vec() }));
         for bad in
-            ["rw.app:x::root::", "rw.app:1:root", "rw.app:1::root::project.cpu-cap=5", "rw.app:4294967295::root::"]
+            ["rw-app:x::root::", "rw-app:1:root", "rw-app:1::root::project.cpu-cap=5", "rw-app:4294967295::root::"]
         {
             assert_eq!(project(bad), None, "{bad}");
         }

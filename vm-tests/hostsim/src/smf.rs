@@ -177,6 +177,7 @@ pub(crate) fn inside_a_zone(sim: &Sim, tool: &str, args: &[String]) -> Answer {
         }
         ("newtask" | "prctl", words) => crate::project::run(tool, words),
         ("uname", _) => crate::figures::uname(&words, &about.zone),
+        ("ipmgmtd" | "ipadm", words) if about.own_init => crate::stack::run(&about, tool, words),
         ("ipadm", ["show-addr", ..]) | ("svcadm", _) => Answer::ok(),
         _ => Answer::fail(format!("hostsim: {tool} is not played inside of a zone")),
     }

@@ -1,5 +1,6 @@
 //! zlogin(1): commands in running zones, with what its joining of arguments and its exit status do to them.
 
+use crate::brand::Brand;
 use crate::call::{Answer, Call, broken};
 use crate::platform;
 use crate::state::ZoneState;
@@ -69,6 +70,10 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
             found.state.word()
         ));
     };
+    // su(8) asks PAM, which such zones have nothing of.
+    if !options.safe && !options.direct && Brand::of(call.sim, &found.config).has_own_init() {
+        return Answer::fail("su: no authentication is set up in this zone");
+    }
     if let Err(what) = platform::enter(init) {
         return Answer::fail(format!("zlogin: zone '{zone}' is not running: {what}"));
     }
@@ -79,7 +84,6 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
     if options.no_stdin {
         process.stdin(Stdio::null());
     }
-    let _ = options.safe;
     finish(process)
 }
 

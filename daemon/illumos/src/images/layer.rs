@@ -12,6 +12,17 @@ use std::path::{Component, Path, PathBuf};
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 
+/// Why an entry of a layer is not unpacked, in our words: no decoder's, which may quote anything.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(String);
+
+impl Refused {
+    pub(super) fn error(why: impl Into<String>) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, Self(why.into()))
+    }
+}
+
 /// Puts a layer on top of what is there.
 pub(super) fn apply(layer: impl Read, root: &Path) -> io::Result<()> {
     let mut archive = tar::Archive::new(layer);
@@ -23,7 +34,7 @@ pub(super) fn apply(layer: impl Read, root: &Path) -> io::Result<()> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+        let invalid = |what: &str| Refused::error(format!("{}: {what}", path.display()));
         if path.components().any(|c| matches!(c, Component::ParentDir)) {
             return Err(invalid("leads outside"));
         }

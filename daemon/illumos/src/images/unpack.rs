@@ -12,6 +12,7 @@ use super::source::Problem;
 use crate::host::Shared;
 use flate2::read::GzDecoder;
 use reddwarf_command::Tool;
+use reddwarf_zar::damage;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -105,15 +106,44 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     match run(what, Path::new(root)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error.to_string().replace('\n', " "));
+            eprintln!("{}", told(&error));
             match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCode::from(NO_ROOM),
-                // What the system did not say comes from the file's own content: cut off, garbled.
-                _ if error.raw_os_error().is_none() => ExitCode::from(BAD_IMAGE),
+                _ if is_content(&error) => ExitCode::from(BAD_IMAGE),
                 _ => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// What the system said, behind whatever the tar crate has put around it; what it did not say comes from the file's own
+/// content: cut off, garbled.
+fn system(error: &io::Error) -> Option<&io::Error> {
+    if error.raw_os_error().is_some() {
+        return Some(error);
+    }
+    error.get_ref()?.source()?.downcast_ref().and_then(system)
+}
+
+/// Whether the file is at fault: also for what its paths lead to.
+fn is_content(error: &io::Error) -> bool {
+    use nix::errno::Errno as E;
+    let errno = system(error).and_then(io::Error::raw_os_error).map(E::from_raw);
+    matches!(
+        errno,
+        None | Some(E::ENOTDIR | E::ELOOP | E::ENAMETOOLONG | E::EISDIR | E::ENOENT | E::EXDEV)
+    )
+}
+
+/// An error in one line. Decoders quote what they stumble over, which may be bytes of any file that somebody called an image.
+fn told(error: &io::Error) -> String {
+    let text = match system(error) {
+        Some(reason) if reason.raw_os_error() == error.raw_os_error() => error.to_string(),
+        Some(reason) => format!("{error}: {reason}"),
+        None if error.get_ref().is_some_and(|e| e.is::<layer::Refused>()) => error.to_string(),
+        None => damage(error),
+    };
+    text.replace('\n', " ")
 }
 
 fn run(what: &OsStr, root: &Path) -> io::Result<()> {
@@ -140,7 +170,7 @@ fn plain<'r>(file: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
         [0x1f, 0x8b, ..] => Ok(Box::new(GzDecoder::new(whole))),
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let decoder = ruzstd::decoding::StreamingDecoder::new(whole);
-            Ok(Box::new(decoder.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("zstd: {e}")))?))
+            Ok(Box::new(decoder.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("zstd, {e}")))?))
         }
         _ => Ok(Box::new(whole)),
     }
@@ -164,5 +194,33 @@ mod tests {
         assert_eq!(read(b"hello"), "hello");
         assert_eq!(read(b"hi"), "hi", "shorter than a magic number");
         assert_eq!(read(b""), "");
+    }
+
+    #[test]
+    fn an_error_says_why_and_quotes_nothing_of_the_file() {
+        let secret = "root:$6$saltsalt$hash";
+        let not_tar = tar::Archive::new(secret.repeat(100).as_bytes()).entries().unwrap().next().unwrap().err().unwrap();
+        let garbled = [&[0x28, 0xb5, 0x2f, 0xfd], secret.as_bytes()].concat();
+        let not_zstd = plain(garbled.as_slice()).err().unwrap();
+        for error in [not_tar, not_zstd] {
+            let told = told(&error);
+            assert!(system(&error).is_none() && !told.is_empty() && !told.contains("salt"), "{told}");
+        }
+        let refused = layer::Refused::error("../x: leads outside");
+        assert_eq!(told(&refused), "../x: leads outside");
+        // What the system said is found wherever it is.
+        let tree = tempfile::tempdir().unwrap();
+        let mut packed = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        packed.append_data(&mut header, "there/file", io::empty()).unwrap();
+        let packed = packed.into_inner().unwrap();
+        std::fs::write(tree.path().join("there"), "no directory").unwrap();
+        let mut archive = tar::Archive::new(packed.as_slice());
+        let error = archive.entries().unwrap().next().unwrap().unwrap().unpack_in(tree.path()).unwrap_err();
+        assert!(system(&error).is_some() && is_content(&error), "a file where a directory should be: {error:?}");
+        assert!(told(&error).contains("os error"), "{}", told(&error));
+        let full = io::Error::from(nix::errno::Errno::EIO);
+        assert!(!is_content(&full), "the disk's own");
     }
 }

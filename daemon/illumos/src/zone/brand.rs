@@ -20,7 +20,7 @@ pub enum ZoneBrand {
     Pkgsrc,
     /// An illumos root from an archive.
     Illumos,
-    /// Ours: the host's own programs, and nothing that starts by itself but our init.
+    /// Ours (`smf/brand`): the host's own programs, and nothing that starts by itself but our init.
     Reddwarf,
     /// Linux programs.
     Lx,
@@ -74,6 +74,15 @@ impl ZoneBrand {
             Self::Sparse | Self::Nlipkg | Self::Lipkg | Self::Ipkg | Self::Pkgsrc | Self::Illumos | Self::Reddwarf => {
                 Programs::Native
             }
+        }
+    }
+
+    /// What zlogin(1) is called with besides for such zones. In those of ours nothing is set up for su(8), which it runs
+    /// otherwise; in failsafe mode it runs the shell itself.
+    pub fn login(self) -> &'static [&'static str] {
+        match self {
+            Self::Reddwarf => &["-S"],
+            _ => &[],
         }
     }
 

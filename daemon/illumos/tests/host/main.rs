@@ -9,6 +9,7 @@
 mod common;
 mod support;
 
+mod brand;
 mod contract;
 mod faults;
 mod images;

@@ -6,7 +6,7 @@ use crate::desired::PodIntent;
 use crate::plan::{Notice, TicketState};
 use reddwarf_host::spec::{ContainerImage, ContainerSpec};
 use reddwarf_host::{ImageConfig, ImageInfo, ImageReference};
-use reddwarf_objects::BRAND_SPARSE;
+use reddwarf_objects::{BRAND_SPARSE, brings_programs};
 use reddwarf_objects::pod::ImagePullPolicy;
 
 /// Why a container has no image.
@@ -61,7 +61,8 @@ fn find<'a>(
     running: Option<&ContainerSpec>,
 ) -> Result<Option<&'a ImageInfo>, Lack> {
     let name = &which.container.image;
-    if intent.pod.zone_brand() == BRAND_SPARSE {
+    let brand = intent.pod.zone_brand();
+    if brand == BRAND_SPARSE || (name.is_empty() && brings_programs(brand)) {
         return Ok(None);
     }
     let pinned = running.filter(|r| r.image_name == *name).and_then(|r| match &r.image {

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 /// What holds for pods but not for templates, after what holds for both.
 pub(super) fn fill_pod(pod: &mut Map<String, Value>) {
-    let sparse = existing(pod, "metadata")
+    let own_programs = existing(pod, "metadata")
         .and_then(|m| existing(m, "annotations"))
         .and_then(|a| a.get(crate::ZONE_BRAND_ANNOTATION))
-        .is_some_and(|brand| brand == crate::BRAND_SPARSE);
+        .and_then(Value::as_str)
+        .is_some_and(crate::brings_programs);
     let Some(spec) = existing(pod, "spec") else { return };
     fill_spec(spec);
     put(spec, "enableServiceLinks", true);
@@ -17,7 +18,7 @@ pub(super) fn fill_pod(pod: &mut Map<String, Value>) {
     for list in ["initContainers", "containers"] {
         for container in each(spec, list) {
             requests_from_limits(container);
-            if sparse && !container.contains_key("image") {
+            if own_programs && !container.contains_key("image") {
                 container.remove("imagePullPolicy");
             }
             if host_network {

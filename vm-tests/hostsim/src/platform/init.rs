@@ -32,7 +32,9 @@ pub(super) fn main(zone: &str, root: &Path) -> Result<i32, String> {
     if let Some(program) = about.init.filter(|p| Path::new(p).is_file()) {
         let _ = signals.thread_unblock();
         let path = CString::new(program).map_err(|e| e.to_string())?;
-        let Err(error) = nix::unistd::execv(&path, std::slice::from_ref(&path));
+        // A kernel gives none; here it says where the tools are.
+        let env = CString::new(format!("PATH=/{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin")).map_err(|e| e.to_string())?;
+        let Err(error) = nix::unistd::execve(&path, std::slice::from_ref(&path), &[env]);
         return Err(format!("{}: {}", path.to_string_lossy(), error.desc()));
     }
     loop {

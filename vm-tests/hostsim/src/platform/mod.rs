@@ -18,6 +18,7 @@ mod root;
 
 pub(crate) use root::furnish;
 
+use crate::brand::Brand;
 use crate::call::{Sim, replace};
 use crate::state::{Config, Process};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -39,6 +40,12 @@ pub(crate) struct Inside {
     /// When it booted, and how long it takes to be all up, in milliseconds.
     pub(crate) booted_at: u64,
     pub(crate) milestone: u64,
+    /// Links of its own stack, with an address that is allowed there.
+    #[serde(default)]
+    pub(crate) nets: Vec<(String, String)>,
+    /// Its init is not illumos' own: no SMF.
+    #[serde(default)]
+    pub(crate) own_init: bool,
 }
 
 /// Where the tools are inside of a zone.
@@ -124,6 +131,7 @@ pub(crate) fn main(sim: &Sim, args: &[String]) -> i32 {
     let result = match words[..] {
         ["__platform", zone] => platform(sim, zone),
         ["__init", zone, root] => init::main(zone, Path::new(root)),
+        ["__hook", zone, command] => run_hook(sim, zone, command),
         _ => Err("hostsim is called by the names of illumos' tools".to_owned()),
     };
     match result {
@@ -147,8 +155,16 @@ fn platform(sim: &Sim, zone: &str) -> Result<i32, String> {
     let _ = setsid();
     own_namespaces()?;
     let root = config.zonepath().join("root");
-    let init = brand_init(sim, &config);
-    let about = Inside { zone: zone.to_owned(), init, booted_at: wall(), milestone: times.milestone };
+    let brand = Brand::of(sim, &config);
+    let net = |n: &crate::state::Resource| (n.get("physical").to_owned(), n.get("allowed-address").to_owned());
+    let about = Inside {
+        zone: zone.to_owned(),
+        init: brand.init(),
+        booted_at: wall(),
+        milestone: times.milestone,
+        nets: config.all("net").map(net).collect(),
+        own_init: brand.has_own_init(),
+    };
     root::assemble(sim, &root, &config, &about)?;
     let mut command = own(sim, &["__init", zone, &root.to_string_lossy()]);
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("init: {e}"))?;
@@ -210,12 +226,19 @@ fn lo_up() {
     let _ = ip.args(["link", "set", "lo", "up"]).stdin(Stdio::null()).stdout(Stdio::null()).status();
 }
 
-/// The program that a brand's config.xml names as init, if the zone has it.
-fn brand_init(sim: &Sim, config: &Config) -> Option<String> {
-    let brand = sim.dir().join("brands").join(config.global("brand")).join("config.xml");
-    let text = std::fs::read_to_string(brand).ok()?;
-    let name = text.split_once("<initname>")?.1.split_once("</initname>")?.0.trim().to_owned();
-    Some(name).filter(|n| n.starts_with('/'))
+/// Runs a brand's hook in a running zone, as zoneadmd does; whether it went well.
+pub(crate) fn hook(sim: &Sim, zone: &str, command: &str) -> bool {
+    own(sim, &["__hook", zone, command]).status().is_ok_and(|status| status.success())
+}
+
+/// A process that joins the zone and runs the hook there.
+fn run_hook(sim: &Sim, zone: &str, command: &str) -> Result<i32, String> {
+    let found = sim.lock().map_err(|e| e.to_string())?.state.zones.get(zone).and_then(|z| z.init);
+    enter(found.ok_or_else(|| format!("{zone} is not running"))?)?;
+    #[expect(clippy::disallowed_methods, reason = "what zoneadmd does")]
+    let mut shell = Command::new("/bin/sh");
+    let status = shell.args(["-c", &format!("exec {command}")]).status().map_err(|e| e.to_string())?;
+    Ok(status.code().unwrap_or(1))
 }
 
 /// Joins a running zone: what is started from here on is inside.

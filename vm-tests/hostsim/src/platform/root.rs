@@ -1,6 +1,7 @@
 //! What a zone sees as its root.
 
 use super::{INSIDE, Inside, below, said};
+use crate::brand::{Brand, Mount};
 use crate::call::{Sim, replace};
 use crate::state::Config;
 use nix::mount::{MsFlags, mount};
@@ -46,7 +47,13 @@ pub(crate) fn furnish(root: &Path, brand: &str) -> io::Result<()> {
 /// Puts a zone's root together in this process' own mount namespace.
 pub(super) fn assemble(sim: &Sim, root: &Path, config: &Config, about: &Inside) -> Result<(), String> {
     let brand = config.global("brand");
-    furnish(root, brand).map_err(|e| format!("{}: {e}", root.display()))?;
+    let mounts = Brand::of(sim, config).mounts();
+    match mounts {
+        // Its own script made it: what is missing is missing.
+        Some(_) => std::fs::create_dir_all(root.join(INSIDE)),
+        None => furnish(root, brand),
+    }
+    .map_err(|e| format!("{}: {e}", root.display()))?;
     let text = serde_json::to_string(about).map_err(|e| e.to_string())?;
     replace(&root.join(INSIDE).join("zone"), text.as_bytes()).map_err(|e| e.to_string())?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -59,6 +66,9 @@ pub(super) fn assemble(sim: &Sim, root: &Path, config: &Config, about: &Inside) 
         programs(root)?;
     }
     devices(root)?;
+    for mount in mounts.iter().flatten() {
+        brand_mount(root, mount)?;
+    }
     for fs in config.all("fs") {
         resource(sim, root, fs)?;
     }
@@ -118,6 +128,28 @@ fn devices(root: &Path) -> Result<(), String> {
         symlink(target, dev.join(name)).map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+/// One mount of a brand's platform.xml. Memory is mounted, programs, devices and processes are there by other ways, of the
+/// others there is just the place.
+fn brand_mount(root: &Path, mount: &Mount) -> Result<(), String> {
+    let place = below(root, &mount.directory);
+    if place.symlink_metadata().is_err() {
+        return Err(format!("unable to mount {} at {}: no such file or directory", mount.special, mount.directory));
+    }
+    match mount.kind.as_str() {
+        "tmpfs" => {
+            let mode = place.metadata().map_err(|e| e.to_string())?.permissions().mode() & 0o7777;
+            let options = format!("mode={mode:o}");
+            said(mount_memory(&place, &options), &mount.directory)
+        }
+        "lofs" | "dev" | "proc" | "ctfs" | "objfs" | "mntfs" | "sharefs" => Ok(()),
+        other => Err(format!("unable to mount {}: unknown type {other}", mount.directory)),
+    }
+}
+
+fn mount_memory(place: &Path, options: &str) -> nix::Result<()> {
+    mount(Some("swap"), place, Some("tmpfs"), MsFlags::MS_NOSUID, Some(options))
 }
 
 /// One `fs` resource.

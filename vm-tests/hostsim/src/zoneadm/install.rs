@@ -1,6 +1,7 @@
 //! install, clone, uninstall, attach, detach, mark: zones and their files.
 
 use super::{Operation, Step};
+use crate::brand::{Brand, Installed};
 use crate::call::{Answer, broken};
 use crate::platform;
 use crate::state::{State, Zone, ZoneState};
@@ -24,10 +25,21 @@ impl Operation<'_> {
     pub(super) fn install(&self, options: &[&str]) -> Step<Answer> {
         let zone = self.zone()?;
         self.configured(&zone)?;
-        let source = self.install_options(zone.config.global("brand"), options)?;
         let path = zone.config.zonepath();
-        self.begin(&zone, &path)?;
         let takes = self.step(|state| Ok(state.times.install))?;
+        let brand = Brand::of(self.call.sim, &zone.config);
+        if brand.has_own_init() {
+            self.begin(&zone, &path)?;
+            std::thread::sleep(Duration::from_millis(takes));
+            match brand.install(&self.zone, &path, options) {
+                Installed::Done => return self.installed(),
+                Installed::Undone(what) => return Err(self.undone(&path, &what)),
+                Installed::Failed(what) => return Err(self.error(what)),
+                Installed::NotItsOwn => return Err(self.error("the brand's program for installations is not there")),
+            }
+        }
+        let source = self.install_options(zone.config.global("brand"), options)?;
+        self.begin(&zone, &path)?;
         std::thread::sleep(Duration::from_millis(takes));
         if let Err(what) = self.fill(&path, zone.config.global("brand"), source) {
             // A hook that failed: the zone stays incomplete.
@@ -48,6 +60,21 @@ impl Operation<'_> {
         })?;
         let _ = zone;
         Ok(())
+    }
+
+    /// An installation that was not completed: no files, and the zone is configured as before.
+    fn undone(&self, path: &Path, what: &str) -> Answer {
+        let cleaned = self.step(|state| {
+            if let Some(dataset) = state.mounted_at(path).map(ToOwned::to_owned) {
+                zfs::destroy(state, &dataset, true).map_err(|what| self.error(what))?;
+            }
+            let _ = std::fs::remove_dir_all(path);
+            if let Some(zone) = state.zones.get_mut(&self.zone) {
+                zone.state = ZoneState::Configured;
+            }
+            Ok(())
+        });
+        cleaned.err().unwrap_or_else(|| self.error(what))
     }
 
     fn installed(&self) -> Step<Answer> {
@@ -78,7 +105,6 @@ impl Operation<'_> {
                 ("ipkg" | "lipkg" | "sparse" | "pkgsrc", "-e" | "-P") => {
                     words.next().ok_or_else(unknown)?;
                 }
-                ("reddwarf", "-s" | "-t" | "-a" | "-d") => source = Some(*words.next().ok_or_else(unknown)?),
                 _ => return Err(unknown()),
             }
         }

@@ -1,6 +1,7 @@
 //! ready, boot, halt, shutdown, reboot, unmount.
 
 use super::{Operation, Step, halted, links};
+use crate::brand::Brand;
 use crate::call::Answer;
 use crate::platform;
 use crate::state::{Process, State, ZoneState};
@@ -151,7 +152,8 @@ impl Operation<'_> {
         };
         let times = self.step(|state| Ok(state.times))?;
         let limit = if times.shutdown_limit == 0 { SHUTDOWN } else { times.shutdown_limit };
-        if zone.deaf || !self.asked_to_end(init, times.shutdown, limit) {
+        let hook = Brand::of(self.call.sim, &zone.config).shutdown();
+        if zone.deaf || !self.asked_to_end(init, hook.as_deref(), times.shutdown, limit) {
             if zone.deaf {
                 pause(limit);
             }
@@ -163,12 +165,16 @@ impl Operation<'_> {
     }
 
     /// Whether init ended in time.
-    fn asked_to_end(&self, init: Process, takes: u64, limit: u64) -> bool {
+    fn asked_to_end(&self, init: Process, hook: Option<&str>, takes: u64, limit: u64) -> bool {
         pause(takes.min(limit));
         if takes >= limit {
             return false;
         }
-        platform::ask_to_end(init);
+        match hook {
+            Some(command) if !platform::hook(self.call.sim, &self.zone, command) => return false,
+            Some(_) => {}
+            None => platform::ask_to_end(init),
+        }
         let mut waited = takes;
         while init.lives() {
             if waited >= limit {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![expect(clippy::disallowed_methods, reason = "plays SMF, which runs the method")]
 
+mod brand;
 mod manifest;
 mod method;
 mod xml;

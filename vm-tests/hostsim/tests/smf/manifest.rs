@@ -176,7 +176,7 @@ fn the_profile_is_valid_and_names_settings_that_there_are() {
 /// Where xmllint is installed, it agrees that these are XML.
 #[test]
 fn xmllint_agrees() {
-    for name in ["reddwarf.xml", "profile.xml"] {
+    for name in ["reddwarf.xml", "profile.xml", "brand/config.xml", "brand/platform.xml"] {
         let Ok(output) = Command::new("xmllint").args(["--noout", "--nonet"]).arg(smf(name)).output() else { return };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

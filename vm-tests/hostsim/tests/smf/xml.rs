@@ -6,6 +6,8 @@ pub(crate) struct Element {
     pub(crate) name: String,
     pub(crate) attributes: Vec<(String, String)>,
     pub(crate) children: Vec<Element>,
+    /// Where it holds text instead.
+    pub(crate) text: String,
 }
 
 impl Element {
@@ -18,13 +20,18 @@ impl Element {
     }
 }
 
-/// The root element of a document with an XML declaration and a document type.
+/// The root element of a document of a service.
 pub(crate) fn parse(text: &str) -> Element {
+    document(text, "service_bundle SYSTEM \"/usr/share/lib/xml/dtd/service_bundle.dtd.1\"")
+}
+
+/// The root element of a document with an XML declaration and this document type.
+pub(crate) fn document(text: &str, kind: &str) -> Element {
     let mut rest = text;
     let declaration = "<?xml version=\"1.0\"?>";
     rest = rest.strip_prefix(declaration).expect("no XML declaration").trim_start();
-    let kind = "<!DOCTYPE service_bundle SYSTEM \"/usr/share/lib/xml/dtd/service_bundle.dtd.1\">";
-    rest = rest.strip_prefix(kind).expect("no document type").trim_start();
+    let kind = format!("<!DOCTYPE {kind}>");
+    rest = rest.strip_prefix(kind.as_str()).expect("no document type").trim_start();
     let (root, rest) = element(skip(rest));
     assert_eq!(skip(rest), "", "something follows the root element");
     root
@@ -60,9 +67,11 @@ fn element(text: &str) -> (Element, &str) {
         return (found, rest);
     }
     rest = rest.strip_prefix('>').unwrap();
-    if found.name == "loctext" {
-        let (_, after) = rest.split_once("</loctext>").expect("no end of loctext");
-        return (found, after);
+    if !skip(rest).starts_with('<') {
+        let (text, after) = rest.split_once('<').expect("text without an end");
+        let after = after.strip_prefix(format!("/{}>", found.name).as_str());
+        found.text = text.trim().to_owned();
+        return (found, after.expect("text and elements mixed"));
     }
     loop {
         rest = skip(rest);
