@@ -88,6 +88,9 @@ pub struct SandboxSpec {
     /// sandbox is for that is settled when it is made; specs of earlier versions don't tell.
     #[serde(default)]
     pub best_effort: bool,
+    /// Of brands that are virtual machines: what the pod says of its machine, by the brand's own words (`bootdisk`, `vnc`, …).
+    #[serde(default)]
+    pub machine: BTreeMap<String, String>,
     /// The sandbox's volumes; containers mount them by name.
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
 }

@@ -59,7 +59,13 @@ async fn by_zone(shared: &Shared, id: &SandboxId, port: u16) -> HostResult<Conne
     let script = format!("exec {} {ARGUMENT} {port}", quoted(&inside::program()));
     #[expect(clippy::disallowed_methods, reason = "a connection of its own length, whose streams its caller has")]
     let mut command = tokio::process::Command::new(&zlogin);
-    command.args(inside::login(shared, id)).arg(id.as_str()).arg(&script).env_clear().env("LC_ALL", "C").current_dir("/");
+    command
+        .args(inside::login(shared, id))
+        .arg(id.as_str())
+        .arg(&script)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     let (Some(stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {

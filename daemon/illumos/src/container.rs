@@ -8,7 +8,8 @@ use crate::record::{self, ContainerDir, Launch, SandboxMark};
 use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
 use crate::supervisor;
 use crate::zone::brand::Programs;
-use crate::{datasets, images, linux, sandbox, volumes};
+use crate::zone::commands;
+use crate::{datasets, images, linux, machine, sandbox, volumes};
 use reddwarf_host::capability;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
 use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
@@ -150,8 +151,7 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
     let subject = || format!("{id}/{}", spec.name);
     let brand = sandbox::zone_brand(shared, &mark.spec)?;
     if brand.programs() == Programs::Machine {
-        let message = "a bhyve zone is a machine of its own: reddwarfd starts no programs in it";
-        return Err(HostError::new(HostErrorKind::Unsupported, START, subject(), message));
+        return machine_launch(shared, id, spec);
     }
     let name = inside_name(&spec.name, spec.attempt);
     let slot = match &spec.image {
@@ -197,6 +197,27 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
         termination: spec.termination_message.clone(),
         last_words: (!spec.termination_message.path.is_empty()).then(|| last_words(shared, id, &name)),
         slot,
+    })
+}
+
+/// A machine's container is a process that lives for as long as its zone is up. What it says lies where only root can write.
+fn machine_launch(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Launch> {
+    let zoneadm = shared.tools().path("zoneadm").map_err(|e| e.into_host(START, id.as_str()))?;
+    let out = shared.paths.run.container(id, &spec.name, spec.attempt).path().join("machine");
+    Ok(Launch {
+        zlogin: shared.paths.program(),
+        login: machine::words(&zoneadm, &out),
+        zone: id.to_string(),
+        script: String::new(),
+        out,
+        socket: socket(shared, id, &spec.name, spec.attempt),
+        log: spec.log.clone(),
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        termination: spec.termination_message.clone(),
+        last_words: None,
+        slot: None,
     })
 }
 
@@ -323,8 +344,18 @@ pub(crate) async fn signal(
         dir.note_signal(shared.clock.boot(), kill)?;
     }
     let Some(pid) = inside::first_process(&dir)? else { return Ok(Change::Unchanged) };
-    let sent = inside::signal(shared, OP, id, pid, signal, kill).await?;
+    let sent = match is_machine(shared, id)? {
+        // Its container ends with it.
+        true if kill => shared.run(OP, id.as_str(), &commands::halt(id.as_str())).await.map(|_| true)?,
+        true => machine::ask(pid),
+        false => inside::signal(shared, OP, id, pid, signal, kill).await?,
+    };
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
+}
+
+fn is_machine(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
+    let Some(mark) = sandbox::own_mark(shared, id)? else { return Ok(false) };
+    Ok(sandbox::zone_brand(shared, &mark.spec)?.programs() == Programs::Machine)
 }
 
 /// Gives a container other limits; its pod's are its zone's (`sandbox_ensure`).
@@ -340,7 +371,8 @@ pub(crate) async fn update(
     let Some(mut spec) = dir.to_resize(&lock_file, &format!("{id}/{name}"), resources)? else {
         return Ok(Change::Unchanged);
     };
-    if let Some(script) = Project::changes(name, &spec.resources, resources)
+    if !is_machine(shared, id)?
+        && let Some(script) = Project::changes(name, &spec.resources, resources)
         && let Err(error) = shared.tools().run(&inside::shell(shared, id, &script)).await
     {
         // Begun without limits, or in a zone without projects: there is none to change.

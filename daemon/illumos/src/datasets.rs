@@ -65,6 +65,16 @@ pub(crate) async fn found(
     zfs(shared).properties(op, &base(shared)?, &[OWNER, "used", "io.reddwarf:image"]).await
 }
 
+/// Properties of somebody's dataset.
+pub(crate) async fn properties(
+    shared: &Shared,
+    op: &'static str,
+    of: &Dataset,
+    names: &[&str],
+) -> HostResult<BTreeMap<String, BTreeMap<String, Property>>> {
+    zfs(shared).properties(op, of, names).await
+}
+
 /// Makes the base and what is always below it, once since the start.
 pub(crate) async fn ensure_base(shared: &Shared, op: &'static str) -> HostResult<()> {
     let mut looked = shared.datasets.lock().await;

@@ -88,6 +88,11 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
     let Some(mark) = mark else {
         return Err(HostError::new(HostErrorKind::NotFound, OP, id.as_str(), "no such sandbox"));
     };
+    let brand = sandbox::zone_brand(shared, &mark.spec)?;
+    if brand.programs() == Programs::Machine {
+        let message = "a virtual machine: ask what runs in it, by its network or its console (zlogin -C)";
+        return Err(HostError::new(HostErrorKind::Unsupported, OP, id.as_str(), message));
+    }
     let own = shared.paths.starts(id).join(format!("{}.json", inside_name(name, attempt)));
     let Some(start) = read_record::<Start>("read start", &own)? else {
         return Err(HostError::new(
@@ -110,7 +115,7 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
     };
     let file = shared.paths.starts(id).join(format!("{command}.json"));
     write_json(&file, &start).map_err(|e| io_error(OP, &file, e))?;
-    let script = match sandbox::zone_brand(shared, &mark.spec)?.programs() {
+    let script = match brand.programs() {
         Programs::Linux => linux::script(&start)
             .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, OP, id.as_str(), message))?,
         Programs::Native | Programs::Machine => {
@@ -132,7 +137,13 @@ fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<
     if !stdin {
         command.arg("-n");
     }
-    command.args(inside::login(shared, id)).arg(id.as_str()).arg(&run.script).env_clear().env("LC_ALL", "C").current_dir("/");
+    command
+        .args(inside::login(shared, id))
+        .arg(id.as_str())
+        .arg(&run.script)
+        .env_clear()
+        .env("LC_ALL", "C")
+        .current_dir("/");
     command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     command.spawn().map_err(|e| io_error(OP, &zlogin, e))

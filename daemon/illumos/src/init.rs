@@ -1,18 +1,19 @@
 //! The first process of a zone of our own brand (`smf/brand`): gives the zone its addresses, adopts and reaps what loses its
-//! parent, and ends everything when it is asked to. Containers' programs are not its business.
+//! parent, and asks containers' programs to end when the zone is to go. What runs otherwise is not its business.
 //!
 //! ```text
 //! kernel → /.reddwarf/bin/init            this program under another name; its state is for the daemon to read
 //!            ipmgmtd                      takes the addresses that zonecfg allows from the kernel (libipadm: "from-gz")
 //!            ipadm create-addr lo0/…      loopback
 //!            ipadm enable-if …            every interface that ipmgmtd knows and that is not up
-//!            signals: CHLD reap, TERM end all, then uadmin(8)
+//!            signals: CHLD reap; TERM ask all programs to end, then uadmin(8)
 //! ```
 //!
 //! A kernel starts an init that has ended again, so this one never ends by itself: what goes wrong is said in [`STATE`] and on
 //! the console.
 
 use crate::parsable;
+use crate::starter::{read_ended, read_started};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -21,7 +22,7 @@ use reddwarf_supervise::files::write_atomically;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -36,8 +37,10 @@ pub(crate) const UP: &str = "up";
 /// How the line of a failure begins.
 pub(crate) const FAILED: &str = "failed: ";
 
+/// Where starters say what runs.
+const OUT: &str = "/.reddwarf/rw/out";
 const PID: &str = "/etc/svc/volatile/reddwarf-init.pid";
-/// How long processes have between being asked to end and the end of the zone: 10 s.
+/// How long programs have between being asked to end and the end of the zone: 10 s.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS_MOST: u32 = 500;
 
@@ -89,9 +92,7 @@ fn run() -> ExitCode {
                     return ExitCode::SUCCESS;
                 }
             }
-            _ => {
-                let _ = reap();
-            }
+            _ => reap(),
         }
     }
 }
@@ -152,24 +153,26 @@ fn tool(path: &str, args: &[&str], env: &[(&str, &str)]) -> Result<String, Strin
     Err(format!("{path} {}: {} ({})", args.join(" "), said.trim(), output.status))
 }
 
-/// Whether there may be more children.
-fn reap() -> bool {
+/// Collects those that have ended and have nobody else.
+fn reap() {
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => return true,
+            Ok(WaitStatus::StillAlive) => return,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return false,
+            Err(_) => return,
         }
     }
 }
 
-/// Everything in the zone, then the zone itself.
+/// Containers' programs, then the zone itself. Only these are asked: with a starter, or ctrun(1) above it, all of its container's
+/// processes would be killed at once.
 fn end_all() {
     say("ending");
-    // Where it reaches this process too, all of this is done once more, to no harm.
-    let _ = kill(Pid::from_raw(-1), Signal::SIGTERM);
+    let asked: Vec<PathBuf> =
+        programs().into_iter().filter(|(_, pid)| kill(*pid, Signal::SIGTERM).is_ok()).map(|p| p.0).collect();
     for _ in 0..LOOKS_MOST {
-        if !reap() {
+        reap();
+        if asked.iter().all(|out| read_ended(out).is_some()) {
             break;
         }
         std::thread::sleep(LOOK);
@@ -180,4 +183,20 @@ fn end_all() {
             say(&format!("{FAILED}{why}"));
         }
     }
+}
+
+/// Programs that starters say run, by where they say so.
+fn programs() -> Vec<(PathBuf, Pid)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(OUT).into_iter().flatten().flatten() {
+        let Some(name) = entry.file_name().to_str().and_then(|n| n.strip_suffix(".started").map(str::to_owned)) else {
+            continue;
+        };
+        let out = Path::new(OUT).join(name);
+        let pid = read_started(&out).and_then(|(pid, _)| i32::try_from(pid).ok());
+        if let (Some(pid), None) = (pid, read_ended(&out)) {
+            found.push((out, Pid::from_raw(pid)));
+        }
+    }
+    found
 }

@@ -22,6 +22,7 @@
 //! | [`supervisor`], `stream` | watching over one container, who is attached |
 //! | [`starter`], `terminal`, [`tree`], `linux` | starting a program inside, its terminal, ending all that it started; lx zones |
 //! | `init` | the first process of zones of our own brand (`smf/brand`) |
+//! | `machine` | a virtual machine as the container of its pod |
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
@@ -51,6 +52,7 @@ pub mod ipnat;
 pub mod kstat;
 mod leftovers;
 mod linux;
+mod machine;
 mod network;
 mod observe;
 pub mod options;
@@ -93,6 +95,7 @@ pub fn helper(name: &str, arguments: &[OsString]) -> Option<ExitCode> {
         starter::BECOME => Some(starter::become_program(arguments)),
         tree::ARGUMENT => Some(tree::main(arguments)),
         connect::ARGUMENT => Some(connect::main(arguments)),
+        machine::ARGUMENT => Some(machine::main(arguments)),
         images::unpack::ARGUMENT => Some(images::unpack::main(arguments)),
         _ => None,
     }

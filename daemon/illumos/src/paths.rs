@@ -9,6 +9,7 @@
 //! STATE/sandboxes/SANDBOX/sandbox.json      the mark: written first, removed last
 //! STATE/zonecfg/SANDBOX                     the command file that was given to zonecfg last
 //! STATE/bin/reddwarfd                       our program: zones see it, read-only, at /.reddwarf/bin
+//! STATE/iso/                                ISO images for virtual machines: the administrator's
 //! STATE/pool/                               our dataset
 //!   zones/SANDBOX                           zonepaths
 //!   images/HEX/root/                        root file systems of images, each a dataset with the snapshot @golden
@@ -71,6 +72,10 @@ impl Paths {
 
     pub(crate) fn zonecfg(&self) -> PathBuf {
         self.state.join("zonecfg")
+    }
+
+    pub(crate) fn isos(&self) -> PathBuf {
+        self.state.join("iso")
     }
 
     pub(crate) fn bin(&self) -> PathBuf {

@@ -8,9 +8,10 @@ use crate::paths::{SLOTS, slot_name};
 use crate::record::{SandboxMark, SandboxRunning, read_mark};
 use crate::zone::brand::{self, Programs, ZoneBrand};
 use crate::zone::drive::{Driven, Order, drive};
+use crate::zone::machine::Machine;
 use crate::zone::state::Goal;
 use crate::zone::{commands, config, golden};
-use crate::{datasets, images, init, inside, services, vnic, volumes};
+use crate::{datasets, images, init, inside, machine, services, vnic, volumes};
 use reddwarf_command::Cause;
 use reddwarf_host::spec::{Resources, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
@@ -72,7 +73,7 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
         let message = format!("exists with another {field}, which can't be changed in place: destroy it first");
         return Err(HostError::new(HostErrorKind::Conflict, MAKE, id.as_str(), message));
     }
-    let brand = check(shared, spec)?;
+    let (brand, machine) = check(shared, spec)?;
     match known {
         Some(mark) => {
             resized = mark.spec.resources != spec.resources;
@@ -84,7 +85,7 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
         }
     }
     let link = LinkName::for_sandbox(id);
-    let wanted = config::of_sandbox(spec, brand, &shared.paths, &shared.options.instance, Some(&link))
+    let wanted = config::of_sandbox(spec, brand, &machine, &shared.paths, &shared.options.instance, Some(&link))
         .map_err(|e| HostError::new(HostErrorKind::InvalidSpec, MAKE, id.as_str(), e.to_string()))?;
     let mut order = Order {
         zone: id.as_str(),
@@ -95,6 +96,7 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
     };
     let was_running = is_up(shared, id).await?;
     if !was_running {
+        machine::check(shared, MAKE, spec, &machine).await?;
         prepare(shared, spec, &mut order, brand).await?;
     }
     let driven = drive(shared, MAKE, &order, Goal::Running).await?;
@@ -156,7 +158,7 @@ async fn finish(shared: &Shared, spec: &SandboxSpec, brand: ZoneBrand, driven: &
     Ok(Change::Changed(done))
 }
 
-fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<ZoneBrand> {
+fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<(ZoneBrand, Machine)> {
     let refuse = |kind, message: &str| Err(HostError::new(kind, MAKE, spec.id.as_str(), message));
     if spec.network == SandboxNetwork::Host {
         let message = "hostNetwork: a pod's zone has a network stack of its own; use hostPort or a Service";
@@ -174,7 +176,15 @@ fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<ZoneBrand> {
         return refuse(HostErrorKind::Unsupported, &format!("sysctl {name}: illumos has resource controls instead"));
     }
     volumes::check(shared, spec)?;
-    zone_brand(shared, spec)
+    let brand = zone_brand(shared, spec)?;
+    let machine = match brand.programs() {
+        Programs::Machine => match Machine::of(&spec.machine) {
+            Ok(machine) => machine,
+            Err(why) => return refuse(HostErrorKind::InvalidSpec, &why),
+        },
+        Programs::Native | Programs::Linux => Machine::default(),
+    };
+    Ok((brand, machine))
 }
 
 /// The first field that a zone can't change while it is there.
@@ -194,6 +204,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         fs_group,
         own_users,
         best_effort: _,
+        machine,
         volumes,
     } = old;
     [
@@ -209,6 +220,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         ("sysctl", *sysctls == new.sysctls),
         ("fsGroup", *fs_group == new.fs_group),
         ("users", *own_users == new.own_users),
+        ("virtual machine", *machine == new.machine),
         ("set of volumes", *volumes == new.volumes),
     ]
     .into_iter()

@@ -156,7 +156,7 @@ fn run(start: &Start, file: &Path) -> Result<i32, Failure> {
         return Err(failure);
     }
     let pid = child.id();
-    say(&start.out, "started", &format!("{pid} {}\n", std::process::id())).map_err(failed("say that it runs"))?;
+    say_started(&start.out, pid, std::process::id()).map_err(failed("say that it runs"))?;
     let relay = terminal.map(|t| t.relay(start));
     let status = child.wait().map_err(failed("wait"))?;
     if let Some(relay) = relay {
@@ -501,7 +501,12 @@ fn say(out: &Path, ending: &str, text: &str) -> io::Result<()> {
     write_atomically(&with_ending(out, ending), text.as_bytes(), 0o600)
 }
 
-fn say_end(out: &Path, code: i32, signal: Option<i32>, kind: Kind, message: &str) {
+/// Says that a program runs: its process, and the one that will tell its end.
+pub(crate) fn say_started(out: &Path, pid: impl std::fmt::Display, starter: u32) -> io::Result<()> {
+    say(out, "started", &format!("{pid} {starter}\n"))
+}
+
+pub(crate) fn say_end(out: &Path, code: i32, signal: Option<i32>, kind: Kind, message: &str) {
     let message = message.replace('\n', " ");
     let (signal, kind) = (signal.unwrap_or_default(), kind.word());
     if let Err(e) = say(out, "ended", &format!("{code} {signal} {kind} {message}\n")) {

@@ -120,10 +120,11 @@ fn start(launch: &Launch) -> io::Result<Child> {
         reason = "not a tool whose answer is awaited: it lives as long as the container"
     )]
     let mut command = Command::new(&launch.zlogin);
+    command.args(&launch.login);
     if !launch.stdin {
         command.arg("-n");
     }
-    command.args(&launch.login).arg(&launch.zone).arg(&launch.script).env_clear().env("LC_ALL", "C").process_group(0);
+    command.arg(&launch.zone).arg(&launch.script).env_clear().env("LC_ALL", "C").process_group(0);
     command.stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }

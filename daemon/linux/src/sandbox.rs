@@ -220,6 +220,8 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
         fs_group,
         own_users,
         best_effort: _,
+        // Linux has no such brands.
+        machine: _,
         volumes,
     } = old;
     let same = [

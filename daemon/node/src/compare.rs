@@ -72,6 +72,7 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
         own_users,
         // A pod's class never changes; specs of earlier versions don't tell it.
         best_effort: _,
+        machine,
         volumes,
     } = old;
     let mut found = Vec::new();
@@ -91,6 +92,7 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
     note(*sysctls != new.sysctls, Cost::Recreate, "spec.securityContext.sysctls");
     note(*fs_group != new.fs_group, Cost::Recreate, "spec.securityContext.fsGroup");
     note(*own_users != new.own_users, Cost::Recreate, "spec.hostUsers");
+    note(*machine != new.machine, Cost::Recreate, "metadata.annotations[bhyve.reddwarf.io]");
     note(*resources != new.resources, Cost::InPlace, "spec.resources");
     for (name, volume) in volumes {
         match new.volumes.get(name) {

@@ -72,8 +72,13 @@ pub const BRAND_SPARSE: &str = "sparse";
 /// reddwarf's own brand: the host's own /usr, read-only, for containers that name no image.
 pub const BRAND_REDDWARF: &str = "reddwarf";
 
+/// The brand that is a virtual machine: its one container stands for it, and runs nothing of the pod's.
+pub const BRAND_BHYVE: &str = "bhyve";
+/// How annotations of a pod of that brand begin that say what its machine is like: the rest is an attribute of the brand.
+pub const MACHINE_ANNOTATION_PREFIX: &str = "bhyve.reddwarf.io/";
+
 /// Whether containers in zones of a brand may do without an image.
 #[must_use]
 pub fn brings_programs(brand: &str) -> bool {
-    [BRAND_SPARSE, BRAND_REDDWARF].contains(&brand)
+    [BRAND_SPARSE, BRAND_REDDWARF, BRAND_BHYVE].contains(&brand)
 }

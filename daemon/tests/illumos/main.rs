@@ -8,9 +8,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
+mod brand;
 #[path = "../client/mod.rs"]
 mod client;
-mod brand;
 mod crash;
 mod defects;
 mod faults;

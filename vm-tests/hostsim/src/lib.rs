@@ -17,6 +17,7 @@
 //! | `zonecfg` | the command language with its quirks, on the same grammar that holds the daemon to its files |
 //! | `zoneadm` | the zones' states, brands' installation, what boots and halts do |
 //! | [`platform`] | what zoneadmd and a zone's init do: namespaces and processes for a running zone |
+//! | `bhyve` | what the boot of a virtual machine wants of its attributes |
 //! | `brand` | brands by their real files: install scripts, platform.xml, hooks |
 //! | `stack` | the IP stack of a zone from inside: ipmgmtd and ipadm there |
 //! | `zlogin` | commands in running zones |
@@ -30,6 +31,7 @@
 //!
 //! What facts are not known of is refused rather than guessed: an unknown option is a usage error.
 
+mod bhyve;
 mod brand;
 mod dladm;
 mod figures;

@@ -46,7 +46,10 @@ pub(crate) fn run(about: &Inside, tool: &str, words: &[&str]) -> Answer {
 fn ipmgmtd(about: &Inside, stack: &mut Stack) -> Answer {
     use std::os::unix::fs::MetadataExt;
     if std::env::var_os("SMF_FMRI").is_none() {
-        return Answer { code: 22, ..Answer::fail("ipmgmtd is a smf(7) managed service and cannot be run from the command line.") };
+        return Answer {
+            code: 22,
+            ..Answer::fail("ipmgmtd is a smf(7) managed service and cannot be run from the command line.")
+        };
     }
     // As netadm it has to write there.
     match Path::new(DATABASE).metadata() {

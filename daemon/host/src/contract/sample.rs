@@ -28,6 +28,7 @@ pub fn sandbox(id: SandboxId, pod: PodIdentity, brand: Brand, network: SandboxNe
         fs_group: None,
         own_users: false,
         best_effort: false,
+        machine: BTreeMap::new(),
         volumes: BTreeMap::new(),
     }
 }

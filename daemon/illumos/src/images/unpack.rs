@@ -129,10 +129,7 @@ fn system(error: &io::Error) -> Option<&io::Error> {
 fn is_content(error: &io::Error) -> bool {
     use nix::errno::Errno as E;
     let errno = system(error).and_then(io::Error::raw_os_error).map(E::from_raw);
-    matches!(
-        errno,
-        None | Some(E::ENOTDIR | E::ELOOP | E::ENAMETOOLONG | E::EISDIR | E::ENOENT | E::EXDEV)
-    )
+    matches!(errno, None | Some(E::ENOTDIR | E::ELOOP | E::ENAMETOOLONG | E::EISDIR | E::ENOENT | E::EXDEV))
 }
 
 /// An error in one line. Decoders quote what they stumble over, which may be bytes of any file that somebody called an image.
@@ -199,7 +196,8 @@ mod tests {
     #[test]
     fn an_error_says_why_and_quotes_nothing_of_the_file() {
         let secret = "root:$6$saltsalt$hash";
-        let not_tar = tar::Archive::new(secret.repeat(100).as_bytes()).entries().unwrap().next().unwrap().err().unwrap();
+        let not_tar =
+            tar::Archive::new(secret.repeat(100).as_bytes()).entries().unwrap().next().unwrap().err().unwrap();
         let garbled = [&[0x28, 0xb5, 0x2f, 0xfd], secret.as_bytes()].concat();
         let not_zstd = plain(garbled.as_slice()).err().unwrap();
         for error in [not_tar, not_zstd] {
@@ -215,7 +213,7 @@ mod tests {
         header.set_size(0);
         packed.append_data(&mut header, "there/file", io::empty()).unwrap();
         let packed = packed.into_inner().unwrap();
-        std::fs::write(tree.path().join("there"), "no directory").unwrap();
+        File::create(tree.path().join("there")).unwrap();
         let mut archive = tar::Archive::new(packed.as_slice());
         let error = archive.entries().unwrap().next().unwrap().unwrap().unpack_in(tree.path()).unwrap_err();
         assert!(system(&error).is_some() && is_content(&error), "a file where a directory should be: {error:?}");

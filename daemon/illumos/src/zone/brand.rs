@@ -118,26 +118,23 @@ impl ZoneBrand {
             Ok(())
         };
         match self {
-            Self::Lx => {
-                add("kernel-version", "4.4.0".into())?;
-                if !sandbox.resolvers.is_empty() {
-                    add("resolvers", sandbox.resolvers.join(","))?;
-                }
-                if let Some(domain) = &sandbox.domain {
-                    add("dns-domain", domain.clone())?;
-                }
-            }
+            Self::Lx => add("kernel-version", "4.4.0".into())?,
             Self::Bhyve => {
                 add("type", "generic".into())?;
                 add("bootrom", "BHYVE_RELEASE".into())?;
                 add("vcpus", sandbox.vcpus.max(1).to_string())?;
                 add("ram", format!("{}M", (sandbox.memory_bytes >> 20).max(128)))?;
                 add("acpi", "on".into())?;
-                if let Some(disk) = &sandbox.boot_disk {
-                    add("bootdisk", disk.clone())?;
-                }
             }
             _ => {}
+        }
+        if self == Self::Lx || sandbox.cloud_init {
+            if !sandbox.resolvers.is_empty() {
+                add("resolvers", sandbox.resolvers.join(","))?;
+            }
+            if let Some(domain) = &sandbox.domain {
+                add("dns-domain", domain.clone())?;
+            }
         }
         Ok(all)
     }
@@ -154,8 +151,8 @@ pub struct Sizes {
     pub vcpus: u64,
     /// Memory of a virtual machine.
     pub memory_bytes: u64,
-    /// The volume (a dataset's name) that a virtual machine boots from.
-    pub boot_disk: Option<String>,
+    /// A virtual machine is told of its network by cloud-init.
+    pub cloud_init: bool,
 }
 
 /// Brands that the host has: those with a description below `directory`. Without that directory (stand-ins for the

@@ -1,6 +1,7 @@
 //! What a sandbox's zone is configured as.
 
-use super::brand::{Sizes, ZoneBrand};
+use super::brand::{Programs, Sizes, ZoneBrand};
+use super::machine::Machine;
 use crate::paths::{INSIDE, Paths};
 use crate::zonecfg::{Attr, AttrKind, AttrName, CpuCap, Fs, Memory, Net, Text, ValueError, ZoneConfig};
 use reddwarf_host::LinkName;
@@ -18,13 +19,15 @@ const POD: &str = "io-reddwarf-pod";
 const LWPS_LEAST: u64 = 100;
 const SWAP_LEAST: u64 = 50 << 20;
 
-/// The configuration of a pod's zone. `link`: its network link, where it has one.
+/// The configuration of a pod's zone. `machine`: what it says of its virtual machine; `link`: its network link, where it has
+/// one.
 ///
 /// # Errors
 /// A value that zonecfg can't express, naming which.
 pub(crate) fn of_sandbox(
     spec: &SandboxSpec,
     brand: ZoneBrand,
+    machine: &Machine,
     paths: &Paths,
     instance: &str,
     link: Option<&LinkName>,
@@ -39,6 +42,12 @@ pub(crate) fn of_sandbox(
             let physical = Text::new(link.as_str())?;
             config.nets.push(Net { physical, allowed_address: Some(address), defrouter: Some(gateway) });
         }
+    }
+    config.attrs.extend(brand.attributes(&sizes(spec, machine))?);
+    if brand.programs() == Programs::Machine {
+        // Programs of ours have no business in there, and what is in there none with our files.
+        machine.configure(&mut config, &paths.isos())?;
+        return Ok(config);
     }
     let id = &spec.id;
     lofs(&mut config, "bin", &paths.bin(), true)?;
@@ -63,7 +72,6 @@ pub(crate) fn of_sandbox(
             VolumeSpec::EmptyDir { memory: false, .. } | VolumeSpec::Files { .. } => {}
         }
     }
-    config.attrs.extend(brand.attributes(&sizes(spec))?);
     Ok(config)
 }
 
@@ -129,13 +137,13 @@ pub(crate) fn limit(config: &mut ZoneConfig, resources: &Resources) -> Result<()
     Ok(())
 }
 
-fn sizes(spec: &SandboxSpec) -> Sizes {
+fn sizes(spec: &SandboxSpec, machine: &Machine) -> Sizes {
     Sizes {
+        cloud_init: machine.is_told_by_cloud_init(),
         resolvers: spec.dns.nameservers.iter().map(ToString::to_string).collect(),
         domain: spec.dns.searches.first().cloned(),
         vcpus: spec.resources.cpu_limit_millis.map_or(1, |millis| millis.div_ceil(1000)),
         memory_bytes: spec.resources.memory_limit_bytes.unwrap_or(1 << 30),
-        boot_disk: None,
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `brand.rs` | brands: which there are, how they are installed and what they need |
 //! | `commands.rs` | the runs of zoneadm and zonecfg |
 //! | `drive.rs` | reads, decides, acts, reads again, until the goal is reached |
+//! | `machine.rs` | what a pod says of its virtual machine; pure |
 //! | `golden.rs` | template zones, one for each brand, that pods' zones are cloned from |
 
 pub mod brand;
@@ -14,6 +15,7 @@ pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod drive;
 pub(crate) mod golden;
+pub(crate) mod machine;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::brand::ZoneBrand;
 use super::config::{of_golden, of_sandbox, owner};
+use super::machine::Machine;
 use crate::paths::Paths;
 use crate::zonecfg::{create, interpret};
 use proptest::prelude::*;
@@ -43,6 +44,7 @@ fn pod(namespace: &str, name: &str) -> SandboxSpec {
         host_ipc: false,
         own_users: false,
         best_effort: false,
+        machine: BTreeMap::new(),
         sysctls: BTreeMap::new(),
         fs_group: None,
         volumes: BTreeMap::new(),
@@ -51,7 +53,8 @@ fn pod(namespace: &str, name: &str) -> SandboxSpec {
 
 fn text(spec: &SandboxSpec, brand: ZoneBrand) -> String {
     let link = LinkName::for_sandbox(&spec.id);
-    create(&of_sandbox(spec, brand, &paths(), "reddwarf", Some(&link)).unwrap())
+    let machine = Machine::of(&spec.machine).unwrap();
+    create(&of_sandbox(spec, brand, &machine, &paths(), "reddwarf", Some(&link)).unwrap())
 }
 
 /// What all native brands have in common, after brand and zonepath.
@@ -107,7 +110,47 @@ fn g06_each_brand_has_its_own_text() {
         format!("{}{}", attr("acpi", "on"), attr("bootrom", "BHYVE_RELEASE")),
         format!("{}{}{}", attr("ram", "512M"), attr("type", "generic"), attr("vcpus", "2")),
     );
-    assert_eq!(text(&spec, ZoneBrand::Bhyve), golden(&spec, "bhyve", &before, &after));
+    // A machine sees nothing of our directories.
+    let machine = |text: &str| {
+        let (head, rest) = text.split_once("add fs\nset dir=\"/.reddwarf/").unwrap();
+        format!("{head}{}", rest.split_at(rest.find("add attr").unwrap()).1)
+    };
+    assert_eq!(text(&spec, ZoneBrand::Bhyve), machine(&golden(&spec, "bhyve", &before, &after)));
+
+    // What its pod says of it: disks are devices too, ISO images are mounted.
+    let said = [
+        ("bootdisk", "rpool/vm/web"),
+        ("bootrom", "BHYVE_RELEASE_CSM"),
+        ("cdrom", "debian.iso"),
+        ("cloud-init", "on"),
+        ("disk1", "rpool/vm/data"),
+        ("vnc", "wait"),
+    ];
+    let said = said.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let spec = SandboxSpec { machine: said.into(), ..spec };
+    let before = [
+        attr("acpi", "on"),
+        attr("bootdisk", "rpool/vm/web"),
+        attr("bootrom", "BHYVE_RELEASE_CSM"),
+        attr("cdrom", "/iso/debian.iso"),
+        attr("cloud-init", "on"),
+        attr("disk1", "rpool/vm/data"),
+        attr("dns-domain", "default.svc.cluster.local"),
+    ];
+    let after = [
+        attr("ram", "512M"),
+        attr("resolvers", "10.88.0.1"),
+        attr("type", "generic"),
+        attr("vcpus", "2"),
+        attr("vnc", "wait"),
+    ];
+    let resources = "add fs\nset dir=\"/iso/debian.iso\"\nset special=\"/state/iso/debian.iso\"\nset type=\"lofs\"\n\
+                     add options \"ro\"\nadd options \"nodevices\"\nend\n\
+                     add device\nset match=\"/dev/zvol/rdsk/rpool/vm/data\"\nend\n\
+                     add device\nset match=\"/dev/zvol/rdsk/rpool/vm/web\"\nend\n";
+    let bare = machine(&golden(&spec, "bhyve", &before.concat(), &after.concat()));
+    let (head, attrs) = bare.split_at(bare.find("add attr").unwrap());
+    assert_eq!(text(&spec, ZoneBrand::Bhyve), format!("{head}{resources}{attrs}"));
 }
 
 #[test]
@@ -170,7 +213,7 @@ proptest! {
         );
         for brand in [ZoneBrand::Sparse, ZoneBrand::Lx] {
             let link = LinkName::for_sandbox(&spec.id);
-            if let Ok(config) = of_sandbox(&spec, brand, &paths(), "reddwarf", Some(&link)) {
+            if let Ok(config) = of_sandbox(&spec, brand, &Machine::default(), &paths(), "reddwarf", Some(&link)) {
                 prop_assert_eq!(interpret(&create(&config), None), Ok(config));
             }
         }

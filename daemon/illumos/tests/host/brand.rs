@@ -50,7 +50,8 @@ fn a_zone_of_our_brand_has_our_init_and_its_addresses_and_nothing_else() {
         let _ = crate::common::until_exit(&host, id, &orphan.name).await;
 
         // As svc:/system/zones stops the zones of a machine that goes down: what runs is asked to end.
-        let asked = world.shell(&sandbox, "asked", "trap 'echo ended; exit 3' TERM; echo up; while :; do sleep 0.05; done");
+        let asked =
+            world.shell(&sandbox, "asked", "trap 'echo ended; exit 3' TERM; echo up; while :; do sleep 0.05; done");
         let _ = host.container_start(id, &asked).await.unwrap();
         while !std::fs::read_to_string(&asked.log.path).unwrap_or_default().contains("up") {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -78,7 +79,8 @@ fn what_keeps_init_from_its_work_is_told() {
         let _ = host.sandbox_ensure(&sandbox).await.unwrap();
         // The next zone's root is a clone of this one.
         let template = world.lab.state().unwrap().zones.into_iter().find(|(n, _)| n.contains("-golden-")).unwrap().1;
-        std::os::unix::fs::chown(template.config.zonepath().join("root/etc/ipadm/ipadm.conf"), Some(0), Some(0)).unwrap();
+        std::os::unix::fs::chown(template.config.zonepath().join("root/etc/ipadm/ipadm.conf"), Some(0), Some(0))
+            .unwrap();
         let second = SandboxSpec { brand: sandbox.brand.clone(), ..world.sandbox() };
         let refused = host.sandbox_ensure(&second).await.unwrap_err();
         assert!(refused.to_string().contains("the zone's init: /lib/inet/ipmgmtd"), "{refused}");

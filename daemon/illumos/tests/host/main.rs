@@ -13,6 +13,7 @@ mod brand;
 mod contract;
 mod faults;
 mod images;
+mod machines;
 mod passes;
 mod states;
 mod storage;

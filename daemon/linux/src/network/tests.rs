@@ -134,6 +134,7 @@ fn sandbox(name: &str, uid: &str, address: &str, gateway: &str) -> SandboxSpec {
         fs_group: None,
         own_users: false,
         best_effort: false,
+        machine: Default::default(),
         volumes: Default::default(),
     }
 }

@@ -8,6 +8,7 @@ use crate::plan::Notice;
 use crate::probe;
 use reddwarf_host::spec::{ContainerRole, ContainerSpec, LogSpec, ProcessView, Signal, TerminationMessage};
 use reddwarf_host::{ContainerName, ImageConfig};
+use reddwarf_objects::BRAND_BHYVE;
 use reddwarf_objects::pod::{Container, PodSpec, TerminationMessagePolicy};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,7 +91,10 @@ pub fn container(
     let hostname = if intent.pod.spec.hostname.is_empty() { &intent.key.name } else { &intent.pod.spec.hostname };
     let source = Source { intent, identity, facts, container, running, field };
     let env = environment(source, &config.env, hostname)?;
-    let argv = argv(container, &config, &env, field)?;
+    let argv = match intent.pod.zone_brand() {
+        BRAND_BHYVE => machine(container, field)?,
+        _ => argv(container, &config, &env, field)?,
+    };
     let mounts = mounts(intent, which, identity, facts, &env)?;
     let HostEnvironment { env, service_env, env_files } = env.into_host();
     let working_dir = [&container.working_dir, &config.working_dir].into_iter().find(|d| !d.is_empty());
@@ -170,6 +174,15 @@ fn argv(container: &Container, config: &ImageConfig, env: &Environment, field: &
         return Err(config_error(&format!("{field}.command"), "arguments can't hold a NUL byte"));
     }
     Ok(argv)
+}
+
+/// The container that stands for a virtual machine: nothing of the pod's runs in it.
+fn machine(container: &Container, field: &str) -> Result<Vec<String>, Notice> {
+    if container.command.is_empty() && container.args.is_empty() {
+        return Ok(vec!["machine".to_owned()]);
+    }
+    let message = "a virtual machine runs what is on its disks: leave command and args out";
+    Err(Notice::new(CONFIG_ERROR, message).at(format!("{field}.command")))
 }
 
 /// The part of the annotation `reddwarf.io/restart-requested` that concerns one container: `token` is for all,

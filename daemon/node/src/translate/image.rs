@@ -6,8 +6,8 @@ use crate::desired::PodIntent;
 use crate::plan::{Notice, TicketState};
 use reddwarf_host::spec::{ContainerImage, ContainerSpec};
 use reddwarf_host::{ImageConfig, ImageInfo, ImageReference};
-use reddwarf_objects::{BRAND_SPARSE, brings_programs};
 use reddwarf_objects::pod::ImagePullPolicy;
+use reddwarf_objects::{BRAND_BHYVE, BRAND_SPARSE, brings_programs};
 
 /// Why a container has no image.
 enum Lack {
@@ -62,7 +62,7 @@ fn find<'a>(
 ) -> Result<Option<&'a ImageInfo>, Lack> {
     let name = &which.container.image;
     let brand = intent.pod.zone_brand();
-    if brand == BRAND_SPARSE || (name.is_empty() && brings_programs(brand)) {
+    if brand == BRAND_SPARSE || brand == BRAND_BHYVE || (name.is_empty() && brings_programs(brand)) {
         return Ok(None);
     }
     let pinned = running.filter(|r| r.image_name == *name).and_then(|r| match &r.image {

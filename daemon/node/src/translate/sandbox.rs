@@ -6,6 +6,8 @@ use crate::plan::Notice;
 use reddwarf_host::Brand;
 use reddwarf_host::spec::{FsGroup, FsGroupChange, HostsEntry, PodAddress, ResolvConf, SandboxNetwork, SandboxSpec};
 use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec, QosClass};
+use reddwarf_objects::{BRAND_BHYVE, MACHINE_ANNOTATION_PREFIX};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What a pod asks of its sandbox. `running` is the spec of the sandbox that the pod has now.
@@ -54,8 +56,19 @@ pub fn sandbox(
         fs_group,
         own_users: spec.host_users == Some(false),
         best_effort: intent.pod.qos_class() == QosClass::BestEffort,
+        machine: machine(intent),
         volumes,
     })
+}
+
+/// What the annotations say of a pod's virtual machine; which words there are is the host's to know.
+fn machine(intent: &PodIntent) -> BTreeMap<String, String> {
+    if intent.pod.zone_brand() != BRAND_BHYVE {
+        return BTreeMap::new();
+    }
+    let annotations = intent.pod.metadata.annotations.iter();
+    let said = annotations.filter_map(|(key, value)| Some((key.strip_prefix(MACHINE_ANNOTATION_PREFIX)?, value)));
+    said.map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }
 
 /// The value, or its problem put aside.

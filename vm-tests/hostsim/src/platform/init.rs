@@ -33,7 +33,8 @@ pub(super) fn main(zone: &str, root: &Path) -> Result<i32, String> {
         let _ = signals.thread_unblock();
         let path = CString::new(program).map_err(|e| e.to_string())?;
         // A kernel gives none; here it says where the tools are.
-        let env = CString::new(format!("PATH=/{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin")).map_err(|e| e.to_string())?;
+        let env =
+            CString::new(format!("PATH=/{INSIDE}/bin:/usr/sbin:/usr/bin:/sbin:/bin")).map_err(|e| e.to_string())?;
         let Err(error) = nix::unistd::execve(&path, std::slice::from_ref(&path), &[env]);
         return Err(format!("{}: {}", path.to_string_lossy(), error.desc()));
     }

@@ -90,6 +90,11 @@ impl Operation<'_> {
                 return Err(self.roll_back(&format!("could not set rctl {control}: Invalid argument")));
             }
         }
+        if zone.config.global("brand") == "bhyve"
+            && let Err(what) = self.step(|state| Ok(crate::bhyve::check(state, &zone.config)))?
+        {
+            return Err(self.roll_back(&what));
+        }
         let init = match platform::start(self.call.sim, &self.zone, &zone.config) {
             Ok(init) => init,
             Err(what) => return Err(self.roll_back(&what)),

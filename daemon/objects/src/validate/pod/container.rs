@@ -169,8 +169,7 @@ impl<'a, 'v, 'p> Containers<'a, 'v, 'p> {
     fn check_common(&self, container: &At<'v, '_>, errors: &mut Errors) {
         container.require_name(errors, "name", names::dns1123_label);
         if container.text("image").is_empty() && !self.scope.image_optional {
-            let help =
-                "name an image, or run the host's own programs with the annotation reddwarf.io/zone-brand: sparse or reddwarf";
+            let help = "name an image, or run the host's own programs with the annotation reddwarf.io/zone-brand: sparse or reddwarf";
             let at = container.child("image");
             errors.push(crate::field::FieldError::required(&at.path(), "").with_help(help));
         }

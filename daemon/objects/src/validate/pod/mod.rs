@@ -72,7 +72,7 @@ pub(super) fn check_metadata_and_spec(pod: &At<'_, '_>, errors: &mut Errors) {
     let scope = Scope {
         pod_name: metadata.text("name"),
         is_pod: true,
-        image_optional: brand.and_then(Value::as_str).is_some_and(brings_programs),
+        image_optional: brand.and_then(serde_json::Value::as_str).is_some_and(brings_programs),
         claims: &[],
     };
     check_spec(&spec, scope, errors);
@@ -106,9 +106,13 @@ pub(super) fn check_template(template: &At<'_, '_>, claims: &[&str], errors: &mu
         error
     }));
     let spec = template.child("spec");
-    let brand = metadata.child("annotations").value.get(ZONE_BRAND_ANNOTATION).and_then(Value::as_str);
+    let brand = metadata.child("annotations").value.get(ZONE_BRAND_ANNOTATION).and_then(serde_json::Value::as_str);
     check_annotations(&metadata.child("annotations"), &spec, errors);
-    check_spec(&spec, Scope { pod_name: "", is_pod: false, image_optional: brand.is_some_and(brings_programs), claims }, errors);
+    check_spec(
+        &spec,
+        Scope { pod_name: "", is_pod: false, image_optional: brand.is_some_and(brings_programs), claims },
+        errors,
+    );
     if spec.filled("ephemeralContainers") {
         spec.child("ephemeralContainers").forbidden(errors, "ephemeral containers not allowed in pod template");
     }
