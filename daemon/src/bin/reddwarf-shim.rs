@@ -7,6 +7,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = reddwarf_illumos::as_init() {
+        return code;
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let illumos = arguments.split_first().and_then(|(name, rest)| reddwarf_illumos::helper(name.to_str()?, rest));
     illumos.unwrap_or_else(others)
