@@ -8,7 +8,7 @@ use crate::record::{self, ContainerDir, Launch, SandboxMark};
 use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
 use crate::supervisor;
 use crate::zone::brand::Programs;
-use crate::zone::commands;
+use crate::zone::drive::{STUBBORN, halt};
 use crate::{datasets, images, linux, machine, sandbox, volumes};
 use reddwarf_host::capability;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
@@ -345,9 +345,12 @@ pub(crate) async fn signal(
     }
     let Some(pid) = inside::first_process(&dir)? else { return Ok(Change::Unchanged) };
     let sent = match is_machine(shared, id)? {
-        // Its container ends with it.
-        true if kill => shared.run(OP, id.as_str(), &commands::halt(id.as_str())).await.map(|_| true)?,
-        true => machine::ask(pid),
+        // Its container ends with it. A shutdown that is waited for would keep others from the zone.
+        true if kill => {
+            machine::ask(pid, true);
+            halt(shared, OP, id.as_str(), Instant::now() + STUBBORN).await.map(|_| true)?
+        }
+        true => machine::ask(pid, false),
         false => inside::signal(shared, OP, id, pid, signal, kill).await?,
     };
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }

@@ -1,5 +1,6 @@
 //! A virtual machine as the container of its pod: a small process in the global zone that a supervisor has instead of zlogin(1),
-//! and that lives for as long as the machine's zone is up. Asked to end, it has the zone shut down (ACPI).
+//! and that lives for as long as the machine's zone is up. Asked to end (TERM), it has the zone shut down (ACPI), which zoneadm(8)
+//! waits for; told that it took too long (INT), it ends that zoneadm, and the daemon halts the zone.
 
 use crate::datasets;
 use crate::host::Shared;
@@ -12,7 +13,7 @@ use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     // Before any thread: all of them leave the signal to the one that waits for it.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
     let _ = signals.thread_block();
     if !is_up(zoneadm, zone).unwrap_or(false) {
         say_end(out, 128, None, Kind::Other, "the machine's zone is not running");
@@ -51,15 +53,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     }
     std::thread::spawn({
         let (asked, zoneadm, zone) = (asked.clone(), zoneadm.to_owned(), zone.to_owned());
-        move || {
-            while signals.wait().is_ok() {
-                asked.store(true, Ordering::Relaxed);
-                // It answers when the machine is down, or has not gone down in the system's time; who asked halts it then.
-                if let Err(why) = run(&zoneadm, &["-z", &zone, "shutdown"]) {
-                    eprintln!("{why}");
-                }
-            }
-        }
+        move || listen(signals, &asked, &zoneadm, &zone)
     });
     if let Err(e) = say_started(out, std::process::id(), std::process::id()) {
         eprintln!("{}: {e}", out.display());
@@ -84,6 +78,29 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Does what signals ask for, one shutdown at a time.
+fn listen(signals: SigSet, asked: &AtomicBool, zoneadm: &str, zone: &str) {
+    let mut shutdown: Option<Child> = None;
+    while let Ok(signal) = signals.wait() {
+        asked.store(true, Ordering::Relaxed);
+        let under_way = shutdown.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+        match (signal, &mut shutdown) {
+            (Signal::SIGINT, Some(child)) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            (Signal::SIGTERM, _) if !under_way => {
+                // What it says goes to the container's log.
+                match command(zoneadm, &["-z", zone, "shutdown"]).spawn() {
+                    Ok(child) => shutdown = Some(child),
+                    Err(e) => eprintln!("{zoneadm}: {e}"),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 fn is_up(zoneadm: &str, zone: &str) -> Result<bool, String> {
     let text = run(zoneadm, &["list", "-p"])?;
     let all = zoneadm::list(&text).map_err(|e| e.to_string())?;
@@ -91,20 +108,25 @@ fn is_up(zoneadm: &str, zone: &str) -> Result<bool, String> {
     Ok(found.is_some_and(|z| !matches!(z.state, ZoneState::Configured | ZoneState::Incomplete | ZoneState::Installed)))
 }
 
-fn run(program: &str, args: &[&str]) -> Result<String, String> {
+fn command(program: &str, args: &[&str]) -> Command {
     #[expect(clippy::disallowed_methods, reason = "the supervisor's side: there is no runner here")]
     let mut command = Command::new(program);
-    let output = command.args(args).env_clear().env("LC_ALL", "C").stdin(Stdio::null()).output();
-    let output = output.map_err(|e| format!("{program}: {e}"))?;
+    command.args(args).env_clear().env("LC_ALL", "C").stdin(Stdio::null());
+    command
+}
+
+fn run(program: &str, args: &[&str]) -> Result<String, String> {
+    let output = command(program, args).output().map_err(|e| format!("{program}: {e}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Asks a machine's process to have it shut down; whether there was one.
-pub(crate) fn ask(pid: u32) -> bool {
-    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok())
+/// Asks a machine's process to have it shut down, or to wait for that no more; whether there was one.
+pub(crate) fn ask(pid: u32, no_more: bool) -> bool {
+    let signal = if no_more { Signal::SIGINT } else { Signal::SIGTERM };
+    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
 }
 
 /// Whether everything that a machine is to have is there, and its pod's to use.

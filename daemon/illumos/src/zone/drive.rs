@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// More steps than any way from any state to any goal has, repeated halts aside.
 const STEPS_MOST: u32 = 12;
 /// How long a zone that does not come down is halted again and again.
-const STUBBORN: Duration = Duration::from_secs(30);
+pub(crate) const STUBBORN: Duration = Duration::from_secs(30);
 /// How often an uninstallation that failed is tried again at once, and how long in between.
 const UNINSTALLS_MOST: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(300);
@@ -146,7 +146,7 @@ async fn act(shared: &Shared, op: &'static str, order: &Order<'_>, step: &Next, 
 
 /// Halts until it is down, again and again: files that are open in the zone, links that do not come back and mounts that
 /// hang keep it in `down` for a while.
-async fn halt(shared: &Shared, op: &'static str, name: &str, until: Instant) -> HostResult<Option<Zone>> {
+pub(crate) async fn halt(shared: &Shared, op: &'static str, name: &str, until: Instant) -> HostResult<Option<Zone>> {
     let mut pause = Duration::from_millis(100);
     loop {
         let said = shared.run(op, name, &commands::halt(name)).await;

@@ -72,12 +72,24 @@ fn a_machine_has_the_disks_that_it_was_given_and_no_others() {
         let calls = world.lab.transcript().unwrap();
         assert!(calls.iter().any(|l| l.tool == "zoneadm" && l.argv.contains(&"shutdown".into())));
 
-        // Up again; killed, it is halted.
+        // Up again, with a guest that does not answer: killed, it is halted, whoever waits for its shutdown.
+        world.lab.change(|state| state.zones.get_mut(id.as_str()).unwrap().deaf = true).unwrap();
         let _ = again.sandbox_ensure(&spec).await.unwrap();
         let second = reddwarf_host::spec::ContainerSpec { attempt: 1, ..container.clone() };
         let _ = again.container_remove(id, &container.name, 0).await.unwrap();
         let _ = again.container_start(id, &second).await.unwrap();
+        let shutdowns = || {
+            let calls = std::fs::read_dir("/proc").unwrap().flatten();
+            let lines = calls.filter_map(|p| std::fs::read(p.path().join("cmdline")).ok());
+            let ours = |l: &Vec<u8>| String::from_utf8_lossy(l).contains(&format!("zoneadm\0-z\0{id}\0shutdown"));
+            lines.filter(|l| ours(l) && String::from_utf8_lossy(l).contains(world.dir.path().to_str().unwrap())).count()
+        };
+        let _ = again.container_signal(id, &container.name, 1, Signal::Sigterm).await.unwrap();
+        while shutdowns() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
         let _ = again.container_signal(id, &container.name, 1, Signal::Sigkill).await.unwrap();
+        assert_eq!(shutdowns(), 0);
         let ended = crate::common::until_exit(&again, id, &container.name).await;
         assert!(matches!(ended.state, ContainerState::Exited { .. }), "{:?}", ended.state);
         assert_eq!(zone().state, ZoneState::Installed);
