@@ -6,6 +6,7 @@ use crate::time::BootTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A fact, or the reason why it could not be found out.
@@ -58,7 +59,8 @@ pub struct HostObservation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxObserved {
     /// The spec it was made from, as last changed in place: our mark.
-    pub spec: SandboxSpec,
+    /// Shared: a pass over a thousand sandboxes copies none of them.
+    pub spec: Arc<SandboxSpec>,
     /// Its state.
     pub state: SandboxState,
     /// When `sandbox_ensure` last brought it to Running.
@@ -95,7 +97,7 @@ pub enum SandboxState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerObserved {
     /// The spec it was started from.
-    pub spec: ContainerSpec,
+    pub spec: Arc<ContainerSpec>,
     /// Its state.
     pub state: ContainerState,
     /// The last request to stop it, if any.

@@ -98,7 +98,7 @@ fn one(shared: &Shared, id: &SandboxId, facts: &Facts) -> HostResult<Option<Sand
         state = SandboxState::Partial("its network link is gone".to_owned());
     }
     let started = noted.map(|n| n.started).filter(|_| state == SandboxState::Running);
-    Ok(Some(SandboxObserved { spec: mark.spec, state, started, containers: containers(shared, id)? }))
+    Ok(Some(SandboxObserved { spec: Arc::new(mark.spec), state, started, containers: containers(shared, id)? }))
 }
 
 /// The same error for each sandbox.
@@ -130,7 +130,13 @@ fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerN
         let state = dir.observed(&shared.paths.run.lock(id, &name, attempt))?;
         let stop = dir.stop()?;
         let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;
-        found.entry(name).or_default().push(ContainerObserved { spec, state, stop, post_started, oom_killed: false });
+        found.entry(name).or_default().push(ContainerObserved {
+            spec: Arc::new(spec),
+            state,
+            stop,
+            post_started,
+            oom_killed: false,
+        });
     }
     Ok(found)
 }

@@ -177,7 +177,7 @@ fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerN
         let stop = dir.stop()?;
         // Only where something is noted: most containers have no hook.
         let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;
-        let observed = ContainerObserved { spec: (*spec).clone(), state, stop, post_started, oom_killed };
+        let observed = ContainerObserved { spec, state, stop, post_started, oom_killed };
         found.entry(name).or_default().push(observed);
     }
     Ok(found)

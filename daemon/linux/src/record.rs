@@ -12,6 +12,7 @@ use reddwarf_supervise::record;
 pub(crate) use reddwarf_supervise::record::{ContainerExit, FailureKind, MARK_VERSION, Moment};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// `sandbox.json`: our mark, and the spec as last applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,8 @@ pub(crate) struct SandboxMark {
     pub(crate) version: u32,
     /// The instance that owns it.
     pub(crate) instance: String,
-    pub(crate) spec: SandboxSpec,
+    /// Shared with every observation of the sandbox.
+    pub(crate) spec: Arc<SandboxSpec>,
     /// The users and groups that are its own, if it has such.
     #[serde(default)]
     pub(crate) users: Option<UserRange>,

@@ -19,7 +19,7 @@ use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{ContainerName, HostError, HostErrorKind, HostResult, SandboxId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long `sandbox_stop` waits for killed processes to be gone.
@@ -158,7 +158,7 @@ pub(crate) fn write_mark(shared: &Shared, spec: &SandboxSpec) -> HostResult<()> 
     make_dir(&dir).map_err(|e| io_error("make sandbox", &dir, e))?;
     let write = |users| {
         let instance = shared.options.instance.clone();
-        let mark = SandboxMark { version: MARK_VERSION, instance, spec: spec.clone(), users };
+        let mark = SandboxMark { version: MARK_VERSION, instance, spec: Arc::new(spec.clone()), users };
         write_record("mark sandbox", &shared.paths.sandbox_mark(&spec.id), &mark)
     };
     if !spec.own_users {

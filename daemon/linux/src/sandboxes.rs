@@ -20,6 +20,7 @@ use reddwarf_supervise::program::{PATIENCE, Report, heard};
 use reddwarf_supervise::turns::Turn;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -266,7 +267,7 @@ fn update_volume(shared: &Shared, id: &SandboxId, volume: &VolumeName, wanted: &
     };
     let Some(files) = files_volume::replacement(&mark.spec, volume, wanted)? else { return Ok(Change::Unchanged) };
     volumes::update(&shared.paths, &mark.spec, volume, wanted, files)?;
-    mark.spec.volumes.insert(volume.clone(), wanted.clone());
+    Arc::make_mut(&mut mark.spec).volumes.insert(volume.clone(), wanted.clone());
     sandbox::write_mark(shared, &mark.spec)?;
     Ok(Change::Changed("replaced files".to_owned()))
 }

@@ -135,7 +135,7 @@ pub struct PodIntent {
     pub uid: PodUid,
     /// As the node reads it.
     pub pod: Pod,
-    /// As it stands in the registry.
+    /// What events and finalizers need of it as it stands in the registry: no spec, no status, no managedFields.
     pub object: Arc<Object>,
     /// The file that declares it; `None`: made through the API.
     pub source: Option<String>,
@@ -179,7 +179,7 @@ impl PodIntent {
     ///
     /// # Errors
     /// [`IntentError`]; a registry hands out none such.
-    pub fn from_object(object: Arc<Object>) -> Result<Self, IntentError> {
+    pub fn from_object(mut object: Object) -> Result<Self, IntentError> {
         let pod = Pod::from_object(&object)?;
         let key = PodKey::new(&pod.metadata.namespace, &pod.metadata.name);
         let uid = PodUid::new(&pod.metadata.uid).map_err(|source| IntentError::Uid { pod: key.clone(), source })?;
@@ -203,7 +203,11 @@ impl PodIntent {
             })
             .collect();
         let source = object.annotation(SOURCE_ANNOTATION).map(str::to_owned);
-        Ok(Self { key, uid, pod, object, source, deleting, finished, history, status })
+        // Kept as long as the pod is, once for each: these are most of it.
+        for part in ["/spec", "/status", "/metadata/managedFields"] {
+            object.remove(part);
+        }
+        Ok(Self { key, uid, pod, object: Arc::new(object), source, deleting, finished, history, status })
     }
 
     /// A main container or sidecar by its name.

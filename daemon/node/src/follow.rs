@@ -113,7 +113,7 @@ pub(crate) fn account_of(pod: &Pod) -> &str {
 }
 
 fn put_pod(desired: &mut Desired, object: Object) -> Vec<PodKey> {
-    let intent = match PodIntent::from_object(Arc::new(object)) {
+    let intent = match PodIntent::from_object(object) {
         Ok(intent) => intent,
         Err(error) => {
             tracing::error!(%error, "a pod can't be read and is left as it is");

@@ -212,7 +212,7 @@ impl State {
     /// When the next token of a pod is to be asked for.
     pub(crate) fn next_token(&self, key: &PodKey, observed: &HostObservation) -> Option<DateTime<Utc>> {
         let intent = self.desired.pods.get(key).filter(|i| i.deleting.is_none() && !i.finished)?;
-        let sandbox = sandbox_of(observed, intent, &self.reservations).map(|s| &s.spec);
+        let sandbox = sandbox_of(observed, intent, &self.reservations).map(|s| &*s.spec);
         let Desired { config, tokens, .. } = &self.desired;
         tokens.next(&token_files(intent, config, tokens, sandbox))
     }

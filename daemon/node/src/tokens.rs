@@ -131,7 +131,7 @@ pub(crate) fn due(
     now: DateTime<Utc>,
 ) -> Vec<TokenRequest> {
     let mut wanted = Vec::new();
-    for file in translate::token_files(intent, &desired.config, &desired.tokens, sandbox.map(|s| &s.spec)) {
+    for file in translate::token_files(intent, &desired.config, &desired.tokens, sandbox.map(|s| &*s.spec)) {
         if desired.tokens.get(&file.request).is_none()
             && let Some(token) = sandbox.and_then(|s| mounted(s, &file))
         {

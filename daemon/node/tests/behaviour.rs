@@ -123,7 +123,7 @@ async fn u03_one_unreadable_sandbox_holds_up_only_its_own_pod() {
     let world = World::new().await;
     world.plane.apply(pod("web", json!({})));
     world.until(5, "ready", |w| w.is_ready("web")).await;
-    let id = world.sandbox("web").unwrap().spec.id;
+    let id = world.sandbox("web").unwrap().spec.id.clone();
     world.host.faults().always(HostOp::Observe, Fault::UnknownSandbox(Some(id)));
     world.plane.delete("Pod", "web", None);
     world.plane.apply(pod("other", json!({})));

@@ -124,7 +124,7 @@ impl Script {
         let pairs = || rest.split_whitespace().map(|p| p.split_once('=').unwrap()).collect::<Vec<_>>();
         let id = || {
             let all = self.host.sandboxes();
-            all.into_iter().find(|s| s.spec.pod.name == first).expect("a sandbox of that pod").spec.id
+            all.into_iter().find(|s| s.spec.pod.name == first).expect("a sandbox of that pod").spec.id.clone()
         };
         match verb {
             "pod" => {

@@ -179,7 +179,13 @@ impl BoxInput {
                 },
             };
             let stop = stop.map(|(when, killed)| StopRequest { at: at(when), killed, order: None });
-            instances.push(ContainerObserved { spec, state, stop, post_started: false, oom_killed: false });
+            instances.push(ContainerObserved {
+                spec: spec.into(),
+                state,
+                stop,
+                post_started: false,
+                oom_killed: false,
+            });
         }
         let state = match self.state % 6 {
             0 => SandboxState::Partial("half".into()),
@@ -189,7 +195,7 @@ impl BoxInput {
             _ => SandboxState::Running,
         };
         let id = spec.id.clone();
-        let observed = SandboxObserved { spec, state, started: self.started.map(at), containers };
+        let observed = SandboxObserved { spec: spec.into(), state, started: self.started.map(at), containers };
         Some((id, if self.readable { Observation::Known(observed) } else { Observation::Unknown("torn".into()) }))
     }
 }

@@ -43,7 +43,7 @@ async fn a_container_runs_and_bears_its_spec(lab: &Lab<'_>) -> Outcome {
     changed(lab.host.container_start(&sandbox.id, &spec).await, "a new container")?;
     let seen = lab.instance(&sandbox.id, &spec.name, 0).await?;
     let Some(seen) = seen else { return holds(false, "it is not in the observation") };
-    same(&seen.spec, &spec, "its spec")?;
+    same(&*seen.spec, &spec, "its spec")?;
     same(&seen.spec.env, &spec.env, "its environment")?;
     same(&(seen.stop, seen.oom_killed), &(None, false), "stop request and oom")?;
     let ContainerState::Running { started, pid, .. } = seen.state else {
@@ -230,7 +230,11 @@ async fn limits_change_in_place(lab: &Lab<'_>) -> Outcome {
     changed(lab.host.container_update(&sandbox.id, &spec.name, 0, &resources).await, "other limits")?;
     unchanged(lab.host.container_update(&sandbox.id, &spec.name, 0, &resources).await, "the same again")?;
     spec.resources = resources;
-    same(&lab.instance(&sandbox.id, &spec.name, 0).await?.map(|c| c.spec), &Some(spec.clone()), "the recorded spec")?;
+    same(
+        &lab.instance(&sandbox.id, &spec.name, 0).await?.map(|c| (*c.spec).clone()),
+        &Some(spec.clone()),
+        "the recorded spec",
+    )?;
     same(&lab.pid(&sandbox.id, &spec).await?, &pid, "pid")
 }
 

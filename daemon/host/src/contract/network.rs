@@ -84,7 +84,7 @@ async fn a_sandbox_can_use_the_hosts_network(lab: &Lab<'_>) -> Outcome {
     spec.network = SandboxNetwork::Host;
     changed(lab.host.sandbox_ensure(&spec).await, "a sandbox on the host's network")?;
     unchanged(lab.host.sandbox_ensure(&spec).await, "the same again")?;
-    same(&lab.see(&spec.id).await?.spec, &spec, "its spec")
+    same(&*lab.see(&spec.id).await?.spec, &spec, "its spec")
 }
 
 async fn a_leftover_that_is_gone_is_unchanged(lab: &Lab<'_>) -> Outcome {

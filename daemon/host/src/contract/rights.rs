@@ -32,7 +32,11 @@ async fn filters_are_kept_and_a_missing_profile_is_named(lab: &Lab<'_>) -> Outco
         let spec = with(name, seccomp);
         changed(lab.host.container_start(&sandbox.id, &spec).await, name)?;
         same(&lab.end(&sandbox.id, &spec).await?.code, &0, "exit code")?;
-        same(&lab.instance(&sandbox.id, &spec.name, 0).await?.map(|c| c.spec), &Some(spec), "the recorded spec")?;
+        same(
+            &lab.instance(&sandbox.id, &spec.name, 0).await?.map(|c| (*c.spec).clone()),
+            &Some(spec),
+            "the recorded spec",
+        )?;
     }
     Ok(())
 }
@@ -79,5 +83,5 @@ async fn what_a_sandbox_shares_can_not_change_in_place(lab: &Lab<'_>) -> Outcome
     ] {
         refused(lab.host.sandbox_ensure(&other).await, HostErrorKind::Conflict, what)?;
     }
-    same(&lab.see(&spec.id).await?.spec, &spec, "the mark")
+    same(&*lab.see(&spec.id).await?.spec, &spec, "the mark")
 }

@@ -32,7 +32,7 @@ async fn a_sandbox_is_made_once_and_bears_its_spec(lab: &Lab<'_>) -> Outcome {
     let before = lab.observe().await?.at;
     changed(lab.host.sandbox_ensure(&spec).await, "a new sandbox")?;
     let seen = lab.see(&spec.id).await?;
-    same(&seen.spec, &spec, "the mark")?;
+    same(&*seen.spec, &spec, "the mark")?;
     same(&seen.state, &SandboxState::Running, "state")?;
     holds(seen.containers.is_empty(), "a new sandbox has containers")?;
     let started = seen.started.ok_or_else(|| Stop::Broken("a running sandbox has no start time".into()))?;
@@ -51,7 +51,7 @@ async fn awkward_values_come_back_as_they_were(lab: &Lab<'_>) -> Outcome {
         names: vec!["db.example.org".into(), "db".into()],
     }];
     let _ = lab.host.sandbox_ensure(&spec).await?;
-    same(&lab.see(&spec.id).await?.spec, &spec, "the mark")?;
+    same(&*lab.see(&spec.id).await?.spec, &spec, "the mark")?;
     unchanged(lab.host.sandbox_ensure(&spec).await, "the same again")
 }
 
@@ -80,7 +80,7 @@ async fn resources_change_in_place(lab: &Lab<'_>) -> Outcome {
     };
     changed(lab.host.sandbox_ensure(&spec).await, "other resources")?;
     unchanged(lab.host.sandbox_ensure(&spec).await, "the same again")?;
-    same(&lab.see(&spec.id).await?.spec, &spec, "the mark")?;
+    same(&*lab.see(&spec.id).await?.spec, &spec, "the mark")?;
     same(&lab.pid(&spec.id, &container).await?, &pid, "the container's pid")
 }
 
@@ -96,7 +96,7 @@ async fn stopping_kills_and_can_be_undone(lab: &Lab<'_>) -> Outcome {
     lab.insist(async || lab.host.sandbox_stop(&spec.id).await).await?;
     let seen = lab.see(&spec.id).await?;
     same(&seen.state, &SandboxState::Stopped, "state after stop")?;
-    same(&seen.spec, &spec, "the mark after stop")?;
+    same(&*seen.spec, &spec, "the mark after stop")?;
     let ended = seen.containers.values().flatten().all(|c| matches!(c.state, ContainerState::Exited { .. }));
     holds(ended, format!("a container has not ended: {:?}", seen.containers))?;
     unchanged(lab.host.sandbox_stop(&spec.id).await, "stopping again")?;
@@ -185,7 +185,7 @@ async fn sandboxes_are_made_side_by_side(lab: &Lab<'_>) -> Outcome {
 async fn up(lab: &Lab<'_>, spec: &SandboxSpec) -> Outcome {
     let seen = lab.see(&spec.id).await?;
     same(&seen.state, &SandboxState::Running, "state")?;
-    same(&seen.spec, spec, "the mark")
+    same(&*seen.spec, spec, "the mark")
 }
 
 fn next(spec: &crate::spec::ContainerSpec) -> crate::spec::ContainerSpec {

@@ -49,7 +49,7 @@ async fn files_are_updated_as_one_value(lab: &Lab<'_>) -> Outcome {
     changed(lab.host.volume_update(&spec.id, &config, &second).await, "other files")?;
     unchanged(lab.host.volume_update(&spec.id, &config, &second).await, "the same again")?;
     spec.volumes.insert(config, second);
-    same(&lab.see(&spec.id).await?.spec, &spec, "the mark")?;
+    same(&*lab.see(&spec.id).await?.spec, &spec, "the mark")?;
     unchanged(lab.host.sandbox_ensure(&spec).await, "the sandbox with its updated files")
 }
 
@@ -61,7 +61,7 @@ async fn only_files_can_be_updated(lab: &Lab<'_>) -> Outcome {
     refused(update(&spec.id, "scratch").await?, HostErrorKind::InvalidSpec, "files for an empty directory")?;
     refused(update(&spec.id, "unknown").await?, HostErrorKind::NotFound, "an unknown volume")?;
     refused(update(&lab.fixture.sandbox().id, "config").await?, HostErrorKind::NotFound, "an unknown sandbox")?;
-    same(&lab.see(&spec.id).await?.spec, &spec, "the mark after the refusals")
+    same(&*lab.see(&spec.id).await?.spec, &spec, "the mark after the refusals")
 }
 
 async fn unsafe_file_names_are_refused(lab: &Lab<'_>) -> Outcome {
@@ -73,7 +73,7 @@ async fn unsafe_file_names_are_refused(lab: &Lab<'_>) -> Outcome {
         bad.volumes.insert(volume("config")?, files(&[(name, "x")]));
         refused(lab.host.sandbox_ensure(&bad).await, HostErrorKind::InvalidSpec, &format!("a sandbox with {name:?}"))?;
     }
-    same(&lab.see(&spec.id).await?.spec, &spec, "the mark after the refusals")
+    same(&*lab.see(&spec.id).await?.spec, &spec, "the mark after the refusals")
 }
 
 /// Starts a container with `name` mounted at `/mnt/<name>`.

@@ -11,6 +11,7 @@ use crate::time::BootTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// The present moment by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +79,7 @@ impl Sandbox {
         let containers = self.instances.iter();
         let containers = containers.map(|(name, all)| (name.clone(), all.values().map(Instance::observed).collect()));
         SandboxObserved {
-            spec: self.spec.clone(),
+            spec: Arc::new(self.spec.clone()),
             state: self.zone.observed(),
             started: self.started,
             containers: containers.collect(),
@@ -170,7 +171,7 @@ impl Instance {
 
     fn observed(&self) -> ContainerObserved {
         ContainerObserved {
-            spec: self.spec.clone(),
+            spec: Arc::new(self.spec.clone()),
             state: self.state.clone(),
             stop: self.stop,
             oom_killed: self.oom_killed,

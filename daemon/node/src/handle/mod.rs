@@ -439,7 +439,7 @@ impl NodeHandle {
         // While a container waits to be started again, the one that ended is the one before.
         let back = usize::from(previous && !(over && (waiting.is_some() || begun.clone().count() < instances.len())));
         match begun.rev().nth(back) {
-            Some(instance) => Ok(instance.spec.clone()),
+            Some(instance) => Ok((*instance.spec).clone()),
             None if previous => {
                 let text = format!("previous terminated container {container:?} in pod {:?} not found", pod.name);
                 Err(NodeError::BadRequest(text))

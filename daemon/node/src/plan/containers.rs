@@ -89,7 +89,7 @@ impl<'a> Item<'a> {
 impl Planner<'_> {
     /// What a container should be, compared with its last instance.
     pub(super) fn target(&self, item: &Item<'_>) -> Target {
-        let running = item.latest().map(|l| &l.spec);
+        let running = item.latest().map(|l| &*l.spec);
         let spec = match item.hold {
             Some(notice) => Err(notice.clone()),
             None => translate::container(item.intent, item.which, item.identity, self.view.facts(), running),
@@ -252,7 +252,7 @@ impl Planner<'_> {
         latest: &ContainerObserved,
     ) -> Result<ContainerSpec, Notice> {
         match &target.spec {
-            Err(_) => Ok(latest.spec.clone()),
+            Err(_) => Ok((*latest.spec).clone()),
             // Not pinned: a fresh start takes the image that the name means now.
             Ok(_) => translate::container(item.intent, item.which, item.identity, self.view.facts(), None),
         }
@@ -266,7 +266,7 @@ impl Planner<'_> {
             self.stop(sandbox, latest, Duration::ZERO, Effect::Replace, &reason, Some(&field));
             return Stage::Waiting;
         }
-        self.start_as_it_was(item, latest.spec.clone())
+        self.start_as_it_was(item, (*latest.spec).clone())
     }
 
     fn start_as_it_was(&mut self, item: &Item<'_>, spec: ContainerSpec) -> Stage {

@@ -408,7 +408,7 @@ impl Planner<'_> {
         if ended {
             return self.wind_down(sandbox, intent.grace(), "all of its containers have ended");
         }
-        let spec = wanted.unwrap_or_else(|_| sandbox.spec.clone());
+        let spec = wanted.unwrap_or_else(|_| (*sandbox.spec).clone());
         match &sandbox.state {
             SandboxState::Other(state) => {
                 let message = format!(
