@@ -102,7 +102,7 @@ impl IllumosHost {
 /// Zones run our program to start containers' programs, and those of our own brand as their init; they see a copy, which an
 /// update of the daemon replaces by another file while those that run keep theirs.
 fn copy_own_program(from: &Path, paths: &Paths) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let to = paths.program();
     make_open_dir(&paths.bin())?;
     let same =
@@ -114,8 +114,9 @@ fn copy_own_program(from: &Path, paths: &Paths) -> io::Result<()> {
         std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o755))?;
         std::fs::rename(&temporary, &to)?;
     }
-    let init = paths.bin().join(init::NAME);
-    if std::fs::metadata(&init).is_ok_and(|found| same(&found, &std::fs::metadata(&to).unwrap_or(source))) {
+    // The same file under another name.
+    let (init, of) = (paths.bin().join(init::NAME), std::fs::metadata(&to)?);
+    if std::fs::metadata(&init).is_ok_and(|found| (found.dev(), found.ino()) == (of.dev(), of.ino())) {
         return Ok(());
     }
     match std::fs::remove_file(&temporary) {

@@ -71,6 +71,23 @@ fn a_zone_of_our_brand_has_our_init_and_its_addresses_and_nothing_else() {
     });
 }
 
+/// An update of the daemon is the next zones' init too, whatever else stays as it is.
+#[test]
+fn an_updated_program_is_init_too() {
+    played(|world| async move {
+        use std::os::unix::fs::MetadataExt;
+        let bin = world.options.state_dir.join("bin");
+        let ino = |name: &str| bin.join(name).metadata().unwrap().ino();
+        assert_eq!(ino("init"), ino("reddwarfd"));
+        // As many bytes, another file.
+        std::fs::copy(bin.join("reddwarfd"), bin.join("next")).unwrap();
+        std::fs::rename(bin.join("next"), bin.join("reddwarfd")).unwrap();
+        assert_ne!(ino("init"), ino("reddwarfd"));
+        let _ = world.second_daemon();
+        assert_eq!(ino("init"), ino("reddwarfd"));
+    });
+}
+
 /// An init that can't do its work says why, and the sandbox is not called ready.
 #[test]
 fn what_keeps_init_from_its_work_is_told() {
