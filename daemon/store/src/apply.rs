@@ -26,6 +26,8 @@ pub(crate) struct Batch<'t> {
     revision: u64,
     compacted: u64,
     history_bytes: u64,
+    /// What was found last under a key that is not written: most transactions of a batch expect the same of the same namespace.
+    expected: Option<(Key, Found)>,
     /// What was committed, for the watchers.
     pub(crate) recent: Vec<RecentCommit>,
 }
@@ -74,6 +76,7 @@ impl<'t> Batch<'t> {
             revision,
             compacted,
             history_bytes,
+            expected: None,
             recent: Vec::new(),
         })
     }
@@ -84,9 +87,16 @@ impl<'t> Batch<'t> {
             return Ok(Err(e));
         }
         for (key, expected) in &transaction.expect {
-            let found = self.found(key)?;
+            let known = self.expected.as_ref().filter(|(known, _)| known == key).map(|(_, found)| *found);
+            let found = match known {
+                Some(found) => found,
+                None => self.found(key)?,
+            };
             if !holds(*expected, found) {
                 return Ok(Err(CommitError::Conflict { key: key.clone(), expected: *expected, found }));
+            }
+            if known.is_none() && found != Found::Absent {
+                self.expected = Some((key.clone(), found));
             }
         }
         let differences = self.differences(transaction)?;
@@ -131,7 +141,12 @@ impl<'t> Batch<'t> {
     fn differences(&self, transaction: &Transaction) -> Result<Vec<Difference>, StoreError> {
         let mut out = Vec::with_capacity(transaction.writes.len());
         for (key, write) in &transaction.writes {
-            let stored = self.objects.get(key.as_str()).map_err(StoreError::db("read a value"))?;
+            // What was expected to be absent was found so.
+            let absent = transaction.expect.iter().any(|(k, expected)| *expected == Expect::Absent && k == key);
+            let stored = match absent {
+                true => None,
+                false => self.objects.get(key.as_str()).map_err(StoreError::db("read a value"))?,
+            };
             let before = stored.as_ref().map(|s| tables::decode_entry(key.as_str(), s.value())).transpose()?;
             let (op, value) = match (write, before) {
                 (Write::Put(new), Some((_, old))) if new.as_ref() == old => continue,
@@ -173,6 +188,7 @@ impl<'t> Batch<'t> {
 
     fn write_one(&mut self, difference: Difference) -> Result<(CommitChange, RecentChange), StoreError> {
         let Difference { key, op, value, previous } = difference;
+        self.expected.take_if(|(known, _)| *known == key);
         let name = key.as_str();
         let before = previous.as_deref().map(|p| tables::decode_entry(name, p)).transpose()?;
         let parent = match before {

@@ -3,7 +3,8 @@
 //! What runs in here:
 //!
 //! ```text
-//!  Store::commit ──→ bounded queue ──→ writer thread ──→ one redb commit (one fdatasync) for all that waited
+//!  Store::commit ──→ bounded queue ──→ writer thread ──→ one redb commit (one fdatasync) for all that waited;
+//!                                          │                 writers who keep coming are waited for a moment (`gather.rs`)
 //!                                          │                 each transaction: own verdict, own revision
 //!                                          ├─→ answers every caller, durable
 //!                                          └─→ recent changes (bounded, in memory) ──→ wakes the watchers of what was touched
@@ -24,6 +25,7 @@ mod counts;
 mod entry;
 mod error;
 mod file;
+mod gather;
 mod generation;
 mod history;
 mod key;
