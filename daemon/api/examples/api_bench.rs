@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p reddwarf-api --example api_bench -- target/release/reddwarfd [PODS]`
 //!
-//! The daemon runs as `reddwarfd serve` (an API without a node) in a temporary directory and on a port of the loopback.
+//! With fewer pods than 10,000, all loads are that much smaller. The daemon runs as `reddwarfd serve` (an API without a node) in a temporary directory and on a port of the loopback.
 //! CPU is the daemon's own, user and system, of all its threads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -388,16 +388,16 @@ async fn measure(program: &Path, pods: usize) {
         (Method::POST, "/api/v1/namespaces/default/pods".into(), Some(pod(i)), StatusCode::CREATED)
     })
     .await;
-    load(&daemon, &client, "create a ConfigMap, 64 clients", "5,000/s", 64, 20_000, |i| {
+    load(&daemon, &client, "create a ConfigMap, 64 clients", "5,000/s", 64, 2 * pods, |i| {
         let body = json!({"metadata": {"name": format!("c{i}")}, "data": {"key": "value"}}).to_string().into();
         (Method::POST, "/api/v1/namespaces/default/configmaps".into(), Some(body), StatusCode::CREATED)
     })
     .await;
-    load(&daemon, &client, "delete a ConfigMap, 64 clients", "", 64, 20_000, |i| {
+    load(&daemon, &client, "delete a ConfigMap, 64 clients", "", 64, 2 * pods, |i| {
         (Method::DELETE, format!("/api/v1/namespaces/default/configmaps/c{i}"), None, StatusCode::OK)
     })
     .await;
-    load(&daemon, &client, "get a pod, 16 clients", "0.03 ms CPU", 16, 40_000, move |i| {
+    load(&daemon, &client, "get a pod, 16 clients", "0.03 ms CPU", 16, 4 * pods, move |i| {
         (Method::GET, path(i * 7919 % pods), None, StatusCode::OK)
     })
     .await;

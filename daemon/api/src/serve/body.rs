@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,6 +28,52 @@ pub(crate) fn channel(pieces: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) 
     let (sender, mut receiver) = mpsc::channel::<io::Result<Bytes>>(pieces);
     let frames = stream::poll_fn(move |cx| receiver.poll_recv(cx)).map(|piece| piece.map(Frame::data));
     (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+/// Room for the pieces of one body, used again once a piece is sent: fresh memory for each would be mapped, cleared and unmapped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pieces(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// Pieces on their way at most: kept by HTTP, in the channel, being written.
+const PIECES: usize = 4;
+
+impl Pieces {
+    /// An empty piece with room for so many bytes, and perhaps more.
+    pub(crate) fn take(&self, bytes: usize) -> Piece {
+        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let text = used.unwrap_or_else(|| Vec::with_capacity(bytes));
+        Piece { text, home: self.clone() }
+    }
+}
+
+/// A piece; its room goes back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) text: Vec<u8>,
+    home: Pieces,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+impl From<Piece> for Bytes {
+    fn from(piece: Piece) -> Self {
+        Self::from_owner(piece)
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let mut kept = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < PIECES {
+            kept.push(text);
+        }
+    }
 }
 
 /// The same body, but it ends in an error when `cut` was cancelled: HTTP/2 then resets the stream, where a clean end

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are kept at most: as much as TLS takes at a time.
 const MOST: usize = 64 << 10;
+/// A write of so many is likely to be followed by more: a whole frame of a long answer.
+const LONG: usize = 8 << 10;
 
 /// A stream whose writes wait for [`Turns`].
 pub(crate) struct Gathering<S> {
@@ -36,10 +38,12 @@ impl<S: AsyncWrite + Unpin> Gathering<S> {
                 written => self.sent += written,
             }
         }
-        if !self.waiting.is_empty() {
-            // Idle connections hold no memory.
-            (self.waiting, self.sent) = (Vec::new(), 0);
+        self.sent = 0;
+        if self.waiting.len() < MOST {
+            // Idle connections hold no memory; a turn that filled it is followed by others.
+            self.waiting = Vec::new();
         }
+        self.waiting.clear();
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
@@ -52,6 +56,10 @@ impl<S: AsyncWrite + Unpin> Gathering<S> {
     }
 
     fn take(&mut self, bytes: &[u8], room: usize) -> usize {
+        if bytes.len() >= LONG && self.waiting.capacity() < MOST {
+            // Once, where it would grow step by step.
+            self.waiting.reserve_exact(MOST - self.waiting.len());
+        }
         let taken = bytes.get(..room).unwrap_or(bytes);
         self.waiting.extend_from_slice(taken);
         taken.len()

@@ -1,6 +1,6 @@
 //! Lists: options, pages, and streaming of long ones, so that ten thousand pods are never in memory at once.
 
-use crate::serve::body::{Body, channel};
+use crate::serve::body::{Body, Pieces, channel};
 use crate::serve::dispatch::{Call, State};
 use crate::wire::accept::{Form, Shape};
 use crate::wire::answer::{gzip_headers, whole, wrong_shape};
@@ -45,7 +45,9 @@ pub(crate) async fn answer(call: &Call, resource: &ResourceRequest) -> Result<Re
     let mut render = ListRender::new(items.form, items.field());
     // A page goes out whole, since it begins with where it ends; what has no limit goes out in pieces.
     let bytes = query.limit.is_none().then_some(PIECE);
-    let (elements, end) = items.read(&query, bytes).map_err(|e| refused(e, query.after.as_ref()))?;
+    let mut elements = Vec::with_capacity(bytes.map_or(1024, room));
+    elements.extend_from_slice(render.start().as_bytes());
+    let end = items.read(&query, bytes, &mut elements).map_err(|e| refused(e, query.after.as_ref()))?;
     let metadata = metadata(&end, query.limit.is_some());
     let mut text = items.head(&mut render, &metadata);
     text.extend(render.elements(elements));
@@ -106,17 +108,15 @@ impl Items {
         render.head(&fields)
     }
 
-    /// A page as JSON elements with commas between them.
-    fn read(&self, query: &ListQuery, bytes: Option<usize>) -> Result<(Vec<u8>, ListEnd), RegistryError> {
-        // A piece is a little longer than what was read for it.
-        let mut text = Vec::with_capacity(bytes.map_or(1024, |bytes| bytes + bytes / 8));
-        let end = self.state.deps.registry.visit(query, bytes, |object| {
-            if !text.is_empty() {
+    /// Appends a page as JSON elements with commas between them.
+    fn read(&self, query: &ListQuery, bytes: Option<usize>, text: &mut Vec<u8>) -> Result<ListEnd, RegistryError> {
+        let start = text.len();
+        self.state.deps.registry.visit(query, bytes, |object| {
+            if text.len() > start {
                 text.push(b',');
             }
-            self.write(object, &mut text)
-        })?;
-        Ok((text, end))
+            self.write(object, text)
+        })
     }
 
     fn write(&self, object: RawRef<'_>, out: &mut Vec<u8>) -> Result<(), RegistryError> {
@@ -128,6 +128,11 @@ impl Items {
             }
         }
     }
+}
+
+/// Room for the text of so many stored bytes: a piece is a little longer than what was read for it.
+fn room(bytes: usize) -> usize {
+    bytes + bytes / 8
 }
 
 /// Why a page can't be read; an outlived token is answered with one that goes on from there.
@@ -264,6 +269,7 @@ fn stream(call: &Call, items: Items, mut query: ListQuery, mut render: ListRende
     let mut zip = Zip::new(call.accept.gzip, usize::MAX);
     let (compressed, media) = (zip.is_on(), items.form.media);
     tokio::spawn(async move {
+        let pieces = Pieces::default();
         let mut piece = zip.piece(first);
         loop {
             if !piece.is_empty() {
@@ -273,17 +279,19 @@ fn stream(call: &Call, items: Items, mut query: ListQuery, mut render: ListRende
                     Err(_) => return cut.cancel(),
                 }
             }
-            match items.read(&query, Some(PIECE)) {
-                Ok((elements, end)) => {
-                    let mut text = render.elements(elements);
+            let mut next = pieces.take(room(PIECE));
+            next.text.extend_from_slice(render.start().as_bytes());
+            match items.read(&query, Some(PIECE), &mut next.text) {
+                Ok(end) => {
+                    next.text = render.elements(std::mem::take(&mut next.text));
                     query.after = end.next;
                     if query.after.is_none() {
-                        text.extend(render.tail());
-                        let last = [zip.piece(text), zip.end()].concat();
+                        next.text.extend(render.tail());
+                        let last = [zip.piece(next), zip.end()].concat();
                         drop(tokio::time::timeout(stall, sender.send(Ok(last.into()))).await);
                         return;
                     }
-                    piece = zip.piece(text);
+                    piece = zip.piece(next);
                 }
                 // The snapshot was compacted under a slow reader: break off, so that a part is not taken for the whole.
                 Err(error) => {

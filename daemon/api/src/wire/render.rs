@@ -51,22 +51,28 @@ impl ListRender {
         self.json(text)
     }
 
-    /// Elements as JSON with commas between them; those of the next piece need none in front.
+    /// What the text of the next elements begins with.
+    pub(crate) fn start(&self) -> &'static str {
+        match self.style {
+            Style::Yaml => "[",
+            Style::Compact | Style::Pretty(_) if self.empty => "",
+            Style::Compact | Style::Pretty(_) => ",",
+        }
+    }
+
+    /// Elements as JSON with commas between them, after [`ListRender::start`].
     pub(crate) fn elements(&mut self, mut json: Vec<u8>) -> Vec<u8> {
-        if json.is_empty() {
+        if json.len() == self.start().len() {
+            json.clear();
             return json;
         }
         let first = std::mem::replace(&mut self.empty, false);
         if matches!(self.style, Style::Yaml) {
-            json.insert(0, b'[');
             json.push(b']');
             let start = if first { format!("{}:\n", self.field) } else { String::new() };
             // What we wrote ourselves is JSON.
             let elements: Value = serde_json::from_slice(&json).unwrap_or_default();
             return (start + &emit_yaml(&elements)).into_bytes();
-        }
-        if !first {
-            json.insert(0, b',');
         }
         self.json(json)
     }
@@ -158,12 +164,12 @@ impl Zip {
     }
 
     /// The next piece; perhaps nothing yet.
-    pub(crate) fn piece(&mut self, text: Vec<u8>) -> Bytes {
+    pub(crate) fn piece(&mut self, text: impl AsRef<[u8]> + Into<Bytes>) -> Bytes {
         match &mut self.0 {
             None => text.into(),
             Some(encoder) => {
                 // Into memory: no way to fail.
-                let _ = encoder.write_all(&text);
+                let _ = encoder.write_all(text.as_ref());
                 std::mem::take(encoder.get_mut()).into()
             }
         }
@@ -188,7 +194,7 @@ mod tests {
         let mut out = render.head(&[("kind", &json!("AList")), ("metadata", &metadata)]);
         for piece in elements.chunks(cut.max(1)) {
             let texts: Vec<String> = piece.iter().map(Value::to_string).collect();
-            out.extend(render.elements(texts.join(",").into_bytes()));
+            out.extend(render.elements((render.start().to_owned() + &texts.join(",")).into_bytes()));
         }
         out.extend(render.tail());
         String::from_utf8(out).unwrap()
