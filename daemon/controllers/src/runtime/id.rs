@@ -58,6 +58,14 @@ impl Id {
         self.kind.kind == kind && self.kind.group == group
     }
 
+    /// Kinds by plural and group; most often the two are one entry of the table.
+    fn kind_order(&self, other: &Self) -> Ordering {
+        if std::ptr::eq(self.kind, other.kind) {
+            return Ordering::Equal;
+        }
+        (self.kind.plural, self.kind.group).cmp(&(other.kind.plural, other.kind.group))
+    }
+
     /// Is it a pod?
     pub fn is_pod(&self) -> bool {
         self.is("", "Pod")
@@ -66,10 +74,7 @@ impl Id {
 
 impl PartialEq for Id {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-            && self.namespace == other.namespace
-            && self.kind.plural == other.kind.plural
-            && self.kind.group == other.kind.group
+        self.name == other.name && self.namespace == other.namespace && self.kind_order(other).is_eq()
     }
 }
 
@@ -77,8 +82,12 @@ impl Eq for Id {}
 
 impl Ord for Id {
     fn cmp(&self, other: &Self) -> Ordering {
-        let parts = |id: &Self| (id.kind.plural, id.kind.group);
-        parts(self).cmp(&parts(other)).then_with(|| (&self.namespace, &self.name).cmp(&(&other.namespace, &other.name)))
+        self.kind_order(other)
+            .then_with(|| match Arc::ptr_eq(&self.namespace, &other.namespace) {
+                true => Ordering::Equal,
+                false => self.namespace.cmp(&other.namespace),
+            })
+            .then_with(|| self.name.cmp(&other.name))
     }
 }
 

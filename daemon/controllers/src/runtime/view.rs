@@ -55,6 +55,8 @@ impl Usage {
 #[derive(Debug, Default)]
 pub struct View {
     objects: BTreeMap<Id, Arc<Slim>>,
+    /// How many objects there are of a kind, by plural and group: most are asked for with every pod, and have none.
+    counts: HashMap<(&'static str, &'static str), usize>,
     /// By the uid of each owner.
     owned: HashMap<Box<str>, BTreeSet<Id>>,
     /// Without a controller.
@@ -75,9 +77,10 @@ impl View {
 
     /// All objects of a kind, in one namespace or (`None`) in all.
     pub fn list<'a>(&'a self, kind: &'static Kind, namespace: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Slim>> {
-        let from = Id::of(kind, namespace.unwrap_or_default(), "");
-        self.objects
-            .range((Bound::Included(from), Bound::Unbounded))
+        let some = self.counts.get(&(kind.plural, kind.group)).is_some_and(|count| *count > 0);
+        let from = some.then(|| Id::of(kind, namespace.unwrap_or_default(), ""));
+        from.into_iter()
+            .flat_map(|from| self.objects.range((Bound::Included(from), Bound::Unbounded)))
             .take_while(move |(id, _)| {
                 id.kind.plural == kind.plural
                     && id.kind.group == kind.group
@@ -192,7 +195,9 @@ impl View {
     /// Replaces one projection.
     pub fn put(&mut self, id: &Id, after: Option<Arc<Slim>>) -> Option<Change> {
         let before = self.objects.remove(id);
+        let of_kind = (id.kind.plural, id.kind.group);
         if let Some(before) = &before {
+            self.counts.entry(of_kind).and_modify(|count| *count = count.saturating_sub(1));
             self.loose.remove(id);
             self.unplaced.remove(id);
             self.account(before, -1);
@@ -207,6 +212,7 @@ impl View {
         }
         if let Some(after) = &after {
             let id = &after.id;
+            *self.counts.entry(of_kind).or_default() += 1;
             self.account(after, 1);
             if after.waits_for_a_node() {
                 self.unplaced.insert(id.clone());

@@ -197,7 +197,9 @@ impl Controller for Scheduler {
             if settled {
                 self.assumed().remove(&slim.uid);
             }
-            if !settled && change.before.as_ref().is_none_or(|b| !b.waits_for_a_node()) {
+            // Nowhere yet (`reddwarfd serve`, or the node has not said what it is): its coming brings all of them.
+            let somewhere = || view.list(self.nodes, None).next().is_some();
+            if !settled && change.before.as_ref().is_none_or(|b| !b.waits_for_a_node()) && somewhere() {
                 add(slim.id.clone());
             }
             // A pod that ends or goes leaves room, and a claim that only one pod may use.
@@ -231,7 +233,7 @@ impl Controller for Scheduler {
         let Some(slim) = slim.filter(|s| s.waits_for_a_node()) else {
             return Ok(Again::NEVER);
         };
-        // Nowhere yet (`reddwarfd serve`, or the node has not said what it is): its coming brings all of them back here.
+        // Their coming brings all of them back here.
         if context.view().list(self.nodes, None).next().is_none() {
             return Ok(Again::NEVER);
         }
