@@ -265,7 +265,8 @@ def main():
             assert answers(), "the name server does not answer"
             under = load(str(int(SECONDS) - 2), RATE, services=REPLACED)
             server.wait()
-        replaced = [json.loads(line)["replaced_ms"] for line in (where / "log").read_text().splitlines() if line.startswith("{")]
+        turns = [json.loads(line) for line in (where / "log").read_text().splitlines() if line.startswith("{")]
+        replaced, used = ([turn[what] for turn in turns] for what in ("replaced_ms", "cpu_ms"))
     print(f"{SERVICES} services, one thread a server; evenly: {RATE} questions a second\n")
     print("| server | answers/s | answers/s of CPU | p50 evenly | p99 evenly | lost |\n|---|---|---|---|---|---|")
     for name, fast, even in results:
@@ -274,7 +275,8 @@ def main():
             continue
         print(f"| {name} | {fast['per_second']:,.0f} | {fast['per_cpu_second']:,.0f} | {even['p50_us']:.0f} µs | {even['p99_us']:.0f} µs "
               f"| {fast['lost'] + even['lost']} |")
-    print(f"\nall {4 * REPLACED} records of {REPLACED} services replaced: {min(replaced):.1f} to {max(replaced):.1f} ms (worst of {len(replaced)}), meanwhile "
+    print(f"\nall {4 * REPLACED} records of {REPLACED} services replaced: {min(replaced):.1f} to {max(replaced):.1f} ms (worst of {len(replaced)}), "
+          f"{min(used):.1f} to {max(used):.1f} ms of CPU, meanwhile "
           f"{under['lost']} of the questions lost, {under['wrong']} wrong, p99 {under['p99_us']:.0f} µs")
     ours = {name: (fast, even) for name, fast, even in results if fast}["reddwarfd"]
     others = [(fast["per_cpu_second"], name) for name, fast, _ in results if fast and name != "reddwarfd"]

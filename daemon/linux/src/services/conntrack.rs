@@ -73,6 +73,7 @@ enum Asked {
 }
 
 fn forget(asked: Asked, doomed: &dyn Fn(&Flow) -> bool) -> io::Result<usize> {
+    let socket = Socket::connect()?;
     let mut count = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).unwrap_or_default();
@@ -84,11 +85,11 @@ fn forget(asked: Asked, doomed: &dyn Fn(&Flow) -> bool) -> io::Result<usize> {
                 w.number(CTA_STATUS_MASK, SEEN_REPLY);
             }
         });
-        Socket::connect()?.dump(&request, &mut |message| {
+        socket.dump(&request, &mut |message| {
             found.extend(Flow::read(message).filter(|(flow, _)| doomed(flow)).map(|(_, original)| original.to_vec()));
         })?;
         for original in found {
-            count += usize::from(delete(family, &original)?);
+            count += usize::from(delete(&socket, family, &original)?);
         }
     }
     Ok(count)
@@ -130,8 +131,7 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
 }
 
 /// Forgets one flow; false when it was gone already.
-fn delete(family: u8, original: &[u8]) -> io::Result<bool> {
-    let socket = Socket::connect()?;
+fn delete(socket: &Socket, family: u8, original: &[u8]) -> io::Result<bool> {
     let mut request = Writer::default();
     request.message((CONNTRACK << 8 | DELETE, NLM_F_ACK), (family, 0), |w| w.nested(CTA_TUPLE_ORIG, original));
     socket.send(&request)?;
