@@ -55,6 +55,8 @@ async fn main() {
         file.write_all(&vec![n as u8; 1 << 20]).unwrap();
     }
     file.sync_all().unwrap();
+    // What is open can't be unmounted, which ZFS does to destroy.
+    drop(file);
     let golden = image().at("golden".to_owned().try_into().unwrap());
     drop(engine.snapshot(&golden).await.unwrap());
     let mut took = Vec::new();
