@@ -3,8 +3,7 @@
 //! What runs in here:
 //!
 //! ```text
-//!  Store::commit ──→ bounded queue ──→ writer thread ──→ one redb commit (one fdatasync) for all that waited;
-//!                                          │                 writers who keep coming are waited for a moment (`gather.rs`)
+//!  Store::commit ──→ bounded queue ──→ writer thread ──→ one redb commit (one fdatasync) for all that waited
 //!                                          │                 each transaction: own verdict, own revision
 //!                                          ├─→ answers every caller, durable
 //!                                          └─→ recent changes (bounded, in memory) ──→ wakes the watchers of what was touched
@@ -25,7 +24,6 @@ mod counts;
 mod entry;
 mod error;
 mod file;
-mod gather;
 mod generation;
 mod history;
 mod key;

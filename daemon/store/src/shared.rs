@@ -2,7 +2,6 @@
 
 use crate::counts::Counts;
 use crate::file::{self, Lock};
-use crate::gather::Gathering;
 use crate::open::{self, Level, OpenFile, Ready};
 use crate::read;
 use crate::recent::{Recent, RecentCommit};
@@ -54,7 +53,6 @@ pub(crate) struct Shared {
     compacted: AtomicU64,
     recent: Mutex<Recent>,
     closed: AtomicBool,
-    pub(crate) gathering: Gathering,
     pub(crate) waiters: Waiters,
     pub(crate) counts: Counts,
     pub(crate) counters: Counters,
@@ -83,7 +81,6 @@ impl Shared {
             compacted: AtomicU64::new(compacted.0),
             recent: Mutex::new(Recent::new(revision, options.recent_bytes)),
             closed: AtomicBool::new(false),
-            gathering: Gathering::default(),
             waiters: Waiters::new(revision),
             counts: Counts::new(revision),
             counters,

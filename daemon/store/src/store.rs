@@ -184,7 +184,6 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let queue = self.queue().ok_or(CommitError::Closed)?;
         queue.send(Request::Commit(transaction, reply)).await.map_err(|_| CommitError::Closed)?;
-        self.inner.shared.gathering.arrived(queue.max_capacity() - queue.capacity());
         answer.await.map_err(|_| CommitError::Closed)?
     }
 
@@ -196,7 +195,6 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let queue = self.queue().ok_or(CommitError::Closed)?;
         queue.blocking_send(Request::Commit(transaction, reply)).map_err(|_| CommitError::Closed)?;
-        self.inner.shared.gathering.arrived(queue.max_capacity() - queue.capacity());
         answer.blocking_recv().map_err(|_| CommitError::Closed)?
     }
 

@@ -1,7 +1,6 @@
 //! The one thread that writes: drains the queue, one redb commit for all transactions that waited.
 
 use crate::apply::{Batch, Totals, Verdict};
-use crate::gather::Crowd;
 use crate::recent::RecentCommit;
 use crate::shared::{Shared, State};
 use crate::{CommitError, Committed, Revision, StoreError, Transaction, Write, backup};
@@ -23,18 +22,6 @@ pub(crate) enum Request {
 
 type Waiting = (Transaction, oneshot::Sender<Result<Committed, CommitError>>);
 
-/// Transactions for one redb commit.
-struct Gathered {
-    waiting: Vec<Waiting>,
-    bytes: usize,
-}
-
-impl Gathered {
-    fn has_room(&self) -> bool {
-        self.waiting.len() < BATCH_TRANSACTIONS && self.bytes < BATCH_BYTES
-    }
-}
-
 /// Transactions in one redb commit at most.
 const BATCH_TRANSACTIONS: usize = 512;
 /// Bytes of values in one redb commit at most (a single transaction may have more).
@@ -45,12 +32,11 @@ const COMPACT_STEP: usize = 1000;
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Request>,
-    crowd: Crowd,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, queue: mpsc::Receiver<Request>) -> Self {
-        Self { shared, queue, crowd: Crowd::default() }
+        Self { shared, queue }
     }
 
     /// Works until the store is closed or its last handle is gone.
@@ -84,15 +70,23 @@ impl Writer {
 
     /// Takes in what waits, commits it and answers. Gives back a request of another kind that came up.
     fn commit_batch(&mut self, first: Waiting) -> Option<Request> {
-        let mut batch = Gathered { bytes: size(&first.0), waiting: vec![first] };
-        let mut other = self.take_in(&mut batch);
-        let missing = self.crowd.expected().saturating_sub(batch.waiting.len()).min(self.queue.max_capacity());
-        if other.is_none() && missing > 0 && batch.has_room() {
-            self.shared.gathering.wait(missing, || self.queue.len());
-            other = self.take_in(&mut batch);
+        let mut bytes = size(&first.0);
+        let mut batch = vec![first];
+        let mut other = None;
+        while batch.len() < BATCH_TRANSACTIONS && bytes < BATCH_BYTES {
+            match self.queue.try_recv() {
+                Ok(Request::Commit(transaction, reply)) => {
+                    bytes += size(&transaction);
+                    batch.push((transaction, reply));
+                }
+                Ok(request) => {
+                    other = Some(request);
+                    break;
+                }
+                Err(_) => break,
+            }
         }
-        self.crowd.note(batch.waiting.len());
-        let (transactions, replies): (Vec<_>, Vec<_>) = batch.waiting.into_iter().unzip();
+        let (transactions, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         match self.guarded(|w| w.apply_all(&transactions)) {
             Ok(verdicts) => self.answer(verdicts, replies),
             Err(StoreError::Damaged { .. }) if transactions.len() > 1 => {
@@ -107,21 +101,6 @@ impl Writer {
             Err(e) => self.refuse(&e, replies),
         }
         other
-    }
-
-    /// Takes in the transactions in the queue. Gives back a request of another kind that came up.
-    fn take_in(&mut self, batch: &mut Gathered) -> Option<Request> {
-        while batch.has_room() {
-            match self.queue.try_recv() {
-                Ok(Request::Commit(transaction, reply)) => {
-                    batch.bytes += size(&transaction);
-                    batch.waiting.push((transaction, reply));
-                }
-                Ok(request) => return Some(request),
-                Err(_) => break,
-            }
-        }
-        None
     }
 
     fn apply_all(&self, transactions: &[Transaction]) -> Result<Vec<Verdict>, StoreError> {
