@@ -64,7 +64,9 @@ impl Bench {
     }
 
     fn method(&self, what: &str) -> Command {
-        let mut command = Command::new(self.path("method"));
+        // A shell can't trap what whoever runs the tests has it ignore (nohup).
+        let mut command = Command::new("/usr/bin/env");
+        command.arg("--default-signal=HUP").arg(self.path("method"));
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.lab.tools().display());
         command.arg(what).env_clear().env("PATH", path).env("LC_ALL", "C").env("SMF_FMRI", FMRI);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
