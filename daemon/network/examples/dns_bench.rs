@@ -94,12 +94,14 @@ fn serve(address: SocketAddr, services: u32, seconds: u64) -> Outcome {
 }
 
 /// This thread's CPU time, which other load on the machine hardly changes. Nothing where the system is not asked for it.
+#[cfg(target_os = "linux")]
 fn cpu() -> Duration {
-    #[cfg(target_os = "linux")]
-    let used = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
-    #[cfg(not(target_os = "linux"))]
-    let used = Ok::<_, nix::errno::Errno>(Duration::ZERO);
-    used.unwrap_or_default()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu() -> Duration {
+    Duration::ZERO
 }
 
 fn ms(time: Duration) -> f64 {
