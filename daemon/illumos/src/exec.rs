@@ -17,12 +17,15 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, oneshot};
 
 const OP: &str = "exec";
 /// How long a command may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Of what the tools said, in bytes.
+const WORDS_MOST: u64 = 1024;
 
 /// Tells commands of one daemon apart; with its process number those of several.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -166,16 +169,29 @@ async fn until_begun(child: &mut Child, run: &Run) -> Begun {
         }
         tokio::select! {
             status = child.wait() => {
-                let said = read_ended(&run.out);
-                let unsaid = || format!("zlogin ended ({}) before the program ran", status.map_or_else(|e| e.to_string(), |s| s.to_string()));
-                return Begun::Ended(match said {
+                return Begun::Ended(match read_ended(&run.out) {
                     Some(ended) => Some(ended.message).filter(|m| !m.is_empty()),
-                    None => Some(unsaid()),
+                    None => Some(unsaid(child, status).await),
                 });
             }
             () = tokio::time::sleep(Duration::from_millis(5)) => {}
         }
     }
+}
+
+/// What is known of a command that ended before its program ran: the tools on the way may have said why.
+async fn unsaid(child: &mut Child, status: std::io::Result<std::process::ExitStatus>) -> String {
+    let mut words = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut stderr = stderr.take(WORDS_MOST);
+        // What it left behind may hold the stream.
+        let _ = tokio::time::timeout(Duration::from_secs(1), stderr.read_to_end(&mut words)).await;
+    }
+    let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+    let words = String::from_utf8_lossy(&words);
+    let words: Vec<_> = words.split_whitespace().collect();
+    let colon = if words.is_empty() { "" } else { ": " };
+    format!("zlogin ended ({how}) before the program ran{colon}{}", words.join(" "))
 }
 
 fn session(

@@ -11,6 +11,8 @@ use std::process::Command;
 const DATABASE: &str = "/etc/project";
 /// `PID PROJECT`, a line for each newtask that became its command.
 const TASKS: &str = "/.hostsim/tasks";
+/// Who changes either holds its lock: the kernel does one thing after the other, too.
+const LOCK: &str = "/.hostsim/projects.lock";
 /// `PROJECT CONTROL VALUE`: as they are now, whatever the data base says.
 const CONTROLS: &str = "/.hostsim/controls";
 
@@ -77,8 +79,19 @@ fn write_controls(all: &BTreeMap<(String, String), String>) -> Answer {
     }
 }
 
+/// Until the file is closed, by the end or by exec.
+fn locked() -> std::io::Result<File> {
+    let lock = File::options().create(true).append(true).open(LOCK)?;
+    lock.lock()?;
+    Ok(lock)
+}
+
 /// A call of one of the tools inside of a zone.
 pub(crate) fn run(tool: &str, words: &[&str]) -> Answer {
+    let _held = match locked() {
+        Ok(lock) => lock,
+        Err(e) => return Answer::fail(format!("{LOCK}: {e}")),
+    };
     match (tool, words) {
         ("newtask", ["-p", name, command, args @ ..]) => newtask(name, command, args),
         (
