@@ -352,7 +352,8 @@ impl Daemon {
             node_name: settings.node_name.clone(),
             scratch: settings.state_dir.join("scratch/rollback"),
         };
-        directory(options, self.registry.clone()).map_err(|e| failed("the last generation can't be read", e))
+        directory(options, self.registry.clone(), host::file_events())
+            .map_err(|e| failed("the last generation can't be read", e))
     }
 
     async fn node(

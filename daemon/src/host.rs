@@ -4,6 +4,7 @@ use reddwarf_config::Settings;
 #[cfg(target_os = "linux")]
 use reddwarf_config::settings::ContainerRuntime;
 use reddwarf_config::settings::HostKind;
+use reddwarf_controllers::watch::FileEvents;
 use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult, StorageEngine};
 use std::os::fd::OwnedFd;
@@ -153,6 +154,41 @@ pub(crate) fn subvolumes() -> Option<Arc<dyn Subvolumes>> {
     return Some(Arc::new(reddwarf_linux::btrfs::Calls));
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+/// How this system tells of changes of files where `notify` knows no way: event ports on illumos.
+pub(crate) fn file_events() -> Option<Arc<dyn FileEvents>> {
+    #[cfg(target_os = "illumos")]
+    match reddwarf_illumos::FilePort::new() {
+        Ok(port) => return Some(Arc::new(Ports(port))),
+        Err(error) => {
+            tracing::warn!(%error, "no event port: the manifest directories are looked at every second instead")
+        }
+    }
+    None
+}
+
+/// An event port, as controllers see it.
+#[cfg(target_os = "illumos")]
+struct Ports(reddwarf_illumos::FilePort);
+
+#[cfg(target_os = "illumos")]
+impl FileEvents for Ports {
+    fn watch(&self, token: u64, path: &std::path::Path, seen: &std::fs::Metadata) -> std::io::Result<()> {
+        self.0.watch(token, path, seen)
+    }
+
+    fn forget(&self, token: u64) {
+        self.0.forget(token);
+    }
+
+    fn wait(&self, at_most: std::time::Duration) -> std::io::Result<Vec<u64>> {
+        self.0.wait(at_most)
+    }
+
+    fn wake(&self) {
+        self.0.wake();
+    }
 }
 
 /// On illumos, and anywhere against stand-ins for its tools.

@@ -27,13 +27,14 @@
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
+//! | `port` | changes of files, by event ports (on illumos only) |
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
 //! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zlogin`], [`kstat`] | the tools' texts as values |
 //! | [`parsable`] | fields as `zoneadm list -p` and `dladm … -p -o` escape them |
 //!
 //! Nothing here knows a Kubernetes object. All of it compiles and runs on every system: on Linux against stand-ins for the
-//! tools (`vm-tests/hostsim`).
+//! tools (`vm-tests/hostsim`). What asks the kernel itself is there on illumos only, and the only code that is unsafe: `port`.
 
 mod attach;
 pub mod connect;
@@ -58,6 +59,8 @@ mod observe;
 pub mod options;
 pub mod parsable;
 mod paths;
+#[cfg(target_os = "illumos")]
+mod port;
 mod project;
 mod record;
 pub mod route;
@@ -80,6 +83,8 @@ pub mod zonecfg;
 
 pub use host::IllumosHost;
 pub use options::IllumosOptions;
+#[cfg(target_os = "illumos")]
+pub use port::FilePort;
 pub use reddwarf_pull::{Endpoint, RegistryOptions};
 
 pub use init::called as as_init;

@@ -9,7 +9,7 @@ pub mod rollback;
 pub mod status;
 
 use crate::guard::PruneGuard;
-use crate::watch::{Arrival, DirectoryWatch};
+use crate::watch::{Arrival, DirectoryWatch, FileEvents};
 use pass::{Ownership, Pass};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Limits, Scan, Scanner};
@@ -163,18 +163,20 @@ pub struct DirectoryLoop {
     publish: watch::Sender<Arc<DirectoryStatus>>,
 }
 
-/// Prepares the loop and its handle; [`DirectoryLoop::run`] starts it.
+/// Prepares the loop and its handle; [`DirectoryLoop::run`] starts it. `events`: how the system tells of changes where `notify` knows
+/// no way.
 ///
 /// # Errors
 /// When the store's last generation can't be read.
 pub fn directory(
     options: DirectoryOptions,
     registry: Registry,
+    events: Option<Arc<dyn FileEvents>>,
 ) -> Result<(DirectoryLoop, DirectoryHandle), DirectoryError> {
     let (send, requests) = mpsc::channel(16);
     let (publish, status) = watch::channel(Arc::new(DirectoryStatus::default()));
     let scanner = Scanner::new(options.layers.clone(), options.limits, options.trust.clone());
-    let watch = DirectoryWatch::new(options.layers.clone());
+    let watch = DirectoryWatch::new(options.layers.clone(), events);
     let mut this = DirectoryLoop {
         options,
         registry,

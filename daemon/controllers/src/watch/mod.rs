@@ -1,24 +1,27 @@
 //! Notices that something under the manifest directories changed.
 //!
 //! A notice says only "look again": the scan decides what changed. Lost notices (queue overflow, network file
-//! systems) cost at most one periodic interval, because the directory loop looks by itself too. Systems that tell nothing
-//! (illumos) are looked at by `poll.rs`.
+//! systems) cost at most one periodic interval, because the directory loop looks by itself too. Where `notify` is told nothing
+//! (illumos), `poll.rs` looks: when it is told by [`FileEvents`], which the binary brings, else every second.
 
 mod poll;
+mod wires;
 
 use notify::event::{ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher, WatcherKind};
-use poll::Poller;
+use poll::{Pace, Poller};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
+pub use wires::FileEvents;
+
 /// Watches the layers and, for those that do not exist yet, their parents.
 pub struct DirectoryWatch {
     watcher: Option<RecommendedWatcher>,
-    /// In the watcher's place where the system tells nothing.
+    /// In the watcher's place where `notify` is told nothing.
     _poller: Option<Poller>,
     layers: Vec<PathBuf>,
     watched: Vec<Target>,
@@ -44,17 +47,23 @@ pub enum Arrival {
 }
 
 impl DirectoryWatch {
-    /// Starts watching `layers`. A system that cannot watch is no error: [`Self::problem`] says so, and the
-    /// periodic look remains.
-    pub fn new(layers: Vec<PathBuf>) -> Self {
-        if RecommendedWatcher::kind() == WatcherKind::PollWatcher { Self::polling(layers) } else { Self::told(layers) }
+    /// Starts watching `layers`, by `events` if there are any. A system that cannot watch is no error: [`Self::problem`] says so,
+    /// and the periodic look remains.
+    pub fn new(layers: Vec<PathBuf>, events: Option<Arc<dyn FileEvents>>) -> Self {
+        match events {
+            Some(events) => Self::looking(layers, events),
+            None if RecommendedWatcher::kind() == WatcherKind::PollWatcher => {
+                Self::looking(layers, Arc::new(wires::Silence::default()))
+            }
+            None => Self::told(layers),
+        }
     }
 
-    /// Looks by itself, every second.
-    fn polling(layers: Vec<PathBuf>) -> Self {
+    /// Looks by itself, when `events` say so, and every now and then.
+    fn looking(layers: Vec<PathBuf>, events: Arc<dyn FileEvents>) -> Self {
         let changed = Arc::new(Changed::default());
         let noticed = Arc::clone(&changed);
-        let poller = Poller::start(layers.clone(), poll::INTERVAL, move || {
+        let poller = Poller::start(layers.clone(), events, Pace::USUAL, move || {
             noticed.piecemeal.store(true, Ordering::SeqCst);
             noticed.notify.notify_one();
         });
@@ -196,7 +205,7 @@ mod tests {
         let there = dir.path().join("etc");
         let later = dir.path().join("run");
         std::fs::create_dir(&there).unwrap();
-        let mut watch = DirectoryWatch::new(vec![there.clone(), later.clone()]);
+        let mut watch = DirectoryWatch::new(vec![there.clone(), later.clone()], None);
         assert_eq!(watch.problem(), None);
 
         std::fs::File::create(there.join("a.yaml")).unwrap();
@@ -212,16 +221,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_the_system_tells_nothing_changes_are_noticed_all_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let later = dir.path().join("etc");
-        let mut watch = DirectoryWatch::polling(vec![later.clone()]);
-        assert_eq!(watch.problem(), None);
-        std::fs::create_dir(&later).unwrap();
-        assert!(notices(&watch).await);
-        watch.refresh();
-        std::fs::write(later.join("a.yaml"), "a").unwrap();
-        assert_eq!(tokio::time::timeout(Duration::from_secs(5), watch.changed()).await, Ok(Arrival::Piecemeal));
+    async fn where_notify_is_told_nothing_changes_are_noticed_all_the_same() {
+        let played: Arc<dyn FileEvents> = Arc::new(wires::played::Port::default());
+        for events in [Arc::new(wires::Silence::default()), played] {
+            let dir = tempfile::tempdir().unwrap();
+            let later = dir.path().join("etc");
+            let mut watch = DirectoryWatch::new(vec![later.clone()], Some(events));
+            assert_eq!(watch.problem(), None);
+            std::fs::create_dir(&later).unwrap();
+            assert!(notices(&watch).await);
+            watch.refresh();
+            std::fs::write(later.join("a.yaml"), "a").unwrap();
+            assert_eq!(tokio::time::timeout(Duration::from_secs(5), watch.changed()).await, Ok(Arrival::Piecemeal));
+        }
     }
 
     #[tokio::test]
@@ -230,7 +242,7 @@ mod tests {
         let layer = dir.path().join("etc");
         std::fs::create_dir(&layer).unwrap();
         std::fs::write(dir.path().join("next"), "a").unwrap();
-        let watch = DirectoryWatch::new(vec![layer.clone()]);
+        let watch = DirectoryWatch::new(vec![layer.clone()], None);
         let next = || tokio::time::timeout(Duration::from_secs(5), watch.changed());
         std::fs::rename(dir.path().join("next"), layer.join("a.yaml")).unwrap();
         assert_eq!(next().await, Ok(Arrival::Whole));
