@@ -5,6 +5,7 @@ use crate::options::IllumosOptions;
 use crate::paths::Paths;
 use crate::services::Applied;
 use crate::zone::brand::{self, ZoneBrand};
+use crate::zone_events::{self, Source, ZoneEvents};
 use crate::{info, init, leftovers, observe, watch};
 use async_trait::async_trait;
 use reddwarf_command::{Invocation, Tools};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     /// One import or removal of images at a time.
     pub(crate) images: tokio::sync::Mutex<()>,
     pub(crate) pullers: Vec<Puller>,
+    /// What tells of changes of zones; nobody does after it.
+    _zone_events: Option<Source>,
 }
 
 impl Shared {
@@ -65,6 +68,24 @@ impl IllumosHost {
     /// # Errors
     /// `Unsupported` without root, `Other` when the directories can't be made.
     pub fn new(options: IllumosOptions, clock: Arc<dyn Clock>) -> HostResult<Self> {
+        let (source, events) = zone_events::of_kernel();
+        Self::open(options, clock, source, events)
+    }
+
+    /// As [`Self::new`], told of changes of zones by somebody else than the kernel, for tests.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_zone_events(options: IllumosOptions, clock: Arc<dyn Clock>, events: ZoneEvents) -> HostResult<Self> {
+        Self::open(options, clock, None, Some(events))
+    }
+
+    fn open(
+        options: IllumosOptions,
+        clock: Arc<dyn Clock>,
+        source: Option<Source>,
+        zone_events: Option<ZoneEvents>,
+    ) -> HostResult<Self> {
         let fail = |message: &str| {
             let subject = options.run_dir.display().to_string();
             HostError::new(HostErrorKind::Unsupported, "open host", subject, message)
@@ -93,8 +114,12 @@ impl IllumosHost {
             datasets: tokio::sync::Mutex::new(false),
             images: tokio::sync::Mutex::default(),
             pullers,
+            _zone_events: source,
         });
         watch::follow_all(&shared);
+        if let Some(zone_events) = zone_events {
+            tokio::spawn(zone_events::follow(Arc::downgrade(&shared), zone_events));
+        }
         Ok(Self { shared })
     }
 }

@@ -27,14 +27,15 @@
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
-//! | `port` | changes of files, by event ports (on illumos only) |
+//! | `port`, `sysevent` | what the kernel tells: changes of files by event ports, of zones by a channel (on illumos only) |
+//! | [`zone_events`] | whose changes of zones are looked at |
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
 //! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zlogin`], [`kstat`] | the tools' texts as values |
 //! | [`parsable`] | fields as `zoneadm list -p` and `dladm … -p -o` escape them |
 //!
 //! Nothing here knows a Kubernetes object. All of it compiles and runs on every system: on Linux against stand-ins for the
-//! tools (`vm-tests/hostsim`). What asks the kernel itself is there on illumos only, and the only code that is unsafe: `port`.
+//! tools (`vm-tests/hostsim`). What asks the kernel itself is there on illumos only, and the only code that is unsafe: `port`, `sysevent`.
 
 mod attach;
 pub mod connect;
@@ -70,6 +71,8 @@ mod services;
 pub mod starter;
 mod stream;
 pub mod supervisor;
+#[cfg(target_os = "illumos")]
+mod sysevent;
 mod terminal;
 pub mod tree;
 mod usage;
@@ -78,6 +81,7 @@ mod volumes;
 mod watch;
 pub mod zlogin;
 pub mod zone;
+pub mod zone_events;
 pub mod zoneadm;
 pub mod zonecfg;
 

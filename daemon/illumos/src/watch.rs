@@ -1,5 +1,4 @@
-//! Events: the end of each supervisor, by a connection to its socket that ends with it; states of zones are polled by the
-//! node's passes.
+//! Events: the end of each supervisor, by a connection to its socket that ends with it. Those of zones: `zone_events`.
 
 use crate::host::Shared;
 use crate::stream::Hello;

@@ -1,8 +1,12 @@
 //! F27: every state of a zone as a starting point for every wish.
 
 use crate::support::played;
-use reddwarf_host::{SandboxState, Sandboxes};
+use reddwarf_host::{Host, HostEvent, SandboxState, Sandboxes, SystemClock};
 use reddwarf_hostsim::state::ZoneState;
+use reddwarf_illumos::IllumosHost;
+use reddwarf_illumos::zone_events::{ZoneChange, channel};
+use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn f27_from_every_state_a_pod_comes_up_and_goes_away() {
@@ -29,5 +33,41 @@ fn f27_from_every_state_a_pod_comes_up_and_goes_away() {
                 assert!(!zones.contains_key(sandbox.id.as_str()), "{state:?}: {zones:?}");
             }
         }
+    });
+}
+
+/// The kernel's word on a zone has it looked at, at once and once more; that on other people's zones has not.
+#[test]
+fn a_zone_that_ends_is_told_of_at_once_if_it_is_ours() {
+    played(|world| async move {
+        let sandbox = world.running().await;
+        let (teller, events) = channel();
+        let host = IllumosHost::with_zone_events(world.options.clone(), Arc::new(SystemClock), events).unwrap();
+        let mut told = host.events();
+        let change = |zone: &str, from: &str, to: &str| {
+            teller.tell(ZoneChange { zone: zone.into(), from: from.into(), to: to.into() });
+        };
+        // Nobody's, a path, another daemon's, a word nobody knows, a state on the way: none of them is heard of below.
+        for zone in ["oracle", "../../etc", ""] {
+            change(zone, "running", "shutting_down");
+        }
+        change(sandbox.id.as_str(), "running", "hibernating");
+        change(sandbox.id.as_str(), "initialized", "ready");
+        world.lab.force(sandbox.id.as_str(), ZoneState::Installed).unwrap();
+        change(sandbox.id.as_str(), "shutting_down", "uninitialized");
+        for _ in 0..2 {
+            let event = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+            assert_eq!(event.unwrap().unwrap(), HostEvent::Sandbox(sandbox.id.clone()));
+        }
+        assert_eq!(world.observe(&sandbox.id).await.unwrap().state, SandboxState::Stopped);
+        assert!(told.try_recv().is_err());
+        teller.tell_lost();
+        let event = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+        assert_eq!(event.unwrap().unwrap(), HostEvent::Everything);
+        // With the host ends the listening.
+        drop(told);
+        drop(host);
+        teller.tell_lost();
+        let _ = world.host.sandbox_destroy(&sandbox.id).await.unwrap();
     });
 }
