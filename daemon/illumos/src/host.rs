@@ -3,6 +3,7 @@
 use crate::images::pull;
 use crate::options::IllumosOptions;
 use crate::paths::Paths;
+use crate::record::ContainerRunning;
 use crate::services::Applied;
 use crate::zone::brand::{self, ZoneBrand};
 use crate::zone_events::{self, Source, ZoneEvents};
@@ -14,6 +15,7 @@ use reddwarf_host::{
 };
 use reddwarf_pull::Puller;
 use reddwarf_supervise::files::{io_error, make_dir, make_open_dir};
+use reddwarf_supervise::instance::Seen;
 use reddwarf_supervise::turns::Turns;
 use std::io;
 use std::path::Path;
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: broadcast::Sender<HostEvent>,
     pub(crate) turns: Turns,
+    /// What was read of containers.
+    pub(crate) instances: Seen<ContainerRunning>,
     pub(crate) brands: Vec<ZoneBrand>,
     pub(crate) services: tokio::sync::Mutex<Applied>,
     /// Our datasets were looked at since the start.
@@ -109,6 +113,7 @@ impl IllumosHost {
             clock,
             events,
             turns: Turns::default(),
+            instances: Seen::default(),
             brands,
             services: tokio::sync::Mutex::default(),
             datasets: tokio::sync::Mutex::new(false),

@@ -7,10 +7,7 @@ use crate::record::read_mark;
 use crate::zone::drive;
 use crate::zoneadm::{Zone, ZoneState};
 use crate::{images, leftovers, sandbox};
-use reddwarf_host::{
-    ContainerName, ContainerObserved, HostObservation, HostResult, LinkName, Observation, SandboxId, SandboxObserved,
-    SandboxState,
-};
+use reddwarf_host::{HostObservation, HostResult, LinkName, Observation, SandboxId, SandboxObserved, SandboxState};
 use reddwarf_supervise::files::{io_error, names_in};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,7 +95,8 @@ fn one(shared: &Shared, id: &SandboxId, facts: &Facts) -> HostResult<Option<Sand
         state = SandboxState::Partial("its network link is gone".to_owned());
     }
     let started = noted.map(|n| n.started).filter(|_| state == SandboxState::Running);
-    Ok(Some(SandboxObserved { spec: Arc::new(mark.spec), state, started, containers: containers(shared, id)? }))
+    let containers = shared.paths.run.observed(id, &shared.instances)?;
+    Ok(Some(SandboxObserved { spec: Arc::new(mark.spec), state, started, containers }))
 }
 
 /// The same error for each sandbox.
@@ -120,25 +118,6 @@ pub(crate) fn sandbox_state(zone: Option<&ZoneState>, noted: bool) -> SandboxSta
         Some(ZoneState::ShuttingDown | ZoneState::Down | ZoneState::Mounted) => SandboxState::Stopping,
         Some(state @ (ZoneState::Unavailable | ZoneState::Other(_))) => SandboxState::Other(state.to_string()),
     }
-}
-
-fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
-    let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
-    for (name, attempt, dir) in shared.paths.run.instances(id)? {
-        // Without a record it is half-made or half-removed: not there, as far as anyone needs to know.
-        let Some(spec) = dir.spec()? else { continue };
-        let state = dir.observed(&shared.paths.run.lock(id, &name, attempt))?;
-        let stop = dir.stop()?;
-        let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;
-        found.entry(name).or_default().push(ContainerObserved {
-            spec: Arc::new(spec),
-            state,
-            stop,
-            post_started,
-            oom_killed: false,
-        });
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -8,68 +8,30 @@ use crate::link;
 use crate::mounts;
 use crate::namespaces;
 use crate::pause;
-use crate::record::{SandboxMark, SandboxPhase, read_mark};
+use crate::record::{ContainerRunning, SandboxMark, SandboxPhase, read_mark};
 use crate::sandbox;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec};
 use reddwarf_host::{
-    ContainerName, ContainerObserved, ContainerState, HostObservation, HostResult, ImageId, ImageStore, Leftover,
-    Observation, SandboxId, SandboxObserved, SandboxState,
+    HostObservation, HostResult, ImageId, ImageStore, Leftover, Observation, SandboxId, SandboxObserved, SandboxState,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use reddwarf_supervise::instance::Seen;
+use reddwarf_supervise::kept::Kept;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-/// Parsed records by file. They are replaced by rename, so a file with the same inode, time and size is the same.
+/// Records as they were last read.
 #[derive(Default)]
 pub(crate) struct Cache {
-    marks: Mutex<HashMap<PathBuf, (Stamp, Arc<SandboxMark>)>>,
-    specs: Mutex<HashMap<PathBuf, (Stamp, Arc<ContainerSpec>)>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    seconds: i64,
-    nanos: i64,
-    size: u64,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Self { inode: meta.ino(), seconds: meta.mtime(), nanos: meta.mtime_nsec(), size: meta.len() })
-    }
+    marks: Kept<SandboxMark>,
+    phases: Kept<SandboxPhase>,
+    instances: Seen<ContainerRunning>,
 }
 
 impl Cache {
-    fn get<T>(
-        map: &Mutex<HashMap<PathBuf, (Stamp, Arc<T>)>>,
-        path: &Path,
-        read: impl FnOnce() -> HostResult<Option<T>>,
-    ) -> HostResult<Option<Arc<T>>> {
-        let Some(stamp) = Stamp::of(path) else { return Ok(read()?.map(Arc::new)) };
-        if let Some((known, value)) = map.lock().unwrap_or_else(PoisonError::into_inner).get(path)
-            && *known == stamp
-        {
-            return Ok(Some(value.clone()));
-        }
-        let Some(value) = read()?.map(Arc::new) else { return Ok(None) };
-        map.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), (stamp, value.clone()));
-        Ok(Some(value))
-    }
-
-    /// Forgets files that are gone, when there are more than were found.
-    fn sweep(&self, sandboxes: usize, containers: usize) {
-        fn files<T>(map: &Mutex<HashMap<PathBuf, T>>, found: usize) {
-            let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-            if map.len() > found {
-                map.retain(|path, _| path.exists());
-            }
-        }
-        files(&self.marks, sandboxes);
-        files(&self.specs, containers);
+    fn sweep(&self, sandboxes: usize, instances: usize) {
+        self.marks.sweep(sandboxes);
+        self.phases.sweep(sandboxes);
+        self.instances.sweep(sandboxes, instances);
     }
 }
 
@@ -129,15 +91,15 @@ fn read_files(shared: &Shared, links: Result<BTreeSet<SandboxId>, String>) -> (S
 
 fn one(shared: &Shared, id: &SandboxId, facts: &Facts) -> HostResult<Option<SandboxObserved>> {
     let path = shared.paths.sandbox_mark(id);
-    let Some(mark) = Cache::get(&shared.records.marks, &path, || read_mark(&path))? else { return Ok(None) };
-    let phase = sandbox::phase(shared, id)?;
-    let (state, started) = match phase {
+    let Some(mark) = shared.records.marks.file(&path, || read_mark(&path))? else { return Ok(None) };
+    let phase = shared.records.phases.file(&shared.paths.run.sandbox_state(id), || sandbox::phase(shared, id))?;
+    let (state, started) = match phase.as_deref().copied() {
         None => (SandboxState::Partial("not all of it is made".to_owned()), None),
         Some(SandboxPhase::Stopping) => (SandboxState::Stopping, None),
         Some(SandboxPhase::Stopped) => (SandboxState::Stopped, None),
         Some(SandboxPhase::Running { started }) => (running_state(shared, &mark, facts)?, Some(started)),
     };
-    let containers = containers(shared, id)?;
+    let containers = shared.paths.run.observed(id, &shared.records.instances)?;
     Ok(Some(SandboxObserved { spec: mark.spec.clone(), state, started, containers }))
 }
 
@@ -163,24 +125,6 @@ fn running_state(shared: &Shared, mark: &SandboxMark, facts: &Facts) -> HostResu
         return partial("its network link is gone");
     }
     Ok(SandboxState::Running)
-}
-
-fn containers(shared: &Shared, id: &SandboxId) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
-    let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
-    for (name, attempt, dir) in shared.paths.run.instances(id)? {
-        let path = dir.spec_file();
-        // Without a record it is half-removed: gone, as far as anyone needs to know.
-        let Some(spec) = Cache::get(&shared.records.specs, &path, || dir.spec())? else { continue };
-        let state = dir.observed(&shared.paths.run.lock(id, &name, attempt))?;
-        let ended = matches!(state, ContainerState::Exited { .. });
-        let oom_killed = ended && dir.exit()?.is_some_and(|e| e.oom_killed);
-        let stop = dir.stop()?;
-        // Only where something is noted: most containers have no hook.
-        let post_started = spec.lifecycle.post_start.is_some() && dir.post_started()?;
-        let observed = ContainerObserved { spec, state, stop, post_started, oom_killed };
-        found.entry(name).or_default().push(observed);
-    }
-    Ok(found)
 }
 
 /// Images that a recorded container was started from.

@@ -6,16 +6,19 @@
 //! ```
 
 use crate::files::{io_error, names_in, read_record, write_record};
+use crate::kept::Kept;
 use crate::lock;
 use crate::record::{ContainerExit, Moment, stop_request};
 use reddwarf_host::spec::{ContainerSpec, Resources};
 use reddwarf_host::{
-    BootTime, Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, Note, SandboxId, StopOrder,
-    StopRequest,
+    BootTime, Change, ContainerName, ContainerObserved, ContainerState, HostError, HostErrorKind, HostResult, Note,
+    SandboxId, StopOrder, StopRequest,
 };
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// `state.json` of a container, written by its supervisor when the program runs: what every host's tells.
 pub trait Running: DeserializeOwned {
@@ -135,7 +138,12 @@ impl<R: Running> ContainerDir<R> {
             return Ok(exit.into());
         }
         let held = is_held(lock_file)?;
-        match (self.state()?, held) {
+        self.state_of(self.state()?.as_ref(), held)
+    }
+
+    /// The state of one that had not ended before its lock was looked at.
+    fn state_of(&self, running: Option<&R>, held: bool) -> HostResult<ContainerState> {
+        match (running, held) {
             (Some(running), true) => Ok(ContainerState::Running {
                 started: running.started().boot,
                 started_at: running.started().wall,
@@ -149,6 +157,20 @@ impl<R: Running> ContainerDir<R> {
                 (None, Some(running)) => Ok(ContainerState::Lost(running.lost())),
             },
         }
+    }
+
+    /// All that it says of itself.
+    fn records(&self, specs: &Kept<ContainerSpec>) -> HostResult<Records<R>> {
+        let spec = specs.file(&self.spec_file(), || self.spec())?;
+        let has_hook = spec.as_ref().is_some_and(|spec| spec.lifecycle.post_start.is_some());
+        Ok(Records {
+            // First the end, then the rest: one that ends meanwhile is looked at again once its lock is free.
+            exit: self.exit()?,
+            running: self.state()?,
+            stop: self.stop()?,
+            post_started: has_hook && self.post_started()?,
+            spec,
+        })
     }
 
     /// Whether something of the instance may run.
@@ -190,6 +212,39 @@ impl<R: Running> ContainerDir<R> {
             return Err(HostError::new(HostErrorKind::InvalidState, "remove container", subject, message));
         }
         Ok(Some(spec))
+    }
+}
+
+/// What an instance's files say.
+#[derive(Debug)]
+struct Records<R> {
+    spec: Option<Arc<ContainerSpec>>,
+    running: Option<R>,
+    exit: Option<ContainerExit>,
+    stop: Option<StopRequest>,
+    post_started: bool,
+}
+
+/// What was read of all instances, kept for the next look.
+#[derive(Debug)]
+pub struct Seen<R> {
+    names: Kept<Vec<String>>,
+    specs: Kept<ContainerSpec>,
+    records: Kept<Records<R>>,
+}
+
+impl<R> Default for Seen<R> {
+    fn default() -> Self {
+        Self { names: Kept::default(), specs: Kept::default(), records: Kept::default() }
+    }
+}
+
+impl<R> Seen<R> {
+    /// Forgets what is gone, when there is more than that many sandboxes and instances have.
+    pub fn sweep(&self, sandboxes: usize, instances: usize) {
+        self.names.sweep(sandboxes.saturating_add(instances));
+        self.specs.sweep(instances);
+        self.records.sweep(instances);
     }
 }
 
@@ -251,18 +306,58 @@ impl<R: Running> RunPaths<R> {
     /// # Errors
     /// The system's.
     pub fn instances(&self, id: &SandboxId) -> HostResult<Vec<Instance<R>>> {
+        self.listed(id, |dir| names_in(dir).map(Arc::new).map_err(|e| io_error("list containers", dir, e)))
+    }
+
+    fn listed(
+        &self,
+        id: &SandboxId,
+        names: impl Fn(&Path) -> HostResult<Arc<Vec<String>>>,
+    ) -> HostResult<Vec<Instance<R>>> {
         let dir = self.containers(id);
-        let failed = |e| io_error("list containers", &dir, e);
         let mut found = Vec::new();
-        for name in names_in(&dir).map_err(failed)? {
-            let Ok(name) = ContainerName::new(name) else { continue };
-            for attempt in names_in(&dir.join(name.as_str())).map_err(failed)? {
-                if let Ok(attempt) = attempt.parse() {
-                    found.push((name.clone(), attempt, self.container(id, &name, attempt)));
-                }
+        for name in names(&dir)?.iter() {
+            let Ok(name) = ContainerName::new(name.as_str()) else { continue };
+            for attempt in names(&dir.join(name.as_str()))?.iter().filter_map(|attempt| attempt.parse().ok()) {
+                found.push((name.clone(), attempt, self.container(id, &name, attempt)));
             }
         }
         found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        Ok(found)
+    }
+
+    /// All instances of a sandbox as they are now. Of directories that stand as they were seen, only the locks are asked.
+    ///
+    /// # Errors
+    /// The system's, or of a damaged record.
+    pub fn observed(
+        &self,
+        id: &SandboxId,
+        seen: &Seen<R>,
+    ) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
+        let list = |dir: &Path| names_in(dir).map_err(|e| io_error("list containers", dir, e));
+        let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
+        for (name, attempt, dir) in self.listed(id, |dir| seen.names.directory(dir, || list(dir)))? {
+            let records = seen.records.directory(dir.path(), || dir.records(&seen.specs))?;
+            // Without a record it is half-made or half-removed: gone, as far as anyone needs to know.
+            let Some(spec) = records.spec.clone() else { continue };
+            let state = match &records.exit {
+                Some(exit) => exit.clone().into(),
+                None => dir.state_of(records.running.as_ref(), is_held(&self.lock(id, &name, attempt))?)?,
+            };
+            let oom_killed = match &records.exit {
+                Some(exit) => exit.oom_killed,
+                None if matches!(state, ContainerState::Exited { .. }) => dir.exit()?.is_some_and(|e| e.oom_killed),
+                None => false,
+            };
+            found.entry(name).or_default().push(ContainerObserved {
+                spec,
+                state,
+                stop: records.stop,
+                post_started: records.post_started,
+                oom_killed,
+            });
+        }
         Ok(found)
     }
 

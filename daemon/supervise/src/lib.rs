@@ -10,6 +10,7 @@
 //! | [`lock`] | locks that tell whether a supervisor lives |
 //! | [`file_system`] | what there is room for |
 //! | [`files`] | small files, written whole or not at all |
+//! | [`kept`] | what files and directories said, until they are written to again |
 //! | [`files_volume`], [`ownership`] | volumes given by content; the group that owns volumes |
 //! | [`etc`] | hosts and resolv.conf of a sandbox |
 //! | [`user`], [`env_file`] | users of an image; variables from files |
@@ -25,6 +26,7 @@ pub mod file_system;
 pub mod files;
 pub mod files_volume;
 pub mod instance;
+pub mod kept;
 pub mod lock;
 pub mod log;
 pub mod ownership;
