@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
@@ -24,15 +24,25 @@ const CHUNK: usize = 32 << 10;
 /// A silent connection is asked whether it is still there.
 const PING: Duration = Duration::from_secs(60);
 
+/// How long the first output waits for a word of the client. Kubernetes' Go clients before 1.33, kubectl among them, read from
+/// the connection beside making their streams, and throw away what is for a stream that they have not made yet: a command
+/// that answers at once would seem to have said nothing.
+const HEAD_START: Duration = Duration::from_millis(20);
+
 type Sink = SplitSink<Socket, Message>;
 
 /// Carries the session over the connection, until either ends. Returning drops the session, which ends a command (F45).
 pub(super) async fn converse(socket: Socket, protocol: Subprotocol, session: Session, quiet: Quiet) {
     let (mut sink, mut source) = socket.split();
     let Session { stdin, stdout, stderr, resize, exit, guard } = session;
+    let heard = Notify::new();
     let output = async {
         // The reference opens with an empty frame.
         sink.send(protocol.frame(STDOUT, &[])).await.ok()?;
+        // Only those clients speak this protocol.
+        if protocol.closes {
+            let _ = tokio::time::timeout(HEAD_START, heard.notified()).await;
+        }
         copy_out(&mut sink, protocol, stdout, stderr, quiet).await?;
         let exit =
             exit.await.map_err(|_| "the command's supervisor ended without telling how the command did".to_owned());
@@ -44,6 +54,7 @@ pub(super) async fn converse(socket: Socket, protocol: Subprotocol, session: Ses
         let read = async {
             let mut typed = Some(typed);
             while let Some(Ok(message)) = source.next().await {
+                heard.notify_one();
                 if matches!(message, Message::Close(_)) {
                     break;
                 }
