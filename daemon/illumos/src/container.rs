@@ -203,18 +203,20 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
 /// A machine's container is a process that lives for as long as its zone is up. What it says lies where only root can write.
 fn machine_launch(shared: &Shared, id: &SandboxId, spec: &ContainerSpec) -> HostResult<Launch> {
     let zoneadm = shared.tools().path("zoneadm").map_err(|e| e.into_host(START, id.as_str()))?;
+    let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(START, id.as_str()))?;
     let out = shared.paths.run.container(id, &spec.name, spec.attempt).path().join("machine");
     Ok(Launch {
         zlogin: shared.paths.program(),
-        login: machine::words(&zoneadm, &out),
+        login: machine::words(&zoneadm, &out, spec.tty.then_some(zlogin.as_path())),
         zone: id.to_string(),
         script: String::new(),
         out,
         socket: socket(shared, id, &spec.name, spec.attempt),
         log: spec.log.clone(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
+        // Without its console a machine has nothing to read from.
+        stdin: spec.stdin && spec.tty,
+        stdin_once: spec.stdin_once,
+        tty: spec.tty,
         termination: spec.termination_message.clone(),
         last_words: None,
         slot: None,

@@ -93,7 +93,8 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
     };
     let brand = sandbox::zone_brand(shared, &mark.spec)?;
     if brand.programs() == Programs::Machine {
-        let message = "a virtual machine: ask what runs in it, by its network or its console (zlogin -C)";
+        let message =
+            "a virtual machine: ask what runs in it, by its network or its console (attach to a container with tty)";
         return Err(HostError::new(HostErrorKind::Unsupported, OP, id.as_str(), message));
     }
     let own = shared.paths.starts(id).join(format!("{}.json", inside_name(name, attempt)));

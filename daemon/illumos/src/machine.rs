@@ -1,21 +1,28 @@
 //! A virtual machine as the container of its pod: a small process in the global zone that a supervisor has instead of zlogin(1),
 //! and that lives for as long as the machine's zone is up. Asked to end (TERM), it has the zone shut down (ACPI), which zoneadm(8)
 //! waits for; told that it took too long (INT), it ends that zoneadm, and the daemon halts the zone.
+//!
+//! A container with a terminal (`tty`) has the machine's console for it: `zlogin -C`, which wants a terminal of its own, for as long as the
+//! machine is up. So the console is in the container's log, and whoever attaches has it.
 
 use crate::datasets;
 use crate::host::Shared;
 use crate::starter::{Kind, say_end, say_started};
 use crate::zone::machine::{GRANT, Machine};
 use crate::zoneadm::{self, ZoneState};
+use nix::pty::openpty;
 use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Its first argument.
@@ -26,18 +33,25 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often the question may go unanswered before the machine is taken as gone.
 const UNANSWERED_MOST: u32 = 60;
 
-/// What a supervisor starts for a machine: our own program, what it is given before the zone's name.
-pub(crate) fn words(zoneadm: &Path, out: &Path) -> Vec<String> {
-    [ARGUMENT.into(), zoneadm.to_string_lossy(), out.to_string_lossy()].map(std::borrow::Cow::into_owned).to_vec()
+/// After the console went while the machine is up (somebody else had it, perhaps): the first pause, and the longest.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What a supervisor starts for a machine: our own program, what it is given before the zone's name. `zlogin`: where the console is
+/// its terminal.
+pub(crate) fn words(zoneadm: &Path, out: &Path, zlogin: Option<&Path>) -> Vec<String> {
+    let paths = [Some(zoneadm), Some(out), zlogin].into_iter().flatten().map(|p| p.to_string_lossy().into_owned());
+    std::iter::once(ARGUMENT.to_owned()).chain(paths).collect()
 }
 
-/// `__zone-machine ZONEADM OUT [-n] ZONE SCRIPT`, as zlogin would be called.
+/// `__zone-machine ZONEADM OUT [ZLOGIN] [-n] ZONE SCRIPT`, as zlogin would be called.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let words: Option<Vec<&str>> = args.iter().map(|a| a.to_str()).collect();
-    let (zoneadm, out, zone) = match words.as_deref() {
-        Some([zoneadm, out, .., zone, _script]) => (*zoneadm, Path::new(*out), *zone),
+    let (zoneadm, out, zlogin, zone) = match words.as_deref() {
+        Some([zoneadm, out, rest @ .., zone, _script]) => {
+            (*zoneadm, Path::new(*out), rest.iter().copied().find(|word| word.starts_with('/')), *zone)
+        }
         _ => {
-            eprintln!("usage: {ARGUMENT} ZONEADM OUT ZONE SCRIPT (started by reddwarfd itself)");
+            eprintln!("usage: {ARGUMENT} ZONEADM OUT [ZLOGIN] ZONE SCRIPT (started by reddwarfd itself)");
             return ExitCode::from(2);
         }
     };
@@ -59,7 +73,14 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         eprintln!("{}: {e}", out.display());
         return ExitCode::FAILURE;
     }
-    println!("the virtual machine of zone {zone} runs; its console: zlogin -C {zone}");
+    match zlogin {
+        Some(zlogin) => {
+            println!("the virtual machine of zone {zone} runs; its console:");
+            let (zlogin, zone) = (zlogin.to_owned(), zone.to_owned());
+            std::thread::spawn(move || console(&zlogin, &zone));
+        }
+        None => println!("the virtual machine of zone {zone} runs; its console: zlogin -C {zone}"),
+    }
     let mut unanswered = 0;
     while unanswered < UNANSWERED_MOST {
         std::thread::sleep(LOOK);
@@ -99,6 +120,81 @@ fn listen(signals: SigSet, asked: &AtomicBool, zoneadm: &str, zone: &str) {
             _ => {}
         }
     }
+}
+
+/// Our side of the console's terminal, while there is one.
+#[derive(Default)]
+struct Input {
+    terminal: Mutex<Option<File>>,
+    there: Condvar,
+}
+
+impl Input {
+    fn set(&self, terminal: Option<File>) {
+        *self.terminal.lock().unwrap_or_else(PoisonError::into_inner) = terminal;
+        self.there.notify_all();
+    }
+}
+
+/// Has the console's bytes pass between it and our own streams, again and again until this process ends with the zone.
+fn console(zlogin: &str, zone: &str) {
+    let input: Arc<Input> = Arc::default();
+    std::thread::spawn({
+        let input = input.clone();
+        move || type_in(&input)
+    });
+    let (mut pause, longest) = AGAIN;
+    loop {
+        match connect(zlogin, zone, &input) {
+            // It was there: the next one may be at once.
+            Ok(true) => pause = AGAIN.0,
+            Ok(false) => {}
+            Err(e) => eprintln!("the console of zone {zone}: {e}"),
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// What is typed goes to the console, and waits for it.
+fn type_in(input: &Input) {
+    let mut from = io::stdin().lock();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let terminal = input.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut terminal = input.there.wait_while(terminal, |t| t.is_none()).unwrap_or_else(PoisonError::into_inner);
+        if let Some(to) = terminal.as_mut() {
+            // It may go at this moment; then this is as lost as what a guest does not read.
+            let _ = to.write_all(buffer.get(..n).unwrap_or_default());
+        }
+    }
+}
+
+/// One run of zlogin, on a terminal that nobody else has; whether it worked.
+fn connect(zlogin: &str, zone: &str, input: &Input) -> io::Result<bool> {
+    let pair = openpty(None, None)?;
+    // The line is the machine's: nothing is to be echoed or changed here before zlogin says so itself.
+    let mut raw = tcgetattr(&pair.slave)?;
+    cfmakeraw(&mut raw);
+    tcsetattr(&pair.slave, SetArg::TCSANOW, &raw)?;
+    let slave = || pair.slave.try_clone().map(Stdio::from);
+    // -E: no escapes, for all bytes are the client's; -Q: no words of zlogin's own.
+    let mut zlogin = command(zlogin, &["-E", "-Q", "-C", zone]);
+    let mut child = zlogin.stdin(slave()?).stdout(slave()?).stderr(slave()?).spawn()?;
+    // Ours are closed: the last one of the terminal is zlogin's.
+    drop((zlogin, pair.slave));
+    let mut from = File::from(pair.master);
+    input.set(Some(from.try_clone()?));
+    let mut buffer = [0; 16 * 1024];
+    // EIO on some systems, no bytes on others: zlogin is gone.
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let mut to = io::stdout();
+        if to.write_all(buffer.get(..n).unwrap_or_default()).and_then(|()| to.flush()).is_err() {
+            break;
+        }
+    }
+    input.set(None);
+    Ok(child.wait()?.success())
 }
 
 fn is_up(zoneadm: &str, zone: &str) -> Result<bool, String> {

@@ -3,8 +3,13 @@
 use crate::brand::Brand;
 use crate::call::{Answer, Call, broken};
 use crate::platform;
-use crate::state::ZoneState;
+use crate::state::{Process, ZoneState};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -18,6 +23,7 @@ struct Options<'a> {
     no_stdin: bool,
     safe: bool,
     direct: bool,
+    console: bool,
     user: Option<&'a str>,
 }
 
@@ -36,13 +42,13 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
                     (None, _) => return Answer::usage(USAGE),
                 }
             }
-            "-C" => return Answer::fail("hostsim: consoles are not played"),
             letters => {
                 for letter in letters.chars().skip(1) {
                     match letter {
                         'n' => options.no_stdin = true,
                         'S' => options.safe = true,
                         'i' => options.direct = true,
+                        'C' => options.console = true,
                         'Q' | 'E' | 'd' => {}
                         _ => return Answer::usage(USAGE),
                     }
@@ -53,8 +59,8 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
     }
     let Some(zone) = words.get(at) else { return Answer::usage(USAGE) };
     let command = words.get(at + 1..).unwrap_or_default();
-    if command.is_empty() {
-        return Answer::fail("hostsim: zlogin is not played without a command");
+    if command.is_empty() != options.console {
+        return Answer::fail("hostsim: zlogin is played with a command, or with -C and none");
     }
     let (system, found) = match call.sim.lock() {
         Ok(locked) => (locked.state.system, locked.state.zones.get(*zone).cloned()),
@@ -64,6 +70,9 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
         return Answer::usage(USAGE);
     }
     let Some(found) = found else { return Answer::fail(format!("zlogin: zone '{zone}' unknown")) };
+    if options.console {
+        return console(call, zone, found.init);
+    }
     let Some(init) = found.init.filter(|_| found.state == ZoneState::Running) else {
         return Answer::fail(format!(
             "zlogin: login allowed only to running zones ({zone} is '{}'): zone '{zone}' is not running",
@@ -85,6 +94,54 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
         process.stdin(Stdio::null());
     }
     finish(process)
+}
+
+/// zlogin -C: the console, one client at a time, each of which is to have a terminal. A guest is played that says back what it is told.
+fn console(call: &Call<'_>, zone: &str, init: Option<Process>) -> Answer {
+    let (stdin, mut stdout) = (std::io::stdin(), std::io::stdout());
+    let taken = || -> std::io::Result<std::fs::File> {
+        let file =
+            std::fs::File::options().create(true).append(true).open(call.sim.kept(&format!("console.{zone}")))?;
+        file.try_lock()?;
+        Ok(file)
+    };
+    let Ok(_taken) = taken() else {
+        return Answer::fail("zlogin: Zone is already in use by process ID 4711.");
+    };
+    let raw = tcgetattr(&stdin).and_then(|mut raw| {
+        cfmakeraw(&mut raw);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+    });
+    if let Err(e) = raw {
+        let what = "zlogin: failed to get user terminal settings: ";
+        return Answer::fail(format!("{what}{0}\nzlogin: failed to set stdin pty to raw mode: {0}", e.desc()));
+    }
+    let _ = stdout.write_all(b"\r\nguest login: ").and_then(|()| stdout.flush());
+    let mut line = Vec::new();
+    // What is not running has a console too, on which nothing comes.
+    while init.is_none_or(Process::lives) {
+        let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, 100_u8) {
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Ok(_) => {}
+            Err(_) => break,
+        }
+        let mut byte = [0];
+        let Ok(1) = nix::unistd::read(&stdin, &mut byte) else { break };
+        let said = match byte {
+            [b'\r' | b'\n'] => {
+                let said = [b"\r\nyou said: ", line.as_slice(), b"\r\nguest login: "].concat();
+                line.clear();
+                said
+            }
+            [byte] => {
+                line.push(byte);
+                vec![byte]
+            }
+        };
+        let _ = stdout.write_all(&said).and_then(|()| stdout.flush());
+    }
+    Answer::default()
 }
 
 /// Words joined with blanks. OmniOS and SmartOS quote one with a blank in it, if there are several, and badly.

@@ -1,9 +1,13 @@
 //! Virtual machines: zones of the brand bhyve, with disks that somebody gave them, and a container that stands for each.
 
 use crate::support::{World, played};
-use reddwarf_host::spec::{SandboxSpec, Signal};
-use reddwarf_host::{Brand, ContainerState, Exec, ExecRequest, HostErrorKind, Sandboxes};
+use reddwarf_host::spec::{ContainerSpec, SandboxSpec, Signal};
+use reddwarf_host::{
+    Attach, AttachRequest, Brand, ContainerState, Exec, ExecRequest, HostErrorKind, Sandboxes, Session,
+};
 use reddwarf_hostsim::state::ZoneState;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn machine(world: &World, said: &[(&str, &str)]) -> SandboxSpec {
     let machine = said.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -121,4 +125,50 @@ fn a_machine_that_is_turned_off_inside_ends_its_container() {
         let _ = world.host.container_remove(&spec.id, &container.name, 0).await.unwrap();
         let _ = world.host.sandbox_destroy(&spec.id).await.unwrap();
     });
+}
+
+/// A machine's console is its container's terminal, where it has one: in the log, and for whoever attaches.
+#[test]
+fn a_machine_with_a_terminal_has_its_console_attached() {
+    played(|world| async move {
+        let _ = reddwarf_host::Network::network_ensure(&world.host, &world.network()).await.unwrap();
+        let spec = machine(&world, &[]);
+        let _ = world.host.sandbox_ensure(&spec).await.unwrap();
+        let plain = world.container(&spec, "machine", vec!["machine".into()]);
+        let container = ContainerSpec { tty: true, stdin: true, ..plain };
+        let _ = world.host.container_start(&spec.id, &container).await.unwrap();
+        let attach = AttachRequest { stdin: true, stdout: true, stderr: false };
+        let mut first = world.host.attach(&spec.id, &container.name, attach).await.unwrap();
+        first.stdin.as_mut().unwrap().write_all(b"hello\r").await.unwrap();
+        until(&mut first, "you said: hello").await;
+        // A daemon that comes later finds it as it is, beside the first client.
+        let again = world.second_daemon();
+        let mut second = again.attach(&spec.id, &container.name, attach).await.unwrap();
+        // Not an escape of zlogin's.
+        second.stdin.as_mut().unwrap().write_all(b"\r~.\r").await.unwrap();
+        until(&mut second, "you said: ~.").await;
+        until(&mut first, "you said: ~.").await;
+        let log = std::fs::read_to_string(&container.log.path).unwrap();
+        assert!(log.contains("its console:") && log.contains("you said: hello"), "{log}");
+
+        let said = world.lab.run("zoneadm", &["-z", spec.id.as_str(), "halt"]).unwrap();
+        assert_eq!(said.code, 0, "{said:?}");
+        let ended = world.until_exit(&spec.id, &container.name).await;
+        assert!(matches!(ended.state, ContainerState::Exited { code: 0, .. }), "{:?}", ended.state);
+        let _ = world.host.sandbox_stop(&spec.id).await.unwrap();
+        let _ = world.host.container_remove(&spec.id, &container.name, 0).await.unwrap();
+        let _ = world.host.sandbox_destroy(&spec.id).await.unwrap();
+    });
+}
+
+/// Reads until it comes.
+async fn until(session: &mut Session, wanted: &str) {
+    let mut seen = Vec::new();
+    let read = async {
+        while !String::from_utf8_lossy(&seen).contains(wanted) {
+            seen.push(session.stdout.read_u8().await.unwrap());
+        }
+    };
+    let came = tokio::time::timeout(Duration::from_secs(20), read).await;
+    assert!(came.is_ok(), "{wanted:?} in {:?}", String::from_utf8_lossy(&seen));
 }
