@@ -45,14 +45,15 @@ impl LogWatcher {
             (known, entry.1.subscribe())
         };
         let (known, changed) = known;
-        if watches.watcher.is_none() {
+        // One that would look for itself (illumos) is none: followers look more often.
+        if watches.watcher.is_none() && RecommendedWatcher::kind() != notify::WatcherKind::PollWatcher {
             watches.watcher = start(dirs).map_err(|e| tracing::warn!(error = %e, "logs can't be watched")).ok();
         }
         let tells = match &mut watches.watcher {
             None => false,
             Some(_) if known => true,
             Some(watcher) => match watcher.watch(dir, RecursiveMode::NonRecursive) {
-                Ok(()) => RecommendedWatcher::kind() != notify::WatcherKind::PollWatcher,
+                Ok(()) => true,
                 Err(e) => {
                     tracing::debug!(dir = %dir.display(), error = %e, "a log can't be watched: it is looked at instead");
                     false
