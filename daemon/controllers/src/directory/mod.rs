@@ -158,6 +158,8 @@ pub struct DirectoryLoop {
     last_files: Vec<(String, reddwarf_store::Digest)>,
     generation: u64,
     unfinished: bool,
+    /// The last pass found nothing to do.
+    known: bool,
     said: Vec<String>,
     requests: mpsc::Receiver<Request>,
     publish: watch::Sender<Arc<DirectoryStatus>>,
@@ -187,6 +189,7 @@ pub fn directory(
         last_files: Vec::new(),
         generation: 0,
         unfinished: false,
+        known: false,
         said: Vec::new(),
         requests,
         publish,
@@ -284,6 +287,13 @@ impl DirectoryLoop {
             scan = self.scan().await.ok_or(DirectoryError::Closed)?;
             scan.changed |= changed;
         }
+        // What was decided upon the same files would be decided again, with every object made for it.
+        let known = std::mem::take(&mut self.known) && !scan.changed && !self.unfinished && !allow_prune;
+        if known && self.hold.is_none() {
+            self.known = true;
+            self.publish_unchanged(&scan);
+            return Ok(PassReport { generation: self.generation, ..PassReport::default() });
+        }
         let files = pass::digests(&scan);
         if let Some(hold) = &self.hold {
             if hold.directory == files {
@@ -300,6 +310,7 @@ impl DirectoryLoop {
             && !allow_prune
             && self.publish.borrow().passes > 0;
         if idle {
+            self.known = true;
             self.publish_unchanged(&scan);
             return Ok(PassReport { generation: self.generation, ..PassReport::default() });
         }
@@ -323,6 +334,7 @@ impl DirectoryLoop {
         note: String,
         rolled_back_from: Option<u64>,
     ) -> Result<PassReport, DirectoryError> {
+        self.known = false;
         let record = files != self.last_files || decision.ownership != self.ownership || rolled_back_from.is_some();
         let generation = record.then(|| new_generation(&scan, &decision, &note, rolled_back_from));
         let options = ApplyOptions { prune: decision.prune.clone(), dry_run: false, generation, message: note };
