@@ -8,6 +8,7 @@ use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 use reddwarf_host::{Brand, HostError, HostErrorKind, HostInfo, HostResult};
+use reddwarf_supervise::files::read_kernel_file;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ fn failed(
 }
 
 fn read_text(path: &str) -> HostResult<String> {
-    std::fs::read_to_string(path).map_err(|e| failed(path, "can't be read", e))
+    read_kernel_file(path).map_err(|e| failed(path, "can't be read", e))
 }
 
 /// CPUs that are online, whatever this process itself is confined to.
@@ -79,7 +80,7 @@ pub(crate) async fn addresses(bridge: &str) -> HostResult<Vec<IpAddr>> {
     let netlink = Netlink::connect().map_err(|e| e.into_host(OP, "addresses"))?;
     let all = netlink.addresses().await.map_err(|e| e.into_host(OP, "addresses"))?;
     let index = |name: &str| if_nametoindex(name).ok();
-    let uplink = default_interface(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+    let uplink = default_interface(&read_kernel_file("/proc/net/route").unwrap_or_default());
     let (uplink, left_out) = (uplink.as_deref().and_then(index), [index(bridge), index("lo")]);
     let mut found: Vec<(bool, IpAddr)> = all
         .into_iter()

@@ -2,6 +2,7 @@
 //! free (mallopt(3), malloc_trim(3)), and the kernel maps whole runs of the program's code around each page that was ever
 //! needed. Other C libraries have no such knobs and need none.
 
+use reddwarf_supervise::files::read_kernel_file;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -65,7 +66,7 @@ impl Thrift {
 
 /// Resident pages of this process (proc_pid_statm(5)); nothing where that can't be read.
 fn resident_pages() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let statm = read_kernel_file("/proc/self/statm").unwrap_or_default();
     statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 

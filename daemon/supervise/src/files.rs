@@ -104,6 +104,13 @@ pub fn remove_tree(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// The text of a file of /proc or /sys, which has no length that could be asked for: in one read(2) where it is below 4 KiB.
+pub fn read_kernel_file(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Writes a value to a file of /proc or /sys: the kernel takes one write(2) as one value.
 #[allow(clippy::disallowed_methods, reason = "the kernel's files are not replaced but written to")]
 pub fn write_kernel_file(path: &Path, value: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use reddwarf_host::usage::{Consumption, FileSystem, HostPressure, Traffic};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, LinkName};
 use reddwarf_supervise::file_system;
+use reddwarf_supervise::files::read_kernel_file;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,7 @@ const OP: &str = "read usage";
 const TICK: u64 = 10_000_000;
 
 fn read(path: &str) -> HostResult<String> {
-    fs::read_to_string(path).map_err(|e| HostError::new(HostErrorKind::Other, OP, path, "can't be read").caused_by(e))
+    read_kernel_file(path).map_err(|e| HostError::new(HostErrorKind::Other, OP, path, "can't be read").caused_by(e))
 }
 
 /// A line of /proc/meminfo in bytes.
@@ -40,7 +41,7 @@ pub(super) fn pressure(state: &Path, roots: Option<&Path>) -> HostResult<HostPre
 }
 
 fn number(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    read_kernel_file(path).ok()?.trim().parse().ok()
 }
 
 /// All that the scheduler knows: the number behind the `/` in the fourth field.
