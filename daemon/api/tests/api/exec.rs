@@ -102,7 +102,7 @@ async fn frames_are_the_references() {
 async fn output_leaves_clients_the_time_to_make_their_streams() {
     let world = World::new().await;
     pod(&world, "bb", plain()).await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let mut socket = exec(&world, &format!("{OUT}&command=echo"), Some("v5.channel.k8s.io")).await;
     assert_eq!(frames(&mut socket).await, ["1 ", "1 hi\n", SUCCESS, "close 1000"]);
     assert!(began.elapsed() >= std::time::Duration::from_millis(20), "{:?}", began.elapsed());
