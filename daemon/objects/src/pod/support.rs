@@ -56,44 +56,23 @@ pub fn can_mount(source: &str) -> bool {
 /// warnings wherever the pod is shown: nothing is silently ignored. Empty for objects that are no pods.
 pub fn not_yet_supported(pod: &Object) -> Vec<(FieldPath, String)> {
     let Some(spec) = pod.spec().filter(|_| pod.kind() == "Pod") else { return Vec::new() };
-    let path = FieldPath::of("spec");
+    // Paths are made once something is to be said: of most pods there is nothing.
+    let path = || FieldPath::of("spec");
     let mut warnings = Warnings(Vec::new());
-    warnings.table(SPEC, spec, &path);
+    warnings.table(SPEC, spec, path);
     if let Some(context) = spec.get("securityContext") {
-        warnings.table(POD_SECURITY, context, &path.child("securityContext"));
+        warnings.table(POD_SECURITY, context, || path().child("securityContext"));
     }
     if let Some(affinity) = spec.get("affinity") {
-        warnings.table(AFFINITY, affinity, &path.child("affinity"));
+        warnings.table(AFFINITY, affinity, || path().child("affinity"));
     }
     for field in ["initContainers", "containers", "ephemeralContainers"] {
-        for (at, container) in elements(spec, &path, field) {
-            warnings.container(container, &at);
+        for (index, container) in elements(spec, field) {
+            warnings.container(container, || path().child(field).index(index));
         }
     }
-    for (at, volume) in elements(spec, &path, "volumes") {
-        for source in
-            volume.as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| !VOLUMES.contains(&key.as_str()))
-        {
-            warnings.add(
-                at.child(source),
-                "volumes of this kind can't be mounted: containers that mount it are not started",
-            );
-        }
-        if volume.pointer("/emptyDir/medium").and_then(Value::as_str).is_some_and(|m| m.starts_with("HugePages")) {
-            warnings.add(
-                at.child("emptyDir").child("medium"),
-                "huge pages are not given to containers: they are not started",
-            );
-        }
-        for (at, source) in elements(volume.get("projected").unwrap_or(&Value::Null), &at.child("projected"), "sources")
-        {
-            if source.get("podCertificate").is_some_and(asks_for_something) {
-                warnings.add(
-                    at.child("podCertificate"),
-                    "no certificates are issued: containers that mount it are not started",
-                );
-            }
-        }
+    for (index, volume) in elements(spec, "volumes") {
+        warnings.volume(volume, || path().child("volumes").index(index));
     }
     warnings.0
 }
@@ -105,34 +84,53 @@ impl Warnings {
         self.0.push((path, format!("has no effect in this version: {effect}")));
     }
 
-    fn table(&mut self, table: &[(&str, &str)], value: &Value, path: &FieldPath) {
+    fn table(&mut self, table: &[(&str, &str)], value: &Value, path: impl Fn() -> FieldPath) {
         for (field, effect) in table {
             if value.get(*field).is_some_and(asks_for_something) {
-                self.add(path.child(*field), effect);
+                self.add(path().child(*field), effect);
             }
         }
     }
 
-    fn container(&mut self, container: &Value, path: &FieldPath) {
-        self.table(CONTAINER, container, path);
+    fn container(&mut self, container: &Value, path: impl Fn() -> FieldPath) {
+        self.table(CONTAINER, container, &path);
         if let Some(context) = container.get("securityContext") {
-            self.table(SECURITY, context, &path.child("securityContext"));
+            self.table(SECURITY, context, || path().child("securityContext"));
         }
-        if container.pointer("/resources/claims").is_some_and(asks_for_something) {
-            self.add(path.child("resources").child("claims"), "devices are not claimed");
+        if container.get("resources").and_then(|r| r.get("claims")).is_some_and(asks_for_something) {
+            self.add(path().child("resources").child("claims"), "devices are not claimed");
+        }
+    }
+
+    fn volume(&mut self, volume: &Value, path: impl Fn() -> FieldPath) {
+        for (source, _) in volume.as_object().into_iter().flatten() {
+            if !VOLUMES.contains(&source.as_str()) {
+                self.add(
+                    path().child(source),
+                    "volumes of this kind can't be mounted: containers that mount it are not started",
+                );
+            }
+        }
+        let medium = volume.get("emptyDir").and_then(|source| source.get("medium")).and_then(Value::as_str);
+        if medium.is_some_and(|medium| medium.starts_with("HugePages")) {
+            self.add(
+                path().child("emptyDir").child("medium"),
+                "huge pages are not given to containers: they are not started",
+            );
+        }
+        for (index, source) in elements(volume.get("projected").unwrap_or(&Value::Null), "sources") {
+            if source.get("podCertificate").is_some_and(asks_for_something) {
+                self.add(
+                    path().child("projected").child("sources").index(index).child("podCertificate"),
+                    "no certificates are issued: containers that mount it are not started",
+                );
+            }
         }
     }
 }
 
-fn elements<'a>(value: &'a Value, path: &FieldPath, field: &str) -> impl Iterator<Item = (FieldPath, &'a Value)> {
-    let path = path.child(field);
-    value
-        .get(field)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-        .map(move |(index, item)| (path.index(index), item))
+fn elements<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten().enumerate()
 }
 
 fn asks_for_something(value: &Value) -> bool {

@@ -119,8 +119,8 @@ fn of_pod(metadata: Option<&Value>, spec: Option<&Value>, at: &str, said: &mut V
         }
     }
     for (index, volume) in list(spec, "volumes") {
-        for (source, message) in VOLUMES {
-            if volume.get(source).is_some() {
+        for (source, _) in volume.as_object().into_iter().flatten() {
+            if let Some((_, message)) = VOLUMES.iter().find(|(name, _)| name == source) {
                 said.push(format!("{at}spec.volumes[{index}].{source}: {message}"));
             }
         }
