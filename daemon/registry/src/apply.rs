@@ -22,6 +22,7 @@ use reddwarf_store::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// An object as a file or an `apply` declares it.
@@ -293,8 +294,8 @@ impl<'a> Work<'a> {
                 Write::Put(bytes) if *key == at => Some(bytes),
                 _ => None,
             });
-            around.service_account =
-                made.map(|bytes| decode_bytes(at.as_str(), bytes, self.registry.revision())).transpose()?;
+            let made = made.map(|bytes| decode_bytes(at.as_str(), bytes, self.registry.revision())).transpose()?;
+            around.service_account = made.map(Arc::new);
         }
         Ok(around)
     }

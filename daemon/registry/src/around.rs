@@ -6,6 +6,7 @@ use crate::{Author, ListQuery, Registry, RegistryError};
 use reddwarf_objects::admission::{self, Surroundings};
 use reddwarf_objects::{Kind, Object, ObjectKey, kinds};
 use reddwarf_store::{Revision, Transaction};
+use std::sync::Arc;
 
 impl Registry {
     /// What is around a new object. Empty for what a file declares: that is what the file says.
@@ -17,8 +18,7 @@ impl Registry {
         let namespace = object.namespace().unwrap_or("default");
         match (kind.group, kind.kind) {
             ("", "Pod") => {
-                let account = admission::service_account_of(object);
-                around.service_account = self.find(&key("", "serviceaccounts", Some(namespace), account))?;
+                around.service_account = self.account(namespace, admission::service_account_of(object))?;
                 around.limit_ranges = self.all("", "limitranges", Some(namespace))?;
                 around.priority_classes = self.all("scheduling.k8s.io", "priorityclasses", None)?;
                 if let Some(class) = object.get_str("/spec/runtimeClassName").filter(|name| !name.is_empty()) {
@@ -35,6 +35,13 @@ impl Registry {
             _ => {}
         }
         Ok(around)
+    }
+
+    /// The service account that a pod runs as.
+    pub(crate) fn account(&self, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, RegistryError> {
+        self.inner.accounts.get(self, &format!("{namespace}/{name}"), || {
+            Ok(self.find(&key("", "serviceaccounts", Some(namespace), name))?.map(Arc::new))
+        })
     }
 
     /// Charges a new object to the quotas of its namespace, in the transaction that stores it: a quota that changes in between

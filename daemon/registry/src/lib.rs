@@ -20,6 +20,7 @@
 //! | many objects in one transaction, pruning | `apply.rs`, three-way merge in `merge.rs` |
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
 //! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs`; everything at once: `follow.rs` |
+//! | what every write asks for, remembered | `remember.rs` |
 //! | addresses and ports of services | `service.rs`, chosen in `reddwarf-network` |
 //! | Events | `event/` |
 
@@ -43,6 +44,7 @@ mod namespace;
 mod ownership;
 mod part;
 mod registry;
+mod remember;
 mod scale;
 mod select;
 mod service;

@@ -3,8 +3,11 @@
 use crate::RegistryError;
 use crate::counters::{Counters, Counting};
 use crate::event::Correlator;
+use crate::namespace::Home;
+use crate::remember::Remembered;
 use chrono::{DateTime, Utc};
 use reddwarf_network::ServiceRanges;
+use reddwarf_objects::Object;
 use reddwarf_store::{Revision, Store};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -29,14 +32,18 @@ pub(crate) struct Inner {
     pub(crate) heard: Mutex<Correlator>,
     /// What services are given addresses from.
     pub(crate) services: OnceLock<ServiceRanges>,
+    /// Accounts that pods ran as of late, by namespace and name.
+    pub(crate) accounts: Remembered<Option<Arc<Object>>>,
+    /// Namespaces that were written to of late.
+    pub(crate) homes: Remembered<Home>,
 }
 
 impl Registry {
     /// Over an open store. Call [`Registry::bootstrap`] before serving.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (counting, events, services) = (Counting::default(), AtomicU64::new(0), OnceLock::new());
-        let heard = Mutex::default();
-        Self { inner: Arc::new(Inner { store, clock, counting, events, heard, services }) }
+        let (heard, accounts, homes) = (Mutex::default(), Remembered::of_accounts(), Remembered::of_namespaces());
+        Self { inner: Arc::new(Inner { store, clock, counting, events, heard, services, accounts, homes }) }
     }
 
     /// [`Registry::new`] and [`Registry::bootstrap`].

@@ -462,7 +462,7 @@ impl Registry {
     pub(crate) fn home(&self, key: &ObjectKey) -> Result<Home, RegistryError> {
         match &key.namespace {
             None => Ok(Home::Cluster),
-            Some(namespace) => self.namespace_home(namespace),
+            Some(namespace) => self.inner.homes.get(self, namespace, || self.namespace_home(namespace)),
         }
     }
 }

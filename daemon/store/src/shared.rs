@@ -185,6 +185,7 @@ impl Shared {
                 path = %self.path.display(), found = revision.0, known = self.revision().0,
                 "the disk lost commits that it had said were safe; revisions go on after the known ones"
             );
+            self.counts.forget(self.revision());
         }
         if revision > self.revision() {
             // A commit that was reported as failed did land: watchers read it from history.

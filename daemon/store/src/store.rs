@@ -1,5 +1,6 @@
 //! The handle everybody else holds.
 
+use crate::counts::Count;
 use crate::read::Progress;
 use crate::shared::Shared;
 use crate::writer::{self, Request, Writer};
@@ -155,12 +156,25 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub fn count(&self, prefix: &str) -> Result<u64, StoreError> {
+        self.known(prefix).map(|known| known.keys)
+    }
+
+    /// A commit after which no key that starts with `prefix` changed, as far as changes were told to anybody: as long as it is the
+    /// same, what was read after asking for it is what there is. It need not be the last that changed one.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn touched(&self, prefix: &str) -> Result<Revision, StoreError> {
+        self.known(prefix).map(|known| known.touched)
+    }
+
+    fn known(&self, prefix: &str) -> Result<Count, StoreError> {
         if let Some(known) = self.inner.shared.counts.get(prefix) {
             return Ok(known);
         }
-        let (count, at) = self.read(|txn| Ok((read::count(txn, prefix)?, read::bounds(txn)?.0)))?;
-        self.inner.shared.counts.learn(prefix, at, count);
-        Ok(count)
+        let (keys, at) = self.read(|txn| Ok((read::count(txn, prefix)?, read::bounds(txn)?.0)))?;
+        self.inner.shared.counts.learn(prefix, at, keys);
+        Ok(Count { keys, touched: at })
     }
 
     /// The newest revision.

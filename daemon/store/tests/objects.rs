@@ -255,3 +255,20 @@ async fn a_closed_store_says_so() {
     // The file is free again although handles and watches are left.
     place.open();
 }
+
+#[tokio::test]
+async fn a_prefix_is_touched_by_what_changes_below_it_only() {
+    let place = Place::new();
+    let store = place.open();
+    store.commit(tx().create(key("a/x"), "1")).await.unwrap();
+    let before = store.touched("a/").unwrap();
+    store.commit(tx().create(key("b/x"), "1")).await.unwrap();
+    assert_eq!(store.touched("a/").unwrap(), before);
+    for change in [tx().put(key("a/x"), "2"), tx().create(key("a/y/z"), "1"), tx().delete(key("a/x"))] {
+        let done = store.commit(change).await.unwrap();
+        assert_eq!(store.touched("a/").unwrap(), done.revision);
+    }
+    assert_eq!(store.count("a/").unwrap(), 1);
+    let nothing = store.commit(tx().put(key("a/y/z"), "1")).await.unwrap();
+    assert!(!nothing.changed && store.touched("a/").unwrap() <= nothing.revision);
+}

@@ -23,12 +23,13 @@ mod usage;
 pub use quota::{Charge, charge};
 
 use crate::{kind::Kind, object::Object};
+use std::sync::Arc;
 
 /// The objects that decide over a new one. Those that do not concern its kind may be left out.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The account that the pod names, or `default`.
-    pub service_account: Option<Object>,
+    pub service_account: Option<Arc<Object>>,
     /// All of the namespace.
     pub limit_ranges: Vec<Object>,
     /// All there are.
@@ -62,7 +63,7 @@ pub fn admit(kind: &Kind, object: &mut Object, around: &Surroundings, entropy: u
     match (kind.group, kind.kind) {
         ("", "Pod") => {
             limit_range::fill(object, &around.limit_ranges);
-            service_account::admit(object, around.service_account.as_ref(), entropy)?;
+            service_account::admit(object, around.service_account.as_deref(), entropy)?;
             priority::admit(object, &around.priority_classes)?;
             tolerations::fill(object);
             runtime_class::admit(object, around.runtime_class.as_ref())

@@ -71,7 +71,7 @@ fn an_account_that_is_not_there_is_refused() {
 #[test]
 fn pull_secrets_come_from_the_account_unless_the_pod_has_some() {
     let around = Surroundings {
-        service_account: Some(account(json!({"imagePullSecrets": [{"name": "registry"}]}))),
+        service_account: Some(account(json!({"imagePullSecrets": [{"name": "registry"}]})).into()),
         ..Surroundings::default()
     };
     assert_eq!(admitted(pod(json!({})), &around).get("/spec/imagePullSecrets"), Some(&json!([{"name": "registry"}])));

@@ -61,3 +61,42 @@ async fn a_quota_holds_against_many_at_once() {
     assert!(gone.is_ok());
     try_create(&world, &alice(), config("after", json!({}))).await.unwrap();
 }
+
+/// What is remembered of an account and of a namespace is true at each write: made, changed, gone, there again.
+#[tokio::test]
+async fn a_new_object_is_admitted_by_what_is_there_now() {
+    let world = World::new().await;
+    let key = ObjectKey::core("serviceaccounts", "default", "robot");
+    let account = |secret: &str| {
+        object(
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot", "namespace": "default"},
+            "imagePullSecrets": [{"name": secret}]}),
+        )
+    };
+    for round in 0..2 {
+        let robot = |part: &str| {
+            let mut robot = pod(&format!("{part}{round}"), "a");
+            robot.set("/spec/serviceAccountName", "robot");
+            robot
+        };
+        let secrets = |made: &Object| made.get_str("/spec/imagePullSecrets/0/name").map(str::to_owned);
+        assert!(try_create(&world, &alice(), robot("before")).await.is_err());
+        world.create(account("one")).await;
+        assert_eq!(secrets(&world.create(robot("a")).await).as_deref(), Some("one"));
+        assert_eq!(secrets(&world.create(robot("b")).await).as_deref(), Some("one"));
+        world.registry.update(&alice(), account("two"), WriteOptions::default()).await.unwrap();
+        assert_eq!(secrets(&world.create(robot("c")).await).as_deref(), Some("two"));
+        world.registry.delete(&alice(), &key, &Default::default()).await.unwrap();
+        assert!(try_create(&world, &alice(), robot("after")).await.is_err());
+
+        let mut elsewhere = config(&format!("c{round}"), json!({}));
+        elsewhere.set_namespace(Some("shop"));
+        assert!(matches!(try_create(&world, &alice(), elsewhere.clone()).await, Err(RegistryError::NotFound(_))));
+        world.create(object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}))).await;
+        world.create(elsewhere.clone()).await;
+        let shop =
+            ObjectKey { group: String::new(), resource: "namespaces".into(), namespace: None, name: "shop".into() };
+        world.registry.delete(&alice(), &shop, &Default::default()).await.unwrap();
+        assert!(try_create(&world, &alice(), elsewhere).await.is_err());
+    }
+}
