@@ -21,11 +21,8 @@ pub fn keep_small() {
 
 /// What is worth the page faults that follow, in pages.
 const WORTHWHILE: u64 = 1024;
-/// How many times longer each pause is than the one before: what comes back once mostly comes back with each full pass, and
-/// its page faults cost more than the rest of an idle minute.
-const LONGER: u32 = 8;
 /// Rounds between two tries when what was handed back always comes back: with one each 10 s, after each full pass.
-const LONGEST_PAUSE: u32 = 6;
+const PAUSE: u32 = 6;
 
 /// Hands memory back to the kernel when it is worth it. One for a process.
 #[derive(Debug, Default)]
@@ -38,29 +35,41 @@ pub struct Thrift {
     length: u32,
 }
 
+/// What is worth it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    Code,
+    CodeAndHeap,
+}
+
 impl Thrift {
-    /// Hands back what is free inside of the heap, and the code that has not run lately: at once when some megabytes more are
-    /// resident than ever before the last time (a burst is over), else ever less often, as what is needed comes back. To be
-    /// called every few seconds. Takes about a millisecond; what runs again costs its page faults.
+    /// Hands back the code that has not run lately, and what is free inside of the heap: at once when some megabytes more are
+    /// resident than ever before the last time (a burst is over), and once more in the next round, as it may have gone on.
+    /// Later only code, once a minute: what is free in the heap of an idle daemon is used by its next full pass, and the
+    /// kernel's zeroing of new pages costs more than all the rest of that pass. To be called every few seconds. Takes about a
+    /// millisecond; what runs again costs its page faults.
     pub fn give_back(&mut self) {
-        if !self.is_worth_it(resident_pages()) {
-            return;
+        match self.due(resident_pages()) {
+            Due::Nothing => return,
+            Due::Code => {}
+            Due::CodeAndHeap => give_back_heap(),
         }
-        give_back_heap();
         give_back_code();
         self.after = resident_pages();
     }
 
-    fn is_worth_it(&mut self, resident: u64) -> bool {
+    fn due(&mut self, resident: u64) -> Due {
         let burst = resident >= self.before.saturating_add(WORTHWHILE);
         self.pause = self.pause.saturating_sub(1);
         if !burst && (self.pause > 0 || resident < self.after.saturating_add(WORTHWHILE)) {
-            return false;
+            return Due::Nothing;
         }
-        self.length = if burst { 1 } else { (self.length * LONGER).min(LONGEST_PAUSE) };
+        let due = if burst || self.length == 1 { Due::CodeAndHeap } else { Due::Code };
+        self.length = if burst { 1 } else { PAUSE };
         self.pause = self.length;
         self.before = resident;
-        true
+        due
     }
 }
 
@@ -126,23 +135,26 @@ mod tests {
     }
 
     /// Rounds in which memory is given back, when `resident` pages are there before each and `kept` after giving back.
-    fn rounds(thrift: &mut Thrift, resident: &[u64], kept: u64) -> Vec<usize> {
+    fn rounds(thrift: &mut Thrift, resident: &[u64], kept: u64) -> Vec<(usize, Due)> {
         let mut done = Vec::new();
         for (round, &pages) in resident.iter().enumerate() {
-            if thrift.is_worth_it(pages) {
+            let due = thrift.due(pages);
+            if due != Due::Nothing {
                 thrift.after = kept;
-                done.push(round);
+                done.push((round, due));
             }
         }
         done
     }
 
     #[test]
-    fn memory_that_comes_back_is_given_back_ever_less_often() {
+    fn what_comes_back_is_given_back_less_often_and_without_the_heap() {
         let mut thrift = Thrift::default();
+        let (all, code) = (Due::CodeAndHeap, Due::Code);
         let done = rounds(&mut thrift, &[8000; 20], 5000);
-        assert_eq!(done, [0, 1, 7, 13, 19]);
-        assert_eq!(rounds(&mut thrift, &[8000, 12_000, 9000, 9000], 5000), [1, 2], "a burst is given back at once");
+        assert_eq!(done, [(0, all), (1, all), (7, code), (13, code), (19, code)]);
+        let burst = rounds(&mut thrift, &[8000, 12_000, 9000, 9000], 5000);
+        assert_eq!(burst, [(1, all), (2, all)], "a burst is given back at once");
         assert!(rounds(&mut thrift, &[5000 + WORTHWHILE - 1; 10], 5000).is_empty(), "too little to be worth it");
     }
 
