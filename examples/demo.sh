@@ -29,7 +29,7 @@ say "Start the daemon on an empty directory"
 "$bin/reddwarfd" --manifests "$work/manifests" --state "$work/state" --run "$work/run" \
   --pod-cidr 10.90.77.0/24 --bridge rddemo0 --node-name demo >"$work/log" 2>&1 &
 daemon=$!
-for _ in $(seq 200); do ctl version >/dev/null 2>&1 && break; sleep 0.05; done
+for _ in $(seq 200); do ctl status >/dev/null 2>&1 && break; sleep 0.05; done
 show ctl status
 
 say "Drop a file into the directory: a web server and its page"
@@ -64,7 +64,7 @@ show curl -sS --max-time 5 "http://$ip:8080/"
 "$bin/reddwarfd" --manifests "$work/manifests" --state "$work/state" --run "$work/run" \
   --pod-cidr 10.90.77.0/24 --bridge rddemo0 --node-name demo >>"$work/log" 2>&1 &
 daemon=$!
-for _ in $(seq 200); do ctl version >/dev/null 2>&1 && break; sleep 0.05; done
+for _ in $(seq 200); do ctl status >/dev/null 2>&1 && break; sleep 0.05; done
 after=$(ctl get pod web -o jsonpath='{.status.containerStatuses[0].state.running.startedAt}')
 [[ $before == "$after" ]] && echo "running since $after, before and after"
 
