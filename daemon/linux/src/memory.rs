@@ -22,7 +22,7 @@ pub fn keep_small() {
 /// What is worth the page faults that follow, in pages.
 const WORTHWHILE: u64 = 1024;
 /// Rounds between two tries when what was handed back always comes back: with one each 10 s, about ten minutes. After each
-/// full pass it would be a tenth less resident for half as much CPU again (0.09 % of a core became 0.14 % with 100 pods).
+/// full pass would keep less resident, and cost more than the rest of an idle minute.
 const PAUSE: u32 = 64;
 
 /// Hands memory back to the kernel when it is worth it. One for a process.
@@ -31,9 +31,10 @@ pub struct Thrift {
     /// Resident pages right before the last time and right after it.
     before: u64,
     after: u64,
-    /// Rounds until the next try that nothing but time asks for, and how many it was the last time.
+    /// Rounds until the next try that nothing but time asks for.
     pause: u32,
-    length: u32,
+    /// The last time was for a burst.
+    after_burst: bool,
 }
 
 /// What is worth it now.
@@ -66,9 +67,9 @@ impl Thrift {
         if !burst && (self.pause > 0 || resident < self.after.saturating_add(WORTHWHILE)) {
             return Due::Nothing;
         }
-        let due = if burst || self.length == 1 { Due::CodeAndHeap } else { Due::Code };
-        self.length = if burst { 1 } else { PAUSE };
-        self.pause = self.length;
+        let due = if burst || self.after_burst { Due::CodeAndHeap } else { Due::Code };
+        self.after_burst = burst;
+        self.pause = if burst { 1 } else { PAUSE };
         self.before = resident;
         due
     }

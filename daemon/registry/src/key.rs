@@ -45,22 +45,9 @@ fn joined(prefix: &str, key: &ObjectKey) -> Result<Key, RegistryError> {
         "" => "core",
         group => group,
     };
-    let segments = [group, &key.resource, key.namespace.as_deref().unwrap_or("-"), &key.name];
-    let made = if segments.iter().any(|segment| segment.contains('/')) {
-        Key::from_segments(&segments)
-    } else {
-        // Every request comes through here: one text, nothing collected on the way.
-        let mut text = String::with_capacity(prefix.len() + segments.iter().map(|s| s.len() + 1).sum::<usize>());
-        text.push_str(prefix);
-        for (index, segment) in segments.into_iter().enumerate() {
-            if index > 0 {
-                text.push('/');
-            }
-            text.push_str(segment);
-        }
-        Key::new(text)
-    };
-    made.map_err(|e| RegistryError::BadRequest(format!("{key} is no usable name: {e}")))
+    let mut segments: Vec<&str> = prefix.trim_end_matches('/').split('/').collect();
+    segments.extend([group, &key.resource, key.namespace.as_deref().unwrap_or("-"), &key.name]);
+    Key::from_segments(&segments).map_err(|e| RegistryError::BadRequest(format!("{key} is no usable name: {e}")))
 }
 
 /// The object that a store key belongs to; `None` for keys that are no objects.

@@ -253,6 +253,10 @@ pub fn is_held(lock_file: &Path) -> HostResult<bool> {
     lock::is_held(lock_file).map_err(|e| io_error("look for supervisor", lock_file, e))
 }
 
+fn list(dir: &Path) -> HostResult<Vec<String>> {
+    names_in(dir).map_err(|e| io_error("list containers", dir, e))
+}
+
 /// The part of a run directory that all hosts have.
 #[derive(Clone, Debug)]
 pub struct RunPaths<R> {
@@ -306,7 +310,7 @@ impl<R: Running> RunPaths<R> {
     /// # Errors
     /// The system's.
     pub fn instances(&self, id: &SandboxId) -> HostResult<Vec<Instance<R>>> {
-        self.listed(id, |dir| names_in(dir).map(Arc::new).map_err(|e| io_error("list containers", dir, e)))
+        self.listed(id, |dir| list(dir).map(Arc::new))
     }
 
     fn listed(
@@ -335,7 +339,6 @@ impl<R: Running> RunPaths<R> {
         id: &SandboxId,
         seen: &Seen<R>,
     ) -> HostResult<BTreeMap<ContainerName, Vec<ContainerObserved>>> {
-        let list = |dir: &Path| names_in(dir).map_err(|e| io_error("list containers", dir, e));
         let mut found: BTreeMap<ContainerName, Vec<ContainerObserved>> = BTreeMap::new();
         for (name, attempt, dir) in self.listed(id, |dir| seen.names.directory(dir, || list(dir)))? {
             let records = seen.records.directory(dir.path(), || dir.records(&seen.specs))?;

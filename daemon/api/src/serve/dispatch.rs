@@ -153,28 +153,24 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (started, received) = (Instant::now(), state.deps.access.now());
-    // It tells requests apart and guards nothing: the kernel need not be asked for it.
-    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid().to_string();
+    let id = uuid::Uuid::new_v4().to_string();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let user_agent = request.headers().get(USER_AGENT).cloned();
     let (segments, query) = (segments(uri.path()), Query::parse(uri.query()));
-    let resource = asked_resource(&segments);
-    let (verb, plural) = label(&method, &segments, &query, resource.as_ref());
+    let (verb, resource) = label(&method, &segments, &query);
     let span = tracing::info_span!("request", id, user = Empty, pid = Empty, verb, path = uri.path());
     let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
-    let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone(), resource });
+    let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone() });
     let asked = (segments, asked);
     let mut trace = Trace::default();
     let running = let_in(&state, &origin, cut, request, asked, &mut trace).instrument(span.clone());
     let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
     let code = response.status().as_u16();
-    state.counters.request(verb, plural, code, started.elapsed());
+    state.counters.request(verb, resource, code, started.elapsed());
     let written = response.extensions_mut().remove::<WrittenName>();
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    if let Ok(mut id) = HeaderValue::from_str(&id) {
-        // No two are the same: HTTP/2 need not keep them in its table of headers, where they would push out those that are.
-        id.set_sensitive(true);
+    if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert("audit-id", id);
     }
     if let Some(audit) = &state.deps.access.audit {
@@ -210,8 +206,6 @@ pub(crate) struct WrittenName(pub(crate) String);
 struct Asked {
     query: Arc<Query>,
     accept: Arc<Accept>,
-    /// Of the path as it came.
-    resource: Option<ResourceRequest>,
 }
 
 /// The way to a handler: there is no other.
@@ -234,7 +228,7 @@ async fn let_in(
     let mut asked = asked?;
     let mut segments = segments?;
     if let Some((path, query)) = legacy_watch(&segments, &asked.query) {
-        (segments, asked.query, asked.resource) = (path, Arc::new(query), None);
+        (segments, asked.query) = (path, Arc::new(query));
     }
     let what = Arc::new(Attributes::of(request.method(), &segments, &asked.query)?);
     trace.attributes = Some(what.clone());
@@ -247,16 +241,15 @@ async fn let_in(
     authorised.reason().clone_into(&mut trace.reason);
     trace.allowed = true;
     let share = state.share(authorised.principal());
-    let resource = asked.resource.take();
     let call = Call::new(state.clone(), authorised, asked, cut, share);
-    run(call, (segments, resource), request, limit).await
+    run(call, segments, request, limit).await
 }
 
 /// Waits for a place, then runs the route: a panic becomes a 500, and a write that takes too long is finished although its
 /// client was told so. Reads end with their client.
 async fn run(
     call: Call,
-    path: (Vec<String>, Option<ResourceRequest>),
+    segments: Vec<String>,
     request: Request<Incoming>,
     limit: Duration,
 ) -> Result<Response<Body>, ApiError> {
@@ -267,7 +260,7 @@ async fn run(
     let work = async move {
         let _place = place;
         let _running = state.counters.running();
-        route(call, path, request).await
+        route(call, segments, request).await
     };
     let work = AssertUnwindSafe(work.in_current_span()).catch_unwind();
     let done = if reads { timeout(limit, work).await } else { timeout(limit, Lasting::new(work)).await };
@@ -315,30 +308,20 @@ impl<T: Send + 'static> Drop for Lasting<T> {
     }
 }
 
-/// What a path below `/api` or `/apis` names, when there is such a thing.
-fn asked_resource(segments: &Result<Vec<String>, ApiError>) -> Option<ResourceRequest> {
-    let parts = segments.as_deref().ok()?;
-    match parts.first().map(String::as_str)? {
-        "api" if parts.len() > 2 => ResourceRequest::parse("", parts.get(1)?, parts.get(2..)?).ok(),
-        "apis" if parts.len() > 3 => ResourceRequest::parse(parts.get(1)?, parts.get(2)?, parts.get(3..)?).ok(),
-        _ => None,
-    }
-}
-
 /// The verb and the resource for the log and the counters: of few, whatever clients send.
 fn label(
     method: &Method,
     segments: &Result<Vec<String>, ApiError>,
     query: &Result<Query, ApiError>,
-    resource: Option<&ResourceRequest>,
 ) -> (&'static str, &'static str) {
     let Ok(parts) = segments else { return ("other", "") };
-    match (parts.first().map(String::as_str), parts.len()) {
-        (Some("api"), 3..) | (Some("apis"), 4..) => {}
-        (Some("reddwarf"), _) => return ("daemon", ""),
+    let resource = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["api", version, _, ..] => ResourceRequest::parse("", version, &parts[2..]),
+        ["apis", group, version, _, ..] => ResourceRequest::parse(group, version, &parts[3..]),
+        ["reddwarf", ..] => return ("daemon", ""),
         _ => return ("meta", ""),
-    }
-    let Some(resource) = resource else { return ("other", "") };
+    };
+    let Ok(resource) = resource else { return ("other", "") };
     let verb = match resource.subresource.as_deref() {
         Some("exec") => "exec",
         Some("attach") => "attach",
@@ -353,15 +336,7 @@ fn label(
     (verb, resource.kind.plural)
 }
 
-async fn route(
-    call: Call,
-    (parts, resource): (Vec<String>, Option<ResourceRequest>),
-    request: Request<Incoming>,
-) -> Result<Response<Body>, ApiError> {
-    let found = |group: &str, version: &str, rest: &[String]| match resource {
-        Some(resource) => Ok(resource),
-        None => ResourceRequest::parse(group, version, rest),
-    };
+async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
     match names.as_slice() {
         ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {
@@ -371,11 +346,11 @@ async fn route(
         ["api", version, ..] if !discovery::serves("", version) => Ok(discovery::not_found()),
         ["apis", group, version, ..] if !discovery::serves(group, version) => Ok(discovery::not_found()),
         ["api", version, ..] => {
-            let resource = found("", version, &parts[2..])?;
+            let resource = ResourceRequest::parse("", version, &parts[2..])?;
             verbs::answer(call, resource, request).await
         }
         ["apis", group, version, ..] => {
-            let resource = found(group, version, &parts[3..])?;
+            let resource = ResourceRequest::parse(group, version, &parts[3..])?;
             verbs::answer(call, resource, request).await
         }
         ["reddwarf", "v1", rest @ ..] => daemon::answer(&call, rest, request).await,

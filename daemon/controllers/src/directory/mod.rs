@@ -158,7 +158,7 @@ pub struct DirectoryLoop {
     last_files: Vec<(String, reddwarf_store::Digest)>,
     generation: u64,
     unfinished: bool,
-    /// The last pass found nothing to do.
+    /// A pass found nothing to do, and since then nothing changed and nothing was applied: no rollback is in force either.
     known: bool,
     said: Vec<String>,
     requests: mpsc::Receiver<Request>,
@@ -287,10 +287,9 @@ impl DirectoryLoop {
             scan = self.scan().await.ok_or(DirectoryError::Closed)?;
             scan.changed |= changed;
         }
+        let quiet = !scan.changed && !self.unfinished && !allow_prune && self.publish.borrow().passes > 0;
         // What was decided upon the same files would be decided again, with every object made for it.
-        let known = std::mem::take(&mut self.known) && !scan.changed && !self.unfinished && !allow_prune;
-        if known && self.hold.is_none() {
-            self.known = true;
+        if quiet && self.known {
             self.publish_unchanged(&scan);
             return Ok(PassReport { generation: self.generation, ..PassReport::default() });
         }
@@ -304,12 +303,7 @@ impl DirectoryLoop {
             self.hold = None;
         }
         let decision = pass::decide(&scan, &self.ownership, self.options.guard, allow_prune);
-        let idle = !scan.changed
-            && decision.ownership == self.ownership
-            && !self.unfinished
-            && !allow_prune
-            && self.publish.borrow().passes > 0;
-        if idle {
+        if quiet && decision.ownership == self.ownership {
             self.known = true;
             self.publish_unchanged(&scan);
             return Ok(PassReport { generation: self.generation, ..PassReport::default() });
@@ -372,6 +366,8 @@ impl DirectoryLoop {
         .await
         .ok()?;
         self.scanner = Some(scanner);
+        // A rollback looks too, and may fail before it applies anything.
+        self.known &= !scan.changed;
         Some(scan)
     }
 }
