@@ -20,21 +20,24 @@ CACHE = pathlib.Path(os.environ.get("REDDWARF_CI_CACHE", "/var/cache/reddwarf-ci
 PACKAGES = ("knot libdnssec9 libknot13 libzscanner4 libxdp1 libbpf1 liburcu8 liblmdb0 libfstrm0 libprotobuf-c1 libmaxminddb0 libuv1 "
             "libjemalloc2 bind9-libs bind9 nsd unbound dnsmasq-base aardvark-dns libevent-2.1-7 libnftables1 libnetfilter-conntrack3 "
             "libdbus-1-3 libldns3 libedit2 libxml2 libjson-c5 libnghttp2-14 libcap-ng0 libprotobuf-c1 libpython3.11 libhiredis0.14 "
-            "libicu72 libnfnetlink0 libbsd0 libmd0").split()
+            "libicu72 libnfnetlink0 libbsd0 libmd0 gdnsd libev4 libsodium23 libunwind8 yadifa pdns-server pdns-backend-bind "
+            "libboost-program-options1.74.0 libcurl4 libluajit-5.1-2 libp11-kit0 libsqlite3-0 liblzma5 libyaml-cpp0.7").split()
 PORT = 5399
 
 
 def unpack():
     """Debian's packages below the cache; whatever can't be had is missing later."""
-    if CACHE.exists() or not shutil.which("apt-get"):
+    asked = CACHE / "asked"
+    asked.mkdir(parents=True, exist_ok=True)
+    if not shutil.which("apt-get"):
         return
-    debs = CACHE / "debs"
-    debs.mkdir(parents=True)
-    for package in PACKAGES:
-        subprocess.run(["apt-get", "download", "-qq", package], cwd=debs, stderr=subprocess.DEVNULL)
-    for deb in debs.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", deb, CACHE], check=True)
-    shutil.rmtree(debs)
+    with tempfile.TemporaryDirectory() as debs:
+        for package in PACKAGES:
+            if not (asked / package).exists():
+                subprocess.run(["apt-get", "download", "-qq", package], cwd=debs, stderr=subprocess.DEVNULL)
+                (asked / package).touch()
+        for deb in pathlib.Path(debs).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", deb, CACHE], check=True)
 
 
 def program(*names):
@@ -143,7 +146,49 @@ def aardvark(path, directory, zone):
     return [path, "--config", str(conf), "--port", str(PORT), "run"]
 
 
-SERVERS = [("knot", ["knotd"], knot), ("NSD", ["nsd"], nsd), ("BIND", ["named"], bind), ("unbound", ["unbound"], unbound),
+def gdnsd(path, directory, zone):
+    (directory / "zones").mkdir()
+    shutil.copy(zone, directory / "zones/cluster.local")
+    write(directory / "config", f"""
+options => {{ listen => 127.0.0.1:{PORT}, udp_threads => 1, tcp_threads => 1, run_dir => {directory}/run, state_dir => {directory}/state }}
+""")
+    return [path, "-c", str(directory), "start"]
+
+
+def yadifa(path, directory, zone):
+    config = write(directory / "yadifad.conf", f"""
+<main>
+    daemon off
+    logpath "{directory}"
+    pidfile "{directory}/pid"
+    datapath "{directory}"
+    keyspath "{directory}"
+    xfrpath "{directory}"
+    listen 127.0.0.1 port {PORT}
+    uid root
+    gid root
+    max-tcp-queries 8
+    thread-count-by-address 1
+</main>
+<zone>
+    domain cluster.local
+    type primary
+    file "{zone}"
+</zone>
+""")
+    return [path, "-c", config]
+
+
+def powerdns(path, directory, zone):
+    zones = write(directory / "named.conf", f'zone "cluster.local" {{ type master; file "{zone}"; }};')
+    options = {"launch": "bind", "bind-config": zones, "local-address": "127.0.0.1", "local-port": PORT, "receiver-threads": 1,
+               "distributor-threads": 1, "socket-dir": directory, "config-dir": directory, "module-dir": next(CACHE.glob("usr/lib/*/pdns")),
+               "daemon": "no", "guardian": "no", "cache-ttl": 60, "query-cache-ttl": 60}
+    return [path] + [f"--{name}={value}" for name, value in options.items()]
+
+
+SERVERS = [("knot", ["knotd"], knot), ("NSD", ["nsd"], nsd), ("gdnsd", ["gdnsd"], gdnsd), ("YADIFA", ["yadifad"], yadifa),
+           ("PowerDNS", ["pdns_server"], powerdns), ("BIND", ["named"], bind), ("unbound", ["unbound"], unbound),
            ("dnsmasq", ["dnsmasq"], dnsmasq), ("aardvark-dns", ["aardvark-dns"], aardvark)]
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The name server under the real systemd: sockets that outlive a restart and a crash of the daemon, and systemd-resolved.
+# The daemon under the real systemd: the name server's sockets and the guard of services' rules outlive its restart and its crash;
+# systemd-resolved.
 #
 #   vm-tests/dns-systemd.sh [DIRECTORY OF THE PROGRAMS]      default: target/debug
 #
@@ -139,12 +140,27 @@ stored=$(inside systemctl show -P NFileDescriptorStore reddwarfd)
 ((stored >= 2)) || fail "systemd keeps $stored sockets"
 say "systemd keeps $stored sockets"
 
-# under_load NAME COMMAND…: no query may be lost or refused while COMMAND restarts the daemon.
+# What holds the rules together while others flush them belongs to a socket that systemd keeps: it is there all the time.
+cat >"$root/guarded.py" <<'PYTHON'
+import subprocess, sys, time
+looks, missing, end = 0, 0, time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    looks += 1
+    missing += "reddwarf_services_guard" not in tables
+    time.sleep(0.01)
+print(f"looked {looks} times, missing {missing} times")
+PYTHON
+for _ in $(seq 50); do inside nft list tables | grep -q reddwarf_services_guard && break; sleep 0.1; done
+
+# under_load NAME COMMAND…: no query may be lost or refused, nor the rules unguarded, while COMMAND restarts the daemon.
 under_load() {
   local name=$1 said
   shift
   inside python3 /asker.py 8 >"$root/asker.out" 2>&1 &
   local asker=$!
+  inside python3 /guarded.py 8 >"$root/guarded.out" 2>&1 &
+  local guarded=$!
   sleep 1
   "$@"
   active
@@ -152,6 +168,10 @@ under_load() {
   said=$(cat "$root/asker.out")
   say "$name: $said"
   [[ $said = *" lost 0 wrong 0 refused 0 "* ]] || fail "$name"
+  wait "$guarded" || true
+  said=$(cat "$root/guarded.out")
+  say "$name: the guard of the services' rules: $said"
+  [[ $said = *", missing 0 times" ]] || fail "$name: the rules were unguarded"
 }
 under_load "restart" inside systemctl restart reddwarfd
 crash() {

@@ -1,7 +1,7 @@
 //! From a query and a snapshot to an answer: a pure function.
 
 use super::message::{self, Counts, Query, Rcode, Reply, Transport, Unreadable, rr};
-use super::name;
+use super::name::{self, Room};
 use super::prepared::{Node, Set};
 use super::snapshot::Snapshot;
 use super::zone;
@@ -42,15 +42,16 @@ pub(crate) struct Aliases {
 /// Aliases that are followed at most.
 const MOST_ALIASES: usize = 8;
 
-/// Answers `packet` from `snapshot` into `out`. `recursion`: the asker may have others asked.
+/// Answers `packet` from `snapshot` into `out`. `recursion`: whether the asker may have others asked. `room` is for the name.
 pub(crate) fn answer<'p>(
     snapshot: &Snapshot,
     packet: &'p [u8],
     transport: Transport,
-    recursion: bool,
+    recursion: impl Fn() -> bool,
+    room: &'p mut Room,
     out: &mut Vec<u8>,
 ) -> Verdict<'p> {
-    let query = match Query::read(packet, transport) {
+    let query = match Query::read(packet, transport, room) {
         Ok(query) => query,
         Err(Unreadable::Silence) => return Verdict::Silence,
         Err(Unreadable::Answer(rcode)) => {
@@ -80,7 +81,7 @@ pub(crate) fn answer<'p>(
         Missing::Pod(address) => pod(snapshot, &query, address, out),
         Missing::Absent(apex) => negative(snapshot, &query, apex, Rcode::NxDomain, out),
         Missing::Empty(apex) => negative(snapshot, &query, apex, Rcode::NoError, out),
-        Missing::Foreign if recursion && query.wants_recursion() => {
+        Missing::Foreign if query.wants_recursion() && recursion() => {
             return Verdict::Forward(Box::new(Forward { query, aliases: None }));
         }
         Missing::Foreign => return refuse(Rcode::Refused, out),
@@ -119,7 +120,13 @@ fn missing(snapshot: &Snapshot, wire: &[u8]) -> Missing {
 }
 
 /// A name of ours.
-fn found<'p>(snapshot: &Snapshot, query: Query<'p>, node: &Node, recursion: bool, out: &mut Vec<u8>) -> Verdict<'p> {
+fn found<'p>(
+    snapshot: &Snapshot,
+    query: Query<'p>,
+    node: &Node,
+    recursion: impl Fn() -> bool,
+    out: &mut Vec<u8>,
+) -> Verdict<'p> {
     if query.kind == rr::ANY {
         minimal(&query, out);
     } else if let Some(set) = node.set(query.kind) {
@@ -225,7 +232,13 @@ fn pod(snapshot: &Snapshot, query: &Query<'_>, address: IpAddr, out: &mut Vec<u8
 }
 
 /// Follows aliases: within our names to the end, else to the first name that is not ours.
-fn alias<'p>(snapshot: &Snapshot, query: Query<'p>, node: &Node, recursion: bool, out: &mut Vec<u8>) -> Verdict<'p> {
+fn alias<'p>(
+    snapshot: &Snapshot,
+    query: Query<'p>,
+    node: &Node,
+    recursion: impl Fn() -> bool,
+    out: &mut Vec<u8>,
+) -> Verdict<'p> {
     let mut aliases = Aliases::default();
     let mut at = node;
     let end = loop {
@@ -238,7 +251,7 @@ fn alias<'p>(snapshot: &Snapshot, query: Query<'p>, node: &Node, recursion: bool
         match snapshot.node(target) {
             Some(next) => at = next,
             None if matches!(missing(snapshot, target), Missing::Foreign) => {
-                if recursion && query.wants_recursion() {
+                if query.wants_recursion() && recursion() {
                     return Verdict::Forward(Box::new(Forward { query, aliases: Some(aliases) }));
                 }
                 break None;

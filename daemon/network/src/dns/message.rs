@@ -1,6 +1,6 @@
 //! DNS messages (RFC 1035 section 4): reading queries without allocation, and writing the parts of answers.
 
-use super::name::Lower;
+use super::name::{Lower, Room};
 
 /// Bytes of a message's header.
 pub(crate) const HEADER: usize = 12;
@@ -60,7 +60,7 @@ pub enum Transport {
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'p> {
     packet: &'p [u8],
-    pub(crate) name: Lower,
+    pub(crate) name: Lower<'p>,
     pub(crate) kind: u16,
     pub(crate) class: u16,
     question_end: usize,
@@ -78,7 +78,8 @@ pub(crate) enum Unreadable {
 }
 
 impl<'p> Query<'p> {
-    pub(crate) fn read(packet: &'p [u8], transport: Transport) -> Result<Self, Unreadable> {
+    /// `room` is for its name.
+    pub(crate) fn read(packet: &'p [u8], transport: Transport, room: &'p mut Room) -> Result<Self, Unreadable> {
         let formerr = Unreadable::Answer(Rcode::FormErr);
         let header: &[u8; HEADER] = packet.first_chunk().ok_or(Unreadable::Silence)?;
         if header[2] & 0x80 != 0 {
@@ -91,7 +92,7 @@ impl<'p> Query<'p> {
         if count(4) != 1 {
             return Err(formerr);
         }
-        let (name, end) = Lower::read(packet, HEADER).ok_or(formerr)?;
+        let (name, end) = Lower::read(packet, HEADER, room).ok_or(formerr)?;
         let kind = u16_at(packet, end).ok_or(formerr)?;
         let class = u16_at(packet, end + 2).ok_or(formerr)?;
         let mut query = Self { packet, name, kind, class, question_end: end + 4, edns: None, transport };

@@ -10,17 +10,22 @@ use std::sync::Arc;
 pub(crate) const LONGEST: usize = 255;
 const LONGEST_LABEL: u8 = 63;
 
-/// A name in lower case, without allocation.
-#[derive(Clone, Copy)]
-pub(crate) struct Lower {
-    bytes: [u8; LONGEST],
-    len: u8,
+/// Room for one name.
+pub(crate) struct Room([u8; LONGEST]);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self([0; LONGEST])
+    }
 }
 
-impl Lower {
+/// A name in lower case, without allocation.
+#[derive(Clone, Copy)]
+pub(crate) struct Lower<'r>(&'r [u8]);
+
+impl<'r> Lower<'r> {
     /// The uncompressed name at `at` in a packet, and where it ends.
-    pub(crate) fn read(packet: &[u8], at: usize) -> Option<(Self, usize)> {
-        let mut bytes = [0; LONGEST];
+    pub(crate) fn read(packet: &[u8], at: usize, Room(bytes): &'r mut Room) -> Option<(Self, usize)> {
         let mut len = 0_usize;
         let rest = packet.get(at..)?;
         loop {
@@ -36,14 +41,14 @@ impl Lower {
             }
             len = end;
             if label == 0 {
-                return Some((Self { bytes, len: u8::try_from(len).ok()? }, at + len));
+                return Some((Self(bytes.get(..len)?), at + len));
             }
         }
     }
 
     /// The whole name.
-    pub(crate) fn wire(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    pub(crate) fn wire(self) -> &'r [u8] {
+        self.0
     }
 }
 
@@ -311,7 +316,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(packet in prop::collection::vec(any::<u8>(), 0..300), at in 0..300_usize) {
-            if let Some((name, end)) = Lower::read(&packet, at) {
+            if let Some((name, end)) = Lower::read(&packet, at, &mut Room::default()) {
                 prop_assert_eq!(name.wire(), packet[at..end].to_ascii_lowercase());
                 let _ = Reverse::read(name.wire());
                 let joined: usize = labels(name.wire()).map(|l| l.len() + 1).sum();

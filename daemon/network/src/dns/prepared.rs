@@ -7,17 +7,21 @@ use super::message::{HEADER, Record as Raw, TO_QUESTION, rr, u16_at};
 use super::name::Wire;
 use hickory_proto::op::{Message, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record as HickoryRecord, RecordType};
+use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Room for header, question and OPT record in the longest message.
 const MOST_BYTES: usize = 65_000;
+/// Bytes of an answer with one address (28, or 16).
+const ONE_ADDRESS: usize = 32;
 
 /// Everything about one name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Answers by type. A name without any exists nevertheless.
-    sets: Box<[Set]>,
+    /// Answers by type. A name without any exists nevertheless. Most have one, of a few bytes: they lie in here, as each step
+    /// to another place in memory would cost more than all else that a query needs of the records.
+    sets: SmallVec<[Set; 1]>,
     /// Where the name is another's alias: that other in wire form and lower case, and the record's time to live.
     pub(crate) alias: Option<(Box<[u8]>, u32)>,
     /// Bytes at the name's end that are its zone's name.
@@ -30,9 +34,9 @@ pub(crate) struct Set {
     kind: u16,
     pub(crate) answers: u16,
     pub(crate) additionals: u16,
-    answers_len: usize,
+    answers_len: u16,
     /// What follows the question.
-    bytes: Box<[u8]>,
+    bytes: SmallVec<[u8; ONE_ADDRESS]>,
 }
 
 /// A record without the name that has it.
@@ -107,7 +111,7 @@ impl Node {
         // From the least kind to the greatest: there are few.
         let next = |last: u16| records.iter().map(|r| r.data.kind()).filter(|kind| *kind > last).min();
         let kinds = || std::iter::successors(next(0), |last| next(*last));
-        let mut sets = Vec::with_capacity(kinds().count());
+        let mut sets = SmallVec::with_capacity(kinds().count());
         sets.extend(kinds().filter_map(|kind| {
             let answers = || records.iter().filter(move |r| r.data.kind() == kind);
             Set::plain(name, kind, answers(), glue).or_else(|| Set::encode(name, kind, answers()))
@@ -119,12 +123,12 @@ impl Node {
             },
             _ => None,
         });
-        Self { sets: sets.into(), alias, apex }
+        Self { sets, alias, apex }
     }
 
     /// A name that only has names below it.
     pub(crate) fn empty(apex: u8) -> Arc<Self> {
-        Arc::new(Self { sets: Box::default(), alias: None, apex })
+        Arc::new(Self { sets: SmallVec::new(), alias: None, apex })
     }
 
     pub(crate) fn set(&self, kind: u16) -> Option<&Set> {
@@ -160,6 +164,11 @@ fn expected<'a, 'r>(records: impl Iterator<Item = &'a Record>, glue: &impl Fn(&W
     records.map(one).sum()
 }
 
+/// In place where there is room.
+fn kept(bytes: Vec<u8>) -> SmallVec<[u8; ONE_ADDRESS]> {
+    if bytes.len() > ONE_ADDRESS { SmallVec::from_vec(bytes) } else { SmallVec::from_slice(&bytes) }
+}
+
 impl Set {
     /// As many answers as there is room for, and the addresses of what they name. `None`: hickory has to.
     fn plain<'a, 'r>(
@@ -189,7 +198,7 @@ impl Set {
         // Each where it comes first.
         targets.sort_unstable();
         targets.dedup_by_key(|(target, _)| *target);
-        let answers_len = bytes.len();
+        let answers_len = u16::try_from(bytes.len()).ok()?;
         let mut additionals = 0;
         for (target, at) in targets {
             let addresses = glue(target).iter().filter(|r| matches!(r.data, Data::Address(_)));
@@ -206,7 +215,7 @@ impl Set {
                 additionals += 1;
             }
         }
-        Some(Self { kind, answers, additionals, answers_len, bytes: bytes.into() })
+        Some(Self { kind, answers, additionals, answers_len, bytes: kept(bytes) })
     }
 
     fn encode<'a>(name: &Wire, kind: u16, records: impl Iterator<Item = &'a Record>) -> Option<Self> {
@@ -227,8 +236,8 @@ impl Set {
             at = Raw::read(&encoded, at)?.end;
         }
         let additionals = u16_at(&encoded, 10)?;
-        let bytes = encoded.get(body..)?.into();
-        Some(Self { kind, answers, additionals, answers_len: at - body, bytes })
+        let bytes = SmallVec::from_slice(encoded.get(body..)?);
+        Some(Self { kind, answers, additionals, answers_len: u16::try_from(at - body).ok()?, bytes })
     }
 
     /// Answers and additional records.
@@ -238,7 +247,7 @@ impl Set {
 
     /// Answers alone.
     pub(crate) fn answers(&self) -> &[u8] {
-        self.bytes.get(..self.answers_len).unwrap_or_default()
+        self.bytes.get(..usize::from(self.answers_len)).unwrap_or_default()
     }
 
     /// Bytes of each answer, where all are alike and may be turned round.
@@ -248,7 +257,7 @@ impl Set {
             rr::AAAA => 28,
             _ => return None,
         };
-        (self.answers_len == stride * usize::from(self.answers)).then_some(stride)
+        (usize::from(self.answers_len) == stride * usize::from(self.answers)).then_some(stride)
     }
 }
 

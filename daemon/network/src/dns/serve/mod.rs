@@ -17,6 +17,7 @@ pub use bind::{Bound, bind, bind_tcp};
 use super::answer::{Aliases, Verdict, answer};
 use super::forward::{Asked, ForwardCounts, Forwarder, Outcome, compose};
 use super::message::{Query, Rcode, Reply, Transport};
+use super::name::Room;
 use super::snapshot::Snapshot;
 use ipnet::IpNet;
 use std::io;
@@ -118,7 +119,8 @@ impl Server {
         peer: IpAddr,
         out: &mut Vec<u8>,
     ) -> Next {
-        match answer(snapshot, packet, transport, self.recursion_for(peer), out) {
+        let mut room = Room::default();
+        match answer(snapshot, packet, transport, || self.recursion_for(peer), &mut room, out) {
             Verdict::Reply => Next::Reply,
             Verdict::Silence => Next::Silence,
             Verdict::Forward(forward) => {
@@ -159,7 +161,7 @@ impl Pending {
     fn finish(&self, outcome: &Outcome) -> Vec<u8> {
         let mut out = Vec::new();
         // It was read before.
-        if let Ok(query) = Query::read(&self.packet, self.transport) {
+        if let Ok(query) = Query::read(&self.packet, self.transport, &mut Room::default()) {
             match outcome {
                 Outcome::Nothing => Reply::to(&query, &mut out).rcode(Rcode::ServFail).finish(false),
                 outcome => compose(&query, self.aliases.as_ref(), outcome, &mut out),

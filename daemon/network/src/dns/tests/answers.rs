@@ -1,6 +1,7 @@
 //! Which names have which records, as the specification's chapters have them.
 
 use super::*;
+use crate::dns::name::Room;
 use hickory_proto::op::ResponseCode;
 use std::collections::BTreeSet;
 
@@ -192,7 +193,10 @@ fn what_does_not_fit_is_cut_at_a_record_and_whole_by_tcp() {
     for (edns, most) in [(None, 512), (Some(512), 512), (Some(100), 512), (Some(1232), 1232), (Some(65_000), 1232)] {
         many.edns = edns;
         let (packet, mut out) = (many.packet(), Vec::new());
-        assert!(matches!(answer(&snapshot, &packet, Transport::Udp, true, &mut out), Verdict::Reply));
+        assert!(matches!(
+            answer(&snapshot, &packet, Transport::Udp, || true, &mut Room::default(), &mut out),
+            Verdict::Reply
+        ));
         assert!(out.len() <= most && out.len() > most - 16, "{} of {most}", out.len());
         let said = Message::from_vec(&out).unwrap();
         assert!(said.metadata.truncation && said.answers.len() > 25);
@@ -215,7 +219,7 @@ fn whoever_asks_again_may_get_another_address_first() {
         let mut packet = ask("db.default.svc.cluster.local.", RecordType::A).packet();
         packet[1] = id;
         let mut out = Vec::new();
-        answer(&snapshot, &packet, Transport::Udp, true, &mut out);
+        answer(&snapshot, &packet, Transport::Udp, || true, &mut Room::default(), &mut out);
         let said = Message::from_vec(&out).unwrap();
         assert_eq!(said.answers.len(), 3);
         said.answers[0].data.to_string()
@@ -228,7 +232,7 @@ fn strangers_get_our_names_only() {
     let snapshot = example();
     let code = |name: &str| {
         let (packet, mut out) = (ask(name, RecordType::A).packet(), Vec::new());
-        answer(&snapshot, &packet, Transport::Udp, false, &mut out);
+        answer(&snapshot, &packet, Transport::Udp, || false, &mut Room::default(), &mut out);
         Message::from_vec(&out).unwrap().metadata.response_code
     };
     assert_eq!(code("kubernetes.default.svc.cluster.local."), ResponseCode::NoError);

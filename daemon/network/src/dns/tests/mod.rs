@@ -7,6 +7,7 @@ mod serving;
 
 use super::answer::{Verdict, answer};
 use super::{Change, Records, Snapshot, Transport, Zones};
+use crate::dns::name::Room;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use serde_json::{Value, json};
@@ -111,7 +112,7 @@ impl Ask {
     /// The answer; `None` when others are to be asked.
     pub(super) fn of(&self, snapshot: &Snapshot) -> Option<Message> {
         let (packet, mut out) = (self.packet(), Vec::new());
-        match answer(snapshot, &packet, self.transport, true, &mut out) {
+        match answer(snapshot, &packet, self.transport, || true, &mut Room::default(), &mut out) {
             Verdict::Reply => Some(Message::from_vec(&out).unwrap()),
             Verdict::Forward(_) => None,
             Verdict::Silence => panic!("no answer to {}", self.name),

@@ -1,6 +1,7 @@
 //! Packets of every kind: nothing panics, answers are well-formed, and incremental changes end where a fresh start does.
 
 use super::*;
+use crate::dns::name::Room;
 use crate::dns::prepared::Node;
 use hickory_proto::op::ResponseCode;
 use proptest::prelude::*;
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 
 fn reply(packet: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    match answer(&example_once(), packet, Transport::Udp, true, &mut out) {
+    match answer(&example_once(), packet, Transport::Udp, || true, &mut Room::default(), &mut out) {
         Verdict::Reply => Some(out),
         Verdict::Forward(_) | Verdict::Silence => None,
     }
