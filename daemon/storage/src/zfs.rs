@@ -25,12 +25,12 @@ use reddwarf_host::{
     Area, Change, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
     SnapshotId, SnapshotName, StorageEngine,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// The mark: all of a dataset's marks as one JSON object. Values may be 1023 bytes on older systems.
@@ -54,7 +54,12 @@ pub struct ZfsEngine {
     tools: Tools,
     /// Where the areas are mounted, as last seen.
     roots: RwLock<BTreeMap<Area, PathBuf>>,
+    /// Snapshots that a clone was made of, and so were ours: images', mostly, from which pod after pod is made.
+    cloned: Mutex<BTreeSet<text::Snapshot>>,
 }
+
+/// More snapshots are not remembered.
+const CLONED_MOST: usize = 1024;
 
 /// A dataset or snapshot with its properties, in the order of `zfs get`.
 type Found = Vec<(String, BTreeMap<String, text::Property>)>;
@@ -77,7 +82,7 @@ impl ZfsEngine {
         let features = Features { quota: true, reservation: true, instant: true, incremental: true, tuning: true };
         let about = EngineAbout { kind: EngineKind::Zfs, place: base.to_string(), why: why.into(), features };
         let roots = RwLock::new(areas.iter().map(|(area, of)| (*area, Path::new("/").join(of.as_str()))).collect());
-        let engine = Self { about, base, areas, tools, roots };
+        let engine = Self { about, base, areas, tools, roots, cloned: Mutex::default() };
         if let Err(error) = engine.find_roots().await {
             tracing::debug!(%error, "where the pool is mounted is not known yet");
         }
@@ -220,6 +225,17 @@ impl ZfsEngine {
             return Err(HostError::new(HostErrorKind::NotFound, op, id.to_string(), "there is no such snapshot"));
         }
         Ok(dataset)
+    }
+
+    fn cloned(&self) -> MutexGuard<'_, BTreeSet<text::Snapshot>> {
+        self.cloned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, snapshot: &text::Snapshot) {
+        let mut cloned = self.cloned();
+        if cloned.len() < CLONED_MOST {
+            cloned.insert(snapshot.clone());
+        }
     }
 
     /// Whether a snapshot is there and its dataset bears a mark of its own.
@@ -656,18 +672,23 @@ impl StorageEngine for ZfsEngine {
         let (snapshot, name) = (self.snapshot_name(from)?, self.dataset(to)?);
         // Usually all is as it has to be: every look costs a process. Whether the snapshot is ours is one; it has its
         // dataset's mark.
-        if !self.snapshot_is_ours(&snapshot).await? {
+        let known = self.cloned().contains(&snapshot);
+        if !known && !self.snapshot_is_ours(&snapshot).await? {
             if let Some(change) = self.present(OP, to, spec).await? {
                 return Ok(change);
             }
             self.snapshot_there(OP, from).await?;
         }
         match self.tools.run(&text::clone(&snapshot, &name, &properties)).await {
-            Ok(_) => {}
+            Ok(_) => self.remember(&snapshot),
             Err(error) => {
+                self.cloned().remove(&snapshot);
                 // There already, perhaps.
                 if let Some(change) = self.present(OP, to, spec).await? {
                     return Ok(change);
+                }
+                if known {
+                    self.snapshot_there(OP, from).await?;
                 }
                 return Err(self.explain(OP, name.as_str(), error).await);
             }

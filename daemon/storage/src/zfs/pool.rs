@@ -30,7 +30,29 @@ impl Zfs<'_> {
         of: &Dataset,
         names: &[&str],
     ) -> HostResult<BTreeMap<String, BTreeMap<String, Property>>> {
-        let text = match self.0.run(&text::get(of, names)).await {
+        self.read(op, of, &text::get(of, names)).await
+    }
+
+    /// Properties of one dataset, by name; `None` when it is not there.
+    ///
+    /// # Errors
+    /// As [`Zfs::properties`].
+    pub async fn properties_of(
+        self,
+        op: &'static str,
+        of: &Dataset,
+        names: &[&str],
+    ) -> HostResult<Option<BTreeMap<String, Property>>> {
+        Ok(self.read(op, of, &text::get_one(of, names)).await?.remove(of.as_str()))
+    }
+
+    async fn read(
+        self,
+        op: &'static str,
+        of: &Dataset,
+        run: &reddwarf_command::Invocation,
+    ) -> HostResult<BTreeMap<String, BTreeMap<String, Property>>> {
+        let text = match self.0.run(run).await {
             Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
             Err(error) if error.cause() == Cause::NotFound => String::new(),
             Err(error) => return Err(error.into_host(op, of.as_str())),
@@ -43,7 +65,7 @@ impl Zfs<'_> {
     /// # Errors
     /// The tool's: what can't be read is not absent.
     pub async fn is_there(self, op: &'static str, dataset: &Dataset) -> HostResult<bool> {
-        match self.0.run(&text::get(dataset, &[text::OWNER])).await {
+        match self.0.run(&text::get_one(dataset, &[text::OWNER])).await {
             Ok(_) => Ok(true),
             Err(error) if error.cause() == Cause::NotFound => Ok(false),
             Err(error) => Err(error.into_host(op, dataset.as_str())),

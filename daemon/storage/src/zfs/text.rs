@@ -175,12 +175,18 @@ pub fn would_destroy(root: &Dataset, text: &str) -> Result<Vec<String>, DestroyE
 
 /// Asks for properties of a dataset and all below it; [`properties`] reads the answer.
 pub fn get(dataset: &Dataset, names: &[&str]) -> Invocation {
-    Invocation::read(
-        Tool::Zfs,
-        ["get", "-H", "-p", "-r", "-t", "filesystem,volume", "-o", "name,property,value,source", &names.join(",")]
-            .into_iter()
-            .chain([dataset.as_str()]),
-    )
+    ask(&["-r", "-t", "filesystem,volume"], dataset, names)
+}
+
+/// The same of one dataset alone.
+pub fn get_one(dataset: &Dataset, names: &[&str]) -> Invocation {
+    ask(&[], dataset, names)
+}
+
+fn ask(of: &[&str], dataset: &Dataset, names: &[&str]) -> Invocation {
+    let names = names.join(",");
+    let args = ["get", "-H", "-p"].into_iter().chain(of.iter().copied());
+    Invocation::read(Tool::Zfs, args.chain(["-o", "name,property,value,source", &names, dataset.as_str()]))
 }
 
 /// One property as found.
