@@ -141,10 +141,11 @@ async fn converse(context: &Context, streams: Streams, socket: Socket) -> Result
 async fn write(streams: Streams, mut sink: SplitSink<Socket, Message>) -> Result<(), Error> {
     let mut stdin = streams.stdin.then(input);
     let mut resized = signal(SignalKind::window_change()).map_err(Error::Terminal)?;
-    let mut next_size = resize(streams);
+    // The daemon keeps the first output back until it hears something, for clients that can't take it yet. This one can.
+    let mut due = resize(streams).or_else(|| Some(Message::Ping(bytes::Bytes::new())));
     loop {
-        let message = match next_size.take() {
-            Some(size) => size,
+        let message = match due.take() {
+            Some(due) => due,
             None => tokio::select! {
                 piece = next(&mut stdin) => Message::binary(match piece {
                     Some(bytes) => framed(STDIN, &bytes),
@@ -154,7 +155,7 @@ async fn write(streams: Streams, mut sink: SplitSink<Socket, Message>) -> Result
                     }
                 }),
                 _ = resized.recv() => {
-                    next_size = resize(streams);
+                    due = resize(streams);
                     continue;
                 }
             },

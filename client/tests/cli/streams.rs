@@ -55,6 +55,8 @@ fn output_goes_where_it_belongs_and_the_code_is_the_programs() {
 fn standard_input_is_passed_on_and_its_end_too() {
     let server = Server::with_upgrade(|stream| {
         let mut socket = accept(stream);
+        // A word at once, that nobody waits for: it can take output.
+        assert!(matches!(socket.read().unwrap(), Message::Ping(_)));
         let mut typed = Vec::new();
         loop {
             match socket.read().unwrap() {
