@@ -21,6 +21,7 @@
 //! | server-side apply, who owns which field | [`apply`] |
 //! | read Kubernetes' protobuf | [`protobuf`] |
 //! | kinds in two versions | [`convert`] |
+//! | print values as JSON, quickly | [`json`] |
 //! | describe all of it to clients | [`openapi`] |
 //! | show to people | [`print`](mod@print) |
 
@@ -30,6 +31,7 @@ pub mod convert;
 pub mod default;
 pub mod diff;
 pub mod field;
+pub mod json;
 pub mod key;
 pub mod kind;
 pub mod names;
@@ -57,6 +59,8 @@ pub use validate::{validate, validate_update};
 pub const SOURCE_ANNOTATION: &str = "reddwarf.io/source";
 /// Annotation of a pod: the brand of its zone; `oci` when absent.
 pub const ZONE_BRAND_ANNOTATION: &str = "reddwarf.io/zone-brand";
+/// Annotation of a pod: ZFS datasets of the host's that it administers itself, with commas between them (illumos).
+pub const ZONE_DATASETS_ANNOTATION: &str = "reddwarf.io/zone-datasets";
 /// Annotation of a pod: an opaque token; a new value asks for a restart.
 pub const RESTART_REQUESTED_ANNOTATION: &str = "reddwarf.io/restart-requested";
 /// Annotation of a node: how many zones it runs.

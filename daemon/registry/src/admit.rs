@@ -52,9 +52,26 @@ impl Writer<'_> {
         }
     }
 
-    fn track(&self, kind: &Kind, old: Option<&Object>, new: &mut Object) {
-        let manager = FieldManager { name: self.manager, subresource: self.part.subresource() };
-        apply::track(kind, old, new, &manager, self.now);
+    fn manager(&self) -> FieldManager<'_> {
+        FieldManager { name: self.manager, subresource: self.part.subresource() }
+    }
+}
+
+/// An object that is made, ready to be stored.
+pub(crate) struct New {
+    pub(crate) object: Object,
+    /// Its managedFields as JSON, when they are not in it.
+    pub(crate) owners: Option<Vec<u8>>,
+}
+
+impl New {
+    /// The object with its managedFields in it.
+    pub(crate) fn whole(mut self) -> Object {
+        // What we wrote ourselves is JSON.
+        if let Some(list) = self.owners.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
+            self.object.set("/metadata/managedFields", list);
+        }
+        self.object
     }
 }
 
@@ -66,10 +83,10 @@ pub(crate) fn create(
     uid: Uuid,
     around: &Surroundings,
     gate: &mut dyn Gate,
-) -> Result<Object, RegistryError> {
+) -> Result<New, RegistryError> {
     prepare_new(writer, kind, &mut object, None, uid)?;
-    writer.track(kind, None, &mut object);
-    admitted(writer, kind, object, uid, around, gate)
+    let owners = apply::made(kind, &mut object, &writer.manager(), writer.now);
+    Ok(New { object: admitted(writer, kind, object, uid, around, gate)?, owners })
 }
 
 /// The same for the outcome of a server-side apply, which knows its owners.
@@ -80,9 +97,9 @@ pub(crate) fn create_applied(
     uid: Uuid,
     around: &Surroundings,
     gate: &mut dyn Gate,
-) -> Result<Object, RegistryError> {
+) -> Result<New, RegistryError> {
     prepare_new(writer, kind, &mut object, None, uid)?;
-    admitted(writer, kind, object, uid, around, gate)
+    Ok(New { object: admitted(writer, kind, object, uid, around, gate)?, owners: None })
 }
 
 /// The same for what a file declares. `source` is the file. It is not admitted.
@@ -179,7 +196,7 @@ pub(crate) fn update(
     set_source(&mut new, update.source.or(source_of(old)));
     default(kind, &mut new);
     if !update.applied {
-        writer.track(kind, Some(old), &mut new);
+        apply::track(kind, Some(old), &mut new, &writer.manager(), writer.now);
     }
     gate.admit(kind, Some(old), &new)?;
     if writer.part == Part::Main {

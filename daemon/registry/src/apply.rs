@@ -318,7 +318,7 @@ impl<'a> Work<'a> {
             }
             None => {
                 let around = self.around(kind, &object)?;
-                admit::create(&writer, kind, object, uid, &around, &mut Open)?
+                admit::create(&writer, kind, object, uid, &around, &mut Open)?.whole()
             }
         };
         let promises = self.registry.allocate(kind, Some(&declared.object), None, &mut new, &self.transaction)?;

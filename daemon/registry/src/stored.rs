@@ -4,9 +4,8 @@
 use crate::RegistryError;
 use bytes::Bytes;
 use reddwarf_objects::partial::Partial;
-use reddwarf_objects::{Kind, Object, convert};
+use reddwarf_objects::{Kind, Object, convert, json};
 use reddwarf_store::{Entry, EntryRef, Key, Revision};
-use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
 
@@ -103,7 +102,7 @@ impl<'a> RawRef<'a> {
     pub fn write(self, out: &mut Vec<u8>) -> Result<(), RegistryError> {
         match metadata_at(self.bytes) {
             Some(at) => self.splice(out, 0, at),
-            None => print(&self.object()?.into_value(), out),
+            None => json::write(&self.object()?.into_value(), out),
         }
         Ok(())
     }
@@ -123,7 +122,7 @@ impl<'a> RawRef<'a> {
             map.remove("kind");
             map.remove("apiVersion");
         }
-        print(&value, out);
+        json::write(&value, out);
         Ok(())
     }
 
@@ -147,7 +146,7 @@ impl<'a> RawRef<'a> {
     pub fn write_metadata(self, place: Option<MetadataPlace>, out: &mut Vec<u8>) -> Result<(), RegistryError> {
         match place {
             Some(MetadataPlace { at, end }) => self.copy(out, at + METADATA.len() - 1, at, end),
-            None => print(self.object()?.get("/metadata").unwrap_or(&Value::Null), out),
+            None => json::write(self.object()?.get("/metadata").unwrap_or(&Value::Null), out),
         }
         Ok(())
     }
@@ -239,38 +238,46 @@ fn value_end(text: &[u8], key: &[u8]) -> Option<usize> {
 
 /// Bytes for the store: the object without its resourceVersion, which is the revision of the commit.
 pub(crate) fn encode(object: &Object) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
+    encode_with(object, None)
+}
+
+/// The same of an object whose managedFields are kept beside it, as JSON.
+pub(crate) fn encode_with(object: &Object, owners: Option<&[u8]>) -> Bytes {
+    let mut out = Vec::with_capacity(1024 + owners.map_or(0, <[u8]>::len));
     out.extend_from_slice(b"{\"kind\":");
-    print(object.kind(), &mut out);
+    json::write_text(object.kind(), &mut out);
     out.extend_from_slice(b",\"apiVersion\":");
-    print(object.api_version(), &mut out);
+    json::write_text(object.api_version(), &mut out);
     out.extend_from_slice(b",\"metadata\":{");
     let metadata = object.map().get("metadata").and_then(Value::as_object);
     let fields = metadata.into_iter().flatten().filter(|(field, _)| *field != "resourceVersion");
-    for (index, (field, value)) in fields.enumerate() {
-        entry(index > 0, field, value, &mut out);
+    // In order of their names, as all fields are.
+    let mut owners = owners;
+    for (field, value) in fields {
+        if let Some(owners) = owners.take_if(|_| field.as_str() > "managedFields") {
+            write_owners(owners, &mut out);
+        }
+        json::write_field(field, value, &mut out);
+        out.push(b',');
     }
+    if let Some(owners) = owners {
+        write_owners(owners, &mut out);
+    }
+    out.pop_if(|last| *last == b',');
     out.push(b'}');
     for (field, value) in object.map().iter().filter(|(f, _)| !["kind", "apiVersion", "metadata"].contains(&f.as_str()))
     {
-        entry(true, field, value, &mut out);
+        out.push(b',');
+        json::write_field(field, value, &mut out);
     }
     out.push(b'}');
     Bytes::from(out)
 }
 
-fn entry(comma: bool, field: &str, value: &Value, out: &mut Vec<u8>) {
-    if comma {
-        out.push(b',');
-    }
-    print(field, out);
-    out.push(b':');
-    print(value, out);
-}
-
-fn print<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
-    // Texts and JSON values have no way to fail.
-    let _ = serde_json::to_writer(out, value);
+fn write_owners(list: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"managedFields\":");
+    out.extend_from_slice(list);
+    out.push(b',');
 }
 
 /// What is stored under a key can't be read.
@@ -315,6 +322,18 @@ mod tests {
         assert_eq!(written(&old, false), wanted);
         assert_eq!(written(&old, true).get("kind"), None);
         assert!(raw("{").as_ref().write(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn owners_beside_an_object_lie_where_those_in_it_do() {
+        let owners = json!([{"manager": "m", "fieldsV1": {"f:a": {}}}]);
+        for metadata in [json!({}), json!({"name": "a"}), json!({"labels": {}}), json!({"labels": {}, "name": "a"})] {
+            let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}});
+            let mut object = Object::from_value(value).unwrap();
+            let beside = encode_with(&object, Some(owners.to_string().as_bytes()));
+            object.set("/metadata/managedFields", owners.clone());
+            assert_eq!(beside, encode(&object));
+        }
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Creating and changing single objects: read, edit, admit, compare-and-swap, and again when somebody was faster.
 
-use crate::admit::{self, Writer};
+use crate::admit::{self, New, Writer};
 use crate::counters::Counting;
 use crate::delete::goes_now;
 use crate::edit::{Edit, Editor, Gate, Open, Patch};
@@ -9,7 +9,7 @@ use crate::namespace::Home;
 use crate::ownership::{invalid, source_of};
 use crate::part::Part;
 use crate::service::Promises;
-use crate::stored::{decode, encode};
+use crate::stored::{decode, encode, encode_with};
 use crate::{Author, RawObject, Registry, RegistryError, scale};
 use bytes::Bytes;
 use reddwarf_objects::convert;
@@ -80,10 +80,10 @@ impl Registry {
         object: Object,
         options: WriteOptions,
     ) -> Result<Written, RegistryError> {
-        self.create_through(author, object, &options, &mut Open).await
+        self.create_any(author, object, &options, &mut Open, true).await
     }
 
-    /// The same through a gate.
+    /// The same through a gate. Of what was stored, managedFields are only in [`Written::stored`].
     ///
     /// # Errors
     /// As [`Registry::create`], and the gate's refusals.
@@ -94,15 +94,27 @@ impl Registry {
         options: &WriteOptions,
         gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
+        self.create_any(author, object, options, gate, false).await
+    }
+
+    /// Creates an object. `whole`: managedFields are put into what is given back, not only into what is stored.
+    async fn create_any(
+        &self,
+        author: &Author,
+        object: Object,
+        options: &WriteOptions,
+        gate: &mut dyn Gate,
+        whole: bool,
+    ) -> Result<Written, RegistryError> {
         let options = &WriteOptions { version: object.known_kind(), ..options.clone() };
         let object = convert::to_stored(object);
         if !object.name().is_empty() {
-            return self.create_named(author, object, options, gate).await;
+            return self.create_named(author, object, options, gate, whole).await;
         }
         let kind = known(&object)?;
         for attempt in 1.. {
             let named = name(kind, object.clone(), Uuid::new_v4().as_u64_pair().0)?;
-            match self.create_named(author, named, options, gate).await {
+            match self.create_named(author, named, options, gate, whole).await {
                 Err(RegistryError::AlreadyExists(_)) if attempt < NAME_ATTEMPTS => {}
                 done => return done,
             }
@@ -116,6 +128,7 @@ impl Registry {
         object: Object,
         options: &WriteOptions,
         gate: &mut dyn Gate,
+        whole: bool,
     ) -> Result<Written, RegistryError> {
         let kind = known(&object)?;
         let manager = options.manager(author);
@@ -124,7 +137,7 @@ impl Registry {
         let around = self.around(author, kind, &object)?;
         let asked = Self::asked(kind, &object);
         let new = admit::create(&writer, kind, object, Uuid::new_v4(), &around, gate)?;
-        self.store_new(author, kind, (asked.as_ref(), new), options.dry_run).await
+        self.store_new(author, kind, (asked.as_ref(), new), options.dry_run, whole).await
     }
 
     /// Stores an admitted object that is not there yet.
@@ -132,12 +145,13 @@ impl Registry {
         &self,
         author: &Author,
         kind: &'static Kind,
-        (asked, admitted): (Option<&Object>, Object),
+        (asked, admitted): (Option<&Object>, New),
         dry_run: bool,
+        whole: bool,
     ) -> Result<Written, RegistryError> {
-        let key = admitted.key(kind);
+        let New { object: mut new, owners } = admitted;
+        let key = new.key(kind);
         let at = store_key(&key)?;
-        let mut new = admitted;
         for _ in 0..ATTEMPTS {
             let home = self.home(&key)?.open(&key)?;
             // What is given addresses is given others with the next attempt.
@@ -147,17 +161,23 @@ impl Registry {
                 Err(_) if self.entry(&at)?.is_some() => return Err(RegistryError::AlreadyExists(key)),
                 done => done?,
             };
-            let bytes = encode(&new);
+            let bytes = encode_with(&new, owners.as_deref());
             let create = promises.hold(create.create(at.clone(), bytes.clone()));
             let create = self.charge(kind, &new, create)?;
             if dry_run {
                 return match self.entry(&at)? {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
-                    None => Ok(Written { created: true, ..written(kind, new, None, None) }),
+                    None => {
+                        let object = New { object: new, owners }.whole();
+                        Ok(Written { created: true, ..written(kind, object, None, None) })
+                    }
                 };
             }
             match self.commit(home.hold(create)).await {
-                Ok(done) => return Ok(Written { created: true, ..written(kind, new, Some(done), Some((at, bytes))) }),
+                Ok(done) => {
+                    let object = if whole { New { object: new, owners }.whole() } else { new };
+                    return Ok(Written { created: true, ..written(kind, object, Some(done), Some((at, bytes))) });
+                }
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
                     return Err(RegistryError::AlreadyExists(key));
                 }
@@ -298,7 +318,7 @@ impl Registry {
         } else {
             admit::create(writer, kind, object, uid, &around, gate)?
         };
-        self.store_new(writer.author, kind, (asked.as_ref(), new), writer.dry_run).await
+        self.store_new(writer.author, kind, (asked.as_ref(), new), writer.dry_run, true).await
     }
 
     /// What a client said of a service, before defaults: families follow from it. Of other kinds nothing matters.

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// What can be asked of the writer.
@@ -26,17 +27,24 @@ type Waiting = (Transaction, oneshot::Sender<Result<Committed, CommitError>>);
 const BATCH_TRANSACTIONS: usize = 512;
 /// Bytes of values in one redb commit at most (a single transaction may have more).
 const BATCH_BYTES: usize = 4 << 20;
+/// With so many transactions a redb commit does not wait for more.
+const BATCH_ENOUGH: usize = 32;
+/// How long a redb commit waits for others to share it, while others write too. One costs about as much as what a dozen
+/// transactions add to it.
+const LINGER: Duration = Duration::from_micros(300);
 /// Commits dropped from history in one redb commit at most, when asked to compact.
 const COMPACT_STEP: usize = 1000;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Request>,
+    /// Transactions in the last redb commit: with one, nobody else is writing.
+    last: usize,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, queue: mpsc::Receiver<Request>) -> Self {
-        Self { shared, queue }
+        Self { shared, queue, last: 0 }
     }
 
     /// Works until the store is closed or its last handle is gone.
@@ -73,6 +81,7 @@ impl Writer {
         let mut bytes = size(&first.0);
         let mut batch = vec![first];
         let mut other = None;
+        let mut lingers = self.last > 1;
         while batch.len() < BATCH_TRANSACTIONS && bytes < BATCH_BYTES {
             match self.queue.try_recv() {
                 Ok(Request::Commit(transaction, reply)) => {
@@ -83,9 +92,14 @@ impl Writer {
                     other = Some(request);
                     break;
                 }
+                Err(_) if lingers && batch.len() < BATCH_ENOUGH => {
+                    lingers = false;
+                    std::thread::sleep(LINGER);
+                }
                 Err(_) => break,
             }
         }
+        self.last = batch.len();
         let (transactions, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         match self.guarded(|w| w.apply_all(&transactions)) {
             Ok(verdicts) => self.answer(verdicts, replies),

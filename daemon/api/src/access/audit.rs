@@ -6,7 +6,9 @@ use crate::access::attributes::{Attributes, Target};
 use crate::access::authenticate::Origin;
 use crate::access::files::FileError;
 use crate::access::principal::{Principal, UserInfo};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
+use reddwarf_objects::json;
+use reddwarf_objects::object::micro_timestamp;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -77,11 +79,11 @@ impl Done<'_> {
         }
     }
 
-    /// The event.
-    fn event(&self) -> Event<'_> {
+    /// The event as a line of JSON; fields in order of their names, as everywhere.
+    fn line(&self) -> String {
         let trace = self.trace;
         let acting = trace.principal.as_deref().map(Principal::info).unwrap_or_default();
-        let (user, impersonated_user) = match &trace.impersonator {
+        let (user, impersonated) = match &trace.impersonator {
             Some(name) => (UserInfo::named(name), Some(acting)),
             None => (acting, None),
         };
@@ -89,108 +91,79 @@ impl Done<'_> {
             Target::Resource(target) => Some(target),
             Target::Path(_) => None,
         });
-        Event {
-            annotations: Annotations {
-                decision: if trace.allowed { "allow" } else { "forbid" },
-                reason: &trace.reason,
-                latency: (self.now - self.received).num_milliseconds().max(0).to_string(),
-            },
-            api_version: "audit.k8s.io/v1",
-            audit_id: self.id,
-            impersonated_user,
-            kind: "Event",
-            level: "Metadata",
-            object_ref: target.map(|target| ObjectRef {
-                api_group: &target.group,
-                api_version: &target.version,
-                name: if target.name.is_empty() { self.name.unwrap_or_default() } else { &target.name },
-                namespace: &target.namespace,
-                resource: &target.resource,
-                subresource: &target.subresource,
-            }),
-            received: time(self.received),
-            request_uri: cut(self.uri),
-            response_status: ResponseStatus { code: self.code },
-            source_ips: [source(self.origin)],
-            stage: "ResponseComplete",
-            now: time(self.now),
-            user,
-            user_agent: cut(self.user_agent),
-            verb: match &trace.attributes {
-                Some(what) => Cow::Borrowed(what.verb.as_ref()),
-                None => Cow::Owned(self.method.to_ascii_lowercase()),
-            },
+        let verb = match &trace.attributes {
+            Some(what) => Cow::Borrowed(what.verb.as_ref()),
+            None => Cow::Owned(self.method.to_ascii_lowercase()),
+        };
+        let latency = (self.now - self.received).num_milliseconds().max(0);
+        let mut line = Line(Vec::with_capacity(1024));
+        line.text(
+            r#"{"annotations":{"authorization.k8s.io/decision":"#,
+            if trace.allowed { "allow" } else { "forbid" },
+        );
+        line.text(r#","authorization.k8s.io/reason":"#, &trace.reason);
+        line.text(r#","reddwarf.io/latency-ms":"#, &latency.to_string());
+        line.text(r#"},"apiVersion":"audit.k8s.io/v1","auditID":"#, self.id);
+        if let Some(user) = &impersonated {
+            line.value(r#","impersonatedUser":"#, user);
         }
+        line.plain(r#","kind":"Event","level":"Metadata","#);
+        if let Some(target) = target {
+            line.plain(r#""objectRef":{"#);
+            let name = if target.name.is_empty() { self.name.unwrap_or_default() } else { &target.name };
+            for (field, text) in [
+                (r#""apiGroup":"#, target.group.as_str()),
+                (r#""apiVersion":"#, &target.version),
+                (r#""name":"#, name),
+                (r#""namespace":"#, &target.namespace),
+                (r#""resource":"#, &target.resource),
+                (r#""subresource":"#, &target.subresource),
+            ] {
+                if !text.is_empty() {
+                    line.text(field, text);
+                    line.plain(",");
+                }
+            }
+            line.0.pop_if(|last| *last == b',');
+            line.plain("},");
+        }
+        line.text(r#""requestReceivedTimestamp":"#, &micro_timestamp(self.received));
+        line.text(r#","requestURI":"#, cut(self.uri));
+        line.text(&format!(r#","responseStatus":{{"code":{}}},"sourceIPs":["#, self.code), &source(self.origin));
+        line.text(r#"],"stage":"ResponseComplete","stageTimestamp":"#, &micro_timestamp(self.now));
+        line.value(r#","user":"#, &user);
+        line.text(r#","userAgent":"#, cut(self.user_agent));
+        line.text(r#","verb":"#, &verb);
+        line.plain("}\n");
+        // Texts in, text out.
+        String::from_utf8(line.0).unwrap_or_default()
+    }
+}
+
+/// A line of JSON that is put together from what is the same in all lines and the texts between.
+struct Line(Vec<u8>);
+
+impl Line {
+    fn plain(&mut self, json: &str) {
+        self.0.extend_from_slice(json.as_bytes());
+    }
+
+    /// JSON and a text after it.
+    fn text(&mut self, json: &str, text: &str) {
+        self.plain(json);
+        json::write_text(text, &mut self.0);
+    }
+
+    /// JSON and another value after it.
+    fn value<T: Serialize>(&mut self, json: &str, value: &T) {
+        self.plain(json);
+        // Into memory: no way to fail.
+        drop(serde_json::to_writer(&mut self.0, value));
     }
 }
 
 fn cut(text: &str) -> &str {
     text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
-
-/// The event as it is written; fields in order of their names, as everywhere.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Event<'a> {
-    annotations: Annotations<'a>,
-    api_version: &'static str,
-    #[serde(rename = "auditID")]
-    audit_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    impersonated_user: Option<UserInfo<'a>>,
-    kind: &'static str,
-    level: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    object_ref: Option<ObjectRef<'a>>,
-    #[serde(rename = "requestReceivedTimestamp")]
-    received: String,
-    #[serde(rename = "requestURI")]
-    request_uri: &'a str,
-    response_status: ResponseStatus,
-    #[serde(rename = "sourceIPs")]
-    source_ips: [String; 1],
-    stage: &'static str,
-    #[serde(rename = "stageTimestamp")]
-    now: String,
-    user: UserInfo<'a>,
-    user_agent: &'a str,
-    verb: Cow<'a, str>,
-}
-
-#[derive(Serialize)]
-struct Annotations<'a> {
-    #[serde(rename = "authorization.k8s.io/decision")]
-    decision: &'static str,
-    #[serde(rename = "authorization.k8s.io/reason")]
-    reason: &'a str,
-    #[serde(rename = "reddwarf.io/latency-ms")]
-    latency: String,
-}
-
-#[derive(Serialize)]
-struct ResponseStatus {
-    code: u16,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectRef<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    api_group: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    api_version: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    name: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    namespace: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    resource: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    subresource: &'a str,
 }
 
 /// An address, or the process at the socket.
@@ -248,12 +221,9 @@ impl Audit {
         if !done.matters() {
             return;
         }
-        // Texts and numbers have no way to fail.
-        let Ok(mut line) = serde_json::to_string(&done.event()) else { return };
-        line.push('\n');
         if let Some(lines) = &self.lines {
             // The writer ends with us only.
-            drop(lines.send(line).await);
+            drop(lines.send(done.line()).await);
         }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! The texts are the keys of [`super::set::FieldSet`]. Ours are canonical: one text for one step.
 
-use crate::schema::Elements;
+use crate::{json, schema::Elements};
 use serde_json::Value;
 
 /// `f:name`
@@ -90,12 +90,12 @@ fn push_json(out: &mut String, value: &Value) {
 
 /// JSON text; most needs no escapes.
 fn push_text(out: &mut String, text: &str) {
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        out.push_str(&Value::from(text).to_string());
-    } else {
+    if json::is_plain(text) {
         out.push('"');
         out.push_str(text);
         out.push('"');
+    } else {
+        out.push_str(&Value::from(text).to_string());
     }
 }
 

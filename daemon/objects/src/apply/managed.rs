@@ -1,7 +1,10 @@
 //! `metadata.managedFields`: one entry for each manager, operation, apiVersion and subresource, with the fields that it owns.
 
 use super::{FieldManager, set::FieldSet};
-use crate::object::{Object, timestamp};
+use crate::{
+    json,
+    object::{Object, timestamp},
+};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -227,6 +230,26 @@ impl Managed {
         let list: Vec<Value> = self.0.into_iter().map(Entry::into_value).collect();
         put(object, (!list.is_empty()).then_some(Value::Array(list)));
     }
+}
+
+/// The list of an object of which `owner` owns everything: JSON, fields in order of their names.
+pub(super) fn one(owner: &Owner, fields: &[u8], now: DateTime<Utc>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(fields.len() + 256);
+    let text = |out: &mut Vec<u8>, name: &str, value: &str| {
+        out.extend_from_slice(name.as_bytes());
+        json::write_text(value, out);
+    };
+    text(&mut out, "[{\"apiVersion\":", &owner.api_version);
+    out.extend_from_slice(b",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":");
+    out.extend_from_slice(fields);
+    text(&mut out, ",\"manager\":", &owner.manager);
+    text(&mut out, ",\"operation\":", owner.operation.name());
+    if !owner.subresource.is_empty() {
+        text(&mut out, ",\"subresource\":", &owner.subresource);
+    }
+    text(&mut out, ",\"time\":", &timestamp(now));
+    out.extend_from_slice(b"}]");
+    out
 }
 
 /// An object's list.

@@ -1,10 +1,11 @@
 //! Server-side apply and `metadata.managedFields`: who owns which field.
 //!
-//! The registry's write path calls exactly three things:
+//! The registry's write path calls exactly four things:
 //!
 //! | when | call |
 //! |---|---|
-//! | after a create, update or any patch but apply, on the object with its defaults | [`track`] |
+//! | after an update or any patch but apply, on the object with its defaults | [`track`] |
+//! | after a create, likewise | [`made`] |
 //! | for an apply patch, before defaults and validation | [`apply`] |
 //! | last, before asking whether anything changed | [`keep_times`] |
 //!
@@ -20,7 +21,7 @@
 //! | how fields are named and sets of them stored | `element.rs`, `set.rs` |
 //! | entries, their order and limit, what clients send | `managed.rs` |
 //! | what nobody owns, what a subresource reaches | `owned.rs` |
-//! | the walks over objects, by [`crate::schema::View`] | `compare.rs`, `extract.rs`, `merge.rs`, `check.rs` |
+//! | the walks over objects, by [`crate::schema::View`] | `compare.rs`, `made.rs`, `extract.rs`, `merge.rs`, `check.rs` |
 //! | texts of conflicts | `conflict.rs` |
 //! | kubectl's own annotation | `last_applied.rs` |
 //!
@@ -32,6 +33,7 @@ mod conflict;
 mod element;
 mod extract;
 mod last_applied;
+mod made;
 mod managed;
 mod merge;
 mod owned;
@@ -40,6 +42,7 @@ mod set;
 mod tests;
 
 use crate::{
+    json,
     kind::Kind,
     object::{Object, timestamp},
     schema::View,
@@ -122,6 +125,23 @@ pub fn track(kind: &Kind, old: Option<&Object>, new: &mut Object, manager: &Fiel
         managed.update(Owner::new(Operation::Update, manager, new.api_version()), changed, now);
     }
     managed.write(new);
+}
+
+/// `metadata.managedFields` of an object that `manager` makes, as JSON: what [`track`] would put into it. It is taken out of the object.
+/// None: nobody owns anything.
+pub fn made(kind: &Kind, new: &mut Object, manager: &FieldManager<'_>, now: DateTime<Utc>) -> Option<Vec<u8>> {
+    let sent = managed::take_list(new).filter(|list| !managed::is_reset(list));
+    if sent.is_none()
+        && let Ok(fields) = made::fields(View::of_kind(kind), Reach::of(kind, manager.subresource), new.map())
+    {
+        let owner = Owner::new(Operation::Update, manager, new.api_version());
+        return (fields != b"{}").then(|| managed::one(&owner, &fields, now));
+    }
+    managed::put(new, sent);
+    track(kind, None, new, manager, now);
+    let mut text = Vec::new();
+    json::write(&managed::take_list(new)?, &mut text);
+    Some(text)
 }
 
 /// Merges `config` into `live` (none when the object does not exist yet) and records that `manager` owns what it holds. Fields that

@@ -9,7 +9,7 @@ use crate::{kind::Kind, schema::View};
 use serde_json::{Map, Value};
 
 /// Metadata that the server keeps: nobody owns it.
-const SERVER_METADATA: [&str; 9] = [
+pub(super) const SERVER_METADATA: [&str; 9] = [
     "name",
     "namespace",
     "creationTimestamp",

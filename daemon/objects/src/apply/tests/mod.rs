@@ -1,6 +1,7 @@
 //! Apply and ownership: the table of cases, recorded answers, and a model.
 
 mod cases;
+mod made;
 mod model;
 mod recorded;
 
