@@ -81,35 +81,51 @@ fn resident_pages() -> u64 {
     statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
-/// Takes the program's code out of this process: what runs again comes back from the page cache at its first use. Most
-/// of it was only needed to start, or for requests that nobody makes now.
+/// Takes the program's code and constants out of this process: what is needed again comes back from the page cache at its
+/// first use. Most of it was only needed to start (the list of addresses that the loader put in place is a megabyte or two
+/// of it), or for requests that nobody makes now.
 #[allow(unsafe_code)]
 fn give_back_code() {
-    static CODE: OnceLock<Range<usize>> = OnceLock::new();
+    static CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
     let code = CODE.get_or_init(|| {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        code_mapping(&maps, give_back_code as *const () as usize).unwrap_or_default()
+        unwritten_mappings(&maps, give_back_code as *const () as usize)
     });
-    if code.is_empty() {
-        return;
-    }
-    // SAFETY: the range is the private, never written mapping of this program's own text (r-xp), which the loader made
-    // and nobody unmaps: dropping its pages only means that they are read from the file again (madvise(2)).
-    unsafe {
-        libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED);
+    for range in code {
+        // SAFETY: the range is a private, never written mapping of this program's own file, which the loader made and nobody
+        // unmaps: dropping its pages only means that they are read from the file again (madvise(2)).
+        unsafe {
+            libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
+        }
     }
 }
 
-/// The executable, unwritable mapping of a file that holds `address`, from the text of proc_pid_maps(5).
-fn code_mapping(maps: &str, address: usize) -> Option<Range<usize>> {
-    maps.lines().find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (range, mode) = (fields.next()?, fields.next()?);
-        let from_file = fields.nth(2)? != "0";
-        let (start, end) = range.split_once('-')?;
-        let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        (mode == "r-xp" && from_file && range.contains(&address)).then_some(range)
-    })
+/// The mappings of the file that holds the code at `address` which nobody ever writes, from the text of proc_pid_maps(5): the one
+/// with that code, and the one that begins the file. Other read-only ones may be what the loader wrote and then protected.
+fn unwritten_mappings(maps: &str, address: usize) -> Vec<Range<usize>> {
+    struct Mapping<'m> {
+        range: Range<usize>,
+        mode: &'m str,
+        offset: &'m str,
+        file: (&'m str, &'m str),
+    }
+    let mappings: Vec<Mapping<'_>> = maps
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (range, mode, offset) = (fields.next()?, fields.next()?, fields.next()?);
+            let file = (fields.next()?, fields.next().filter(|inode| *inode != "0")?);
+            let (start, end) = range.split_once('-')?;
+            let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+            Some(Mapping { range, mode, offset, file })
+        })
+        .collect();
+    let Some(code) = mappings.iter().find(|m| m.mode == "r-xp" && m.range.contains(&address)) else {
+        return Vec::new();
+    };
+    let begins =
+        |m: &&Mapping<'_>| m.mode == "r--p" && m.file == code.file && m.offset.trim_start_matches('0').is_empty();
+    mappings.iter().find(begins).into_iter().chain([code]).map(|m| m.range.clone()).collect()
 }
 
 #[allow(unsafe_code)]
@@ -126,14 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_unwritten_code_of_a_file_is_given_back() {
-        let maps = "1000-2000 r--p 00000000 fe:00 7 /bin/x\n2000-5000 r-xp 00001000 fe:00 7 /bin/x\n\
-                    5000-6000 rw-p 00004000 fe:00 7 /bin/x\n7000-8000 r-xp 00000000 00:00 0 [vdso]\n";
-        assert_eq!(code_mapping(maps, 0x2abc), Some(0x2000..0x5000));
-        for elsewhere in [0x1000, 0x5000, 0x7000, 0x9000] {
-            assert_eq!(code_mapping(maps, elsewhere), None, "{elsewhere:x}");
+    fn only_what_nobody_writes_is_given_back() {
+        let maps = "500-1000 r--p 00000000 fe:00 6 /bin/y\n1000-2000 r--p 00000000 fe:00 7 /bin/x\n\
+                    2000-5000 r-xp 00001000 fe:00 7 /bin/x\n5000-6000 r--p 00004000 fe:00 7 /bin/x\n\
+                    6000-7000 rw-p 00005000 fe:00 7 /bin/x\n7000-8000 r-xp 00000000 00:00 0 [vdso]\n";
+        assert_eq!(unwritten_mappings(maps, 0x2abc), [0x1000..0x2000, 0x2000..0x5000]);
+        for elsewhere in [0x1000, 0x5000, 0x6000, 0x7000, 0x9000] {
+            assert!(unwritten_mappings(maps, elsewhere).is_empty(), "{elsewhere:x}");
         }
-        assert_eq!(code_mapping("nonsense\n", 0), None);
+        assert!(unwritten_mappings("nonsense\n", 0).is_empty());
     }
 
     /// Rounds in which memory is given back, when `resident` pages are there before each and `kept` after giving back.
@@ -170,8 +187,8 @@ mod tests {
     #[test]
     fn code_that_was_given_back_still_runs() {
         give_back_code();
-        assert_eq!(code_mapping("", 1), None);
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        assert!(code_mapping(&maps, give_back_code as *const () as usize).is_some_and(|range| !range.is_empty()));
+        let given = unwritten_mappings(&maps, give_back_code as *const () as usize);
+        assert!(given.iter().all(|range| !range.is_empty()) && !given.is_empty());
     }
 }

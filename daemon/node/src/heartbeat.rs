@@ -3,9 +3,9 @@
 use crate::control_plane::EventText;
 use crate::node_object::{NodeInput, node_object};
 use crate::plan::Notice;
-use crate::pressure::{self, Shortage};
+use crate::pressure::{self, Conditions, Shortage};
 use crate::run::{Shared, Work, host_facts};
-use reddwarf_host::HostInfo;
+use reddwarf_host::{BootTime, HostInfo, HostObservation};
 use reddwarf_objects::Object;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,14 @@ use std::time::Duration;
 /// Looking at the host's pressure may take this long.
 const LOOK: Duration = Duration::from_secs(20);
 
+/// What the host says of itself (its addresses, the size of its memory) is asked anew after this long, or at once where it had no
+/// address or did not answer.
+const FACTS: Duration = Duration::from_secs(60);
+
 /// Runs until the node ends.
 pub(crate) async fn beat(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
-    let mut previous = None;
+    let mut beat = Beat::default();
     let mut ticks = tokio::time::interval(shared.settings.heartbeat);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -25,52 +29,100 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
             _ = ticks.tick() => {}
             _ = stop.changed() => return,
         }
-        once(&shared, &mut previous).await;
+        beat.once(&shared).await;
     }
 }
 
-async fn once(shared: &Arc<Shared>, previous: &mut Option<Object>) {
-    let limit = shared.settings.call_timeout;
-    let info = tokio::time::timeout(limit, shared.host.info()).await;
-    let (info, trouble) = match info {
-        Ok(Ok(info)) => (Some(info), None),
-        Ok(Err(error)) => (None, Some(error.chain())),
-        Err(_) => (None, Some(format!("the host did not say what it is within {} s", limit.as_secs()))),
-    };
-    if let Some(info) = &info {
-        take_facts(shared, info);
-    }
-    let seen = shared.state().observed.clone();
-    let observed = match seen {
-        Some(observed) => Some(observed),
-        // At the start: a Node object without its zones would be written twice.
-        None => Some(shared.observer.fresh().await),
-    };
-    let trouble = trouble.or_else(|| trouble_of(shared));
-    // The heartbeat goes on whatever hangs there.
-    let looked = tokio::time::timeout(limit.min(LOOK), pressure::look(shared)).await;
-    let (changes, short) = looked.unwrap_or_default();
-    let conditions = shared.state().memory.pressure.clone();
-    if let Some(info) = info {
-        let node = node_object(NodeInput {
-            settings: &shared.settings,
-            info: &info,
-            observed: observed.as_deref(),
-            trouble: trouble.as_deref(),
-            pressure: &conditions,
-            previous: previous.as_ref(),
-            now: shared.clock.wall(),
-        });
+/// What one heartbeat leaves for the next.
+#[derive(Default)]
+struct Beat {
+    /// What the host said of itself last.
+    info: Option<HostInfo>,
+    /// When it said so; `None`: it did not answer since.
+    said: Option<BootTime>,
+    /// The Node object as it was written last.
+    written: Option<Object>,
+    /// What a Node object was made from last: of the same things the same would come.
+    made_from: Option<(Arc<HostObservation>, Option<String>, Conditions)>,
+}
+
+impl Beat {
+    async fn once(&mut self, shared: &Arc<Shared>) {
+        let trouble = self.refresh(shared).await;
+        let seen = shared.state().observed.clone();
+        let observed = match seen {
+            Some(observed) => observed,
+            // At the start: a Node object without its zones would be written twice.
+            None => shared.observer.fresh().await,
+        };
+        let trouble = trouble.or_else(|| trouble_of(shared));
+        // The heartbeat goes on whatever hangs there.
+        let looked = tokio::time::timeout(shared.settings.call_timeout.min(LOOK), pressure::look(shared)).await;
+        let (changes, short) = looked.unwrap_or_default();
+        let conditions = shared.state().memory.pressure.clone();
         tell(shared, &changes, &short);
-        if let Some(node) = node {
-            match shared.control.write_node(node.clone()).await {
-                Ok(()) => *previous = Some(node),
-                Err(error) => tracing::warn!(%error, "the Node object could not be written"),
-            }
+        self.write(shared, observed, trouble, conditions).await;
+        if let Err(error) = shared.control.heartbeat(&shared.settings.node_name, shared.clock.wall()).await {
+            tracing::warn!(%error, "the node's heartbeat could not be written");
         }
     }
-    if let Err(error) = shared.control.heartbeat(&shared.settings.node_name, shared.clock.wall()).await {
-        tracing::warn!(%error, "the node's heartbeat could not be written");
+
+    /// Has the host say what it is, when that is due. Why it did not, if it did not.
+    async fn refresh(&mut self, shared: &Shared) -> Option<String> {
+        let now = shared.now();
+        let has_addresses = self.info.as_ref().is_some_and(|info| !info.addresses.is_empty());
+        if has_addresses && self.said.is_some_and(|said| now.since(said) < FACTS) {
+            return None;
+        }
+        self.made_from = None;
+        self.said = None;
+        let limit = shared.settings.call_timeout;
+        match tokio::time::timeout(limit, shared.host.info()).await {
+            Ok(Ok(info)) => {
+                take_facts(shared, &info);
+                self.info = Some(info);
+                self.said = Some(now);
+                None
+            }
+            Ok(Err(error)) => Some(error.chain()),
+            Err(_) => Some(format!("the host did not say what it is within {} s", limit.as_secs())),
+        }
+    }
+
+    /// Writes the Node object if it is another one now and the host ever said what it is.
+    async fn write(
+        &mut self,
+        shared: &Shared,
+        observed: Arc<HostObservation>,
+        trouble: Option<String>,
+        conditions: Conditions,
+    ) {
+        let Some(info) = &self.info else { return };
+        let same = |(o, t, c): &(Arc<HostObservation>, Option<String>, Conditions)| {
+            Arc::ptr_eq(o, &observed) && *t == trouble && *c == conditions
+        };
+        if self.made_from.as_ref().is_some_and(same) {
+            return;
+        }
+        let node = node_object(NodeInput {
+            settings: &shared.settings,
+            info,
+            observed: Some(&observed),
+            trouble: trouble.as_deref(),
+            pressure: &conditions,
+            previous: self.written.as_ref(),
+            now: shared.clock.wall(),
+        });
+        self.made_from = Some((observed, trouble, conditions));
+        if let Some(node) = node {
+            match shared.control.write_node(node.clone()).await {
+                Ok(()) => self.written = Some(node),
+                Err(error) => {
+                    self.made_from = None;
+                    tracing::warn!(%error, "the Node object could not be written");
+                }
+            }
+        }
     }
 }
 

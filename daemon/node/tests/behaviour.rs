@@ -526,6 +526,24 @@ async fn the_node_says_that_it_is_alive() {
     let version = node.resource_version();
     world.sleep(150).await;
     assert_eq!(world.plane.get("Node", "node-1").unwrap().resource_version(), version, "a quiet node writes nothing");
+    let asked = world.host.calls().of(HostOp::Info);
+    assert!(asked <= 7, "what the host is changes seldom: asked {asked} times in five minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_does_not_say_what_it_is_makes_its_node_unready() {
+    let world = World::new().await;
+    let ready = |w: &World| {
+        let node = w.plane.get("Node", "node-1")?;
+        let conditions = node.get("/status/conditions")?.as_array()?;
+        let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
+        Some((ready["status"].as_str()?.to_owned(), ready["message"].as_str()?.to_owned()))
+    };
+    world.until(15, "ready", |w| ready(w).is_some_and(|(status, _)| status == "True")).await;
+    world.host.faults().on_nth(HostOp::Info, 0, 3, Fault::FailBefore(HostErrorKind::Other));
+    let told = |w: &World| ready(w).is_some_and(|(status, why)| status == "False" && !why.is_empty());
+    world.until(90, "not ready, and why", told).await;
+    world.until(60, "ready again", |w| ready(w).is_some_and(|(status, _)| status == "True")).await;
 }
 
 /// F43: 24 hours of crashing leave neither records nor work behind.

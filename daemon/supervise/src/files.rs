@@ -104,11 +104,20 @@ pub fn remove_tree(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The text of a file of /proc or /sys, which has no length that could be asked for: in one read(2) where it is below 4 KiB.
+/// The text of a file of /proc or /sys, which has no length that could be asked for. Read into the stack: most are short, and
+/// these are most of what an idle daemon reads.
 pub fn read_kernel_file(path: impl AsRef<Path>) -> io::Result<String> {
-    let mut text = String::with_capacity(4096);
-    File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
-    Ok(text)
+    let mut file = File::open(path)?.take(LARGEST);
+    let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => text.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    String::from_utf8(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// Writes a value to a file of /proc or /sys: the kernel takes one write(2) as one value.

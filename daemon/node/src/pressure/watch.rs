@@ -13,7 +13,7 @@ use crate::state::{State, sandbox_of};
 use reddwarf_host::usage::{SandboxDisk, UsageReport};
 use reddwarf_host::{BootTime, ContainerState, PodUid, SandboxId, SandboxObserved, SandboxState};
 use reddwarf_objects::pod::{Phase, PodStatus};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,11 +103,12 @@ fn running(sandbox: &SandboxObserved) -> impl Iterator<Item = &reddwarf_host::Co
     sandbox.containers.values().flatten().filter(|c| !matches!(c.state, ContainerState::Exited { .. }))
 }
 
-/// Pods that run and could be stopped.
-fn candidates(state: &State) -> Vec<(Arc<PodIntent>, SandboxId)> {
+/// Pods that run and could be stopped, of those in question.
+fn candidates(state: &State, in_question: impl Fn(&PodIntent) -> bool) -> Vec<(Arc<PodIntent>, SandboxId)> {
     let Some(observed) = state.observed.as_ref() else { return Vec::new() };
     let goes = |i: &PodIntent| i.finished || i.deleting.is_some() || state.memory.evicted.contains_key(&i.uid);
-    let stays = state.desired.pods.values().filter(|i| !goes(i));
+    // In question first: the sandbox's name is a digest.
+    let stays = state.desired.pods.values().filter(|i| in_question(i) && !goes(i));
     stays
         .filter_map(|intent| {
             let sandbox = sandbox_of(observed, intent, &state.reservations)?;
@@ -118,7 +119,7 @@ fn candidates(state: &State) -> Vec<(Arc<PodIntent>, SandboxId)> {
 
 /// Evicts the pod that goes first for want of something.
 async fn reclaim(shared: &Arc<Shared>, shortage: Shortage) {
-    let pods = candidates(&shared.state());
+    let pods = candidates(&shared.state(), |_| true);
     if pods.is_empty() {
         return;
     }
@@ -188,18 +189,18 @@ fn evict(shared: &Arc<Shared>, key: &PodKey, uid: &PodUid, message: String) {
 /// Evicts pods that have more on disk than they may.
 async fn enforce_limits(shared: &Arc<Shared>) {
     let began = shared.now();
-    let pods: Vec<_> = {
+    let pods = {
         let mut state = shared.state();
         let State { evictions, desired, memory, .. } = &mut *state;
-        let wanted: BTreeSet<&PodUid> = desired.pods.values().map(|i| &i.uid).collect();
-        evictions.pods.retain(|uid, _| wanted.contains(uid));
+        // Mostly nobody is evicted, and nothing is to be looked up.
+        let find = |uid: &PodUid| desired.pods.values().find(|i| i.uid == *uid);
+        evictions.pods.retain(|uid, _| find(uid).is_some());
         // A verdict holds until the pod's status says it: should the pod be changed and run again, it is over.
-        let standing: BTreeSet<&PodUid> = desired.pods.values().filter(|i| !i.finished).map(|i| &i.uid).collect();
-        memory.evicted.retain(|uid, _| standing.contains(uid));
+        memory.evicted.retain(|uid, _| find(uid).is_some_and(|i| !i.finished));
         if began < evictions.disks_due {
             return;
         }
-        candidates(&state).into_iter().filter(|(intent, _)| has_disk_limits(&intent.pod)).collect()
+        candidates(&state, |intent| has_disk_limits(&intent.pod))
     };
     if pods.is_empty() {
         return;
