@@ -113,7 +113,8 @@ fn registries(settings: &Settings) -> HostResult<reddwarf_illumos::RegistryOptio
     };
     for (registry, mirror) in &settings.registry_mirrors {
         let endpoint = Endpoint::parse(mirror).map_err(|why| {
-            HostError::new(HostErrorKind::InvalidSpec, "open host", "linux", format!("{mirror}: {why}"))
+            let message = format!("`registry_mirrors`: {mirror}: {why}");
+            HostError::new(HostErrorKind::InvalidSpec, "open host", settings.host.as_str(), message)
         })?;
         options.mirrors.entry(registry.clone()).or_default().push(endpoint);
     }
@@ -194,7 +195,8 @@ impl FileEvents for Ports {
 /// On illumos, and anywhere against stand-ins for its tools.
 fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Host>> {
     use reddwarf_command::Tools;
-    use reddwarf_illumos::{IllumosHost, IllumosOptions};
+    use reddwarf_config::settings::ZoneBalancer;
+    use reddwarf_illumos::{Balancer, IllumosHost, IllumosOptions};
     let helpers = helpers().map_err(|e| {
         HostError::new(HostErrorKind::Other, "open host", "illumos", "our own program can't be found").caused_by(e)
     })?;
@@ -203,6 +205,10 @@ fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Hos
     options.registries = registries(settings)?;
     options.direct_link.clone_from(&settings.zone_nic);
     options.vlan = Some(settings.zone_vlan).filter(|id| *id > 0);
+    options.balancer = match settings.zone_balancer {
+        ZoneBalancer::Ipnat => Balancer::Ipnat,
+        ZoneBalancer::Ilb => Balancer::Ilb,
+    };
     // Beside the volumes' dataset, on the same pool.
     if let Some(dataset) = settings.storage_pool.as_ref().filter(|pool| !pool.starts_with('/')) {
         options.dataset = format!("{dataset}-zones");

@@ -87,6 +87,16 @@ words! {
 }
 
 words! {
+    /// What balances connections to services among pods on illumos.
+    ZoneBalancer {
+        /// Redirections of ipnat(8).
+        Ipnat = "ipnat",
+        /// ILB, the integrated load balancer, for what it can do; ipnat for the rest.
+        Ilb = "ilb",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat {
         /// For people and journals.
@@ -229,6 +239,8 @@ pub struct Settings {
     pub zone_nic: Option<String>,
     /// illumos: the VLAN of pods' links; 0: none.
     pub zone_vlan: u16,
+    /// illumos: what balances connections to services.
+    pub zone_balancer: ZoneBalancer,
     /// Which host is driven.
     pub host: HostKind,
     /// The Node object's name.

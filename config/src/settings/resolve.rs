@@ -168,6 +168,7 @@ impl Resolve {
             bridge: self.one("bridge", values::link_name, "reddwarf0".into()),
             zone_nic: self.one("zone_nic", values::datalink_or_off, None),
             zone_vlan: self.number("zone_vlan", 0, 4094, 0),
+            zone_balancer: self.one("zone_balancer", values::zone_balancer, super::ZoneBalancer::Ipnat),
             host: self.one("host", values::host, facts.host),
             node_name: self.node_name(facts),
             cluster_dns: self.one("cluster_dns", values::name_server, super::ClusterDns::Auto),

@@ -149,6 +149,8 @@ settings! {
         "illumos: the NIC, aggregation or etherstub that pods' links are put on, in place of an etherstub of reddwarfd's own named `bridge`", |s| optional(&s.zone_nic);
     "zone_vlan" "zone-vlan" "ID" Number Restart, "0",
         "illumos: the VLAN of pods' links, 1 to 4094; 0: none", |s| s.zone_vlan.to_string();
+    "zone_balancer" "zone-balancer" "NAME" Text Restart, "ipnat",
+        "illumos: what balances connections to services: ipnat, or ilb (the integrated load balancer) for what it can do and ipnat for the rest", |s| s.zone_balancer.as_str().to_owned();
     "dns_listen" "dns-listen" "ADDR:PORT" Commas Restart, "bridge",
         "Where the name server listens, by UDP and TCP: `bridge` (the pod bridge's address, port 53), addresses with ports, or off", |s| commas(&s.dns_listen);
     "cluster_dns" "cluster-dns" "ADDR[:PORT]" Text Restart, "auto",

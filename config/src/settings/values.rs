@@ -2,7 +2,7 @@
 
 use super::{
     ClusterDns, ContainerRuntime, DnsListen, EvictionAmount, EvictionSignal, EvictionThreshold, HostKind, LogFormat,
-    StorageEngineName, StorageRoots,
+    StorageEngineName, StorageRoots, ZoneBalancer,
 };
 use ipnet::IpNet;
 use reddwarf_objects::{Quantity, names};
@@ -319,6 +319,10 @@ pub(super) fn storage_engine(text: &str) -> Result<StorageEngineName, Bad> {
 
 pub(super) fn storage_roots(text: &str) -> Result<StorageRoots, Bad> {
     one_of(text, &[StorageRoots::Auto, StorageRoots::Overlay], StorageRoots::as_str)
+}
+
+pub(super) fn zone_balancer(text: &str) -> Result<ZoneBalancer, Bad> {
+    one_of(text, &[ZoneBalancer::Ipnat, ZoneBalancer::Ilb], ZoneBalancer::as_str)
 }
 
 /// An absolute path, or the name of a ZFS dataset.

@@ -9,7 +9,7 @@ pub use crate::termination::TerminationMessage;
 use crate::names::{Brand, ContainerName, ImageId, PodUid, SandboxId, VolumeName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -91,6 +91,10 @@ pub struct SandboxSpec {
     /// Of brands that are virtual machines: what the pod says of its machine, by the brand's own words (`bootdisk`, `vnc`, …).
     #[serde(default)]
     pub machine: BTreeMap<String, String>,
+    /// ZFS datasets of the host's that the pod administers itself, by name; each says on itself whose it is to have. Hosts without
+    /// zones refuse them.
+    #[serde(default)]
+    pub datasets: BTreeSet<String>,
     /// The sandbox's volumes; containers mount them by name.
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
 }

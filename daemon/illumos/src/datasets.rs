@@ -65,14 +65,14 @@ pub(crate) async fn found(
     zfs(shared).properties(op, &base(shared)?, &[OWNER, "used", "io.reddwarf:image"]).await
 }
 
-/// Properties of somebody's dataset.
-pub(crate) async fn properties(
+/// Properties of somebody's dataset; `None` when it is not there.
+pub(crate) async fn properties_of(
     shared: &Shared,
     op: &'static str,
     of: &Dataset,
     names: &[&str],
-) -> HostResult<BTreeMap<String, BTreeMap<String, Property>>> {
-    zfs(shared).properties(op, of, names).await
+) -> HostResult<Option<BTreeMap<String, Property>>> {
+    zfs(shared).properties_of(op, of, names).await
 }
 
 /// Makes the base and what is always below it, once since the start.

@@ -4,7 +4,7 @@ use crate::images::pull;
 use crate::options::IllumosOptions;
 use crate::paths::Paths;
 use crate::record::ContainerRunning;
-use crate::services::Applied;
+use crate::services::{Balancing, Policies};
 use crate::zone::brand::{self, ZoneBrand};
 use crate::zone_events::{self, Source, ZoneEvents};
 use crate::{info, init, leftovers, observe, watch};
@@ -41,7 +41,8 @@ pub(crate) struct Shared {
     /// What was read of containers.
     pub(crate) instances: Seen<ContainerRunning>,
     pub(crate) brands: Vec<ZoneBrand>,
-    pub(crate) services: tokio::sync::Mutex<Applied>,
+    pub(crate) policies: tokio::sync::Mutex<Policies>,
+    pub(crate) balancing: tokio::sync::Mutex<Balancing>,
     /// Our datasets were looked at since the start.
     pub(crate) datasets: tokio::sync::Mutex<bool>,
     /// One import or removal of images at a time.
@@ -115,7 +116,8 @@ impl IllumosHost {
             turns: Turns::default(),
             instances: Seen::default(),
             brands,
-            services: tokio::sync::Mutex::default(),
+            policies: tokio::sync::Mutex::default(),
+            balancing: tokio::sync::Mutex::default(),
             datasets: tokio::sync::Mutex::new(false),
             images: tokio::sync::Mutex::default(),
             pullers,

@@ -41,6 +41,12 @@ pub fn forward(ipv6: bool) -> [Invocation; 2] {
         .map(|property| Invocation::change(Tool::Ipadm, ["set-prop", "-t", "-p", property, family]))
 }
 
+/// Asks whether the host forwards packets: `on` or `off`.
+pub fn show_forwarding(ipv6: bool) -> Invocation {
+    let family = if ipv6 { "ipv6" } else { "ipv4" };
+    Invocation::read(Tool::Ipadm, ["show-prop", "-c", "-p", "forwarding", "-o", "current", family])
+}
+
 /// An address object of the global zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -89,6 +95,7 @@ mod tests {
         let [on, quiet] = forward(false);
         assert_eq!(on.to_string(), "ipadm set-prop -t -p forwarding=on ipv4");
         assert_eq!(quiet.to_string(), "ipadm set-prop -t -p send_redirects=off ipv4");
+        assert_eq!(show_forwarding(true).to_string(), "ipadm show-prop -c -p forwarding -o current ipv6");
     }
 
     #[test]

@@ -23,15 +23,17 @@
 //! | [`starter`], `terminal`, [`tree`], `linux` | starting a program inside, its terminal, ending all that it started; lx zones |
 //! | `init` | the first process of zones of our own brand (`smf/brand`) |
 //! | `machine` | a virtual machine as the container of its pod |
+//! | `delegated` | datasets that pods administer themselves |
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
+//! | `ilb` | services by ILB, if so asked: what it can do, what is to be changed, carrying that out |
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
 //! | `port`, `sysevent` | what the kernel tells: changes of files by event ports, of zones by a channel (on illumos only) |
 //! | [`zone_events`] | whose changes of zones are looked at |
 //! | [`zonecfg`] | configurations, the command files that make them, the grammar, the smallest edit between two |
 //! | [`zoneadm`] | zones' states and the list of zones |
-//! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ipf`], [`zlogin`], [`kstat`] | the tools' texts as values |
+//! | [`dladm`], [`ipadm`], [`route`], [`ipnat`], [`ilbadm`], [`ipf`], [`zlogin`], [`kstat`] | the tools' texts as values |
 //! | [`parsable`] | fields as `zoneadm list -p` and `dladm … -p -o` escape them |
 //!
 //! Nothing here knows a Kubernetes object. All of it compiles and runs on every system: on Linux against stand-ins for the
@@ -41,9 +43,12 @@ mod attach;
 pub mod connect;
 mod container;
 mod datasets;
+mod delegated;
 pub mod dladm;
 mod exec;
 mod host;
+mod ilb;
+pub mod ilbadm;
 mod images;
 mod info;
 mod init;
@@ -86,7 +91,7 @@ pub mod zoneadm;
 pub mod zonecfg;
 
 pub use host::IllumosHost;
-pub use options::IllumosOptions;
+pub use options::{Balancer, IllumosOptions};
 #[cfg(target_os = "illumos")]
 pub use port::FilePort;
 pub use reddwarf_pull::{Endpoint, RegistryOptions};

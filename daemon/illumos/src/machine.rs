@@ -5,7 +5,7 @@
 //! A container with a terminal (`tty`) has the machine's console for it: `zlogin -C`, which wants a terminal of its own, for as long as the
 //! machine is up. So the console is in the container's log, and whoever attaches has it.
 
-use crate::datasets;
+use crate::delegated::{self, Gift};
 use crate::host::Shared;
 use crate::starter::{Kind, say_end, say_started};
 use crate::zone::machine::{GRANT, Machine};
@@ -24,6 +24,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+const DISK: Gift = Gift { grant: GRANT, kind: "volume", create: "zfs create -V SIZE" };
 
 /// Its first argument.
 pub(crate) const ARGUMENT: &str = "__zone-machine";
@@ -231,19 +233,8 @@ pub(crate) fn ask(pid: u32, no_more: bool) -> bool {
 /// `InvalidSpec`, with what is missing and how it is given; the tools'.
 pub(crate) async fn check(shared: &Shared, op: &'static str, spec: &SandboxSpec, machine: &Machine) -> HostResult<()> {
     let refuse = |message: String| Err(HostError::new(HostErrorKind::InvalidSpec, op, spec.id.as_str(), message));
-    let pod = format!("{}/{}", spec.pod.namespace, spec.pod.name);
     for volume in machine.disks() {
-        let found = datasets::properties(shared, op, volume, &["type", GRANT]).await?;
-        let of = found.get(volume.as_str());
-        match of.and_then(|of| of.get("type")).map(|p| p.value.as_str()) {
-            Some("volume") => {}
-            Some(other) => return refuse(format!("{volume} is a {other}, not a volume: zfs create -V SIZE {volume}")),
-            None => return refuse(format!("there is no volume {volume}: zfs create -V SIZE {volume}")),
-        }
-        let granted = of.and_then(|of| of.get(GRANT)).filter(|p| p.local);
-        if granted.is_none_or(|p| p.value != pod) {
-            return refuse(format!("{volume} is not this pod's to use: zfs set {GRANT}={pod} {volume}"));
-        }
+        delegated::given(shared, op, spec, volume, &DISK).await?;
     }
     for file in machine.cdroms() {
         let path = shared.paths.isos().join(file);

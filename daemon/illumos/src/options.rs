@@ -27,6 +27,8 @@ pub struct IllumosOptions {
     pub direct_link: Option<String>,
     /// VLAN of pods' links and the gateway's, 1 to 4094.
     pub vlan: Option<u16>,
+    /// What balances connections to services.
+    pub balancer: Balancer,
     /// Where brands are described, `/usr/lib/brand`.
     pub brand_dir: PathBuf,
     /// Paths of the host that pods may mount lie at or below one of these.
@@ -35,6 +37,16 @@ pub struct IllumosOptions {
     pub registries: RegistryOptions,
     /// The system's tools.
     pub tools: Tools,
+}
+
+/// What balances connections to services among pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balancer {
+    /// Redirections of ipnat(8).
+    #[default]
+    Ipnat,
+    /// ILB, the integrated load balancer, for what it can do; ipnat for the rest.
+    Ilb,
 }
 
 impl IllumosOptions {
@@ -52,6 +64,7 @@ impl IllumosOptions {
             gateway_link,
             direct_link: None,
             vlan: None,
+            balancer: Balancer::default(),
             brand_dir: PathBuf::from("/usr/lib/brand"),
             host_path_allow: Vec::new(),
             registries: RegistryOptions::default(),

@@ -9,6 +9,7 @@
 //! STATE/sandboxes/SANDBOX/sandbox.json      the mark: written first, removed last
 //! STATE/zonecfg/SANDBOX                     the command file that was given to zonecfg last
 //! STATE/bin/reddwarfd                       our program: zones see it, read-only, at /.reddwarf/bin
+//! STATE/ilb.json                            there while ILB may have rules of ours: how their names begin
 //! STATE/iso/                                ISO images for virtual machines: the administrator's
 //! STATE/pool/                               our dataset
 //!   zones/SANDBOX                           zonepaths
@@ -56,6 +57,10 @@ impl Paths {
 
     pub(crate) fn nat(&self) -> PathBuf {
         self.run.dir().join("ipnat.json")
+    }
+
+    pub(crate) fn ilb(&self) -> PathBuf {
+        self.state.join("ilb.json")
     }
 
     pub(crate) fn marks(&self) -> PathBuf {

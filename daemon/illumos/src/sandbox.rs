@@ -11,7 +11,7 @@ use crate::zone::drive::{Driven, Order, drive};
 use crate::zone::machine::Machine;
 use crate::zone::state::Goal;
 use crate::zone::{commands, config, golden};
-use crate::{datasets, images, init, inside, machine, services, vnic, volumes};
+use crate::{datasets, delegated, images, init, inside, machine, services, vnic, volumes};
 use reddwarf_command::Cause;
 use reddwarf_host::spec::{Resources, SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
@@ -97,6 +97,7 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
     let was_running = is_up(shared, id).await?;
     if !was_running {
         machine::check(shared, MAKE, spec, &machine).await?;
+        delegated::check(shared, MAKE, spec).await?;
         prepare(shared, spec, &mut order, brand).await?;
     }
     let driven = drive(shared, MAKE, &order, Goal::Running).await?;
@@ -177,6 +178,10 @@ fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<(ZoneBrand, Machine)
     }
     volumes::check(shared, spec)?;
     let brand = zone_brand(shared, spec)?;
+    if !delegated::named(MAKE, spec)?.is_empty() && brand.programs() != Programs::Native {
+        let message = format!("a zone of brand {} has no zfs(8) to administer datasets with", spec.brand);
+        return refuse(HostErrorKind::InvalidSpec, &message);
+    }
     let machine = match brand.programs() {
         Programs::Machine => match Machine::of(&spec.machine) {
             Ok(machine) => machine,
@@ -205,6 +210,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         own_users,
         best_effort: _,
         machine,
+        datasets,
         volumes,
     } = old;
     [
@@ -221,6 +227,7 @@ fn fixed_difference(old: &SandboxSpec, new: &SandboxSpec) -> Option<&'static str
         ("fsGroup", *fs_group == new.fs_group),
         ("users", *own_users == new.own_users),
         ("virtual machine", *machine == new.machine),
+        ("set of datasets", *datasets == new.datasets),
         ("set of volumes", *volumes == new.volumes),
     ]
     .into_iter()

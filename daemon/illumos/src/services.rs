@@ -1,18 +1,21 @@
 //! Services by ipnat(8), network policies by ipf(8).
 //!
-//! Every frontend is a redirection for each backend, once on the gateway's link (from pods) and once on the link that leads
-//! outside. What we applied is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and
+//! Every frontend that is not ILB's (`ilb`) is a redirection for each backend, once on the gateway's link (from pods) and once
+//! on the link that leads outside. What we applied is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and
 //! sessions of other rules go on. Policies are filters of the isolated pods' own zones: pods on one etherstub talk without
 //! passing the global zone.
 
 use crate::host::{IllumosHost, Shared};
+use crate::ilb::{self, Split};
+use crate::ilbadm::{Balanced, Prefix};
 use crate::ipf::ZoneFilter;
 use crate::ipnat::{self, Rule};
+use crate::options::Balancer;
 use crate::{ipadm, network, route, sandbox};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use reddwarf_command::Cause;
-use reddwarf_host::service::{Direction, Frontend, Isolation, Listener, Place, Protocol, ServiceTable};
+use reddwarf_host::service::{Backends, Direction, Frontend, Isolation, Listener, Place, Protocol, ServiceTable};
 use reddwarf_host::spec::{NetworkSpec, SandboxNetwork, SandboxSpec, Subnet};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, SandboxId, Services};
 use reddwarf_supervise::files::{io_error, names_in, read_record, write_json};
@@ -22,12 +25,21 @@ use std::net::IpAddr;
 const ENSURE: &str = "make services";
 const OBSERVE: &str = "observe services";
 
-/// What was applied last by this daemon.
+/// The policies that this daemon applied last. Every boot of a zone waits for them, so that no other tool is run with them
+/// locked.
 #[derive(Default)]
-pub(crate) struct Applied {
+pub(crate) struct Policies {
     table: ServiceTable,
     /// Filters by zone, as they were loaded.
     filters: BTreeMap<SandboxId, ZoneFilter>,
+}
+
+/// What this daemon had ILB do last; whoever changes rules of ILB or of ipnat locks it.
+#[derive(Default)]
+pub(crate) struct Balancing {
+    ilb: ilb::Wanted,
+    /// That ILB, which nothing is asked of, gives no answer was said.
+    told: bool,
 }
 
 #[async_trait]
@@ -65,22 +77,52 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
         let message = format!("{frontend}: ipnat drops SCTP's ports");
         return Err(HostError::new(HostErrorKind::Unsupported, ENSURE, "services", message));
     }
-    let mut applied = shared.services.lock().await;
-    let mut wanted = redirects(shared, table).await?;
+    let mut balancing = shared.balancing.lock().await;
+    // What one part fails with keeps no other: first of all the policies.
+    let filtered = isolate(shared, table).await;
+    let own = if table.frontends.is_empty() { Vec::new() } else { own_addresses(shared).await? };
+    let Split { ilb: balanced, ipnat: frontends } = match shared.options.balancer {
+        Balancer::Ipnat => Split::without_ilb(table),
+        Balancer::Ilb => ilb::split(table, &own, &Prefix::of(&shared.options.instance)),
+    };
+    // Whichever takes a frontend over is ready before the other lets go of it.
+    balancing.ilb.clone_from(&balanced);
+    let made = ilb::make(shared, &balanced, &mut balancing.told).await;
+    let mut wanted = redirects(shared, &frontends, &own).await?;
     wanted.extend(kept_masquerade(shared).await?);
     if !table.is_empty() {
         wanted.extend(hairpin(shared)?);
     }
+    let lost = balanced.iter().filter(|(name, _)| made.as_ref().map_or(true, |made| made.lost.contains(*name)));
+    wanted.extend(not_taken_over(shared, lost.map(|(_, rule)| rule))?);
     let mut done = Vec::new();
     if apply_rules(shared, &wanted).await? {
-        done.push(format!("{} frontends", table.frontends.len()));
+        done.push(format!("{} frontends", frontends.len()));
     }
-    let changed = filter_zones(shared, &mut applied, table).await?;
+    let changed = filtered?;
     if changed > 0 {
         done.push(format!("filters of {changed} zones"));
     }
-    applied.table = table.clone();
-    if done.is_empty() { Ok(Change::Unchanged) } else { Ok(Change::Changed(done.join(", "))) }
+    let made = made?;
+    let gone = ilb::unmake(shared, &balanced, &made).await?;
+    if made.changed + gone > 0 {
+        done.push(format!("{} frontends of ILB", balanced.len()));
+    }
+    match made.failed {
+        Some(error) => Err(error),
+        None if done.is_empty() => Ok(Change::Unchanged),
+        None => Ok(Change::Changed(done.join(", "))),
+    }
+}
+
+/// Redirections of frontends that ILB is to have and does not take.
+fn not_taken_over<'r>(shared: &Shared, lost: impl Iterator<Item = &'r Balanced>) -> HostResult<Vec<Rule>> {
+    let places: BTreeSet<_> = lost.map(|rule| (rule.vip, rule.port, rule.protocol)).collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let theirs = |rule: &Rule| matches!(rule, Rule::Redirect { to, port, protocol, .. } if places.contains(&(*to, *port, *protocol)));
+    Ok(known_rules(shared)?.into_iter().filter(theirs).collect())
 }
 
 /// Rules that we applied on this boot.
@@ -119,16 +161,19 @@ async fn flushed(shared: &Shared, known: &BTreeSet<Rule>) -> HostResult<bool> {
     Ok(redirects < ours || maps < known.len() - ours)
 }
 
-/// Each frontend's redirections.
-async fn redirects(shared: &Shared, table: &ServiceTable) -> HostResult<BTreeSet<Rule>> {
+/// Each frontend's redirections. `own` are the host's addresses.
+async fn redirects(
+    shared: &Shared,
+    frontends: &BTreeMap<Frontend, Backends>,
+    own: &[IpAddr],
+) -> HostResult<BTreeSet<Rule>> {
     let mut rules = BTreeSet::new();
-    if table.frontends.is_empty() {
+    if frontends.is_empty() {
         return Ok(rules);
     }
     let uplink = uplink(shared, false).await?;
-    let own = own_addresses(shared).await?;
     let links: Vec<String> = [Some(shared.options.gateway_link.clone()), uplink].into_iter().flatten().collect();
-    for (Frontend { place, protocol, port }, backends) in &table.frontends {
+    for (Frontend { place, protocol, port }, backends) in frontends {
         let targets: Vec<IpAddr> = match place {
             Place::Address(address) => vec![*address],
             Place::HostV4 => own.iter().copied().filter(IpAddr::is_ipv4).collect(),
@@ -201,7 +246,7 @@ async fn kept_masquerade(shared: &Shared) -> HostResult<BTreeSet<Rule>> {
 
 /// Hides pods behind the host, or not.
 pub(crate) async fn masquerade(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
-    let _turn = shared.services.lock().await;
+    let _turn = shared.balancing.lock().await;
     let mut wanted: BTreeSet<Rule> = known_rules(shared)?.into_iter().filter(|r| !is_masquerade(r)).collect();
     for Subnet { cidr, .. } in spec.subnets().into_iter().filter(|_| spec.masquerade) {
         let Some(link) = uplink(shared, cidr.addr().is_ipv6()).await? else { continue };
@@ -214,7 +259,7 @@ pub(crate) async fn masquerade(shared: &Shared, spec: &NetworkSpec) -> HostResul
 }
 
 pub(crate) async fn remove_masquerade(shared: &Shared) -> HostResult<()> {
-    let _turn = shared.services.lock().await;
+    let _turn = shared.balancing.lock().await;
     let wanted = known_rules(shared)?.into_iter().filter(|r| matches!(r, Rule::Redirect { .. })).collect();
     apply_rules(shared, &wanted).await.map(drop)
 }
@@ -237,8 +282,16 @@ fn filter_of(table: &ServiceTable, network: &SandboxNetwork) -> ZoneFilter {
     }
 }
 
+/// Puts a table's policies in force; how many zones that changed.
+async fn isolate(shared: &Shared, table: &ServiceTable) -> HostResult<usize> {
+    let mut policies = shared.policies.lock().await;
+    let changed = filter_zones(shared, &mut policies, table).await?;
+    policies.table = table.clone();
+    Ok(changed)
+}
+
 /// Gives every zone whose filter changed its new one; how many.
-async fn filter_zones(shared: &Shared, applied: &mut Applied, table: &ServiceTable) -> HostResult<usize> {
+async fn filter_zones(shared: &Shared, applied: &mut Policies, table: &ServiceTable) -> HostResult<usize> {
     let mut changed = 0;
     if table.isolations.is_empty() && applied.filters.is_empty() {
         return Ok(0);
@@ -272,7 +325,7 @@ async fn load_filter(shared: &Shared, id: &SandboxId, filter: &ZoneFilter) -> Ho
 
 /// After a zone's boot its filters are gone: the pod gets those of the table that is in force, before anything runs in it.
 pub(crate) async fn isolate_again(shared: &Shared, id: &SandboxId, spec: &SandboxSpec) -> HostResult<()> {
-    let mut applied = shared.services.lock().await;
+    let mut applied = shared.policies.lock().await;
     let wanted = filter_of(&applied.table, &spec.network);
     applied.filters.remove(id);
     if !wanted.is_open() {
@@ -283,11 +336,13 @@ pub(crate) async fn isolate_again(shared: &Shared, id: &SandboxId, spec: &Sandbo
 }
 
 async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
+    let balancing = shared.balancing.lock().await;
+    let mut drift = ilb::drift(shared, &balancing.ilb).await?;
     let known = known_rules(shared)?;
-    if known.is_empty() || !flushed(shared, &known).await? {
-        return Ok(Vec::new());
+    if !known.is_empty() && flushed(shared, &known).await? {
+        drift.push(format!("ipnat: fewer rules are loaded than the {} of ours", known.len()));
     }
-    Ok(vec![format!("ipnat: fewer rules are loaded than the {} of ours", known.len())])
+    Ok(drift)
 }
 
 /// netstat(8) lists addresses as `*.80` and `192.0.2.2.80`, with the state last. A system that does not list them has none

@@ -85,6 +85,11 @@ fn check(spec: &SandboxSpec) -> HostResult<()> {
     if ![rootfs::OCI, rootfs::SPARSE].contains(&spec.brand.as_str()) {
         return invalid(format!("this host has the brands {} and {}, not {}", rootfs::OCI, rootfs::SPARSE, spec.brand));
     }
+    if !spec.datasets.is_empty() {
+        return invalid(
+            "ZFS datasets are given to zones, and this host has none: leave out reddwarf.io/zone-datasets".to_owned(),
+        );
+    }
     // sethostname(2).
     if spec.hostname.is_empty() || spec.hostname.len() > 64 || spec.hostname.contains(['\0', '\n']) {
         return invalid(format!("host name {:?} must have 1 to 64 bytes", spec.hostname));
@@ -220,8 +225,9 @@ fn compare(old: &SandboxSpec, new: &SandboxSpec) -> Difference {
         fs_group,
         own_users,
         best_effort: _,
-        // Linux has no such brands.
+        // Linux has no such brands, and no zones to have datasets.
         machine: _,
+        datasets: _,
         volumes,
     } = old;
     let same = [

@@ -73,6 +73,7 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
         // A pod's class never changes; specs of earlier versions don't tell it.
         best_effort: _,
         machine,
+        datasets,
         volumes,
     } = old;
     let mut found = Vec::new();
@@ -93,6 +94,7 @@ pub fn sandbox(old: &SandboxSpec, new: &SandboxSpec) -> Vec<Difference> {
     note(*fs_group != new.fs_group, Cost::Recreate, "spec.securityContext.fsGroup");
     note(*own_users != new.own_users, Cost::Recreate, "spec.hostUsers");
     note(*machine != new.machine, Cost::Recreate, "metadata.annotations[bhyve.reddwarf.io]");
+    note(*datasets != new.datasets, Cost::Recreate, "metadata.annotations[reddwarf.io/zone-datasets]");
     note(*resources != new.resources, Cost::InPlace, "spec.resources");
     for (name, volume) in volumes {
         match new.volumes.get(name) {

@@ -129,6 +129,19 @@ impl Setup {
 }
 
 #[test]
+fn datasets_are_named_in_an_annotation() {
+    let setup = Setup::new();
+    let named = |annotation: Value| {
+        let mut object = pod("web", json!({"containers": [{"name": "app", "image": "web:1"}]}));
+        object.set("/metadata/annotations", annotation);
+        setup.sandbox_of(object, None).unwrap().datasets
+    };
+    assert!(named(json!({})).is_empty());
+    let both = named(json!({"reddwarf.io/zone-datasets": "rpool/b, rpool/a,"}));
+    assert_eq!(both.iter().collect::<Vec<_>>(), ["rpool/a", "rpool/b"]);
+}
+
+#[test]
 fn variables_as_kubernetes_has_them() {
     let setup = Setup::new();
     let from = |value: Value| json!([{"name": "X", "valueFrom": value}]);

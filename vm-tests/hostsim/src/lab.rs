@@ -188,8 +188,11 @@ impl Lab {
                 interface.addresses.retain(|_, a| !a.temporary);
             }
             state.protocols.clear();
+            crate::smf::forward(state);
             state.nat.clear();
             state.filters.clear();
+            state.balancer.connected.clear();
+            state.balancer.held.clear();
             for zone in state.zones.values_mut().filter(|z| z.state.is_up()) {
                 (zone.state, zone.id, zone.init, zone.booted) = (ZoneState::Installed, None, None, None);
             }
@@ -295,7 +298,12 @@ fn fresh(sim: &Sim, system: System) -> State {
     ] {
         state.services.insert(service.into(), Service { state: "online".into(), ..Service::default() });
     }
-    for service in ["svc:/network/loadbalancer/ilb:default", "svc:/system/rcap:default"] {
+    for service in [
+        "svc:/network/loadbalancer/ilb:default",
+        "svc:/network/ipv4-forwarding:default",
+        "svc:/network/ipv6-forwarding:default",
+        "svc:/system/rcap:default",
+    ] {
         state.services.insert(service.into(), Service { state: "disabled".into(), ..Service::default() });
     }
     state

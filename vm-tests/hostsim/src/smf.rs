@@ -128,7 +128,31 @@ fn svcadm(state: &mut State, words: &[&str]) -> Answer {
         "refresh" => {}
         _ => return Answer::usage("Usage: svcadm [-v] [cmd [args ... ]]"),
     }
+    if name.contains("-forwarding:") {
+        state.protocols.retain(|property, _| !property.ends_with("/forwarding"));
+        forward(state);
+    }
+    balancer_waits(state);
     Answer::ok()
+}
+
+/// What the services of forwarding do when they start.
+pub(crate) fn forward(state: &mut State) {
+    for family in ["ipv4", "ipv6"] {
+        let service = state.services.get(&format!("svc:/network/{family}-forwarding:default"));
+        if service.is_some_and(|s| s.state == "online") {
+            state.protocols.insert(format!("{family}/forwarding"), "on".to_owned());
+        }
+    }
+}
+
+/// ILB's service waits for one of the forwarding services: that something forwards is not enough.
+fn balancer_waits(state: &mut State) {
+    let online = |name: &str| state.services.get(name).is_some_and(|s| s.state == "online");
+    let forwards = online("svc:/network/ipv4-forwarding:default") || online("svc:/network/ipv6-forwarding:default");
+    if let Some(balancer) = state.services.get_mut(crate::ilbadm::SERVICE).filter(|s| s.state != "disabled") {
+        balancer.state = if forwards { "online" } else { "offline" }.to_owned();
+    }
 }
 
 fn svccfg(state: &mut State, words: &[&str]) -> Answer {

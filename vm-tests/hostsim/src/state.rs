@@ -293,16 +293,74 @@ pub struct Filters {
     pub inactive: Vec<String>,
 }
 
-/// The integrated load balancer.
+/// The integrated load balancer. Its configuration outlasts boots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Balancer {
     /// Health checks by name.
     pub checks: BTreeMap<String, BTreeMap<String, String>>,
-    /// Server groups: ids to servers.
-    pub groups: BTreeMap<String, BTreeMap<String, String>>,
+    /// Server groups by name.
+    pub groups: BTreeMap<String, ServerGroup>,
     /// Rules by name.
-    pub rules: BTreeMap<String, BTreeMap<String, String>>,
+    pub rules: BTreeMap<String, BalancerRule>,
+    /// Servers that have connections, by name: for a test to say.
+    pub connected: BTreeSet<String>,
+    /// Rules and servers that were taken away from them while they had connections: the kernel holds their names.
+    pub held: BTreeSet<(String, String)>,
+}
+
+/// A server group of ILB.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerGroup {
+    /// By name.
+    pub servers: BTreeMap<String, BalancerServer>,
+    /// The number that was given last: looking for a free one begins there.
+    pub last: u32,
+}
+
+/// A server of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerServer {
+    /// Its address.
+    pub address: std::net::IpAddr,
+    /// Its ports; none: the rule's.
+    pub ports: Option<(u16, u16)>,
+    /// Whether it takes connections.
+    pub enabled: bool,
+}
+
+/// A rule of ILB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerRule {
+    /// Whether it is in force.
+    pub enabled: bool,
+    /// Where connections arrive.
+    pub vip: std::net::IpAddr,
+    /// At which ports; none: all.
+    pub ports: Option<(u16, u16)>,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `roundrobin`, ….
+    pub algorithm: String,
+    /// `DSR`, `NAT`, `HALF-NAT`.
+    pub kind: String,
+    /// The addresses that full NAT shows to servers, or nothing.
+    pub proxy_source: String,
+    /// Bits of the mask by which clients stay with their server; none: they don't.
+    pub mask: Option<u8>,
+    /// The health check, or nothing.
+    pub check: String,
+    /// The port that it asks, or nothing.
+    pub check_port: String,
+    /// Seconds; none: the kernel's own.
+    pub conn_drain: Option<u32>,
+    /// Seconds; none: the kernel's own.
+    pub nat_timeout: Option<u32>,
+    /// Seconds; none: the kernel's own.
+    pub persist_timeout: Option<u32>,
+    /// The server group.
+    pub group: String,
 }
 
 /// One service instance.

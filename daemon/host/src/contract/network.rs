@@ -95,7 +95,8 @@ async fn a_leftover_that_is_gone_is_unchanged(lab: &Lab<'_>) -> Outcome {
 /// A table with one service of each protocol and an isolated pod; nothing of it needs a pod to be there.
 fn table(backends: &[&str]) -> Result<ServiceTable, Stop> {
     let broken = |what: &str| Stop::Broken(format!("{what} can't be read"));
-    let mut table = ServiceTable::default();
+    let pods = "198.18.0.0/24".parse().map_err(|_| broken("the pods' network"))?;
+    let mut table = ServiceTable { pods: [pods].into(), ..ServiceTable::default() };
     let addresses = backends.iter().map(|b| b.parse()).collect::<Result<std::collections::BTreeSet<SocketAddr>, _>>();
     let addresses = addresses.map_err(|_| broken("a backend"))?;
     for (protocol, place) in [

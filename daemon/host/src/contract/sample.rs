@@ -6,7 +6,7 @@ use crate::spec::{
     Resources, SandboxNetwork, SandboxSpec, Security, Signal, TerminationMessage, UserSpec,
 };
 use ipnet::Ipv4Net;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub fn sandbox(id: SandboxId, pod: PodIdentity, brand: Brand, network: SandboxNe
         own_users: false,
         best_effort: false,
         machine: BTreeMap::new(),
+        datasets: BTreeSet::new(),
         volumes: BTreeMap::new(),
     }
 }

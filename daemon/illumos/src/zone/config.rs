@@ -49,6 +49,9 @@ pub(crate) fn of_sandbox(
         machine.configure(&mut config, &paths.isos())?;
         return Ok(config);
     }
+    for dataset in &spec.datasets {
+        config.datasets.insert(Text::new(dataset.as_str())?);
+    }
     let id = &spec.id;
     lofs(&mut config, "bin", &paths.bin(), true)?;
     lofs(&mut config, "ro", &paths.read_only(id), true)?;

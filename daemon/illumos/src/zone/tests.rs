@@ -8,7 +8,7 @@ use crate::zonecfg::{create, interpret};
 use proptest::prelude::*;
 use reddwarf_host::spec::{HostPathKind, PodIdentity, ResolvConf, Resources, SandboxNetwork, SandboxSpec, VolumeSpec};
 use reddwarf_host::{Brand, LinkName, PodUid, SandboxId, VolumeName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn paths() -> Paths {
@@ -45,6 +45,7 @@ fn pod(namespace: &str, name: &str) -> SandboxSpec {
         own_users: false,
         best_effort: false,
         machine: BTreeMap::new(),
+        datasets: BTreeSet::new(),
         sysctls: BTreeMap::new(),
         fs_group: None,
         volumes: BTreeMap::new(),

@@ -9,8 +9,10 @@
 mod common;
 mod support;
 
+mod balancer;
 mod brand;
 mod contract;
+mod delegated;
 mod faults;
 mod images;
 mod machines;

@@ -135,6 +135,7 @@ fn sandbox(name: &str, uid: &str, address: &str, gateway: &str) -> SandboxSpec {
         own_users: false,
         best_effort: false,
         machine: Default::default(),
+        datasets: Default::default(),
         volumes: Default::default(),
     }
 }

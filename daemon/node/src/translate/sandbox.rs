@@ -6,8 +6,8 @@ use crate::plan::Notice;
 use reddwarf_host::Brand;
 use reddwarf_host::spec::{FsGroup, FsGroupChange, HostsEntry, PodAddress, ResolvConf, SandboxNetwork, SandboxSpec};
 use reddwarf_objects::pod::{DnsConfig, DnsPolicy, PodSpec, QosClass};
-use reddwarf_objects::{BRAND_BHYVE, MACHINE_ANNOTATION_PREFIX};
-use std::collections::BTreeMap;
+use reddwarf_objects::{BRAND_BHYVE, MACHINE_ANNOTATION_PREFIX, ZONE_DATASETS_ANNOTATION};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What a pod asks of its sandbox. `running` is the spec of the sandbox that the pod has now.
@@ -57,6 +57,7 @@ pub fn sandbox(
         own_users: spec.host_users == Some(false),
         best_effort: intent.pod.qos_class() == QosClass::BestEffort,
         machine: machine(intent),
+        datasets: datasets(intent),
         volumes,
     })
 }
@@ -69,6 +70,12 @@ fn machine(intent: &PodIntent) -> BTreeMap<String, String> {
     let annotations = intent.pod.metadata.annotations.iter();
     let said = annotations.filter_map(|(key, value)| Some((key.strip_prefix(MACHINE_ANNOTATION_PREFIX)?, value)));
     said.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+}
+
+/// Datasets that the pod administers itself. Whether they are its to have is the host's to know.
+fn datasets(intent: &PodIntent) -> BTreeSet<String> {
+    let said = intent.pod.metadata.annotations.get(ZONE_DATASETS_ANNOTATION).map_or("", String::as_str);
+    said.split(',').map(str::trim).filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 /// The value, or its problem put aside.

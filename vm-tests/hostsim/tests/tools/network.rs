@@ -127,11 +127,90 @@ fn services_answer_by_pattern() {
     let bench = Bench::new();
     assert_eq!(bench.ok("svcs -H -o state svc:/network/ipfilter:default"), "online\n");
     bench.fails("svcs -H -o state svc:/no/such", 1, "svcs: Pattern 'svc:/no/such' doesn't match any instances");
-    bench.fails("ilbadm create-servergroup sg1", 1, "not running");
+}
+
+/// ILB by what its sources refuse, in their words.
+#[test]
+fn the_load_balancer_keeps_its_rules() {
+    let bench = Bench::new();
+    let group = "ilbadm create-servergroup -s server=10.0.0.1:80,10.0.0.2:80 sg1";
+    bench.fails(group, 1, "ilbadm: socket() failed");
+    // Its service waits for the services of forwarding.
+    bench.ok("ipadm set-prop -t -p forwarding=on ipv4");
     bench.ok("svcadm enable svc:/network/loadbalancer/ilb:default");
-    bench.ok("ilbadm create-servergroup -s server=10.0.0.1:80 sg1");
-    bench.fails("ilbadm create-servergroup a-group-too-long", 1, "too long");
-    bench.ok(
-        "ilbadm create-rule -e -i vip=192.0.2.10,port=80,protocol=tcp -m lbalg=rr,type=HALF-NAT -o servergroup=sg1 r1",
+    assert_eq!(bench.ok("svcs -H -o state svc:/network/loadbalancer/ilb:default"), "offline\n");
+    bench.fails("ilbadm show-rule -p -o rulename", 1, "socket() failed");
+    bench.ok("svcadm enable svc:/network/ipv4-forwarding:default");
+    assert_eq!(bench.ok("ilbadm show-rule -p -o rulename"), "");
+
+    // Groups: names, one list behind one keyword, each address once, one family.
+    bench.ok(group);
+    bench.fails(group, 1, "servergroup already exists");
+    bench.fails("ilbadm create-servergroup a-group-too-long", 1, "is too long - must not exceed 14 chars");
+    let twice = "ilbadm create-servergroup -s server=10.0.0.1:80,server=10.0.0.2:80 sg2";
+    bench.fails(twice, 1, "server=10.0.0.2:80: address is invalid");
+    bench.fails("ilbadm create-servergroup -s server=fd00::1 sg2", 1, "syntax failure");
+    bench.fails("ilbadm create-servergroup -s server=10.0.0.1:80,[fd00::1]:80 sg2", 1, "address family mismatch");
+    bench.fails("ilbadm add-server -s server=10.0.0.1:81 sg1", 1, "cannot add 10.0.0.1 to sg1: object already exists");
+    bench.fails("ilbadm add-server -s server=10.0.0.3:80 sg2", 1, "no such/no more element(s)");
+    bench.ok("ilbadm create-servergroup empty");
+
+    // Rules: what they need, and what they may not say.
+    let rule = |more: &str, name: &str| {
+        format!("ilbadm create-rule -e -i vip=192.0.2.10,port=80,protocol=tcp -m lbalg=rr,type={more} {name}")
+    };
+    let half = |name: &str| rule("HALF-NAT -o servergroup=sg1", name);
+    for (line, why) in [
+        (half("a-rule-with-a-long-na"), "is too long - must not exceed 19 chars"),
+        (rule("HALF-NAT -o servergroup=sg9", "r1"), "cannot find specified server group"),
+        (rule("HALF-NAT -o servergroup=empty", "r1"), "servergroup does not contain any servers"),
+        (rule("HALF-NAT", "r1"), "servergroup name missing"),
+        (rule("NAT -o servergroup=sg1", "r1"), "proxy-src is either missing"),
+        (rule("HALF-NAT,proxy-src=10.0.0.9 -o servergroup=sg1", "r1"), "proxy-src not allowed"),
+        (rule("HALF-NAT,pmask=/32 -o servergroup=sg1", "r1"), "use of stickymask requires -p option"),
+        (rule("HALF-NAT -t persist-timeout=0 -o servergroup=sg1", "r1"), "persist-timeout: invalid value"),
+        (rule("HALF-NAT -h hc-name=hc1 -o servergroup=sg1", "r1"), "missing healthcheck info"),
+        ("ilbadm create-rule -p -m lbalg=rr,type=h,pmask=32 r1".into(), "requires that VIP be specified first"),
+        ("ilbadm create-rule -e -i vip=fd00::5,port=80 -m lbalg=rr,type=h -o servergroup=sg1 r1".into(), "mismatch"),
+        ("ilbadm create-rule -e -i vip=127.0.0.1,port=80 -m lbalg=rr,type=h -o servergroup=sg1 r1".into(), "invalid"),
+    ] {
+        bench.fails(&line, 1, why);
+    }
+    bench.ok(&half("r1"));
+    bench.fails(&half("r1"), 1, "specified rule name already exists");
+    bench.fails(&half("r2"), 1, "object already exists");
+    bench.fails("ilbadm delete-servergroup sg1", 1, "its in use with other active rules");
+
+    // What is shown: the kernel's own times, and that -p alone keeps no client.
+    bench.ok(&format!("{} r3", rule("NAT,proxy-src=10.0.0.9 -p -o servergroup=sg1", "").trim().replace("=80", "=81")));
+    let fields = "rulename,status,vip,port,protocol,lbalg,type,proxy-src,pmask,nat-timeout,persist-timeout";
+    assert_eq!(
+        bench.ok(&format!("ilbadm show-rule -p -o {fields}")),
+        "r1:E:192.0.2.10:80:TCP:roundrobin:HALF-NAT:::120:0\nr3:E:192.0.2.10:81:TCP:roundrobin:NAT:10.0.0.9-10.0.0.9::120:0\n"
     );
+    bench.fails("ilbadm show-rule -p", 1, "option -p requires -o");
+    let groups = "ilbadm show-servergroup -p -o sgname,serverid,minport,maxport,ip_address";
+    assert_eq!(bench.ok(groups), "empty::::\nsg1:_sg1.0:80:80:10.0.0.1\nsg1:_sg1.1:80:80:10.0.0.2\n");
+    bench.ok("ilbadm disable-server _sg1.0");
+    let servers = "ilbadm show-server -p -o serverid,status,rulename";
+    assert_eq!(bench.ok(servers), "_sg1.0:D:r1\n_sg1.1:E:r1\n_sg1.0:D:r3\n_sg1.1:E:r3\n");
+    bench.ok("ilbadm enable-server _sg1.0");
+    bench.fails("ilbadm enable-server _sg1.7", 1, "no such/no more element(s): _sg1.7");
+
+    // A name that was given last is given again, and refused while connections hold it.
+    bench.lab.change(|state| state.balancer.connected.insert("_sg1.1".into())).unwrap();
+    bench.ok("ilbadm remove-server -s server=_sg1.1 sg1");
+    bench.fails(
+        "ilbadm remove-server -s server=_sg1.1 sg1",
+        1,
+        "cannot remove _sg1.1 from sg1: cannot find specified server",
+    );
+    bench.fails("ilbadm add-server -s server=10.0.0.3:80 sg1", 1, "cannot add 10.0.0.3 to sg1: invalid argument(s)");
+    // All of it outlasts a boot, but connections.
+    bench.lab.reboot().unwrap();
+    bench.ok("ilbadm add-server -s server=10.0.0.3:80 sg1");
+    assert!(bench.ok(groups).contains("sg1:_sg1.1:80:80:10.0.0.3\n"));
+    bench.ok("ilbadm delete-rule r1 r3");
+    bench.fails("ilbadm delete-rule r1", 1, "specified rule does not exist");
+    bench.ok("ilbadm delete-servergroup sg1");
 }
