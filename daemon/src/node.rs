@@ -121,7 +121,7 @@ fn thresholds(settings: &Settings) -> Thresholds {
     let of = |signal| match settings.eviction(signal) {
         EvictionAmount::Off => None,
         EvictionAmount::Absolute(amount) => Some(Amount::Absolute(amount)),
-        EvictionAmount::Percent(percent) => Some(Amount::Percent(percent)),
+        EvictionAmount::Percent(percent, most) => Some(Amount::Percent(percent, most)),
     };
     Thresholds {
         memory_available: of(EvictionSignal::Memory),

@@ -24,8 +24,8 @@ pub enum EvictionAmount {
     Off,
     /// Bytes, files, processes.
     Absolute(u64),
-    /// Hundredths of what there is.
-    Percent(f64),
+    /// Hundredths of what there is, but never more than so many bytes, files or processes.
+    Percent(f64, Option<u64>),
 }
 
 /// Less than this is too little.
@@ -37,12 +37,13 @@ pub struct EvictionThreshold {
     pub amount: EvictionAmount,
 }
 
-/// The kubelet's thresholds, and some room for processes.
+/// The kubelet's thresholds, and some room for processes. A tenth of a large disk is more than anybody wants to leave
+/// empty on a host that does other things as well: with so much free no pod is turned away.
 pub(super) const DEFAULTS: [EvictionThreshold; 4] = [
     EvictionThreshold { signal: EvictionSignal::Memory, amount: EvictionAmount::Absolute(100 << 20) },
-    EvictionThreshold { signal: EvictionSignal::Storage, amount: EvictionAmount::Percent(10.0) },
-    EvictionThreshold { signal: EvictionSignal::Inodes, amount: EvictionAmount::Percent(5.0) },
-    EvictionThreshold { signal: EvictionSignal::Pids, amount: EvictionAmount::Percent(5.0) },
+    EvictionThreshold { signal: EvictionSignal::Storage, amount: EvictionAmount::Percent(10.0, Some(5 << 30)) },
+    EvictionThreshold { signal: EvictionSignal::Inodes, amount: EvictionAmount::Percent(5.0, None) },
+    EvictionThreshold { signal: EvictionSignal::Pids, amount: EvictionAmount::Percent(5.0, None) },
 ];
 
 impl fmt::Display for EvictionThreshold {
@@ -50,13 +51,15 @@ impl fmt::Display for EvictionThreshold {
         let signal = self.signal.as_str();
         match self.amount {
             EvictionAmount::Off => write!(f, "{signal}<off"),
-            EvictionAmount::Absolute(amount) => {
-                let amount = reddwarf_objects::Quantity::from_bytes(i64::try_from(amount).unwrap_or(i64::MAX));
-                write!(f, "{signal}<{amount}")
-            }
-            EvictionAmount::Percent(percent) => write!(f, "{signal}<{percent}%"),
+            EvictionAmount::Absolute(amount) => write!(f, "{signal}<{}", quantity(amount)),
+            EvictionAmount::Percent(percent, None) => write!(f, "{signal}<{percent}%"),
+            EvictionAmount::Percent(percent, Some(most)) => write!(f, "{signal}<{percent}%&{}", quantity(most)),
         }
     }
+}
+
+fn quantity(amount: u64) -> reddwarf_objects::Quantity {
+    reddwarf_objects::Quantity::from_bytes(i64::try_from(amount).unwrap_or(i64::MAX))
 }
 
 impl Settings {

@@ -167,7 +167,7 @@ settings! {
         "CPU that pods can't ask for: the node's allocatable is less by it", |s| format!("{}m", s.system_reserved_cpu_millis);
     "system_reserved_memory" "system-reserved-memory" "QUANTITY" Quantity Live, "0",
         "Memory that pods can't ask for", |s| s.system_reserved_memory_bytes.to_string();
-    "eviction_hard" "eviction-hard" "SIGNAL<AMOUNT" List Restart, "memory.available<100Mi, nodefs.available<10%, nodefs.inodesFree<5%, pid.available<5%",
+    "eviction_hard" "eviction-hard" "SIGNAL<AMOUNT" List Restart, "memory.available<100Mi, nodefs.available<10%&5Gi, nodefs.inodesFree<5%, pid.available<5%",
         "When the host is short of something: pods are then evicted; signals that are not named keep their default, and `off` in the place of an amount turns one off", eviction;
     "eviction_transition_seconds" "eviction-transition-seconds" "SECONDS" Number Restart, "300",
         "How long a shortage must be over before the node takes new pods again", |s| s.eviction_transition_seconds.to_string();

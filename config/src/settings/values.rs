@@ -266,21 +266,30 @@ pub(super) fn quantity(text: &str) -> Result<Quantity, Bad> {
     }
 }
 
-/// A threshold as the kubelet takes it: `memory.available<100Mi`, `nodefs.available<10%`.
+/// A threshold as the kubelet takes it: `memory.available<100Mi`, `nodefs.available<10%`; and the lesser of a share and an
+/// amount: `nodefs.available<10%&5Gi`.
 pub(super) fn eviction(text: &str) -> Result<EvictionThreshold, Bad> {
     let example =
-        "write a signal and an amount, like memory.available<100Mi, nodefs.available<10% or pid.available<off";
+        "write a signal and an amount, like memory.available<100Mi, nodefs.available<10%&5Gi or pid.available<off";
     let Some((signal, amount)) = text.split_once('<') else { return bad("there is no `<` in it", example) };
     use EvictionSignal::{Inodes, Memory, Pids, Storage};
     let signal = one_of(signal.trim(), &[Memory, Storage, Inodes, Pids], EvictionSignal::as_str)?;
     let amount = amount.trim();
-    let amount = match (amount, amount.strip_suffix('%')) {
+    let absolute = |text: &str| Ok(u64::try_from(quantity(text.trim())?.units()).unwrap_or_default());
+    let amount = match (amount, amount.split_once('%')) {
         ("off", _) => EvictionAmount::Off,
-        (_, Some(percent)) => match percent.parse::<f64>() {
-            Ok(percent) if (0.0..=100.0).contains(&percent) => EvictionAmount::Percent(percent),
-            _ => return bad("a share must be between 0% and 100%", example),
-        },
-        (amount, None) => EvictionAmount::Absolute(u64::try_from(quantity(amount)?.units()).unwrap_or_default()),
+        (_, Some((percent, most))) => {
+            let most = match (most.trim(), most.trim().strip_prefix('&')) {
+                ("", _) => None,
+                (_, Some(most)) => Some(absolute(most)?),
+                _ => return bad("after the share there may be `&` and an amount, nothing else", example),
+            };
+            match percent.parse::<f64>() {
+                Ok(percent) if (0.0..=100.0).contains(&percent) => EvictionAmount::Percent(percent, most),
+                _ => return bad("a share must be between 0% and 100%", example),
+            }
+        }
+        (amount, None) => EvictionAmount::Absolute(absolute(amount)?),
     };
     Ok(EvictionThreshold { signal, amount })
 }

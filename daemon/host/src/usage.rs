@@ -33,7 +33,7 @@ pub struct Traffic {
 /// A file system, or a part of one. The default is unknown: all zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSystem {
-    /// Bytes in all.
+    /// Bytes that can be filled in all, those that are in use among them: as df(1), without what is reserved.
     pub capacity_bytes: u64,
     /// Bytes that can still be written.
     pub available_bytes: u64,

@@ -50,7 +50,7 @@ mount --bind {dir}/lib /var/lib/reddwarf
 chmod 755 /etc/reddwarf.d /run/reddwarf.d
 ip link set lo up
 export PATH={bin}:$PATH RUST_LOG=info
-reddwarfd --state /var/lib/reddwarf --log-dir {dir}/lib/logs --audit-log {dir}/lib/audit.log --node-name docs >{dir}/log 2>&1 &
+reddwarfd --state /var/lib/reddwarf --log-dir {dir}/lib/logs --audit-log {dir}/lib/audit.log --node-name docs --image-gc-high-percent 100 --eviction-hard 'nodefs.available<1Mi' --eviction-hard 'memory.available<1Mi' >{dir}/log 2>&1 &
 daemon=$!
 trap 'reddwarfctl shutdown --stop-pods >/dev/null 2>&1 || kill $daemon; wait $daemon || true' EXIT
 for _ in $(seq 200); do reddwarfctl version >/dev/null 2>&1 && break; sleep 0.05; done

@@ -8,6 +8,19 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+/// The machine that tests may be short of room; whether pods start and images stay must not hang on it.
+const ROOM_OF_THE_MACHINE: [&str; 10] = [
+    "--eviction-hard",
+    "nodefs.available<1Mi",
+    "--eviction-hard",
+    "nodefs.inodesFree<1",
+    "--eviction-hard",
+    "memory.available<1Mi",
+    "--eviction-hard",
+    "pid.available<1",
+    "--image-gc-high-percent",
+    "100",
+];
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A host of its own for one daemon.
@@ -92,6 +105,7 @@ impl World {
             .arg("--run")
             .arg(self.dir.join("run"))
             .args(["--pod-cidr", &self.cidr, "--bridge", &self.bridge, "--node-name", "node-under-test"])
+            .args(ROOM_OF_THE_MACHINE)
             .args(&self.extra)
             .stdin(Stdio::null());
         command

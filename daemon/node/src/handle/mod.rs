@@ -8,7 +8,6 @@ use crate::follow;
 use crate::key::PodKey;
 use crate::logs::{self, LogOptions};
 use crate::plan::{Effect, Memory, Notice, Op, Plan, Reservations, Step, plan};
-use crate::pressure::NodeCondition;
 use crate::probe;
 use crate::run::{self, Shared, Work};
 use crate::settings::NodeSettings;
@@ -533,7 +532,7 @@ impl NodeHandle {
                 .host_notices
                 .iter()
                 .cloned()
-                .chain(state.memory.pressure.all().map(pressure_notice))
+                .chain(state.memory.pressure.notices().map(|(c, message)| Notice::new(c.name(), message)))
                 .collect(),
             pods: state.desired.pods.len(),
             degraded: state.pods.iter().filter_map(|(key, p)| Some((key.clone(), first(&p.outlook)?))).collect(),
@@ -617,13 +616,6 @@ impl NodeHandle {
 /// Waits until the node was told to stop.
 async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopping| *stopping).await.is_ok();
-}
-
-/// What the node is short of, for people.
-fn pressure_notice(condition: NodeCondition) -> Notice {
-    let message =
-        format!("{}: pods may be evicted, and new ones wait; see `kubectl describe node`", condition.words(true).1);
-    Notice::new(condition.name(), message)
 }
 
 /// Waiting that needs nobody.

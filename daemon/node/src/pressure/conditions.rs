@@ -7,18 +7,18 @@ use reddwarf_objects::pod::{Pod, QosClass};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// When each condition was last met.
+/// When each condition was last met, and by what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conditions(BTreeMap<NodeCondition, BootTime>);
+pub struct Conditions(BTreeMap<NodeCondition, (BootTime, Shortage)>);
 
 impl Conditions {
     /// Takes up what there is too little of at `now`, and forgets what has been well for `transition`.
     pub fn update(&mut self, shortages: &[Shortage], transition: Duration, now: BootTime) {
         for shortage in shortages {
-            self.0.insert(shortage.resource.condition(), now);
+            self.0.insert(shortage.resource.condition(), (now, *shortage));
         }
         // Strictly: without a transition a condition ends with its shortage.
-        self.0.retain(|_, met| *met == now || now.since(*met) < transition);
+        self.0.retain(|_, (met, _)| *met == now || now.since(*met) < transition);
     }
 
     /// Does it hold?
@@ -29,6 +29,19 @@ impl Conditions {
     /// Those that hold.
     pub fn all(&self) -> impl Iterator<Item = NodeCondition> + '_ {
         self.0.keys().copied()
+    }
+
+    /// The conditions that hold in sentences for the operator: what there was too little of, and what follows.
+    pub fn notices(&self) -> impl Iterator<Item = (NodeCondition, String)> + '_ {
+        self.0.iter().map(|(condition, (_, shortage))| {
+            let (threshold, available) = shortage.amounts();
+            let (resource, signal) = (shortage.resource.name(), shortage.resource.signal());
+            let message = format!(
+                "only {available} of {resource} were left, less than {threshold} (`eviction_hard`, {signal}): pods may be \
+                 evicted, and new ones wait"
+            );
+            (*condition, message)
+        })
     }
 
     /// Why a pod that has not begun must not begin now, in the kubelet's words; `None`: it may.
@@ -103,6 +116,11 @@ mod tests {
         assert_eq!(step(&[], 309), [NodeCondition::Memory, NodeCondition::Disk]);
         assert_eq!(step(&[], 310), [NodeCondition::Disk]);
         assert_eq!(step(&[], 500), []);
+        conditions.update(&[short(Resource::Inodes)], transition, at(600));
+        let said: Vec<_> = conditions.notices().collect();
+        let message = "only 1 of inodes were left, less than 2 (`eviction_hard`, nodefs.inodesFree): pods may be evicted, \
+                       and new ones wait";
+        assert_eq!(said, [(NodeCondition::Disk, message.to_owned())]);
         let mut at_once = Conditions::default();
         at_once.update(&[short(Resource::Pids)], Duration::ZERO, at(1));
         assert!(at_once.holds(NodeCondition::Pid));

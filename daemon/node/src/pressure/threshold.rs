@@ -8,8 +8,8 @@ use reddwarf_objects::Quantity;
 pub enum Amount {
     /// Bytes, files, processes.
     Absolute(u64),
-    /// Hundredths of what there is.
-    Percent(f64),
+    /// Hundredths of what there is, but never more than so many bytes, files or processes.
+    Percent(f64, Option<u64>),
 }
 
 impl Amount {
@@ -23,7 +23,7 @@ impl Amount {
                 clippy::cast_precision_loss,
                 reason = "see above"
             )]
-            Self::Percent(percent) => (whole as f64 * percent / 100.0) as u64,
+            Self::Percent(percent, most) => ((whole as f64 * percent / 100.0) as u64).min(most.unwrap_or(u64::MAX)),
         }
     }
 }
@@ -42,13 +42,13 @@ pub struct Thresholds {
 }
 
 impl Default for Thresholds {
-    /// The kubelet's, and some room for processes.
+    /// The kubelet's, and some room for processes; of a large disk 5 GiB are enough.
     fn default() -> Self {
         Self {
             memory_available: Some(Amount::Absolute(100 << 20)),
-            storage_available: Some(Amount::Percent(10.0)),
-            inodes_free: Some(Amount::Percent(5.0)),
-            pids_available: Some(Amount::Percent(5.0)),
+            storage_available: Some(Amount::Percent(10.0, Some(5 << 30))),
+            inodes_free: Some(Amount::Percent(5.0, None)),
+            pids_available: Some(Amount::Percent(5.0, None)),
         }
     }
 }
@@ -74,6 +74,16 @@ impl Resource {
             Self::Storage => "ephemeral-storage",
             Self::Inodes => "inodes",
             Self::Pids => "pids",
+        }
+    }
+
+    /// The signal that thresholds name it by.
+    pub fn signal(self) -> &'static str {
+        match self {
+            Self::Memory => "memory.available",
+            Self::Storage => "nodefs.available",
+            Self::Inodes => "nodefs.inodesFree",
+            Self::Pids => "pid.available",
         }
     }
 
@@ -204,19 +214,14 @@ mod tests {
         HostPressure {
             memory_bytes: 16 << 30,
             memory_available_bytes: 8 << 30,
-            storage: FileSystem {
-                capacity_bytes: 100 << 30,
-                available_bytes: 50 << 30,
-                inodes: 1000,
-                inodes_free: 500,
-            },
+            storage: FileSystem { capacity_bytes: 20 << 30, available_bytes: 10 << 30, inodes: 1000, inodes_free: 500 },
             processes_max: 1000,
             processes: 100,
         }
     }
 
     #[test]
-    fn the_defaults_are_the_kubelets() {
+    fn the_defaults_are_the_kubelets_but_for_large_disks() {
         let all = |host: HostPressure| -> Vec<(Resource, u64)> {
             shortages(&host, &Thresholds::default()).iter().map(|s| (s.resource, s.threshold)).collect()
         };
@@ -230,8 +235,14 @@ mod tests {
             all(HostPressure { memory_available_bytes: (100 << 20) - 1, ..host() }),
             [(Resource::Memory, 100 << 20)]
         );
-        assert_eq!(all(disk(10 << 30, 50)), []);
-        assert_eq!(all(disk((10 << 30) - 1, 49)), [(Resource::Storage, 10 << 30), (Resource::Inodes, 50)]);
+        assert_eq!(all(disk(2 << 30, 50)), []);
+        assert_eq!(all(disk((2 << 30) - 1, 49)), [(Resource::Storage, 2 << 30), (Resource::Inodes, 50)]);
+        let large = |available_bytes| HostPressure {
+            storage: FileSystem { capacity_bytes: 250 << 30, available_bytes, ..host().storage },
+            ..host()
+        };
+        assert_eq!(all(large(14 << 30)), [], "a twentieth of a large disk is room enough");
+        assert_eq!(all(large((5 << 30) - 1)), [(Resource::Storage, 5 << 30)]);
         assert_eq!(all(HostPressure { processes: 951, ..host() }), [(Resource::Pids, 50)]);
         assert_eq!(all(HostPressure::default()), [], "nothing is known");
         let off = Thresholds { memory_available: None, ..Thresholds::default() };

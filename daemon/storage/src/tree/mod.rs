@@ -462,12 +462,15 @@ pub(crate) async fn write_stream(
     result
 }
 
-/// What statvfs(3) says of a place.
+/// What statvfs(3) says of a place; what the file system reserves is not part of it, as in df(1).
 pub(crate) fn capacity(op: &'static str, place: &Path) -> HostResult<Capacity> {
     let found = statvfs(place).map_err(|e| io_error(op, place, e.into()))?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
     #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
-    Ok(Capacity { total_bytes: bytes(found.blocks().into()), free_bytes: bytes(found.blocks_available().into()) })
+    let (all, free, available): (u64, u64, u64) =
+        (found.blocks().into(), found.blocks_free().into(), found.blocks_available().into());
+    let reserved = free.saturating_sub(available);
+    Ok(Capacity { total_bytes: bytes(all.saturating_sub(reserved)), free_bytes: bytes(available) })
 }
 
 #[async_trait]
