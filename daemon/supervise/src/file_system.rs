@@ -56,6 +56,7 @@ mod tests {
 
     /// df(1) is the judge, on the file system of this test: used and available are all that there is to fill.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test's own judge")]
     fn the_figures_are_those_of_df() {
         let dir = tempfile::tempdir().unwrap();
         let df = || -> Vec<u64> {
