@@ -61,6 +61,20 @@ pub struct Written {
     pub warnings: Vec<String>,
 }
 
+/// A create that was carried out. Its managedFields were stored as text, and are read into the object for those only who
+/// need them there: who answers with what was stored does not.
+struct Created {
+    written: Written,
+    owners: Option<Vec<u8>>,
+}
+
+impl Created {
+    fn whole(self) -> Written {
+        let Self { written, owners } = self;
+        Written { object: New { object: written.object, owners }.whole(), ..written }
+    }
+}
+
 /// The read half of a write.
 struct Found {
     entry: Entry,
@@ -80,7 +94,7 @@ impl Registry {
         object: Object,
         options: WriteOptions,
     ) -> Result<Written, RegistryError> {
-        self.create_any(author, object, &options, &mut Open, true).await
+        Ok(self.create_any(author, object, &options, &mut Open).await?.whole())
     }
 
     /// The same through a gate. Of what was stored, managedFields are only in [`Written::stored`].
@@ -94,27 +108,25 @@ impl Registry {
         options: &WriteOptions,
         gate: &mut dyn Gate,
     ) -> Result<Written, RegistryError> {
-        self.create_any(author, object, options, gate, false).await
+        Ok(self.create_any(author, object, options, gate).await?.written)
     }
 
-    /// Creates an object. `whole`: managedFields are put into what is given back, not only into what is stored.
     async fn create_any(
         &self,
         author: &Author,
         object: Object,
         options: &WriteOptions,
         gate: &mut dyn Gate,
-        whole: bool,
-    ) -> Result<Written, RegistryError> {
+    ) -> Result<Created, RegistryError> {
         let options = &WriteOptions { version: object.known_kind(), ..options.clone() };
         let object = convert::to_stored(object);
         if !object.name().is_empty() {
-            return self.create_named(author, object, options, gate, whole).await;
+            return self.create_named(author, object, options, gate).await;
         }
         let kind = known(&object)?;
         for attempt in 1.. {
             let named = name(kind, object.clone(), Uuid::new_v4().as_u64_pair().0)?;
-            match self.create_named(author, named, options, gate, whole).await {
+            match self.create_named(author, named, options, gate).await {
                 Err(RegistryError::AlreadyExists(_)) if attempt < NAME_ATTEMPTS => {}
                 done => return done,
             }
@@ -128,8 +140,7 @@ impl Registry {
         object: Object,
         options: &WriteOptions,
         gate: &mut dyn Gate,
-        whole: bool,
-    ) -> Result<Written, RegistryError> {
+    ) -> Result<Created, RegistryError> {
         let kind = known(&object)?;
         let manager = options.manager(author);
         let (version, dry_run) = (options.version, options.dry_run);
@@ -137,7 +148,7 @@ impl Registry {
         let around = self.around(author, kind, &object)?;
         let asked = Self::asked(kind, &object);
         let new = admit::create(&writer, kind, object, Uuid::new_v4(), &around, gate)?;
-        self.store_new(author, kind, (asked.as_ref(), new), options.dry_run, whole).await
+        self.store_new(author, kind, (asked.as_ref(), new), options.dry_run).await
     }
 
     /// Stores an admitted object that is not there yet.
@@ -147,8 +158,7 @@ impl Registry {
         kind: &'static Kind,
         (asked, admitted): (Option<&Object>, New),
         dry_run: bool,
-        whole: bool,
-    ) -> Result<Written, RegistryError> {
+    ) -> Result<Created, RegistryError> {
         let New { object: mut new, owners } = admitted;
         let key = new.key(kind);
         let at = store_key(&key)?;
@@ -167,16 +177,18 @@ impl Registry {
             if dry_run {
                 return match self.entry(&at)? {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
+                    // Nothing is stored that an answer could be written from.
                     None => {
                         let object = New { object: new, owners }.whole();
-                        Ok(Written { created: true, ..written(kind, object, None, None) })
+                        let written = Written { created: true, ..written(kind, object, None, None) };
+                        Ok(Created { written, owners: None })
                     }
                 };
             }
             match self.commit(home.hold(create)).await {
                 Ok(done) => {
-                    let object = if whole { New { object: new, owners }.whole() } else { new };
-                    return Ok(Written { created: true, ..written(kind, object, Some(done), Some((at, bytes))) });
+                    let written = Written { created: true, ..written(kind, new, Some(done), Some((at, bytes))) };
+                    return Ok(Created { written, owners });
                 }
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
                     return Err(RegistryError::AlreadyExists(key));
@@ -318,7 +330,7 @@ impl Registry {
         } else {
             admit::create(writer, kind, object, uid, &around, gate)?
         };
-        self.store_new(writer.author, kind, (asked.as_ref(), new), writer.dry_run, true).await
+        self.store_new(writer.author, kind, (asked.as_ref(), new), writer.dry_run).await.map(Created::whole)
     }
 
     /// What a client said of a service, before defaults: families follow from it. Of other kinds nothing matters.
