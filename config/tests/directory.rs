@@ -5,7 +5,7 @@
 
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, chown, mkfifo};
-use reddwarf_config::directory::{Scan, Scanner, Trust, Verdict};
+use reddwarf_config::directory::{HeldLayer, Scan, Scanner, Trust, Verdict};
 use reddwarf_config::limits::Limits;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -328,6 +328,52 @@ fn a_layer_that_vanishes_is_no_deletion() {
     std::fs::remove_file(place.path("etc/a.yaml")).unwrap();
     let scan = place.scan();
     assert!(scan.complete && scan.declared.is_empty());
+}
+
+#[test]
+fn a_scanner_that_is_told_what_was_there_misses_it_from_the_start() {
+    let mut place = Place::new();
+    place.write("etc/a.yaml", &map("a", "1"));
+    place.scan();
+    let held = place.scanner.held();
+    assert_eq!(held.iter().map(|h| &h.path).collect::<Vec<_>>(), [&place.path("etc")]);
+    let anew = |place: &Place, held: &[HeldLayer]| {
+        let mut scanner = Scanner::new(place.scanner.layers().to_vec(), Limits::default(), Trust::default());
+        scanner.expect(held);
+        scanner
+    };
+    // As it was.
+    assert!(anew(&place, &held).scan().complete);
+    // Missing, and then another, empty one: what a mount leaves behind.
+    std::fs::rename(place.path("etc"), place.path("gone")).unwrap();
+    let scan = anew(&place, &held).scan();
+    assert!(!scan.complete);
+    assert_eq!(scan.incomplete_layers.into_iter().collect::<Vec<_>>(), [1]);
+    std::fs::create_dir(place.path("etc")).unwrap();
+    let mut scanner = anew(&place, &held);
+    assert!(!scanner.scan().complete);
+    scanner.accept_losses();
+    assert!(scanner.scan().complete, "it is meant to be gone");
+    // Which directory it was is not known: only a missing one is a loss.
+    let unknown = [HeldLayer { place: None, ..held[0].clone() }];
+    assert!(anew(&place, &unknown).scan().complete);
+    std::fs::remove_dir(place.path("etc")).unwrap();
+    assert!(!anew(&place, &unknown).scan().complete);
+    // Emptied while nobody looked: a deletion.
+    std::fs::rename(place.path("gone"), place.path("etc")).unwrap();
+    std::fs::remove_file(place.path("etc/a.yaml")).unwrap();
+    let scan = anew(&place, &held).scan();
+    assert!(scan.complete && scan.declared.is_empty());
+}
+
+#[test]
+fn an_empty_layer_may_come_and_go() {
+    let mut place = Place::new();
+    place.write("etc/a.yaml", &map("a", "1"));
+    assert!(place.scan().complete);
+    std::fs::remove_dir(place.path("lib")).unwrap();
+    let scan = place.scan();
+    assert!(scan.complete && scan.diagnostics.is_empty(), "{:?}", scan.diagnostics);
 }
 
 #[test]

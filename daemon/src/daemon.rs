@@ -107,6 +107,8 @@ struct Daemon {
     dns: Option<Arc<NameServer>>,
     /// [`host::guard_socket`].
     guard: Option<OwnedFd>,
+    /// [`host::claim`].
+    _claim: Option<std::fs::File>,
 }
 
 impl Daemon {
@@ -119,6 +121,10 @@ impl Daemon {
     ) -> Result<Self, Failed> {
         directory_for_us(&settings.state_dir, 0o700)?;
         directory_for_us(&settings.run_dir, 0o750)?;
+        let claim = match mode {
+            Mode::Agent => host::claim(settings).map_err(|e| failed("the host can't be driven", e))?,
+            Mode::Serve => None,
+        };
         let clock: Arc<dyn Clock> = Arc::new(time::SystemClock);
         let wall = Arc::clone(&clock);
         let mut options = StoreOptions::new(Arc::new(move || wall.wall()));
@@ -149,7 +155,19 @@ impl Daemon {
         let (access, started) = (Arc::new(access), clock.wall());
         let dns = NameServer::start(settings, mode, &registry, kept)
             .map_err(|why| Failed(format!("the name server can't be started: {why}")))?;
-        Ok(Self { cli, mode, store: opened.store, registry, access, clock, notices, started, dns, guard })
+        Ok(Self {
+            cli,
+            mode,
+            store: opened.store,
+            registry,
+            access,
+            clock,
+            notices,
+            started,
+            dns,
+            guard,
+            _claim: claim,
+        })
     }
 
     /// Starts all components, waits for a reason to end, and ends them.

@@ -234,7 +234,7 @@ impl Directories {
             .enumerate()
             .map(|(index, layer)| types::SourceStatus {
                 path: layer.display().to_string(),
-                complete: status.complete,
+                complete: !status.incomplete_layers.contains(&index),
                 message: layer_message(status, layer),
                 scanned: status.scanned,
                 files: status.files.iter().filter(|f| f.layer == index).map(file).collect(),
@@ -251,8 +251,8 @@ impl Directories {
 }
 
 fn layer_message(status: &DirectoryStatus, layer: &std::path::Path) -> String {
-    let shown = layer.display().to_string();
-    status.diagnostics.iter().filter(|d| d.file == shown).map(|d| d.one_line()).collect::<Vec<_>>().join("; ")
+    let about = |d: &&reddwarf_config::Diagnostic| std::path::Path::new(&d.file).starts_with(layer);
+    status.diagnostics.iter().filter(about).map(|d| d.one_line()).collect::<Vec<_>>().join("; ")
 }
 
 fn pod_summary(kind: &reddwarf_objects::Kind, pod: &Object, now: chrono::DateTime<chrono::Utc>) -> types::PodSummary {

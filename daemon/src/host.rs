@@ -35,6 +35,20 @@ pub(crate) fn guard_socket(settings: &Settings, handed_over: &mut Vec<(String, O
     None
 }
 
+/// Sees to it that no other daemon drives the same pods, for as long as what it gives lives.
+///
+/// # Errors
+/// Who does, or what the host lacks.
+pub(crate) fn claim(settings: &Settings) -> HostResult<Option<std::fs::File>> {
+    #[cfg(target_os = "linux")]
+    if settings.host == HostKind::Linux {
+        let options = reddwarf_linux::LinuxOptions::new(&settings.run_dir, &settings.state_dir, PathBuf::new());
+        return reddwarf_linux::claim(&options).map(Some);
+    }
+    let _ = settings;
+    Ok(None)
+}
+
 /// Opens the host that the settings name. `roots`: where roots of containers are to be cloned; `guard`: see [`guard_socket`]. Only Linux
 /// can be told of either.
 ///

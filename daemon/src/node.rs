@@ -517,7 +517,8 @@ impl Runtime for NodeRuntime {
         }
         let status = self.wiring.directory.status();
         match status.notices.first() {
-            Some(notice) if !allow_prune => Err(RuntimeError::Conflict(notice.clone())),
+            // What is allowed and was not done all the same: a directory that can't be read.
+            Some(notice) if !allow_prune || !status.complete => Err(RuntimeError::Conflict(notice.clone())),
             _ => Ok(types::Done { message: format!("generation {} is in force", report.generation) }),
         }
     }

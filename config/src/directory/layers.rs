@@ -7,6 +7,7 @@ use crate::diagnostic::{Diagnostic, Severity, codes};
 use crate::limits::Limits;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -28,12 +29,18 @@ pub(super) struct Found {
     pub(super) refused: Option<Diagnostic>,
 }
 
-/// What is remembered of a layer, to tell a vanished one from one that never was.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is remembered of a layer that held files, to tell a vanished one from one that never was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
+    /// Which directory it was; `None`: not known, then an empty one in its place passes for emptied.
+    pub(super) place: Option<Place>,
+}
+
+/// Device and inode of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
     pub(super) device: u64,
     pub(super) inode: u64,
-    pub(super) held_files: bool,
 }
 
 /// Everything that the layers hold.
@@ -41,8 +48,8 @@ pub(super) struct Seen {
 pub(super) struct Listing {
     pub(super) found: Vec<Found>,
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Something that exists could not be listed.
-    pub(super) incomplete: bool,
+    /// Layers that could not be listed as a whole.
+    pub(super) incomplete: BTreeSet<usize>,
     files_left: usize,
 }
 
@@ -54,7 +61,7 @@ pub(super) fn list(layers: &[PathBuf], seen: &mut [Option<Seen>], limits: &Limit
         walk.layer(seen, &mut listing);
     }
     if listing.files_left == 0 {
-        listing.incomplete = true;
+        listing.incomplete.extend(0..layers.len());
         let place = layers.last().map(PathBuf::as_path).unwrap_or(Path::new("/"));
         listing.diagnostics.push(refusals::error(
             codes::TOO_MANY_FILES,
@@ -88,9 +95,9 @@ impl Walk<'_> {
             Ok(opened) => opened,
             Err(Errno::ENOENT) if seen.is_none() => return,
             Err(errno) => {
-                let diagnostic = match (errno, seen.is_some()) {
-                    (Errno::ENOENT, _) => refusals::layer_lost(self.path, "vanished"),
-                    (Errno::ENOTDIR, _) => refusals::error(
+                let diagnostic = match errno {
+                    Errno::ENOENT => refusals::layer_lost(self.path, "vanished"),
+                    Errno::ENOTDIR => refusals::error(
                         codes::LAYER_NOT_A_DIRECTORY,
                         self.path,
                         "this is not a directory",
@@ -100,7 +107,7 @@ impl Walk<'_> {
                     _ => refusals::io(self.path, "manifest directory", errno.desc()),
                 };
                 listing.diagnostics.push(diagnostic);
-                listing.incomplete = true;
+                listing.incomplete.insert(self.layer);
                 return;
             }
         };
@@ -108,18 +115,19 @@ impl Walk<'_> {
         let inside = Inside::default();
         let listed = self.directory(&stat, vec![directory], self.path, &inside, listing);
         let key = super::open::FileKey::of(&stat);
-        let now = Seen { device: key.device(), inode: key.inode(), held_files: listing.found.len() > before };
-        if let Some(Seen { device, inode, held_files: true }) = *seen
-            && listed
-            && !now.held_files
-            && (device, inode) != (now.device, now.inode)
-        {
-            // Another directory stands here, and it is empty: most likely a mount is gone. Remember the old one.
-            listing.diagnostics.push(refusals::layer_lost(self.path, "was replaced by an empty one"));
-            listing.incomplete = true;
-            return;
+        let place = Place { device: key.device(), inode: key.inode() };
+        if listing.found.len() > before {
+            *seen = Some(Seen { place: Some(place) });
+        } else if listed {
+            let elsewhere = seen.and_then(|s| s.place).is_some_and(|known| known != place);
+            if elsewhere {
+                // Another directory stands here, and it is empty: most likely a mount is gone. Remember the old one.
+                listing.diagnostics.push(refusals::layer_lost(self.path, "was replaced by an empty one"));
+                listing.incomplete.insert(self.layer);
+            } else {
+                *seen = None;
+            }
         }
-        *seen = Some(now);
     }
 
     fn trusted(&self, stat: &FileStat) -> Option<Distrust> {
@@ -150,7 +158,7 @@ impl Walk<'_> {
             }
             Err(diagnostic) => {
                 listing.diagnostics.push(diagnostic);
-                listing.incomplete = true;
+                listing.incomplete.insert(self.layer);
                 false
             }
         }
@@ -168,7 +176,7 @@ impl Walk<'_> {
             Err(Errno::ENOENT) => return,
             Err(errno) => {
                 listing.diagnostics.push(refusals::io(&path, "file", errno.desc()));
-                listing.incomplete = true;
+                listing.incomplete.insert(self.layer);
                 return;
             }
         };
@@ -228,7 +236,7 @@ impl Walk<'_> {
             Some(Err(Errno::ENOENT)) | None => {}
             Some(Err(errno)) => {
                 listing.diagnostics.push(refusals::io(path, "directory", errno.desc()));
-                listing.incomplete = true;
+                listing.incomplete.insert(self.layer);
             }
         }
     }

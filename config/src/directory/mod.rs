@@ -17,6 +17,7 @@ use crate::document::{Format, Source, parse_source, text_of};
 use crate::limits::Limits;
 use layers::{Found, Seen};
 use open::{FileKey, FileType, Target, file_type};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
@@ -78,12 +79,23 @@ pub struct Scan {
     /// False when something that exists or existed could not be read as a whole (a layer that vanished, a directory
     /// that could not be listed): nothing may then be taken for deleted.
     pub complete: bool,
+    /// The layers that this is about, by index.
+    pub incomplete_layers: BTreeSet<usize>,
     /// Paths of refused files (in every layer that they may have been read from): what they declared before stays.
     pub held_sources: BTreeSet<String>,
     /// Whether anything differs from the scan before: files, verdicts, findings or objects.
     pub changed: bool,
     /// How many files were read, rather than taken from the cache.
     pub read: usize,
+}
+
+/// A layer that held files, to be told from one that never was after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLayer {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Device and inode of the directory; when they are not known, an empty directory in its place passes for emptied.
+    pub place: Option<(u64, u64)>,
 }
 
 /// How files are trusted.
@@ -161,10 +173,39 @@ impl Scanner {
         &self.layers
     }
 
+    /// The layers that held files when they were last read.
+    pub fn held(&self) -> Vec<HeldLayer> {
+        let held = |(path, seen): (&PathBuf, &Option<Seen>)| {
+            Some(HeldLayer { path: path.clone(), place: (*seen)?.place.map(|p| (p.device, p.inode)) })
+        };
+        self.layers.iter().zip(&self.seen).filter_map(held).collect()
+    }
+
+    /// Tells a scanner that has not read yet what an earlier one saw: layers that are missing now, or are other directories
+    /// and empty, were lost, and nothing is to be deleted on that ground.
+    pub fn expect(&mut self, held: &[HeldLayer]) {
+        for (layer, seen) in self.layers.iter().zip(&mut self.seen) {
+            if let (None, Some(held)) = (&seen, held.iter().find(|h| h.path == *layer)) {
+                let place = held.place.map(|(device, inode)| layers::Place { device, inode });
+                *seen = Some(Seen { place });
+            }
+        }
+    }
+
+    /// Layers that are lost are meant to be gone.
+    pub fn accept_losses(&mut self) {
+        self.seen.fill(None);
+    }
+
     /// Reads what changed since the last call and gives the whole set. Blocking: call it off the async threads.
     pub fn scan(&mut self) -> Scan {
         let listing = layers::list(&self.layers, &mut self.seen, &self.limits, &self.trust);
-        let mut scan = Scan { complete: !listing.incomplete, diagnostics: listing.diagnostics, ..Scan::default() };
+        let mut scan = Scan {
+            complete: listing.incomplete.is_empty(),
+            incomplete_layers: listing.incomplete,
+            diagnostics: listing.diagnostics,
+            ..Scan::default()
+        };
         let mut by_name: BTreeMap<String, Vec<Found>> = BTreeMap::new();
         for found in listing.found {
             by_name.entry(found.relative.clone()).or_default().push(found);
@@ -190,6 +231,7 @@ impl Scanner {
                 Some(rest) => left = rest,
                 None => {
                     exceeded = true;
+                    scan.incomplete_layers.insert(top.layer);
                     self.files.remove(&(top.layer, relative.clone()));
                     loaded = Arc::new(Loaded::refused(u64::MAX, None, self.too_much(top)));
                 }

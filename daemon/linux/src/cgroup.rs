@@ -101,6 +101,11 @@ impl Cgroups {
         LIMITING.iter().filter_map(|controller| self.directory(controller, cgroup)).any(|dir| dir.is_dir())
     }
 
+    /// One directory of it, the same at each call, in a hierarchy that limits.
+    pub(crate) fn limited(&self, cgroup: &Path) -> Option<PathBuf> {
+        LIMITING.iter().find_map(|controller| self.directory(controller, cgroup))
+    }
+
     /// Makes a cgroup that limits can be set on (v2: with its controllers on for children).
     pub(crate) fn make(&self, cgroup: &Path) -> io::Result<()> {
         if self.is_unified() {

@@ -17,6 +17,7 @@
 //! | [`options`] | what a host is made with |
 //! | `paths`, `record` | every path of ours, the records that lie there |
 //! | `host`, `sandboxes` | [`LinuxHost`] and its wiring to the traits |
+//! | [`claim`](claim()) | one daemon an instance |
 //! | `sandbox`, `namespaces`, `pause`, `volumes` | sandboxes and their parts |
 //! | `container`, `process`, `cgroup` | container instances, whether their shims live, signals, limits |
 //! | `host_path` | the host's paths for pods |
@@ -38,6 +39,7 @@
 mod attach;
 pub mod btrfs;
 mod cgroup;
+mod claim;
 mod connect;
 mod container;
 mod devices;
@@ -116,6 +118,7 @@ pub fn helper_main() -> ExitCode {
     })
 }
 
+pub use claim::claim;
 pub use host::LinuxHost;
 pub use options::{LinuxOptions, Runtime};
 pub use reddwarf_pull::{Endpoint, RegistryOptions};

@@ -233,7 +233,7 @@ fn a_vanished_directory_deletes_nothing() {
     if skip() {
         return;
     }
-    let world = World::started("vanish");
+    let mut world = World::started("vanish");
     world.file("web.yaml", &script("web", FOREVER));
     let before = started_at(&world.ready("web"));
     let aside = world.dir.join("aside");
@@ -244,8 +244,31 @@ fn a_vanished_directory_deletes_nothing() {
     fs::rename(&aside, &world.manifests).unwrap();
     world.until("peace", |w| (w.ctl(&["status"]).code == 0).then_some(()));
     assert_eq!(started_at(&world.ready("web")), before);
-    world.remove("web.yaml");
+    // The same when nobody looked: not there, or not mounted yet, when the daemon starts.
+    for empty in [false, true] {
+        world.kill9();
+        fs::rename(&world.manifests, &aside).unwrap();
+        if empty {
+            fs::create_dir(&world.manifests).unwrap();
+        }
+        world.start();
+        let said = world.until("the complaint", |w| Some(w.ctl(&["status"])).filter(|said| said.code == 3));
+        assert!(said.out.contains("nothing is deleted"), "{said:?}");
+        world.ctl(&["reload"]);
+        assert!(world.pod("web").is_some_and(|p| is_ready(&p)));
+        if empty {
+            fs::remove_dir(&world.manifests).unwrap();
+        }
+        fs::rename(&aside, &world.manifests).unwrap();
+        world.until("peace", |w| (w.ctl(&["status"]).code == 0).then_some(()));
+        assert_eq!(started_at(&world.ready("web")), before);
+    }
+    // Whoever says that it is meant, is believed.
+    fs::rename(&world.manifests, &aside).unwrap();
+    world.until("the complaint", |w| (w.ctl(&["status"]).code == 3).then_some(()));
+    world.ctl(&["reconcile", "--allow-prune"]).ok();
     world.gone("web");
+    world.until("peace", |w| (w.ctl(&["status"]).code == 0).then_some(()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `run` waits for a notice of [`crate::watch`], a request of the [`DirectoryHandle`] or the periodic look; waits for a
 //! moment of quiet; scans; lets [`pass::decide`] say what that means; applies it; publishes the [`DirectoryStatus`].
 
+mod lost;
 pub mod pass;
 mod publish;
 pub mod rollback;
@@ -12,7 +13,7 @@ use crate::guard::PruneGuard;
 use crate::watch::{Arrival, DirectoryWatch, FileEvents};
 use pass::{Ownership, Pass};
 use reddwarf_config::directory::Trust;
-use reddwarf_config::{Limits, Scan, Scanner};
+use reddwarf_config::{HeldLayer, Limits, Scan, Scanner};
 use reddwarf_registry::{AppliedSet, ApplyOptions, Author, Registry, RegistryError, Verdict};
 use reddwarf_store::{DeclaredKey, FileContent, NewFile, NewGeneration};
 use rollback::Hold;
@@ -156,6 +157,8 @@ pub struct DirectoryLoop {
     ownership: Ownership,
     hold: Option<Hold>,
     last_files: Vec<(String, reddwarf_store::Digest)>,
+    /// The layers that held files, as the store knows them.
+    held: Vec<HeldLayer>,
     generation: u64,
     unfinished: bool,
     /// A pass found nothing to do, and since then nothing changed and nothing was applied: no rollback is in force either.
@@ -187,6 +190,7 @@ pub fn directory(
         ownership: Ownership::new(),
         hold: None,
         last_files: Vec::new(),
+        held: Vec::new(),
         generation: 0,
         unfinished: false,
         known: false,
@@ -240,7 +244,17 @@ impl DirectoryLoop {
         self.generation = latest.as_ref().map(|g| g.number).unwrap_or_default();
         self.last_files = latest.iter().flat_map(|g| &g.files).map(|f| (f.name.clone(), f.digest)).collect();
         self.ownership = latest.as_ref().map(pass::ownership_of).unwrap_or_default();
+        self.held = lost::load(&self.registry)?;
+        let expected = self.expected_layers();
+        if let Some(scanner) = &mut self.scanner {
+            scanner.expect(&expected);
+        }
         Ok(())
+    }
+
+    fn expected_layers(&self) -> Vec<HeldLayer> {
+        let files = self.last_files.iter().map(|(name, _)| name).chain(self.ownership.values());
+        lost::expected(&self.options.layers, &self.held, files.map(String::as_str))
     }
 
     /// Waits until nothing changed for the debounce time, at most ten times that.
@@ -280,7 +294,11 @@ impl DirectoryLoop {
     /// One look at the directories and everything that follows from it. An `early` one came with no wait for quiet,
     /// because all that happened is that whole files arrived; more may be on their way.
     async fn pass(&mut self, allow_prune: bool, early: bool) -> Result<PassReport, DirectoryError> {
+        if let Some(scanner) = self.scanner.as_mut().filter(|_| allow_prune) {
+            scanner.accept_losses();
+        }
         let Some(mut scan) = self.scan().await else { return Err(DirectoryError::Closed) };
+        self.keep_layers().await;
         if early && self.may_be_half(&scan) {
             self.settle().await;
             let changed = scan.changed;
@@ -357,7 +375,9 @@ impl DirectoryLoop {
     /// Scans off the async threads. `None` when the runtime is going down.
     async fn scan(&mut self) -> Option<Scan> {
         let mut scanner = self.scanner.take().unwrap_or_else(|| {
-            Scanner::new(self.options.layers.clone(), self.options.limits, self.options.trust.clone())
+            let mut anew = Scanner::new(self.options.layers.clone(), self.options.limits, self.options.trust.clone());
+            anew.expect(&self.expected_layers());
+            anew
         });
         let (scanner, scan) = tokio::task::spawn_blocking(move || {
             let scan = scanner.scan();

@@ -50,6 +50,7 @@ impl DirectoryLoop {
             status.passes += 1;
             status.scanned = Some(now);
             status.complete = scan.complete;
+            status.incomplete_layers.clone_from(&scan.incomplete_layers);
             status.failure = None;
             if let Some(problem) = problem
                 && !status.notices.contains(&problem)
@@ -70,6 +71,7 @@ impl DirectoryLoop {
             status.generation = current;
             status.scanned = Some(now);
             status.complete = scan.complete;
+            status.incomplete_layers.clone_from(&scan.incomplete_layers);
             status.failure = None;
             status.files = files;
             status.notices = vec![rollback::notice(generation)];
@@ -94,6 +96,7 @@ impl DirectoryLoop {
             generation: self.generation,
             scanned: Some(self.registry.now()),
             complete: scan.complete,
+            incomplete_layers: scan.incomplete_layers.clone(),
             files,
             diagnostics: findings.of_no_file(),
             notices: Vec::new(),
@@ -165,11 +168,10 @@ impl Findings {
     fn file(&mut self, file: &SourceFile) -> FileStatus {
         let path = file.path.display().to_string();
         let verdict = match &file.verdict {
-            FileScan::Valid { .. } => FileVerdict::Applied,
+            FileScan::Valid { .. } | FileScan::DropIn { .. } => FileVerdict::Applied,
             FileScan::Refused => FileVerdict::Refused,
             FileScan::Masked { by } => FileVerdict::Masked(format!("masked by {}", by.display())),
             FileScan::Mask => FileVerdict::Masked("masks lower layers".into()),
-            FileScan::DropIn { of } => FileVerdict::Masked(format!("drop-in of {of}")),
         };
         FileStatus {
             layer: file.layer,

@@ -1,8 +1,9 @@
 //! What the directory loop last found, for `reddwarfctl status`, metrics and readiness.
 
 use chrono::{DateTime, Utc};
-use reddwarf_config::Diagnostic;
+use reddwarf_config::{Diagnostic, Severity};
 use reddwarf_objects::ObjectKey;
+use std::collections::BTreeSet;
 
 /// The whole verdict over the directories.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct DirectoryStatus {
     pub scanned: Option<DateTime<Utc>>,
     /// Everything that exists could be read.
     pub complete: bool,
+    /// The layers that could not be, by index.
+    pub incomplete_layers: BTreeSet<usize>,
     /// Every file with its verdict.
     pub files: Vec<FileStatus>,
     /// Findings that belong to no single file.
@@ -47,7 +50,7 @@ pub struct FileStatus {
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileVerdict {
-    /// All that it declares is applied.
+    /// All that it declares, or changes as a drop-in, is applied.
     Applied,
     /// It has errors: what it declared before stays.
     Refused,
@@ -65,6 +68,8 @@ impl DirectoryStatus {
 
     /// Nothing needs a person.
     pub fn is_good(&self) -> bool {
-        self.passes > 0 && self.complete && self.invalid() == 0 && self.notices.is_empty() && self.failure.is_none()
+        let findings = self.diagnostics.iter().any(|d| d.severity == Severity::Error);
+        let files = self.complete && self.invalid() == 0 && !findings;
+        self.passes > 0 && files && self.notices.is_empty() && self.failure.is_none()
     }
 }
