@@ -8,6 +8,17 @@ use std::time::Duration;
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// No wait is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// What changes brings a key that failed forward, but not nearer than this to its failure (or than its own wait, when that is
+/// shorter): a worker that fails and writes something other each time must not bring about its own next attempt for ever.
+const NEAREST: Duration = Duration::from_secs(1);
+
+/// A key's failures since its last success.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failed {
+    count: u32,
+    /// It is not due before.
+    not_before: Duration,
+}
 
 /// Keys with the moments at which they are due.
 #[derive(Debug)]
@@ -15,7 +26,7 @@ pub struct Queue<K> {
     due: BTreeMap<K, Duration>,
     order: BTreeSet<(Duration, K)>,
     running: BTreeSet<K>,
-    failures: HashMap<K, u32>,
+    failures: HashMap<K, Failed>,
     limit: usize,
 }
 
@@ -31,8 +42,9 @@ impl<K: Ord + Clone + std::hash::Hash> Queue<K> {
         }
     }
 
-    /// Makes `key` due at `at`, or earlier if it was due earlier.
+    /// Makes `key` due at `at`, or earlier if it was due earlier. A key that failed waits a little all the same.
     pub fn add(&mut self, key: K, at: Duration) {
+        let at = self.failures.get(&key).map_or(at, |failed| at.max(failed.not_before));
         match self.due.get(&key).copied() {
             Some(due) if due <= at => return,
             Some(due) => {
@@ -79,10 +91,16 @@ impl<K: Ord + Clone + std::hash::Hash> Queue<K> {
     /// keys that failed together. Gives the wait.
     pub fn failed(&mut self, key: &K, now: Duration, jitter: f64) -> Duration {
         self.running.remove(key);
-        let count = self.failures.entry(key.clone()).or_insert(0);
-        let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(20)));
-        *count = count.saturating_add(1);
+        let failed = self.failures.entry(key.clone()).or_default();
+        let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failed.count.min(20)));
+        failed.count = failed.count.saturating_add(1);
         let wait = doubled.min(LONGEST_WAIT).mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)).min(LONGEST_WAIT);
+        failed.not_before = now + wait.min(NEAREST);
+        // What was asked for while the worker ran waits as well.
+        if let Some(due) = self.due.get(key).copied().filter(|due| *due < failed.not_before) {
+            self.order.remove(&(due, key.clone()));
+            self.due.remove(key);
+        }
         self.add(key.clone(), now + wait);
         wait
     }
@@ -149,12 +167,36 @@ mod tests {
         assert_eq!(waits[0], FIRST_WAIT);
         assert_eq!(waits[1], FIRST_WAIT * 2);
         assert_eq!(*waits.last().unwrap(), LONGEST_WAIT);
+        now += NEAREST;
         queue.add("a", now);
         queue.take(now).unwrap();
         queue.done(&"a");
         queue.add("a", now);
         queue.take(now).unwrap();
         assert_eq!(queue.failed(&"a", now, 0.5), FIRST_WAIT, "a success forgets the failures");
+    }
+
+    #[test]
+    fn a_change_brings_a_failed_key_forward_but_not_to_its_failure() {
+        let mut queue = Queue::new(1);
+        let mut attempts = 0;
+        let mut now = at(0);
+        queue.add("a", now);
+        while now < at(60) {
+            assert_eq!(queue.take(now), Some("a"));
+            attempts += 1;
+            // Its own write comes back as a change, before it ends and after.
+            queue.add("a", now);
+            queue.failed(&"a", now, 0.5);
+            queue.add("a", now);
+            now = queue.next().unwrap();
+        }
+        assert!((60..80).contains(&attempts), "{attempts} attempts in a minute");
+        queue.add("a", now);
+        assert_eq!(queue.take(now), Some("a"));
+        queue.done(&"a");
+        queue.add("a", now);
+        assert_eq!(queue.take(now), Some("a"), "a success forgets the failures");
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub fn status(object: &Object, pods: &[Arc<Slim>], failure: Option<(&str, &str)>
         .filter(|pod| labels.into_iter().flatten().all(|(key, value)| pod.label(key) == value.as_str()));
     let mut conditions = fields::conditions(object);
     match failure {
+        // As it was first said: the text holds the generated name of a pod, another one at every attempt, and a status that
+        // differs each time would bring about the next attempt at once.
+        Some(_) if condition(&conditions, "ReplicaFailure").is_some_and(|c| text(c, "status") == "True") => {}
         Some((reason, message)) => {
             let wanted = Wanted { kind: "ReplicaFailure", status: "True", reason, message };
             set_condition(&mut conditions, wanted, &[], now);

@@ -1,6 +1,6 @@
 //! Rollouts as a user sees them.
 
-use crate::world::{World, deployment, image};
+use crate::world::{World, deployment, image, template};
 use reddwarf_objects::Object;
 use reddwarf_registry::Propagation;
 use serde_json::{Value, json};
@@ -155,4 +155,54 @@ async fn a_name_that_another_has_makes_another_hash() {
     assert_eq!(web.get("/status/collisionCount"), Some(&json!(1)));
     assert_eq!(counts(&web), [1, 1, 1, 1, 0]);
     world.writes_nothing_more().await;
+}
+
+/// What is refused is tried again ever more rarely: the refusal, written down, must not bring about the next attempt.
+#[tokio::test]
+async fn a_refused_pod_is_no_reason_to_write_for_ever() {
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": "default"},
+        "spec": {"hard": {"pods": "0"}}});
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "rc", "namespace": "default"},
+        "spec": {"replicas": 2, "selector": {"app": "rc"}, "template": template("rc", "a")}});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job", "namespace": "default"},
+        "spec": {"parallelism": 2, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "done"}]}}}});
+    let set = |kind: &str| {
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "set", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": "set"}}, "template": template("set", "a")}})
+    };
+    let mut nobody = deployment("web", 2, "a", json!({}));
+    nobody["spec"]["template"]["spec"]["serviceAccountName"] = json!("nobody");
+    let web = || deployment("web", 2, "a", json!({}));
+    let all = [
+        (true, web()),
+        (false, nobody),
+        (true, controller),
+        (true, job),
+        (true, set("StatefulSet")),
+        (true, set("DaemonSet")),
+    ];
+    for (full, object) in all {
+        let mut world = World::new(1).await;
+        if full {
+            world.create(quota.clone()).await;
+        }
+        world.settle(10).await;
+        let (kind, before) = (object["kind"].clone(), world.registry.revision().get());
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        world.create(object).await;
+        world.settle(60).await;
+        // Each attempt is said once more, in an event; everything else is written once.
+        let (first, events) = (world.registry.revision().get(), world.list("events").len());
+        assert!(first - before < 40, "{kind}: {} writes in the first minute, {events} events", first - before);
+        world.settle(60).await;
+        let more = world.registry.revision().get() - first;
+        assert!(more < 5, "{kind}: {more} writes in the second minute");
+        assert!(world.list("pods").is_empty());
+        let alias = kind.as_str().unwrap().to_lowercase();
+        assert_eq!(
+            world.get(&alias, &name).get("/status/observedGeneration").is_some(),
+            kind != "Job",
+            "{kind}: what is there is told all the same"
+        );
+    }
 }

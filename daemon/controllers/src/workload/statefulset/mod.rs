@@ -69,6 +69,21 @@ impl StatefulSets {
         Ok(None)
     }
 
+    /// Writes the status, if it differs.
+    async fn tell(
+        &self,
+        context: &Context,
+        owner: &Claimant,
+        object: &Object,
+        decision: &Decision,
+    ) -> Result<(), Failure> {
+        if object.status() == Some(&decision.status) {
+            return Ok(());
+        }
+        let (id, uid, status) = (owner.id.clone(), owner.uid.clone(), decision.status.clone());
+        context.act(NAME, vec![Action::Status { id, uid, status }]).await
+    }
+
     async fn create(
         &self,
         context: &Context,
@@ -148,17 +163,19 @@ impl Controller for StatefulSets {
         let input = Input { object: &object, owner: &owner, current, update, pods: &claimed.own, now };
         let decision = decide(&input);
         self.tie_claims(context, &input).await?;
-        self.create(context, &object, &input, &decision).await?;
+        let created = self.create(context, &object, &input, &decision).await;
+        if created.is_err() {
+            // What could not be made is tried again later; what is there is told now.
+            self.tell(context, &owner, &object, &decision).await?;
+        }
+        created?;
         let events = Events::about(&object);
         for pod in &decision.delete {
             let said = format!("delete Pod {} in StatefulSet {} successful", pod.id.name, object.name());
             let delete = Action::Delete { id: pod.id.clone(), uid: pod.uid.clone() };
             context.act(NAME, vec![delete, events.normal("SuccessfulDelete", said)]).await?;
         }
-        if object.status() != Some(&decision.status) {
-            let status = decision.status.clone();
-            context.act(NAME, vec![Action::Status { id: id.clone(), uid: owner.uid.clone(), status }]).await?;
-        }
+        self.tell(context, &owner, &object, &decision).await?;
         let limit = number(&object, "/spec/revisionHistoryLimit", 10);
         let in_use = |r: &Revision| {
             r.name() == update.name()
