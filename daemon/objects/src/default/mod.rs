@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `mod.rs` | [`default()`]: what happens to every object that is read, on every write |
 //! | `prepare.rs` | [`prepare_create`], [`prepare_update`]: what happens once, when an object is made or replaced |
+//! | `service_update.rs` | the same for services: what stays allocated, what a type can't have |
 //! | `simple.rs` | defaults that need no thought: a table |
 //! | `pod.rs` `volume.rs` `service.rs` `workload.rs` `small.rs` | the others, by kind |
 
 mod pod;
 mod prepare;
 mod service;
+mod service_update;
 mod simple;
 mod small;
 mod volume;

@@ -1,9 +1,10 @@
 //! What happens to an object once, when it is made or replaced through the API's main resource: its first status, fields that
 //! only the server sets, and fields that an update may leave out because they were filled in before.
 
-use super::{child, existing, put, text};
+use super::service_update::{prepare_service, prepare_service_update};
+use super::{child, existing, put};
 use crate::{kind::Kind, object::Object, pod::Pod};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const DAEMON_SET_GENERATION: &str = "deprecated.daemonset.template.generation";
 
@@ -32,9 +33,11 @@ pub fn prepare_create(kind: &Kind, object: &mut Object) {
 /// Carries over into a defaulted `new` what an update may leave out. Its metadata that only the server sets is `old`'s already.
 pub fn prepare_update(kind: &Kind, old: &Object, new: &mut Object) {
     match (kind.group, kind.kind) {
-        ("", "Service") => keep_allocated(old, new),
+        ("", "Service") => prepare_service_update(old, new),
         ("", "Namespace") => keep(old, new, "/spec/finalizers"),
         ("", "PersistentVolumeClaim") => prepare_claim(new),
+        // What was asked for, and by whom, is what others approve.
+        ("certificates.k8s.io", "CertificateSigningRequest") => keep(old, new, "/spec"),
         ("apps", "DaemonSet") => {
             let before = old.annotation(DAEMON_SET_GENERATION).and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
             let changed = old.get("/spec/template") != new.get("/spec/template");
@@ -71,80 +74,6 @@ fn prepare_pod(object: &mut Object) {
         let condition = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates", "lastProbeTime": null, "lastTransitionTime": null});
         object.set("/status/conditions", json!([condition]));
-    }
-}
-
-/// `clusterIP` and `clusterIPs` say the same; the families follow from them. No address is allocated here.
-fn prepare_service(object: &mut Object) {
-    let Some(spec) = existing(object.map_mut(), "spec") else { return };
-    if text(spec, "type") == "ExternalName" {
-        return;
-    }
-    mirror_cluster_ips(spec);
-    let headless = text(spec, "clusterIP") == "None";
-    let selects = spec.get("selector").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
-    if headless && !selects {
-        // Who brings the endpoints is unknown: they may be of either family.
-        put(spec, "ipFamilyPolicy", "RequireDualStack");
-        let single = text(spec, "ipFamilyPolicy") == "SingleStack";
-        put(spec, "ipFamilies", if single { json!(["IPv4"]) } else { json!(["IPv4", "IPv6"]) });
-        return;
-    }
-    put(spec, "ipFamilyPolicy", "SingleStack");
-    let six = text(spec, "clusterIP").contains(':');
-    put(spec, "ipFamilies", if six { json!(["IPv6"]) } else { json!(["IPv4"]) });
-}
-
-fn mirror_cluster_ips(spec: &mut Map<String, Value>) {
-    let first = text(spec, "clusterIP").to_owned();
-    let ips = spec.get("clusterIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
-    if !first.is_empty() && !ips {
-        spec.insert("clusterIPs".to_owned(), json!([first]));
-    }
-}
-
-/// An update that says nothing about addresses and ports keeps those that were allocated, as long as its type has them.
-fn keep_allocated(old: &Object, new: &mut Object) {
-    let before = old.get("/spec").and_then(Value::as_object).cloned().unwrap_or_default();
-    let Some(spec) = existing(new.map_mut(), "spec") else { return };
-    let external = |spec: &Map<String, Value>| text(spec, "type") == "ExternalName";
-    if external(spec) || external(&before) {
-        return;
-    }
-    if text(spec, "clusterIP").is_empty() && !spec.contains_key("clusterIPs") {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let Some(value) = before.get(field) {
-                spec.insert(field.to_owned(), value.clone());
-            }
-        }
-    } else if before.get("clusterIP") != spec.get("clusterIP") && before.get("clusterIPs") == spec.get("clusterIPs") {
-        // A patch of clusterIP alone means both.
-        spec.remove("clusterIPs");
-    }
-    mirror_cluster_ips(spec);
-    for field in ["ipFamilyPolicy", "ipFamilies"] {
-        if let Some(value) = before.get(field) {
-            put(spec, field, value.clone());
-        }
-    }
-    let has_node_ports = |spec: &Map<String, Value>| matches!(text(spec, "type"), "NodePort" | "LoadBalancer");
-    if has_node_ports(spec) && has_node_ports(&before) {
-        keep_node_ports(&before, spec);
-        if let Some(port) = before.get("healthCheckNodePort") {
-            put(spec, "healthCheckNodePort", port.clone());
-        }
-    }
-}
-
-fn keep_node_ports(before: &Map<String, Value>, spec: &mut Map<String, Value>) {
-    let old_ports = before.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    for port in super::each(spec, "ports") {
-        let same = old_ports
-            .iter()
-            .find(|old| old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol"));
-        if let Some(number) = same.and_then(|old| old.get("nodePort")) {
-            put(port, "nodePort", number.clone());
-        }
     }
 }
 

@@ -178,3 +178,78 @@ async fn services_of_older_versions_are_given_addresses_at_the_start() {
     world.registry.settle_services().await.unwrap();
     assert_eq!(promises(&world.registry).len(), 1);
 }
+
+#[tokio::test]
+async fn every_type_becomes_every_other_and_gives_back_what_that_has_not() {
+    const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+    let world = world("10.96.0.0/16").await;
+    let named = |kind: &str| match kind {
+        "ExternalName" => json!({"type": kind, "externalName": "example.org"}),
+        "LoadBalancer" => json!({"type": kind, "externalTrafficPolicy": "Local"}),
+        _ => json!({ "type": kind }),
+    };
+    for from in TYPES {
+        for to in TYPES {
+            let made = world.create(service("a", named(from))).await;
+            let mut patch = named(to);
+            if to == "LoadBalancer" {
+                patch = json!({ "type": to });
+            }
+            let patch = Patch::Merge(json!({ "spec": patch }));
+            let done = world.registry.patch(&alice(), &key("a"), Part::Main, patch, &WriteOptions::default()).await;
+            let done = done.unwrap_or_else(|e| panic!("{from} to {to}: {e}")).object;
+            let has = |field: &str| done.get(&format!("/spec/{field}")).is_some();
+            let outside = ["NodePort", "LoadBalancer"].contains(&to);
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                assert_eq!(has(field), to != "ExternalName", "{from} to {to}: {field}");
+            }
+            assert_eq!(has("ports/0/nodePort"), outside, "{from} to {to}");
+            assert_eq!(has("externalTrafficPolicy"), outside, "{from} to {to}");
+            assert_eq!(has("allocateLoadBalancerNodePorts"), to == "LoadBalancer", "{from} to {to}");
+            assert_eq!(has("externalName"), to == "ExternalName", "{from} to {to}");
+            assert_eq!(has("healthCheckNodePort"), from == to && to == "LoadBalancer", "{from} to {to}");
+            if from != "ExternalName" && to != "ExternalName" {
+                assert_eq!(ip(&done), ip(&made), "{from} to {to}");
+            }
+            let held =
+                usize::from(to != "ExternalName") + usize::from(outside) + usize::from(has("healthCheckNodePort"));
+            assert_eq!(promises(&world.registry).len(), held, "{from} to {to}: the rest is free again");
+            world.registry.delete(&alice(), &key("a"), &DeleteOptions::default()).await.unwrap();
+            assert_eq!(promises(&world.registry), Vec::<String>::new());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asks_for_beside_a_new_type_is_not_taken_back_in_silence() {
+    let world = world("10.96.0.0/16").await;
+    for (spec, patch, field) in [
+        (
+            json!({"type": "NodePort"}),
+            json!({"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 31000}]}),
+            "nodePort",
+        ),
+        (
+            json!({"type": "NodePort"}),
+            json!({"type": "ClusterIP", "externalTrafficPolicy": "Local"}),
+            "externalTrafficPolicy",
+        ),
+        (
+            json!({}),
+            json!({"type": "ExternalName", "externalName": "example.org", "clusterIP": "10.96.0.77"}),
+            "spec.clusterIPs",
+        ),
+        (
+            json!({"type": "LoadBalancer"}),
+            json!({"type": "ClusterIP", "allocateLoadBalancerNodePorts": false}),
+            "allocateLoadBalancerNodePorts",
+        ),
+    ] {
+        world.create(service("a", spec)).await;
+        let patch = Patch::Merge(json!({ "spec": patch }));
+        let done = world.registry.patch(&alice(), &key("a"), Part::Main, patch, &WriteOptions::default()).await;
+        let text = done.unwrap_err().to_string();
+        assert!(text.contains(field), "{text}");
+        world.registry.delete(&alice(), &key("a"), &DeleteOptions::default()).await.unwrap();
+    }
+}
