@@ -147,6 +147,7 @@ fn admitted(
     gate: &mut dyn Gate,
 ) -> Result<Object, RegistryError> {
     admission::admit(kind, &mut object, around, uid.as_u64_pair().1).map_err(|r| refused(kind, &object, r))?;
+    gate.complete(kind, &mut object);
     gate.admit(kind, None, &object)?;
     let object = finish_new(writer, kind, object)?;
     admission::check(kind, &object, around).map_err(|r| refused(kind, &object, r))?;

@@ -54,6 +54,11 @@ pub trait Gate: Send {
         Object::from_value(document).map_err(|e| RegistryError::BadRequest(e.to_string()))
     }
 
+    /// Fills in what only the server says of an object that a client makes, defaults filled in.
+    fn complete(&mut self, kind: &Kind, new: &mut Object) {
+        let _ = (kind, new);
+    }
+
     /// A look at the object, defaults filled in, before it is validated and stored. `old` is what is there.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use crate::daemon::ok;
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
 use crate::types::{AppliedObject, ApplyReport, ApplyVerdict, Diagnostic, FieldChange, FileSet, Severity};
+use crate::verbs::gate::sign_request;
 use crate::wire::error::ApiError;
 use hyper::Response;
 use reddwarf_config::{Document, check, parse_file};
@@ -27,11 +28,14 @@ pub(crate) async fn answer(call: &Call, files: FileSet) -> Result<Response<Body>
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(bad_files(call, diagnostics, dry_run));
     }
+    let mut set = Vec::with_capacity(declared.len());
     for one in &declared {
         let old = call.state.deps.registry.find(&one.key)?;
-        call.admit_declared(one.kind, old.as_ref(), &one.object())?;
+        let mut object = one.object();
+        sign_request(&call.principal, one.kind, &mut object);
+        call.admit_declared(one.kind, old.as_ref(), &object)?;
+        set.push(Declared { object, source: None });
     }
-    let set = declared.iter().map(|one| Declared { object: one.object(), source: None }).collect();
     let message = format!("apply of {} objects", declared.len());
     let options = ApplyOptions { prune: PruneScope::Nothing, dry_run, generation: None, message };
     let done = call.state.deps.registry.apply_set(&call.admit_change(), set, options).await?;

@@ -1,12 +1,13 @@
 //! What a client's write must pass on its way through the registry: patched objects must fit the schema, and the client must be
 //! allowed to write what it writes.
 
+use crate::access::principal::Principal;
 use crate::serve::dispatch::Call;
 use crate::wire::decode::{Decoded, decode_object};
 use crate::wire::error::ApiError;
 use reddwarf_objects::{FieldError, FieldPath, FieldReason, Kind, Object};
 use reddwarf_registry::{Gate, Patch, RegistryError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Write;
 
 pub(super) struct ClientGate<'a> {
@@ -48,8 +49,30 @@ impl Gate for ClientGate<'_> {
         }
     }
 
+    fn complete(&mut self, kind: &Kind, new: &mut Object) {
+        sign_request(&self.call.principal, kind, new);
+    }
+
     fn admit(&mut self, kind: &Kind, old: Option<&Object>, new: &Object) -> Result<(), RegistryError> {
         self.call.admit(kind, old, new).map(drop).map_err(refused)
+    }
+}
+
+/// A request for a certificate says who asks: whoever approves it goes by that, so no client says it of itself.
+pub(crate) fn sign_request(principal: &Principal, kind: &Kind, new: &mut Object) {
+    if kind.group != "certificates.k8s.io" || kind.kind != "CertificateSigningRequest" {
+        return;
+    }
+    for field in ["username", "uid", "groups", "extra"] {
+        new.remove(&format!("/spec/{field}"));
+    }
+    new.set("/spec/username", principal.name.as_str());
+    if !principal.uid.is_empty() {
+        new.set("/spec/uid", principal.uid.as_str());
+    }
+    new.set("/spec/groups", json!(principal.groups));
+    if !principal.extra.is_empty() {
+        new.set("/spec/extra", json!(principal.extra));
     }
 }
 

@@ -13,7 +13,7 @@
 mod computed;
 mod create;
 mod delete;
-mod gate;
+pub(crate) mod gate;
 pub(crate) mod list;
 mod metrics;
 mod options;

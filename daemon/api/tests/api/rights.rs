@@ -293,3 +293,43 @@ async fn e14_what_changes_something_leaves_a_line() {
     assert_eq!(lines[1]["user"]["username"], lines[0]["user"]["username"]);
     assert_eq!(lines[2]["objectRef"]["subresource"], "exec");
 }
+
+#[tokio::test]
+async fn who_asks_for_a_certificate_is_the_servers_word_and_what_was_asked_for_stays() {
+    const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let rights = Rights::new().await;
+    let rule =
+        json!({"apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests"], "verbs": ["*"]});
+    rights
+        .world
+        .post("/apis/rbac.authorization.k8s.io/v1/clusterroles", json!({"metadata": {"name": "csr"}, "rules": [rule]}))
+        .await;
+    rights.bind("", ("ClusterRole", "csr"), "alice").await;
+    let request = |name: &str| {
+        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
+            "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIb01JR1BBZ0VBTUMweEt6QXBCZ05WQkFNTUluTjVjM1JsYlE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K",
+                "signerName": "example.com/s", "usages": ["client auth"], "username": "system:admin", "uid": "1",
+                "groups": ["system:masters"], "extra": {"a": ["b"]}}})
+    };
+    let (code, made) = rights.ask("alice", "POST", REQUESTS, request("a")).await;
+    assert_eq!(code, 201, "{made}");
+    let headers = [("impersonate-user", "alice"), ("content-type", "application/apply-patch+yaml")];
+    let path = format!("{REQUESTS}/b?fieldManager=m");
+    let (code, _, applied) = finish(rights.world.send("PATCH", &path, &headers, request("b").to_string()).await).await;
+    assert_eq!(code, 201, "{applied}");
+    let files = json!({"files": [{"name": "c.json", "text": request("c").to_string()}]});
+    let (code, _, report) = rights.world.ask("POST", "/reddwarf/v1/apply", &files.to_string()).await;
+    assert_eq!(code, 200, "{report}");
+    for (name, who) in [("a", Some("alice")), ("b", Some("alice")), ("c", None)] {
+        let (_, object) = rights.world.get(&format!("{REQUESTS}/{name}")).await;
+        let spec = &object["spec"];
+        assert_ne!(spec["username"], "system:admin", "{spec}");
+        assert!(spec.get("uid").is_none_or(|uid| uid != "1") && spec.get("extra").is_none(), "{spec}");
+        if let Some(who) = who {
+            assert_eq!((&spec["username"], &spec["groups"]), (&json!(who), &json!(["system:authenticated"])));
+        }
+    }
+    let change = json!({"spec": {"username": "system:admin", "request": "eA==", "groups": ["system:masters"]}});
+    rights.world.ask("PATCH", &format!("{REQUESTS}/a"), &change.to_string()).await;
+    assert_eq!(rights.world.get(&format!("{REQUESTS}/a")).await.1["spec"], made["spec"]);
+}
