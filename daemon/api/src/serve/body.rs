@@ -95,6 +95,10 @@ pub(crate) fn broken_by(mut body: Body, cut: CancellationToken) -> Body {
 /// # Errors
 /// 413 above `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.
 pub(crate) async fn read(body: Incoming, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
+    // Said beforehand: then it is refused unread, and a client that waits for `100 Continue` never sends it.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::too_large(limit));
+    }
     let whole = tokio::time::timeout(within, Limited::new(body, limit).collect()).await;
     match whole {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

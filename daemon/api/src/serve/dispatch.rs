@@ -7,7 +7,7 @@ use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
 use crate::access::service_account;
 use crate::openapi::{self, Documents};
-use crate::serve::body::Body;
+use crate::serve::body::{Body, full};
 use crate::serve::counters::ApiCounters;
 use crate::serve::health;
 use crate::serve::server::{ApiDeps, ApiSettings};
@@ -19,8 +19,8 @@ use crate::wire::request::{Query, ResourceRequest, legacy_watch, segments};
 use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
 use futures_util::FutureExt;
-use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, HeaderValue, USER_AGENT};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -169,6 +169,9 @@ async fn answer(
     let code = response.status().as_u16();
     state.counters.request(verb, resource, code, started.elapsed());
     let written = response.extensions_mut().remove::<WrittenName>();
+    if method == Method::HEAD {
+        response = without_body(response);
+    }
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     if let Ok(mut id) = HeaderValue::from_str(&id) {
@@ -199,6 +202,15 @@ async fn answer(
         _ => tracing::debug!(status = code, latency_ms, "answered"),
     }
     response
+}
+
+/// The answer to HEAD: what GET would say, and nothing of it. Over HTTP/2 a body here breaks the stream.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    Response::from_parts(parts, full(""))
 }
 
 /// In an answer's extensions: the name of the object that was written, for the audit log.
@@ -378,7 +390,9 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Re
             Ok(discovery::version(&call))
         }
         ["healthz" | "livez" | "readyz", ..] => {
-            get_only(&request)?;
+            if request.method() != Method::HEAD {
+                get_only(&request)?;
+            }
             health::answer(&call, &names)
         }
         ["metrics"] => {

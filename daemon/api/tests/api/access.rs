@@ -2,7 +2,7 @@
 
 use crate::*;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
@@ -154,6 +154,34 @@ async fn http2_carries_many_watches_on_one_connection() {
     }
     soon(world.serving).await.unwrap();
     drop(soon(connection).await);
+}
+
+#[tokio::test]
+async fn head_has_no_body_and_breaks_no_stream() {
+    let world = listening().await;
+    let mut admin = Client::of(&world);
+    admin.alpn = vec![b"h2".to_vec()];
+    let stream = admin.connect("localhost").await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (path, wanted) in [
+        ("/healthz", 200),
+        ("/livez", 200),
+        ("/readyz/store", 200),
+        ("/version", 405),
+        ("/api/v1/namespaces", 405),
+        ("/x", 404),
+    ] {
+        let mut sender = sender.clone();
+        let request = Request::head(format!("https://localhost{path}")).body(Full::<Bytes>::default()).unwrap();
+        let answer = soon(sender.send_request(request)).await.unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!(answer.status(), wanted, "{path}");
+        let body = soon(answer.into_body().collect()).await.unwrap_or_else(|e| panic!("{path}: {e}")).to_bytes();
+        assert!(body.is_empty(), "{path}: {body:?}");
+        let over_http1 = world.send("HEAD", path, &[], "").await;
+        assert_eq!(over_http1.status(), wanted, "{path}");
+    }
 }
 
 #[tokio::test]

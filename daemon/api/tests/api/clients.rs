@@ -127,6 +127,18 @@ async fn f41_a_body_over_the_limit_is_413_with_and_without_a_length() {
 }
 
 #[tokio::test]
+async fn f41_a_length_over_the_limit_is_refused_before_anything_is_sent() {
+    let world = World::new().await;
+    let mut raw = UnixStream::connect(&world.socket).await.unwrap();
+    let head = format!("POST {MAPS} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n");
+    raw.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(raw.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("RequestEntityTooLarge"), "{answer}");
+}
+
+#[tokio::test]
 async fn f41_slow_headers_and_slow_bodies_are_ended() {
     let quick = |s: &mut reddwarf_api::ApiSettings| {
         s.limits.header_timeout = Duration::from_millis(200);
