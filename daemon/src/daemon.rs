@@ -256,6 +256,7 @@ impl Daemon {
             kubernetes: Some(kubernetes),
             load_balancer,
             provisioner,
+            node: Some(settings.node_name.clone()),
         };
         components.spawn("controllers", controllers(self.registry.clone(), options, stop.clone()));
         components.spawn("memory", memory(stop.clone()));

@@ -10,6 +10,7 @@
 //! | [`load_balancer`] | Services of type LoadBalancer | their addresses, in `status` |
 //! | [`volume`] | PersistentVolumes, claims, storage classes, pods | which volume a claim has; volumes made, grown and destroyed through [`volume::Provisioner`]; ephemeral claims |
 //! | [`namespace`] | namespaces that are being deleted | deletes what is in them, conditions |
+//! | [`orphan`] | pods on nodes that are not there, nodes | deletes them |
 //! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
 //! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
 //! | [`quota`] | ResourceQuotas and what they count | `status.used` |
@@ -25,6 +26,7 @@ pub mod endpoints;
 pub mod guard;
 pub mod load_balancer;
 pub mod namespace;
+pub mod orphan;
 pub mod quota;
 pub mod runtime;
 pub mod schedule;
@@ -47,6 +49,8 @@ pub struct Options {
     pub kubernetes: Option<endpoints::kubernetes::KubernetesService>,
     /// Who makes volumes on this host; without one claims wait for others to do it.
     pub provisioner: Option<Arc<dyn volume::Provisioner>>,
+    /// Name of this host's node, whose pods are nobody else's business; without it no pod is taken for an orphan.
+    pub node: Option<String>,
 }
 
 /// All controllers that run on the engine.
@@ -71,6 +75,7 @@ pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
         boxed(volume::Volumes::new(options.provisioner.clone())),
         boxed(volume::Ephemerals::new()),
         boxed(namespace::Namespaces::new()),
+        boxed(orphan::Orphans::new(options.node.clone())),
         boxed(account::Accounts::new(options.root_ca.clone())),
         boxed(disruption::Budgets::new()),
         boxed(quota::Quotas::new()),

@@ -108,3 +108,51 @@ async fn a_quota_counts_what_comes_and_goes() {
     assert_eq!(used(&world), json!({"pods": "1", "configmaps": "0"}));
     world.writes_nothing_more().await;
 }
+
+fn on(node: &str, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "image": "a"}]}})
+}
+
+#[tokio::test]
+async fn a_pod_of_a_node_that_never_was_can_be_deleted_and_goes_by_itself() {
+    let mut world = World::new(3).await;
+    for name in ["a", "b"] {
+        world.create(on("typo", name)).await;
+    }
+    world.settle(10).await;
+    world.delete("pods", "a", None).await;
+    world.settle(1).await;
+    assert_eq!(world.names("pods"), ["b"], "nobody would ever say that it has stopped");
+    world.settle(20).await;
+    assert_eq!(world.names("pods"), ["b"], "the node may be about to come");
+    world.settle(20).await;
+    assert!(world.list("pods").is_empty());
+    world.writes_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_away_may_come_back() {
+    let mut world = World::new(4).await;
+    for (node, name) in [("m", "going"), ("m", "there"), ("n", "own")] {
+        world.create(on(node, name)).await;
+    }
+    world.settle(10).await;
+    let node = world.get("nodes", "m");
+    for name in ["m", "n"] {
+        world.delete("nodes", name, None).await;
+    }
+    world.delete("pods", "going", None).await;
+    world.settle(30).await;
+    assert_eq!(world.names("pods"), ["going", "own", "there"]);
+    let mut again = node.into_value();
+    for field in ["uid", "resourceVersion", "creationTimestamp"] {
+        again["metadata"][field] = Value::Null;
+    }
+    world.create(again.clone()).await;
+    world.settle(60).await;
+    assert_eq!(world.names("pods"), ["own", "there"], "its kubelet is back");
+    world.delete("nodes", "m", None).await;
+    world.settle(60).await;
+    assert_eq!(world.names("pods"), ["own"], "this host's own pods run, whoever deleted its Node");
+}

@@ -104,7 +104,7 @@ impl World {
             "allowVolumeExpansion": true});
         registry.create(&system, object(class), WriteOptions::default()).await.unwrap();
         let storage = Arc::new(Storage::default());
-        let options = Options { provisioner: Some(storage.clone()), ..Options::default() };
+        let options = Options { provisioner: Some(storage.clone()), node: Some("n".into()), ..Options::default() };
         let mut engine = Engine::new(registry.clone(), reddwarf_controllers::all(&options));
         engine.list(Duration::ZERO).unwrap();
         let rng = fastrand::Rng::with_seed(seed);
@@ -238,6 +238,11 @@ impl World {
     async fn treat(&self, pod: &Object) -> bool {
         let key = pod.key(pod.known_kind().unwrap());
         let node = Author::System("node");
+        let on = pod.get_str("/spec/nodeName").filter(|name| !name.is_empty());
+        if on.is_some_and(|name| self.find("nodes", name).is_none()) {
+            // No kubelet there.
+            return false;
+        }
         if pod.deletion_timestamp().is_some() {
             return self.registry.finish_delete(&key, pod.uid().unwrap()).await.unwrap();
         }
