@@ -119,6 +119,16 @@ impl Origin {
 /// are given even when others in the file are not; an error among the findings says that the file as a whole is to
 /// be refused.
 pub fn parse_file(name: &str, bytes: &[u8], limits: &Limits) -> (Vec<Document>, Vec<Diagnostic>) {
+    parse_named(name, bytes, limits, false)
+}
+
+/// The same for the body of a request, where keys that come twice are not always refused: they are warnings
+/// ([`Diagnostic::is_duplicate_key`]), and the last value counts.
+pub fn parse_body(name: &str, bytes: &[u8], limits: &Limits) -> (Vec<Document>, Vec<Diagnostic>) {
+    parse_named(name, bytes, limits, true)
+}
+
+fn parse_named(name: &str, bytes: &[u8], limits: &Limits, last_wins: bool) -> (Vec<Document>, Vec<Diagnostic>) {
     let refuse = |code, what: String, why: &str, help: &str| {
         (Vec::new(), vec![Diagnostic::file(Severity::Error, code, name, what, why, help)])
     };
@@ -133,7 +143,7 @@ pub fn parse_file(name: &str, bytes: &[u8], limits: &Limits) -> (Vec<Document>, 
         Ok(source) => Arc::new(source),
         Err(diagnostic) => return (Vec::new(), vec![*diagnostic]),
     };
-    parse_source(&source, format, limits)
+    parse_text(&source, format, limits, last_wins)
 }
 
 pub(crate) fn too_large(name: &str, bytes: u64, limits: &Limits) -> Diagnostic {
@@ -149,6 +159,15 @@ pub(crate) fn too_large(name: &str, bytes: u64, limits: &Limits) -> Diagnostic {
 
 /// Parses a text.
 pub(crate) fn parse_source(source: &Arc<Source>, format: Format, limits: &Limits) -> (Vec<Document>, Vec<Diagnostic>) {
+    parse_text(source, format, limits, false)
+}
+
+fn parse_text(
+    source: &Arc<Source>,
+    format: Format,
+    limits: &Limits,
+    last_wins: bool,
+) -> (Vec<Document>, Vec<Diagnostic>) {
     if source.text.trim().is_empty() {
         let empty = Diagnostic::file(
             Severity::Error,
@@ -164,6 +183,7 @@ pub(crate) fn parse_source(source: &Arc<Source>, format: Format, limits: &Limits
     // never the daemon.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
         let mut findings = Findings::new(source);
+        findings.last_wins = last_wins;
         let roots = match format {
             Format::Yaml => yaml::parse(&source.text, limits, &mut findings),
             Format::Json => json::parse(&source.text, limits, &mut findings),

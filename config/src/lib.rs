@@ -38,7 +38,7 @@ mod yaml_scalar;
 pub use check::{Checked, Declared, check};
 pub use diagnostic::{Code, Diagnostic, Position, Severity};
 pub use directory::{HeldLayer, Scan, Scanner, SourceFile, Verdict};
-pub use document::{Document, Format, Origin, Source, parse_file};
+pub use document::{Document, Format, Origin, Source, parse_body, parse_file};
 pub use emit::emit_yaml;
 pub use limits::Limits;
 pub use settings::{Cli, Settings};

@@ -137,6 +137,8 @@ impl Spans {
 pub(crate) struct Findings<'a> {
     pub(crate) source: &'a Source,
     pub(crate) list: Vec<Diagnostic>,
+    /// A key that comes twice is warned of, and its last value counts.
+    pub(crate) last_wins: bool,
     dropped: usize,
 }
 
@@ -145,7 +147,7 @@ pub(crate) const FINDINGS_PER_FILE: usize = 100;
 
 impl<'a> Findings<'a> {
     pub(crate) fn new(source: &'a Source) -> Self {
-        Self { source, list: Vec::new(), dropped: 0 }
+        Self { source, list: Vec::new(), last_wins: false, dropped: 0 }
     }
 
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
@@ -180,7 +182,7 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// Reports every key that comes twice, with both places, and keeps the first of each.
+/// Reports every key that comes twice, with both places, and keeps the first of each; or the last, where that counts.
 pub(crate) fn refuse_duplicates(entries: &mut Vec<Entry>, findings: &mut Findings<'_>) {
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by(|a, b| entries[*a].key.cmp(&entries[*b].key).then(a.cmp(b)));
@@ -200,17 +202,20 @@ pub(crate) fn refuse_duplicates(entries: &mut Vec<Entry>, findings: &mut Finding
     for (i, first) in &doubled {
         let (entry, first) = (&entries[*i], &entries[*first]);
         let source = findings.source;
-        findings.push(
-            Diagnostic::error(
-                codes::DUPLICATE_KEY,
-                source,
-                entry.at,
-                format!("key `{}` is given twice", entry.key),
-                format!("the first is at {}, and only one of them can count", first.at.position()),
-                "remove one of them",
-            )
-            .related(source, first.at, "first given here"),
-        );
+        let what = format!("key `{}` is given twice", entry.key);
+        let why = format!("the first is at {}, and only one of them can count", first.at.position());
+        let help = "remove one of them";
+        let said = match findings.last_wins {
+            true => Diagnostic::warning(codes::DUPLICATE_KEY, source, entry.at, what, why, help),
+            false => Diagnostic::error(codes::DUPLICATE_KEY, source, entry.at, what, why, help),
+        };
+        findings.push(said.related(source, first.at, "first given here"));
+    }
+    if findings.last_wins {
+        for (i, first) in &doubled {
+            let last = entries[*i].value.clone();
+            entries[*first].value = last;
+        }
     }
     let mut index = 0;
     entries.retain(|_| {

@@ -159,6 +159,11 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 
+    /// Whether it is about a key that is given twice.
+    pub fn is_duplicate_key(&self) -> bool {
+        self.code.as_str() == codes::DUPLICATE_KEY
+    }
+
     /// `path:line:column: what, why, how to mend` on one line; `path: …` without a position. A warning says so
     /// before the text. Control characters of file names and contents are escaped.
     pub fn one_line(&self) -> String {

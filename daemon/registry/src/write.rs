@@ -145,6 +145,7 @@ impl Registry {
         let manager = options.manager(author);
         let (version, dry_run) = (options.version, options.dry_run);
         let writer = Writer { author, part: Part::Main, version, manager: &manager, dry_run, now: self.now() };
+        self.check_home(kind, &object)?;
         let around = self.around(author, kind, &object)?;
         let asked = Self::asked(kind, &object);
         let new = admit::create(&writer, kind, object, Uuid::new_v4(), &around, gate)?;
@@ -323,6 +324,7 @@ impl Registry {
             Edit::Patch(_) => return Err(not_found()),
         };
         let uid = Uuid::new_v4();
+        self.check_home(kind, &object)?;
         let around = self.around(writer.author, kind, &object)?;
         let asked = Self::asked(kind, &object);
         let new = if applied {
@@ -488,6 +490,16 @@ impl Registry {
     pub(crate) async fn commit(&self, transaction: Transaction) -> Result<Committed, CommitError> {
         Counting::add(&self.inner.counting.commits);
         self.inner.store.commit(transaction).await
+    }
+
+    /// Refuses an object whose namespace is not there or takes nothing: before its fields are looked at, as the reference. The
+    /// transaction that stores it asks again.
+    fn check_home(&self, kind: &Kind, object: &Object) -> Result<(), RegistryError> {
+        let mut key = object.key(kind);
+        if kind.namespaced {
+            key.namespace.get_or_insert_with(|| "default".to_owned());
+        }
+        self.home(&key)?.open(&key).map(drop)
     }
 
     /// The namespace an object would live in, as it is now.

@@ -45,21 +45,36 @@ pub(crate) fn decode_body(
                 kind.kind
             ))
         })?,
-        Format::Yaml => strict::from_value(structure, from_yaml(bytes, reading.limits)?),
+        Format::Yaml => {
+            let (value, doubled) = from_yaml(bytes, reading.limits, "error parsing the YAML body: ")?;
+            let mut read = strict::from_value(structure, value);
+            read.problems.splice(0..0, doubled);
+            read
+        }
         Format::Protobuf => from_protobuf(kind, bytes)?,
     };
     checked(kind, read, reading.strictness)
 }
 
-fn from_yaml(bytes: &[u8], limits: &reddwarf_config::Limits) -> Result<Value, ApiError> {
-    let (documents, diagnostics) = reddwarf_config::parse_file("body.yaml", bytes, limits);
+/// The one document of a YAML body, and which keys it holds twice: what that means is for `fieldValidation` to say.
+///
+/// # Errors
+/// 400.
+pub(super) fn from_yaml(
+    bytes: &[u8],
+    limits: &reddwarf_config::Limits,
+    what: &str,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let (documents, diagnostics) = reddwarf_config::parse_body("body.yaml", bytes, limits);
     if let Some(error) = diagnostics.iter().find(|d| d.is_error()) {
-        return Err(ApiError::bad_request(format!("error parsing the YAML body: {}", error.one_line())));
+        return Err(ApiError::bad_request(format!("{what}{}", error.one_line())));
     }
+    let doubled = diagnostics.iter().filter(|d| d.is_duplicate_key());
+    let doubled = doubled.map(|d| format!("line {}: {}", d.position.map_or(0, |p| p.line), d.message)).collect();
     let mut documents = documents.into_iter();
     match (documents.next(), documents.next()) {
-        (Some(document), None) => Ok(document.value.clone()),
-        _ => Err(ApiError::bad_request("the YAML body must hold exactly one document")),
+        (Some(document), None) => Ok((document.value, doubled)),
+        _ => Err(ApiError::bad_request(format!("{what}it must hold exactly one object"))),
     }
 }
 
@@ -164,7 +179,7 @@ pub(crate) fn decode_options(headers: &HeaderMap, bytes: &[u8]) -> Result<Value,
     let unreadable = |e: String| ApiError::bad_request(format!("the options can't be read: {e}"));
     let options = match body_format(headers)? {
         Format::Json => serde_json::from_slice(bytes).map_err(|e| unreadable(format!("json parse error: {e}")))?,
-        Format::Yaml => from_yaml(bytes, &reddwarf_config::Limits::default())?,
+        Format::Yaml => from_yaml(bytes, &reddwarf_config::Limits::default(), "the options can't be read: ")?.0,
         Format::Protobuf => {
             let envelope = protobuf::envelope(bytes).map_err(|e| unreadable(e.to_string()))?;
             let structure = schema::types().by_name("meta.DeleteOptions").filter(|_| envelope.kind == "DeleteOptions");

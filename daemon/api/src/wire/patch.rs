@@ -1,10 +1,11 @@
 //! Bodies of PATCH.
 
+use crate::wire::decode::from_yaml;
 use crate::wire::error::ApiError;
 use crate::wire::request::content_type;
 use crate::wire::strict::{self, Read};
 use hyper::header::HeaderMap;
-use reddwarf_config::{Limits, parse_file};
+use reddwarf_config::Limits;
 use reddwarf_objects::patch::unknown_fields;
 use reddwarf_objects::{Kind, Object};
 use reddwarf_registry::{Part, Patch};
@@ -54,7 +55,10 @@ fn read(bytes: &[u8], what: &str) -> Result<Read, ApiError> {
 fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Decoded, ApiError> {
     let Read { value, problems } = match strict::from_json(None, bytes) {
         Ok(read) => read,
-        Err(_) => Read { value: yaml(bytes, limits)?, problems: Vec::new() },
+        Err(_) => {
+            let (value, problems) = from_yaml(bytes, limits, "error decoding YAML: ")?;
+            Read { value, problems }
+        }
     };
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (version, name) = (text("apiVersion"), text("kind"));
@@ -77,16 +81,4 @@ fn applied(kind: &Kind, part: Part, bytes: &[u8], limits: &Limits) -> Result<Dec
     }
     let object = Object::from_value(value).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
     Ok((Patch::Apply(object), problems))
-}
-
-fn yaml(bytes: &[u8], limits: &Limits) -> Result<Value, ApiError> {
-    let (documents, diagnostics) = parse_file("patch.yaml", bytes, limits);
-    if let Some(error) = diagnostics.iter().find(|d| d.is_error()) {
-        return Err(ApiError::bad_request(format!("error decoding YAML: {}", error.one_line())));
-    }
-    let mut documents = documents.into_iter();
-    match (documents.next(), documents.next()) {
-        (Some(document), None) => Ok(document.value),
-        _ => Err(ApiError::bad_request("error decoding YAML: an apply patch must hold exactly one object")),
-    }
 }

@@ -231,3 +231,33 @@ async fn metrics_count_by_verb_and_resource() {
         assert!(text.contains(line), "{line}\n{text}");
     }
 }
+
+#[tokio::test]
+async fn a_key_given_twice_is_what_field_validation_says() {
+    let world = World::new().await;
+    let text = |name: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  a: first\n  a: last\n")
+    };
+    for (name, validation, wanted, warned) in [
+        ("a", "", 201, true),
+        ("b", "&fieldValidation=Warn", 201, true),
+        ("c", "&fieldValidation=Ignore", 201, false),
+        ("d", "&fieldValidation=Strict", 400, false),
+    ] {
+        let headers = [("content-type", "application/yaml")];
+        let made = finish(world.send("POST", &format!("{MAPS}?x{validation}"), &headers, text(name)).await).await;
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let path = format!("{MAPS}/{name}2?fieldManager=m{validation}");
+        let applied = finish(world.send("PATCH", &path, &headers, text(&format!("{name}2"))).await).await;
+        for (code, headers, body) in [made, applied] {
+            assert_eq!(code, wanted, "{validation}: {body}");
+            let warning = headers.get("warning").map(|w| w.to_str().unwrap().to_owned());
+            assert_eq!(warning.is_some(), warned, "{validation}");
+            match wanted {
+                201 => assert_eq!(body["data"], json!({"a": "last"}), "the last one counts"),
+                _ => assert!(body["message"].as_str().unwrap().contains("key `a` is given twice"), "{body}"),
+            }
+            assert!(warning.is_none_or(|w| w.contains("line 7: key `a` is given twice")));
+        }
+    }
+}

@@ -22,7 +22,8 @@ pub(super) fn check_config_map(map: &At<'_, '_>, errors: &mut Errors) {
         size += item.str().len() / 4 * 3;
     }
     if size > DATA_MAX {
-        errors.push(crate::field::FieldError::too_long(&FieldPath::root(), DATA_MAX));
+        // As the reference prints the whole object: `[]`.
+        errors.push(crate::field::FieldError::too_long(&FieldPath::root().map_key(""), DATA_MAX));
     }
 }
 

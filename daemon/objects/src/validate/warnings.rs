@@ -30,9 +30,24 @@ pub fn warnings(kind: &Kind, object: &Object) -> Vec<String> {
         ("batch", "CronJob") => {
             of_template(object.get("/spec/jobTemplate/spec/template"), "spec.jobTemplate.spec.template", &mut said);
         }
+        ("", "Secret") if object.get_str("/type") == Some("kubernetes.io/service-account-token") => {
+            said.extend(of_account_token(object));
+        }
         _ => {}
     }
     said
+}
+
+/// In this version nobody fills such a Secret: who waits for its token must not wait in silence.
+fn of_account_token(secret: &Object) -> Option<String> {
+    if secret.get("/data/token").is_some() {
+        return None;
+    }
+    let account = secret.annotation("kubernetes.io/service-account.name").unwrap_or("NAME");
+    let namespace = secret.namespace().unwrap_or("default");
+    Some(format!(
+        "data: this version fills in no token, ca.crt and namespace; ask for a token with `kubectl -n {namespace} create token {account}`"
+    ))
 }
 
 fn of_template(template: Option<&Value>, at: &str, said: &mut Vec<String>) {

@@ -93,3 +93,16 @@ async fn one_in_which_files_declare_something_is_not_the_apis_to_delete() {
     assert!(matches!(error, RegistryError::Forbidden { .. }));
     assert!(error.to_string().contains("configmaps/team/a in it is declared by /etc/reddwarf.d/a.yaml"), "{error}");
 }
+
+#[tokio::test]
+async fn a_missing_namespace_is_noticed_before_the_fields() {
+    let world = World::new().await;
+    let wrong = object(
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "Bad_Name", "namespace": "nons"}, "spec": {}}),
+    );
+    let error = world.registry.create(&alice(), wrong.clone(), WriteOptions::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "namespaces \"nons\" not found");
+    let key = wrong.key(kind("pods"));
+    let applied = world.registry.patch(&alice(), &key, Part::Main, Patch::Apply(wrong), &WriteOptions::default()).await;
+    assert_eq!(applied.unwrap_err().to_string(), "namespaces \"nons\" not found");
+}
