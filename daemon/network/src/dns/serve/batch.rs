@@ -6,7 +6,7 @@ use crate::dns::{Snapshot, Transport};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike as _, SockaddrStorage, recvmmsg,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg,
     sendmmsg, sendmsg, setsockopt, sockopt,
 };
 use std::io::{IoSlice, IoSliceMut};
@@ -23,28 +23,53 @@ const BATCH: usize = 32;
 const STRIDE: usize = LONGEST_QUERY + 64;
 
 /// What arrived: its length, from where, and to which address of ours where that is not clear.
-struct Arrived {
+struct Arrived<P> {
     len: usize,
-    peer: SockaddrStorage,
+    peer: P,
     local: Option<IpAddr>,
 }
 
+/// Who asks, in no more bytes than the socket's family has: an address of any family has 128, which are copied four times
+/// on the way from question to answer.
+trait Peer: SockaddrLike + Copy + Send + Sync + 'static {
+    fn ip(&self) -> IpAddr;
+}
+
+impl Peer for SockaddrIn {
+    fn ip(&self) -> IpAddr {
+        SockaddrIn::ip(self).into()
+    }
+}
+
+impl Peer for SockaddrIn6 {
+    fn ip(&self) -> IpAddr {
+        SockaddrIn6::ip(self).into()
+    }
+}
+
 /// The memory of one thread, used again and again.
-struct Buffers {
+struct Buffers<P> {
     packets: Vec<u8>,
-    receive: MultiHeaders<SockaddrStorage>,
-    send: MultiHeaders<SockaddrStorage>,
-    arrived: Vec<Arrived>,
+    receive: MultiHeaders<P>,
+    send: MultiHeaders<P>,
+    arrived: Vec<Arrived<P>>,
     answers: Vec<Vec<u8>>,
 }
 
 /// Serves until it is told to end.
 pub(super) fn run(waiting: &Waiting<'_>, socket: &Arc<UdpSocket>, server: &Arc<Server>) {
+    match socket.local_addr() {
+        Ok(address) if address.is_ipv4() => serve::<SockaddrIn>(waiting, socket, server),
+        _ => serve::<SockaddrIn6>(waiting, socket, server),
+    }
+}
+
+fn serve<P: Peer>(waiting: &Waiting<'_>, socket: &Arc<UdpSocket>, server: &Arc<Server>) {
     let wildcard = socket.local_addr().is_ok_and(|a| a.ip().is_unspecified());
     if wildcard {
         tell_destination(socket);
     }
-    let mut buffers = Buffers {
+    let mut buffers = Buffers::<P> {
         packets: vec![0; BATCH * STRIDE],
         receive: MultiHeaders::preallocate(BATCH, wildcard.then(|| cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo))),
         send: MultiHeaders::preallocate(BATCH, None),
@@ -74,7 +99,7 @@ fn tell_destination(socket: &UdpSocket) {
     }
 }
 
-impl Buffers {
+impl<P: Peer> Buffers<P> {
     fn receive(&mut self, socket: &UdpSocket) {
         self.arrived.clear();
         let memory = self.packets.chunks_exact_mut(STRIDE).filter_map(|packet| packet.get_mut(..LONGEST_QUERY));
@@ -104,7 +129,7 @@ impl Buffers {
         let packets = self.packets.chunks_exact(STRIDE);
         for (n, ((arrived, packet), out)) in self.arrived.iter().zip(packets).zip(&mut self.answers).enumerate() {
             let packet = packet.get(..arrived.len).unwrap_or_default();
-            match server.respond(snapshot, packet, Transport::Udp, ip(&arrived.peer), out) {
+            match server.respond(snapshot, packet, Transport::Udp, arrived.peer.ip(), out) {
                 Next::Reply => ready.push(n),
                 Next::Silence => dropped += 1,
                 Next::Later(asked, pending) => {
@@ -135,7 +160,7 @@ impl Buffers {
         let mut failed = 0;
         while !rest.is_empty() {
             let chosen = rest.iter().filter_map(|n| Some((arrived.get(*n)?, answers.get(*n)?)));
-            let (peers, slices): (Vec<Option<SockaddrStorage>>, Vec<[IoSlice<'_>; 1]>) =
+            let (peers, slices): (Vec<Option<P>>, Vec<[IoSlice<'_>; 1]>) =
                 chosen.map(|(arrived, answer)| (Some(arrived.peer), [IoSlice::new(answer)])).unzip();
             let flags = MsgFlags::MSG_DONTWAIT;
             let sent = match sendmmsg(socket.as_raw_fd(), headers, slices.iter(), &peers, [], flags) {
@@ -151,17 +176,7 @@ impl Buffers {
     }
 }
 
-fn ip(peer: &SockaddrStorage) -> IpAddr {
-    match (peer.as_sockaddr_in(), peer.as_sockaddr_in6()) {
-        (Some(v4), _) => v4.ip().into(),
-        (_, Some(v6)) => v6.ip().into(),
-        // Nobody whom others are asked for.
-        _ => IpAddr::V4(Ipv4Addr::BROADCAST),
-    }
-}
-
-fn send(socket: &UdpSocket, answer: &[u8], peer: &SockaddrStorage, local: Option<IpAddr>) -> nix::Result<()> {
-    debug_assert!(peer.family().is_some());
+fn send(socket: &UdpSocket, answer: &[u8], peer: &impl Peer, local: Option<IpAddr>) -> nix::Result<()> {
     let (mut v4, mut v6) = (None, None);
     match local {
         Some(IpAddr::V4(address)) => {
