@@ -7,6 +7,7 @@ use crate::ownership::{check_claim, check_update, invalid, source_of};
 use crate::part::Part;
 use crate::{Author, RegistryError};
 use chrono::{DateTime, Utc};
+use reddwarf_objects::admission::pod_security::{self, Policy, Review};
 use reddwarf_objects::admission::{self, Surroundings};
 use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::default::{prepare_create, prepare_update};
@@ -62,17 +63,17 @@ pub(crate) struct New {
     pub(crate) object: Object,
     /// Its managedFields as JSON, when they are not in it.
     pub(crate) owners: Option<Vec<u8>>,
+    /// What admission says to who makes it.
+    pub(crate) warnings: Vec<String>,
 }
 
-impl New {
-    /// The object with its managedFields in it.
-    pub(crate) fn whole(mut self) -> Object {
-        // What we wrote ourselves is JSON.
-        if let Some(list) = self.owners.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
-            self.object.set("/metadata/managedFields", list);
-        }
-        self.object
+/// An object that was made, with its managedFields in it.
+pub(crate) fn with_owners(mut object: Object, owners: Option<Vec<u8>>) -> Object {
+    // What we wrote ourselves is JSON.
+    if let Some(list) = owners.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
+        object.set("/metadata/managedFields", list);
     }
+    object
 }
 
 /// A new object, ready to be stored. `object` has its final name.
@@ -86,7 +87,7 @@ pub(crate) fn create(
 ) -> Result<New, RegistryError> {
     prepare_new(writer, kind, &mut object, None, uid)?;
     let owners = apply::made(kind, &mut object, &writer.manager(), writer.now);
-    Ok(New { object: admitted(writer, kind, object, uid, around, gate)?, owners })
+    Ok(New { owners, ..admitted(writer, kind, object, uid, around, gate)? })
 }
 
 /// The same for the outcome of a server-side apply, which knows its owners.
@@ -99,7 +100,7 @@ pub(crate) fn create_applied(
     gate: &mut dyn Gate,
 ) -> Result<New, RegistryError> {
     prepare_new(writer, kind, &mut object, None, uid)?;
-    Ok(New { object: admitted(writer, kind, object, uid, around, gate)?, owners: None })
+    admitted(writer, kind, object, uid, around, gate)
 }
 
 /// The same for what a file declares. `source` is the file. It is not admitted.
@@ -145,13 +146,32 @@ fn admitted(
     uid: Uuid,
     around: &Surroundings,
     gate: &mut dyn Gate,
-) -> Result<Object, RegistryError> {
+) -> Result<New, RegistryError> {
     admission::admit(kind, &mut object, around, uid.as_u64_pair().1).map_err(|r| refused(kind, &object, r))?;
     gate.complete(kind, &mut object);
     gate.admit(kind, None, &object)?;
     let object = finish_new(writer, kind, object)?;
     admission::check(kind, &object, around).map_err(|r| refused(kind, &object, r))?;
-    Ok(object)
+    let warnings = reviewed(&around.pod_security, kind, None, &object, gate)?;
+    Ok(New { object, owners: None, warnings })
+}
+
+/// Holds a write against the levels of its namespace; gives what they say to the writer.
+fn reviewed(
+    policy: &Policy,
+    kind: &Kind,
+    old: Option<&Object>,
+    new: &Object,
+    gate: &mut dyn Gate,
+) -> Result<Vec<String>, RegistryError> {
+    let Review { refusal, warnings, notes } = pod_security::review(policy, kind, old, new);
+    if !notes.is_empty() {
+        gate.note(notes);
+    }
+    match refusal {
+        Some(refusal) => Err(refused(kind, new, refusal)),
+        None => Ok(warnings),
+    }
 }
 
 /// What follows from a new object, and its rules.
@@ -179,6 +199,15 @@ pub(crate) struct Update<'a> {
     pub(crate) declared: Option<&'a Object>,
     /// The new object comes from a server-side apply: its managedFields are right.
     pub(crate) applied: bool,
+    /// What becomes of pods in its namespace, as far as this write is held to that.
+    pub(crate) pod_security: Policy,
+}
+
+/// A changed object, ready to be stored.
+pub(crate) struct Changed {
+    pub(crate) object: Object,
+    /// What admission says to who changes it.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A changed object, ready to be stored: the writer's part comes from `new`.
@@ -189,7 +218,7 @@ pub(crate) fn update(
     new: Object,
     update: &Update<'_>,
     gate: &mut dyn Gate,
-) -> Result<Object, RegistryError> {
+) -> Result<Changed, RegistryError> {
     check_identity(kind, old, &new)?;
     check_claim(writer.author, kind, Some(old), &new)?;
     let mut new = writer.part.take(kind, old, new);
@@ -211,11 +240,12 @@ pub(crate) fn update(
     if !errors.is_empty() {
         return Err(invalid(kind, &new, errors));
     }
+    let warnings = reviewed(&update.pod_security, kind, Some(old), &new, gate)?;
     if kind.has_generation && !differing_fields(old, &new).is_empty() {
         new.set_generation(old.generation().unwrap_or(0).saturating_add(1));
     }
     apply::keep_times(old, &mut new);
-    Ok(new)
+    Ok(Changed { object: new, warnings })
 }
 
 /// The rules that an update breaks. What the daemon observes is not doubted.

@@ -1,6 +1,6 @@
 //! Many declared objects in one transaction: generations of the directory and `reddwarfctl apply`.
 
-use crate::admit::{self, Update, Writer};
+use crate::admit::{self, Changed, New, Update, Writer, with_owners};
 use crate::counters::Counting;
 use crate::delete::{Removal, removal};
 use crate::edit::Open;
@@ -12,6 +12,7 @@ use crate::part::Part;
 use crate::stored::{decode, decode_bytes, encode};
 use crate::write::{ATTEMPTS, known, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
+use reddwarf_objects::admission::pod_security::{self, Policy, Template};
 use reddwarf_objects::admission::{self, Surroundings, service_account_of};
 use reddwarf_objects::apply::{self, FieldManager};
 use reddwarf_objects::convert;
@@ -90,7 +91,7 @@ pub struct Applied {
     pub verdict: Verdict,
     /// The object as it is now (dry run: as it would be); its last state when deleted, `None` when refused and absent.
     pub object: Option<Object>,
-    /// Fields that have no effect in this version.
+    /// Fields that have no effect in this version, and what else a person should know.
     pub warnings: Vec<String>,
 }
 
@@ -199,6 +200,7 @@ struct Work<'a> {
     transaction: Transaction,
     applied: Vec<Applied>,
     homes: BTreeMap<String, Home>,
+    policies: BTreeMap<String, Policy>,
 }
 
 /// What one declaration comes to, apart from its verdict's bookkeeping.
@@ -212,7 +214,8 @@ impl<'a> Work<'a> {
     fn new(registry: &'a Registry, author: &'a Author, options: &'a ApplyOptions) -> Self {
         let mut transaction = transaction(author, &options.message);
         transaction.generation = options.generation.clone();
-        Self { registry, author, options, transaction, applied: Vec::new(), homes: BTreeMap::new() }
+        let (homes, policies) = (BTreeMap::new(), BTreeMap::new());
+        Self { registry, author, options, transaction, applied: Vec::new(), homes, policies }
     }
 
     /// Works out every declared object. Namespaces come first, so that objects find those of their own set; the
@@ -280,7 +283,7 @@ impl<'a> Work<'a> {
     }
 
     /// What is around a new object, with the account that the same declarations make.
-    fn around(&self, kind: &Kind, object: &Object) -> Result<Surroundings, RegistryError> {
+    fn around(&self, kind: &Kind, object: &Object, policy: Policy) -> Result<Surroundings, RegistryError> {
         let mut around = self.registry.around(self.author, kind, object)?;
         if around.service_account.is_none() && kind.is_core("Pod") {
             let key = ObjectKey {
@@ -289,15 +292,37 @@ impl<'a> Work<'a> {
                 namespace: object.namespace().map(str::to_owned),
                 name: service_account_of(object).to_owned(),
             };
-            let at = store_key(&key)?;
-            let made = self.transaction.writes.iter().find_map(|(key, write)| match write {
-                Write::Put(bytes) if *key == at => Some(bytes),
-                _ => None,
-            });
-            let made = made.map(|bytes| decode_bytes(at.as_str(), bytes, self.registry.revision())).transpose()?;
-            around.service_account = made.map(Arc::new);
+            around.service_account = self.written(&key)?.map(Arc::new);
         }
+        around.pod_security = policy;
         Ok(around)
+    }
+
+    /// An object as the transaction writes it.
+    fn written(&self, key: &ObjectKey) -> Result<Option<Object>, RegistryError> {
+        let at = store_key(key)?;
+        let put = self.transaction.writes.iter().find_map(|(key, write)| match write {
+            Write::Put(bytes) if *key == at => Some(bytes),
+            _ => None,
+        });
+        put.map(|bytes| decode_bytes(at.as_str(), bytes, self.registry.revision())).transpose()
+    }
+
+    /// What becomes of the pods of a declaration in its namespace, by the same declarations if they write that: they come first.
+    fn pod_security(&mut self, kind: &Kind, object: &Object) -> Result<Policy, RegistryError> {
+        let namespace = object.namespace().unwrap_or("default");
+        if Template::of(kind, object).is_none() {
+            return Ok(Policy::default());
+        }
+        if let Some(policy) = self.policies.get(namespace) {
+            return Ok(*policy);
+        }
+        let policy = match self.written(&namespace_key(namespace))? {
+            Some(namespace) => Policy::of(&namespace),
+            None => self.registry.pod_security(namespace)?,
+        };
+        self.policies.insert(namespace.to_owned(), policy);
+        Ok(policy)
     }
 
     fn create(
@@ -307,18 +332,20 @@ impl<'a> Work<'a> {
         at: Key,
         declared: &Declared,
     ) -> Result<Outcome, RegistryError> {
+        let policy = self.pod_security(kind, &declared.object)?;
         let source = declared.source.as_deref();
         let uid = Uuid::new_v4();
         let mut object = declared.object.clone();
         let writer = self.writer(source);
-        let mut new = match source {
+        let (mut new, admitted) = match source {
             Some(_) => {
                 own_declared(&writer, kind, None, &declared.object, &mut object);
-                admit::create_declared(&writer, kind, object, source, uid)?
+                (admit::create_declared(&writer, kind, object, source, uid)?, Vec::new())
             }
             None => {
-                let around = self.around(kind, &object)?;
-                admit::create(&writer, kind, object, uid, &around, &mut Open)?.whole()
+                let around = self.around(kind, &object, policy)?;
+                let New { object, owners, warnings } = admit::create(&writer, kind, object, uid, &around, &mut Open)?;
+                (with_owners(object, owners), warnings)
             }
         };
         let promises = self.registry.allocate(kind, Some(&declared.object), None, &mut new, &self.transaction)?;
@@ -337,7 +364,7 @@ impl<'a> Work<'a> {
         self.transaction.writes.push((at, Write::Put(encode(&new))));
         promises.add_to(&mut self.transaction);
         self.remember(key, None, declared)?;
-        let warnings = warnings(kind, &new);
+        let warnings = told(kind, &new, source, policy, admitted);
         Ok(Outcome { verdict: Verdict::Created, object: Some(new), warnings })
     }
 
@@ -349,6 +376,7 @@ impl<'a> Work<'a> {
         old: &Object,
         declared: &Declared,
     ) -> Result<Outcome, RegistryError> {
+        let policy = self.pod_security(kind, &declared.object)?;
         let record = self.registry.applied_record(&applied_key(key)?)?;
         let last = record.as_ref().map(|r| &r.object);
         let wanted = without_server_fields(kind, &declared.object);
@@ -367,10 +395,13 @@ impl<'a> Work<'a> {
         if source.is_some() && !(known && merged == *old) {
             own_declared(&writer, kind, Some(old), &wanted, &mut merged);
         }
-        let update = Update { source, declared: last, applied: source.is_some() };
-        let mut new = admit::update(&writer, kind, old, merged, &update, &mut Open)?;
+        let pod_security = if source.is_none() { policy } else { Policy::default() };
+        let update = Update { source, declared: last, applied: source.is_some(), pod_security };
+        let changed = admit::update(&writer, kind, old, merged, &update, &mut Open)?;
+        let Changed { object: mut new, warnings: mut admitted } = changed;
+        admitted.extend(self.registry.beyond_new_levels(kind, writer.part, old, &new)?);
         let promises = self.registry.allocate(kind, None, Some(old), &mut new, &self.transaction)?;
-        let warnings = warnings(kind, &new);
+        let warnings = told(kind, &new, source, policy, admitted);
         if new == *old {
             // Another declaration of the same object: remembered, but no version of the object.
             if record.is_none_or(|r| r.source != declared.source || r.object != wanted) {
@@ -519,6 +550,15 @@ impl<'a> Work<'a> {
         self.transaction.writes.push((applied_key(key)?, Write::Put(text.into())));
         Ok(())
     }
+}
+
+/// What is to be said of a declaration. A file's pods run whatever their namespace enforces; but the pods of its Deployments are
+/// refused, and somebody should know why.
+fn told(kind: &Kind, new: &Object, source: Option<&str>, policy: Policy, admitted: Vec<String>) -> Vec<String> {
+    let mut said = warnings(kind, new);
+    said.extend(admitted);
+    said.extend(source.and_then(|_| pod_security::warning(&policy, kind, new)));
+    said
 }
 
 /// Records in `result` that the declaring file owns what it declares, as if it had applied it. What managers own decides over

@@ -1,8 +1,11 @@
 //! The objects that decide over a new one: what admission asks of the store.
 
 use crate::key::{kind_prefix, store_key};
+use crate::namespace::namespace_key;
+use crate::part::Part;
 use crate::stored::encode;
 use crate::{Author, ListQuery, Registry, RegistryError};
+use reddwarf_objects::admission::pod_security::{Policy, Template, warnings_of_existing};
 use reddwarf_objects::admission::{self, Surroundings};
 use reddwarf_objects::{Kind, Object, ObjectKey, kinds};
 use reddwarf_store::{Revision, Transaction};
@@ -16,6 +19,7 @@ impl Registry {
             return Ok(around);
         }
         let namespace = object.namespace().unwrap_or("default");
+        around.pod_security = self.levels(author, kind, Part::Main, object)?;
         match (kind.group, kind.kind) {
             ("", "Pod") => {
                 around.service_account = self.account(namespace, admission::service_account_of(object))?;
@@ -35,6 +39,45 @@ impl Registry {
             _ => {}
         }
         Ok(around)
+    }
+
+    /// The levels that a write of pods, or of what makes them, is held to. Not to any are what files declare, and parts that say
+    /// nothing of how pods run.
+    pub(crate) fn levels(
+        &self,
+        author: &Author,
+        kind: &Kind,
+        part: Part,
+        object: &Object,
+    ) -> Result<Policy, RegistryError> {
+        let concerns = matches!(part, Part::Main | Part::EphemeralContainers | Part::Resize);
+        if !concerns || matches!(author, Author::File(_)) || Template::of(kind, object).is_none() {
+            return Ok(Policy::default());
+        }
+        self.pod_security(object.namespace().unwrap_or("default"))
+    }
+
+    /// What becomes of pods in a namespace.
+    pub(crate) fn pod_security(&self, namespace: &str) -> Result<Policy, RegistryError> {
+        self.inner.policies.get(self, namespace, || {
+            Ok(self.find(&namespace_key(namespace))?.as_ref().map(Policy::of).unwrap_or_default())
+        })
+    }
+
+    /// What is to be said of the pods in a namespace when it is changed.
+    pub(crate) fn beyond_new_levels(
+        &self,
+        kind: &Kind,
+        part: Part,
+        old: &Object,
+        new: &Object,
+    ) -> Result<Vec<String>, RegistryError> {
+        if !kind.is_core("Namespace") || part != Part::Main {
+            return Ok(Vec::new());
+        }
+        let Some(enforce) = Policy::tightened(old, new) else { return Ok(Vec::new()) };
+        let Some(pods) = kinds().by_group_resource("", "pods") else { return Ok(Vec::new()) };
+        Ok(warnings_of_existing(new.name(), enforce, pods, &self.all("", "pods", Some(new.name()))?))
     }
 
     /// The service account that a pod runs as.

@@ -67,6 +67,12 @@ pub trait Gate: Send {
         let _ = (kind, old, new);
         Ok(())
     }
+
+    /// What admission has for the audit log (key and value), of a write that is refused too. A write that is tried again says so
+    /// again.
+    fn note(&mut self, notes: Vec<(&'static str, String)>) {
+        let _ = notes;
+    }
 }
 
 /// The gate of the daemon's own writers.

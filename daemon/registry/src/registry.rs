@@ -8,6 +8,7 @@ use crate::remember::Remembered;
 use chrono::{DateTime, Utc};
 use reddwarf_network::ServiceRanges;
 use reddwarf_objects::Object;
+use reddwarf_objects::admission::pod_security::Policy;
 use reddwarf_store::{Revision, Store};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -36,14 +37,17 @@ pub(crate) struct Inner {
     pub(crate) accounts: Remembered<Option<Arc<Object>>>,
     /// Namespaces that were written to of late.
     pub(crate) homes: Remembered<Home>,
+    /// What becomes of pods in namespaces that were written to of late.
+    pub(crate) policies: Remembered<Policy>,
 }
 
 impl Registry {
     /// Over an open store. Call [`Registry::bootstrap`] before serving.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (counting, events, services) = (Counting::default(), AtomicU64::new(0), OnceLock::new());
-        let (heard, accounts, homes) = (Mutex::default(), Remembered::of_accounts(), Remembered::of_namespaces());
-        Self { inner: Arc::new(Inner { store, clock, counting, events, heard, services, accounts, homes }) }
+        let (heard, accounts) = (Mutex::default(), Remembered::of_accounts());
+        let (homes, policies) = (Remembered::of_namespaces(), Remembered::of_namespaces());
+        Self { inner: Arc::new(Inner { store, clock, counting, events, heard, services, accounts, homes, policies }) }
     }
 
     /// [`Registry::new`] and [`Registry::bootstrap`].

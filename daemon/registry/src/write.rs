@@ -1,6 +1,6 @@
 //! Creating and changing single objects: read, edit, admit, compare-and-swap, and again when somebody was faster.
 
-use crate::admit::{self, New, Writer};
+use crate::admit::{self, Changed, New, Writer, with_owners};
 use crate::counters::Counting;
 use crate::delete::goes_now;
 use crate::edit::{Edit, Editor, Gate, Open, Patch};
@@ -57,8 +57,16 @@ pub struct Written {
     pub created: bool,
     /// Removing the last finalizer removed the object; `object` is its last state.
     pub deleted: bool,
-    /// Fields that have no effect in this version, for `Warning` headers and terminals.
+    /// Fields that have no effect in this version, and what else its writer should know: for `Warning` headers and terminals.
     pub warnings: Vec<String>,
+}
+
+impl Written {
+    /// With what admission says to the writer.
+    fn told(mut self, warnings: &[String]) -> Self {
+        self.warnings.extend_from_slice(warnings);
+        self
+    }
 }
 
 /// A create that was carried out. Its managedFields were stored as text, and are read into the object for those only who
@@ -71,7 +79,7 @@ struct Created {
 impl Created {
     fn whole(self) -> Written {
         let Self { written, owners } = self;
-        Written { object: New { object: written.object, owners }.whole(), ..written }
+        Written { object: with_owners(written.object, owners), ..written }
     }
 }
 
@@ -160,7 +168,8 @@ impl Registry {
         (asked, admitted): (Option<&Object>, New),
         dry_run: bool,
     ) -> Result<Created, RegistryError> {
-        let New { object: mut new, owners } = admitted;
+        let New { object: mut new, owners, warnings } = admitted;
+        let told = |written: Written| Written { created: true, ..written }.told(&warnings);
         let key = new.key(kind);
         let at = store_key(&key)?;
         for _ in 0..ATTEMPTS {
@@ -180,15 +189,14 @@ impl Registry {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
                     // Nothing is stored that an answer could be written from.
                     None => {
-                        let object = New { object: new, owners }.whole();
-                        let written = Written { created: true, ..written(kind, object, None, None) };
-                        Ok(Created { written, owners: None })
+                        let object = with_owners(new, owners);
+                        Ok(Created { written: told(written(kind, object, None, None)), owners: None })
                     }
                 };
             }
             match self.commit(home.hold(create)).await {
                 Ok(done) => {
-                    let written = Written { created: true, ..written(kind, new, Some(done), Some((at, bytes))) };
+                    let written = told(written(kind, new, Some(done), Some((at, bytes))));
                     return Ok(Created { written, owners });
                 }
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
@@ -415,22 +423,24 @@ impl Registry {
     ) -> Result<Option<Written>, RegistryError> {
         let Found { entry, object: old } = found;
         let declared = self.applied(writer.author, &old, key)?;
-        let update = admit::Update { source: None, declared: declared.as_ref(), applied };
-        let mut new = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
+        let pod_security = self.levels(writer.author, kind, writer.part, &old)?;
+        let update = admit::Update { source: None, declared: declared.as_ref(), applied, pod_security };
+        let changed = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
+        let Changed { object: mut new, mut warnings } = changed;
+        warnings.extend(self.beyond_new_levels(kind, writer.part, &old, &new)?);
         let promises = match writer.part {
             Part::Main => self.allocate(kind, None, Some(&old), &mut new, &transaction(writer.author, ""))?,
             _ => Promises::default(),
         };
         if new == old {
             Counting::add(&self.inner.counting.unchanged);
-            return Ok(Some(unchanged(old)));
+            return Ok(Some(unchanged(old).told(&warnings)));
         }
         let deleted = goes_now(kind, &new);
         if writer.dry_run {
-            let warnings = self.rehearsed(writer.author, kind, &old, &new, declared.as_ref());
-            let mut done = Written { deleted, ..written(kind, new, None, None) };
+            warnings.extend(self.rehearsed(writer.author, kind, &old, &new, declared.as_ref()));
+            let mut done = Written { deleted, ..written(kind, new, None, None).told(&warnings) };
             done.object.set_resource_version(Some(entry.modified.get()));
-            done.warnings.extend(warnings);
             return Ok(Some(done));
         }
         let bytes = encode(&new);
@@ -446,7 +456,7 @@ impl Registry {
                     self.settle_namespace(key).await;
                 }
                 let stored = Some((entry.key, bytes));
-                Ok(Some(Written { deleted, ..written(kind, new, Some(done), stored) }))
+                Ok(Some(Written { deleted, ..written(kind, new, Some(done), stored).told(&warnings) }))
             }
             Err(CommitError::Conflict { .. }) => {
                 Counting::add(&self.inner.counting.retries);

@@ -11,11 +11,12 @@ use reddwarf_objects::json;
 use reddwarf_objects::object::micro_timestamp;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -48,6 +49,21 @@ pub(crate) struct Trace {
     /// Why it was let in.
     pub(crate) reason: String,
     pub(crate) allowed: bool,
+    pub(crate) notes: Notes,
+}
+
+/// What admission notes of a request: annotations of its event, by key. Shared by all who deal with the request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Notes {
+    pub(crate) fn add(&self, notes: Vec<(&'static str, String)>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
+    }
+
+    fn all(&self) -> BTreeMap<&'static str, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A request that is over.
@@ -102,6 +118,9 @@ impl Done<'_> {
             if trace.allowed { "allow" } else { "forbid" },
         );
         line.text(r#","authorization.k8s.io/reason":"#, &trace.reason);
+        for (key, text) in &trace.notes.all() {
+            line.text(&format!(r#","{key}":"#), cut(text));
+        }
         line.text(r#","reddwarf.io/latency-ms":"#, &latency.to_string());
         line.text(r#"},"apiVersion":"audit.k8s.io/v1","auditID":"#, self.id);
         if let Some(user) = &impersonated {

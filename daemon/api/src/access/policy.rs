@@ -2,25 +2,11 @@
 
 use crate::access::principal::{Principal, Role};
 use crate::wire::error::ApiError;
+use reddwarf_objects::admission::pod_security::{self, Level, Profile, Template, Version};
 use reddwarf_objects::{Kind, Object};
-use serde_json::Value;
 
-/// Capabilities that *baseline* lets a container add.
-const HARMLESS_CAPABILITIES: [&str; 13] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
+/// The line.
+const BASELINE: Profile = Profile { level: Level::Baseline, version: Version::Latest };
 
 /// Refuses an operator's write of an object whose pods would reach the host, unless that part does not change.
 pub(in crate::access) fn check_write(
@@ -53,7 +39,7 @@ fn refusal(kind: &Kind, object: &Object, reasons: &[String]) -> ApiError {
     let resource = kind.group_resource();
     let details = serde_json::json!({"name": object.name(), "kind": kind.plural});
     ApiError::forbidden(format!(
-        "{resource} \"{}\" is forbidden: violates PodSecurity \"baseline:latest\": {}; operators may not, root and files may",
+        "{resource} \"{}\" is forbidden: violates PodSecurity \"{BASELINE}\": {}; operators may not, root and files may",
         object.name(),
         reasons.join(", ")
     ))
@@ -63,79 +49,23 @@ fn refusal(kind: &Kind, object: &Object, reasons: &[String]) -> ApiError {
 /// In which ways the pods of an object leave *baseline*.
 pub(crate) fn violations(kind: &Kind, object: &Object) -> Vec<String> {
     let template = match (kind.group, kind.kind) {
-        ("", "Pod") => "/spec",
-        ("", "PodTemplate") => "/template/spec",
-        ("batch", "CronJob") => "/spec/jobTemplate/spec/template/spec",
         // Pods of a StatefulSet or DaemonSet are made from it.
-        ("apps", "ControllerRevision") => "/data/spec/template/spec",
+        ("apps", "ControllerRevision") => Template::below(object, "/data/spec/template"),
         ("", "PersistentVolume") => {
             let on_host = ["/spec/hostPath", "/spec/local"].into_iter().filter(|p| object.get(p).is_some());
             return on_host.map(|p| format!("volume of the host ({})", p.trim_start_matches("/spec/"))).collect();
         }
-        _ => "/spec/template/spec",
+        _ => Template::of(kind, object),
     };
-    object.get(template).map(pod_violations).unwrap_or_default()
-}
-
-fn pod_violations(spec: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    for field in ["hostNetwork", "hostPID", "hostIPC"] {
-        if spec.get(field).and_then(Value::as_bool) == Some(true) {
-            found.push(format!("host namespaces ({field}=true)"));
-        }
-    }
-    for volume in items(spec, "volumes").filter(|v| v.get("hostPath").is_some_and(|p| !p.is_null())) {
-        found.push(format!("hostPath volumes (volume \"{}\")", text(volume, "name")));
-    }
-    if spec.pointer("/securityContext/sysctls").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-        found.push("sysctls".to_owned());
-    }
-    found.extend(unconfined(spec, "pod"));
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in items(spec, list) {
-            container_violations(container, &mut found);
-        }
-    }
-    found
-}
-
-fn container_violations(container: &Value, found: &mut Vec<String>) {
-    let name = text(container, "name");
-    let context = |field: &str| container.pointer(&format!("/securityContext/{field}"));
-    if context("privileged").and_then(Value::as_bool) == Some(true) {
-        found.push(format!("privileged (container \"{name}\" must not set securityContext.privileged=true)"));
-    }
-    if context("procMount").and_then(Value::as_str).is_some_and(|mount| mount != "Default") {
-        found.push(format!("procMount (container \"{name}\")"));
-    }
-    let added = context("capabilities").map(|c| items(c, "add")).into_iter().flatten().filter_map(Value::as_str);
-    for capability in added.filter(|c| !HARMLESS_CAPABILITIES.contains(&c.trim_start_matches("CAP_"))) {
-        found.push(format!("non-default capabilities (container \"{name}\" must not add \"{capability}\")"));
-    }
-    for port in items(container, "ports").filter(|p| p.get("hostPort").and_then(Value::as_u64).unwrap_or(0) != 0) {
-        found.push(format!("hostPort (container \"{name}\" uses hostPort {})", port["hostPort"]));
-    }
-    found.extend(unconfined(container, &format!("container \"{name}\"")));
-}
-
-fn unconfined(of: &Value, what: &str) -> Option<String> {
-    let profile = of.pointer("/securityContext/seccompProfile/type").and_then(Value::as_str)?;
-    (profile == "Unconfined").then(|| format!("seccompProfile ({what} must not set it to \"Unconfined\")"))
-}
-
-fn items<'a>(of: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    of.get(list).and_then(Value::as_array).into_iter().flatten()
-}
-
-fn text<'a>(of: &'a Value, field: &str) -> &'a str {
-    of.get(field).and_then(Value::as_str).unwrap_or_default()
+    let found = template.map(|template| pod_security::violations(BASELINE, template)).unwrap_or_default();
+    found.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use reddwarf_objects::kinds;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn revisions_are_templates_too() {

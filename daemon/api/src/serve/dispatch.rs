@@ -1,7 +1,7 @@
 //! One request from arrival to answer: limits, span, panic and time-out around the route that handles it.
 
 use crate::access::attributes::{Attributes, Target};
-use crate::access::audit::{Done, Trace};
+use crate::access::audit::{Done, Notes, Trace};
 use crate::access::authenticate::{Origin, authenticate};
 use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
@@ -101,15 +101,17 @@ pub(crate) struct Call {
     pub(crate) accept: Arc<Accept>,
     /// Cuts the connection, for streams whose reader takes nothing.
     pub(crate) cut: CancellationToken,
+    /// What is noted of the request for the audit log.
+    pub(crate) notes: Notes,
     authorised: Arc<Authorised>,
     share: Arc<Share>,
 }
 
 impl Call {
     fn new(state: Arc<State>, authorised: Authorised, asked: Asked, cut: CancellationToken, share: Arc<Share>) -> Self {
-        let Asked { query, accept, .. } = asked;
+        let Asked { query, accept, notes } = asked;
         let principal = authorised.principal().clone();
-        Self { state, principal, query, accept, cut, authorised: Arc::new(authorised), share }
+        Self { state, principal, query, accept, cut, notes, authorised: Arc::new(authorised), share }
     }
 
     /// The verb that was authorised.
@@ -161,9 +163,9 @@ async fn answer(
     let (verb, resource) = label(&method, &segments, &query);
     let span = tracing::info_span!("request", id, user = Empty, pid = Empty, verb, path = uri.path());
     let accept = Arc::new(Accept::parse(request.headers(), query.as_ref().unwrap_or(&Query::default())));
-    let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone() });
-    let asked = (segments, asked);
     let mut trace = Trace::default();
+    let asked = query.map(|query| Asked { query: Arc::new(query), accept: accept.clone(), notes: trace.notes.clone() });
+    let asked = (segments, asked);
     let running = let_in(&state, &origin, cut, request, asked, &mut trace).instrument(span.clone());
     let mut response = running.await.unwrap_or_else(|e| respond_error(&accept, &e));
     let code = response.status().as_u16();
@@ -221,6 +223,7 @@ pub(crate) struct WrittenName(pub(crate) String);
 struct Asked {
     query: Arc<Query>,
     accept: Arc<Accept>,
+    notes: Notes,
 }
 
 /// The way to a handler: there is no other.

@@ -56,6 +56,10 @@ impl Gate for ClientGate<'_> {
     fn admit(&mut self, kind: &Kind, old: Option<&Object>, new: &Object) -> Result<(), RegistryError> {
         self.call.admit(kind, old, new).map(drop).map_err(refused)
     }
+
+    fn note(&mut self, notes: Vec<(&'static str, String)>) {
+        self.call.notes.add(notes);
+    }
 }
 
 /// A request for a certificate says who asks: whoever approves it goes by that, so no client says it of itself.

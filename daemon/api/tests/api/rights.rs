@@ -333,3 +333,75 @@ async fn who_asks_for_a_certificate_is_the_servers_word_and_what_was_asked_for_s
     rights.world.ask("PATCH", &format!("{REQUESTS}/a"), &change.to_string()).await;
     assert_eq!(rights.world.get(&format!("{REQUESTS}/a")).await.1["spec"], made["spec"]);
 }
+
+/// Warnings for who writes, annotations for who reads the log, 403 for pods: as the labels of the namespace say.
+#[tokio::test]
+async fn e11_levels_of_a_namespace_refuse_warn_and_note() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log/audit.log");
+    let path = log.clone();
+    let audit = reddwarf_api::AuditSettings { path, bytes: 1 << 20, files: 1 };
+    let world = World::with_access(|_| {}, |access| access.audit = Some(audit)).await;
+    let labels = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), json!(value)));
+        json!({"metadata": {"name": "t", "labels": Value::Object(labels.collect())}})
+    };
+    let (code, body) = world.post("/api/v1/namespaces", labels(&[("enforce", "foo")])).await;
+    assert_eq!(code, 422, "{body}");
+    let wrong = "Invalid value: \"foo\": must be one of privileged, baseline, restricted";
+    let field = "metadata.labels[pod-security.kubernetes.io/enforce]";
+    assert_eq!(body["message"], format!("Namespace \"t\" is invalid: {field}: {wrong}"));
+    assert_eq!(
+        body["details"],
+        json!({"name": "t", "kind": "Namespace",
+            "causes": [{"reason": "FieldValueInvalid", "message": wrong, "field": field}]})
+    );
+    let all = labels(&[("enforce", "baseline"), ("audit", "restricted"), ("warn", "restricted")]);
+    assert_eq!(world.post("/api/v1/namespaces", all).await.0, 201);
+
+    let ask = async |path: &str, body: Value| world.ask("POST", path, &body.to_string()).await;
+    let pods = "/api/v1/namespaces/t/pods";
+    let pod = |name: &str, context: Value| json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i", "securityContext": context}]}});
+    let (code, _, body) = ask(pods, pod("bad", json!({"privileged": true}))).await;
+    assert_eq!(code, 403, "{body}");
+    assert_eq!(
+        body["message"],
+        "pods \"bad\" is forbidden: violates PodSecurity \"baseline:latest\": privileged (container \"c\" must not set securityContext.privileged=true)"
+    );
+    assert_eq!(body["details"], json!({"name": "bad", "kind": "pods"}));
+    let beyond = "would violate PodSecurity \"restricted:latest\": runAsNonRoot != true (pod or container \"c\" must set \
+        securityContext.runAsNonRoot=true), seccompProfile (pod or container \"c\" must set \
+        securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")";
+    let header = format!("299 - \"{}\"", beyond.replace('"', "\\\""));
+    let context = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    let told = |headers: &hyper::HeaderMap| {
+        headers.get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (code, headers, body) = ask(pods, pod("fair", context.clone())).await;
+    assert_eq!((code, told(&headers)), (201, vec![header.clone()]), "{body}");
+    let job = json!({"metadata": {"name": "job"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "c", "image": "i", "securityContext": context}]}}}});
+    let (code, headers, body) = ask("/apis/batch/v1/namespaces/t/jobs", job).await;
+    assert_eq!((code, told(&headers)), (201, vec![header]), "{body}");
+
+    let notes: Vec<Value> = soon(async {
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap();
+            if text.lines().count() >= 5 {
+                return text
+                    .lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap()["annotations"].clone())
+                    .collect();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let (enforced, violations) =
+        ("pod-security.kubernetes.io/enforce-policy", "pod-security.kubernetes.io/audit-violations");
+    assert_eq!(notes[1].get(enforced), None, "a namespace has none");
+    assert_eq!(notes[2][enforced], "baseline:latest", "of what is refused, too");
+    assert!(notes[2][violations].as_str().unwrap().contains("\"restricted:latest\": privileged"), "{}", notes[2]);
+    assert_eq!((notes[3][enforced].clone(), notes[3][violations].clone()), (json!("baseline:latest"), json!(beyond)));
+    assert_eq!((notes[4].get(enforced), notes[4][violations].clone()), (None, json!(beyond)));
+}

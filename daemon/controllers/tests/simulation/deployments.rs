@@ -206,3 +206,22 @@ async fn a_refused_pod_is_no_reason_to_write_for_ever() {
         );
     }
 }
+
+#[tokio::test]
+async fn e11_pods_that_their_namespace_does_not_take_are_a_failure_of_their_replica_set() {
+    let mut world = World::new(3).await;
+    let label = |level: &str| json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+    world.patch("ns", "default", label("restricted")).await;
+    world.create(deployment("web", 2, "a", json!({}))).await;
+    world.settle(30).await;
+    assert!(world.list("pods").is_empty());
+    let set = world.list("rs").remove(0);
+    let condition = set.get("/status/conditions/0").cloned().unwrap_or_default();
+    assert_eq!((&condition["type"], &condition["reason"]), (&json!("ReplicaFailure"), &json!("FailedCreate")));
+    let message = condition["message"].as_str().unwrap();
+    assert!(message.contains("is forbidden: violates PodSecurity \"restricted:latest\": "), "{message}");
+    // Once the namespace takes them they come by themselves.
+    world.patch("ns", "default", label("baseline")).await;
+    world.settle(400).await;
+    assert_eq!(counts(&world.get("deploy", "web")), [2, 2, 2, 2, 0]);
+}

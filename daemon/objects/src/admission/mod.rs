@@ -8,11 +8,13 @@
 //! | `limit_range.rs` | default limits and requests, and their bounds | LimitRanger |
 //! | `quota.rs` `usage.rs` | what a namespace may use | ResourceQuota |
 //! | `class.rs` | default storage and ingress classes | DefaultStorageClass, DefaultIngressClass |
+//! | `pod_security/` | which pods a namespace takes | PodSecurity |
 //!
 //! Objects that files declare are not admitted: like the reference's static pods they are what their file says.
 
 mod class;
 mod limit_range;
+pub mod pod_security;
 mod priority;
 pub mod quota;
 mod runtime_class;
@@ -40,6 +42,8 @@ pub struct Surroundings {
     pub storage_classes: Vec<Object>,
     /// All there are.
     pub ingress_classes: Vec<Object>,
+    /// What becomes of pods in the namespace.
+    pub pod_security: pod_security::Policy,
 }
 
 /// An object is refused; the text follows `pods "web" is forbidden: `.

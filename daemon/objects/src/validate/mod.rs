@@ -36,6 +36,7 @@ pub use status::validate_status;
 pub use update::{validate_ephemeral_containers, validate_resize, validate_update};
 pub use warnings::warnings;
 
+use crate::admission::pod_security::check_labels;
 use crate::{field::FieldError, field::FieldReason, kind::Kind, object::Object};
 use at::{At, Errors};
 
@@ -44,6 +45,9 @@ pub fn validate(kind: &Kind, object: &Object) -> Vec<FieldError> {
     let mut errors = validate_replacement(kind, object);
     if kind.is_core("Pod") {
         pod::check_create(&At::root(object.map()), &mut errors);
+    }
+    if kind.is_core("Namespace") && errors.is_empty() {
+        errors = check_labels(object);
     }
     errors
 }

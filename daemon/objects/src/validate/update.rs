@@ -6,6 +6,7 @@ use super::{
     meta, pod, service, storage,
 };
 use crate::{
+    admission::pod_security::check_labels,
     field::{FieldError, FieldPath},
     kind::Kind,
     object::Object,
@@ -27,6 +28,13 @@ pub fn validate_update(kind: &Kind, old: &Object, new: &Object) -> Errors {
             meta::check_update(old, new, &at.child("metadata"), &mut errors);
             check_kind(kind, old, new, &at, &mut errors);
             super::check_kind(kind, &at, &mut errors);
+        }
+    }
+    if kind.is_core("Namespace") && errors.is_empty() {
+        let wrong = check_labels(new);
+        // What was wrong before is nobody's fault who changes something else.
+        if wrong != check_labels(old) {
+            errors = wrong;
         }
     }
     errors

@@ -1,7 +1,7 @@
 //! What the objects around a new one do to it.
 
 use crate::*;
-use reddwarf_registry::RegistryError;
+use reddwarf_registry::{RegistryError, Verdict};
 
 fn quota(hard: Value) -> Object {
     object(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"},
@@ -99,4 +99,110 @@ async fn a_new_object_is_admitted_by_what_is_there_now() {
         world.registry.delete(&alice(), &shop, &Default::default()).await.unwrap();
         assert!(try_create(&world, &alice(), elsewhere).await.is_err());
     }
+}
+
+fn namespace(name: &str, labels: &[(&str, &str)]) -> Object {
+    let mut namespace = object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    labels.iter().for_each(|(key, value)| namespace.set_label(&format!("pod-security.kubernetes.io/{key}"), value));
+    namespace
+}
+
+fn pod_in(namespace: &str, name: &str) -> Object {
+    let mut pod = pod(name, "a");
+    pod.set_namespace(Some(namespace));
+    pod
+}
+
+fn replica_set(namespace: &str, name: &str) -> Object {
+    object(json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "main", "image": "a"}]}}}}))
+}
+
+const BEYOND: &str = "PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"main\" must set \
+    securityContext.allowPrivilegeEscalation=false), ";
+
+#[tokio::test]
+async fn e11_a_namespace_takes_pods_by_its_labels_whoever_makes_them() {
+    let world = World::new().await;
+    world.create(namespace("t", &[("enforce", "restricted")])).await;
+    for author in [alice(), Author::System("controller/replicaset")] {
+        let error = try_create(&world, &author, pod_in("t", "x")).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Forbidden { .. }), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("pods \"x\" is forbidden: violates {BEYOND}")), "{error}");
+    }
+    let applied = Patch::Apply(pod_in("t", "x"));
+    let key = ObjectKey::pod("t", "x");
+    let error = world.registry.patch(&alice(), &key, Part::Main, applied, &WriteOptions::default()).await;
+    assert!(matches!(error, Err(RegistryError::Forbidden { .. })), "{error:?}");
+    let set = vec![Declared { object: pod_in("t", "x"), source: None }];
+    let done = world.registry.apply_set(&alice(), set, Default::default()).await.unwrap();
+    assert!(matches!(done.objects[0].verdict, Verdict::Refused(RegistryError::Forbidden { .. })), "{done:?}");
+    // What makes pods is warned.
+    let made = world.registry.create(&alice(), replica_set("t", "web"), WriteOptions::default()).await.unwrap();
+    assert!(made.warnings[0].starts_with(&format!("would violate {BEYOND}")), "{:?}", made.warnings);
+    // Elsewhere nothing changed.
+    world.create(pod("x", "a")).await;
+}
+
+#[tokio::test]
+async fn pods_of_files_run_whatever_is_enforced_and_it_is_said() {
+    let world = World::new().await;
+    let all = vec![
+        from_file(pod_in("t", "x"), "a.yaml"),
+        from_file(replica_set("t", "web"), "a.yaml"),
+        from_file(namespace("t", &[("enforce", "restricted")]), "a.yaml"),
+        from_file(pod("elsewhere", "a"), "a.yaml"),
+    ];
+    for round in ["made", "there"] {
+        let done = world.registry.apply_set(&file(), all.clone(), Default::default()).await.unwrap();
+        for one in &done.objects {
+            assert!(!matches!(one.verdict, Verdict::Refused(_)), "{one:?}");
+            let said = one.warnings.iter().filter(|w| w.starts_with(&format!("would violate {BEYOND}"))).count();
+            assert_eq!(said, usize::from(["x", "web"].contains(&one.key.name.as_str())), "{round}: {one:?}");
+        }
+    }
+    // A level that is none is an error of the file.
+    let bad = vec![from_file(namespace("u", &[("warn", "foo")]), "b.yaml")];
+    let done = world.registry.apply_set(&file(), bad, Default::default()).await.unwrap();
+    assert!(matches!(done.objects[0].verdict, Verdict::Refused(RegistryError::Invalid { .. })), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_pod_that_is_there_stays_until_what_runs_in_it_changes() {
+    let world = World::new().await;
+    world.create(namespace("t", &[])).await;
+    world.create(pod_in("t", "x")).await;
+    world.create(pod_in("t", "y")).await;
+    let ns = ObjectKey { group: String::new(), resource: "namespaces".into(), namespace: None, name: "t".into() };
+    let label = |level: &str| merge(&json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}}));
+    let patch = async |key: &ObjectKey, part, patch, dry_run| {
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
+        world.registry.patch(&alice(), key, part, patch, &options).await
+    };
+    let said = [
+        "existing pods in namespace \"t\" violate the new PodSecurity enforce level \"restricted:latest\"",
+        "x (and 1 other pod): allowPrivilegeEscalation != false, unrestricted capabilities, runAsNonRoot != true, seccompProfile",
+    ];
+    for dry_run in [true, false] {
+        let done = patch(&ns, Part::Main, label("restricted"), dry_run).await.unwrap();
+        assert_eq!(done.warnings, said);
+    }
+    assert!(patch(&ns, Part::Main, label("baseline"), false).await.unwrap().warnings.is_empty());
+    patch(&ns, Part::Main, label("restricted"), false).await.unwrap();
+    let error = patch(&ns, Part::Main, label("foo"), false).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Namespace \"t\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"foo\": \
+         must be one of privileged, baseline, restricted"
+    );
+    let key = ObjectKey::pod("t", "x");
+    patch(&key, Part::Main, merge(&json!({"metadata": {"labels": {"a": "b"}}})), false).await.unwrap();
+    patch(&key, Part::Status, merge(&json!({"status": {"message": "m"}})), false).await.unwrap();
+    let image = json!({"spec": {"containers": [{"name": "main", "image": "b"}]}});
+    let error = patch(&key, Part::Main, Patch::Strategic(image), false).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("pods \"x\" is forbidden: violates {BEYOND}")), "{error}");
+    let guest = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "b"}]}});
+    let error = patch(&key, Part::EphemeralContainers, Patch::Strategic(guest), false).await.unwrap_err().to_string();
+    assert!(error.starts_with("pods \"x\" is forbidden: violates PodSecurity"), "{error}");
 }
