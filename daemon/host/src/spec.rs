@@ -340,6 +340,10 @@ pub struct ContainerSpec {
     /// planner; a host only keeps it.
     #[serde(default)]
     pub service_env: Vec<EnvVar>,
+    /// What the references among its variables led to when it started: they lead there for as long as it runs. `None`: a
+    /// version made it that did not keep them. For the planner; a host only keeps it.
+    #[serde(default)]
+    pub references: Option<References>,
     /// Variables that are read from files of volumes when it starts; they win over `env`.
     #[serde(default)]
     pub env_files: Vec<EnvFile>,
@@ -381,6 +385,10 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub lifecycle: Lifecycle,
 }
+
+/// What references led to, by the reference as it is declared: the variables that it made, `None` where it was optional and
+/// led nowhere.
+pub type References = BTreeMap<String, Option<Vec<EnvVar>>>;
 
 /// A container's hooks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -142,7 +142,8 @@ fn same_mounts(old: &[MountSpec], new: &[MountSpec]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new))
 }
 
-/// How two specs of one container differ. What it heard of services at its start never counts, nor does how readily it
+/// How two specs of one container differ. Of references among its variables counts where they point, not what they led
+/// to at its start (specs of earlier versions don't tell). What it heard of services then never counts, nor does how readily it
 /// is killed for want of memory: the next start takes it over. Attempt, back-off and log file belong to an instance, not
 /// to what is asked: they never count. A moved image name counts only through what `new` was made from: the translator pins a
 /// running container's image.
@@ -157,6 +158,7 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
         argv,
         env,
         service_env: _,
+        references,
         env_files,
         working_dir,
         user,
@@ -185,7 +187,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     note(*role != new.role, Cost::Restart, "restartPolicy");
     note(*image != new.image || *image_name != new.image_name, Cost::Restart, "image");
     note(*argv != new.argv, Cost::Restart, "command");
-    note(*env != new.env || *env_files != new.env_files, Cost::Restart, "env");
+    let moved = references.as_ref().is_some_and(|old| !new.references.iter().flatten().map(|r| r.0).eq(old.keys()));
+    note(*env != new.env || *env_files != new.env_files || moved, Cost::Restart, "env");
     note(*working_dir != new.working_dir, Cost::Restart, "workingDir");
     note(*user != new.user, Cost::Restart, "securityContext.runAsUser");
     note(!same_mounts(mounts, &new.mounts), Cost::Restart, "volumeMounts");

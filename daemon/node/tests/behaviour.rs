@@ -368,6 +368,48 @@ async fn a_bad_update_keeps_the_old_version() {
     assert!(world.status("web").condition("reddwarf.io/UpToDate").is_none());
 }
 
+/// Variables are made when a container starts: what they were made of restarts nothing, and its absence stops no change half-way.
+#[tokio::test(start_paused = true)]
+async fn what_variables_were_made_of_restarts_nothing() {
+    let world = World::new().await;
+    let reference = json!({"configMapKeyRef": {"name": "site", "key": "colour"}});
+    let spec =
+        json!({"containers": [{"name": "app", "image": "web:1", "env": [{"name": "COLOUR", "valueFrom": reference}]}]});
+    let colour = |world: &World| {
+        let sandbox = world.sandbox("web").unwrap();
+        let latest = sandbox.containers[&name("app")].last().unwrap();
+        latest.spec.env.iter().find(|v| v.name == "COLOUR").unwrap().value.expose().clone()
+    };
+    world.plane.apply(config("ConfigMap", "site", &[("colour", "red")]));
+    world.plane.apply(pod("web", spec.clone()));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.settled(5).await;
+    world.host.forget_calls();
+    world.plane.apply(config("ConfigMap", "site", &[("colour", "blue")]));
+    world.settled(5).await;
+    world.plane.delete("ConfigMap", "site", None);
+    world.settled(5).await;
+    assert_eq!((world.host.calls().mutating(), colour(&world).as_str()), (0, "red"));
+    // A change that needs a new start, or a new sandbox, waits for what the start needs.
+    let mut other = spec.clone();
+    other["hostname"] = json!("w");
+    other["containers"][0]["image"] = json!("web:2");
+    world.plane.apply(pod("web", other));
+    world.sleep(30).await;
+    assert!(world.is_ready("web") && world.host.calls().mutating() == 0);
+    let why = world.why("web").await;
+    assert!(why.summary.contains("configmap \"site\" not found"), "{}", why.summary);
+    world.plane.apply(config("ConfigMap", "site", &[("colour", "green")]));
+    world
+        .until(60, "the new version", |w| w.is_ready("web") && w.sandbox("web").is_some_and(|s| s.spec.hostname == "w"))
+        .await;
+    assert_eq!(colour(&world), "green");
+    world.settled(60).await;
+    world.node().restart(&key("web"), None).await.unwrap();
+    world.settled(60).await;
+    assert!(world.is_ready("web"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_cost_what_they_must_and_no_more() {
     let world = World::new().await;

@@ -211,9 +211,13 @@ impl Sim {
     }
 
     fn set_map(&mut self, name: &'static str, version: u8) {
-        self.maps.insert(name, version);
+        let came = self.maps.insert(name, version).is_none();
         self.world.plane.apply(config("ConfigMap", name, &[("v", &format!("{version}"))]));
-        self.touch_users(name);
+        // Variables are made when a container starts: the map that they come from concerns nobody who runs, other than by
+        // letting a change go on that waited for it.
+        if came || name == "files" {
+            self.touch_users(name);
+        }
     }
 
     fn touch_users(&mut self, name: &str) {
@@ -273,7 +277,9 @@ impl Sim {
                 if version == 3 {
                     self.world.plane.delete("ConfigMap", map, None);
                     self.maps.remove(map);
-                    self.touch_users(map);
+                    if map == "files" {
+                        self.touch_users(map);
+                    }
                 } else {
                     self.set_map(map, version);
                 }
@@ -572,7 +578,8 @@ impl Sim {
             return Some("a container is being stopped".to_owned());
         }
         let env = app.spec.env.iter().find(|v| v.name == "V").map(|v| v.value.expose().clone());
-        if env != model.env.then(|| self.maps["env"].to_string()) {
+        // Whatever the map said when it started.
+        if env.is_some() != model.env {
             return Some(format!("env {env:?}"));
         }
         let limit = (model.limit > 0).then(|| (64 * u64::from(model.limit)) << 20);

@@ -470,6 +470,63 @@ fn services_are_told_of_at_the_start_only() {
     assert!(reddwarf_node::compare::container(&before, &ContainerSpec { env: before.env.clone(), ..fresh }).is_empty());
 }
 
+/// What references led to when a container started stays with it, whatever becomes of their targets: in variables, in
+/// arguments and in paths made of them. A reference that points elsewhere is a change of the pod.
+#[test]
+fn references_are_followed_at_the_start_only() {
+    let object = |key: &str, colour: &str| {
+        let mut object = pod(
+            "web",
+            json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [{"name": "app", "image": "web:1",
+            "args": ["$(X)", "$(C)"], "volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(X)"}],
+            "envFrom": [{"prefix": "P_", "configMapRef": {"name": "site"}}, {"secretRef": {"name": "none", "optional": true}}],
+            "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "site", "key": key}}},
+                {"name": "C", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['colour']"}}},
+                {"name": "M", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}],
+            "resources": {"limits": {"memory": if colour == "red" { "64Mi" } else { "128Mi" }}}}]}),
+        );
+        object.set_label("colour", colour);
+        object
+    };
+    let spec = |setup: &Setup, object: Object, running: Option<&ContainerSpec>| {
+        setup.translate(object, |desired, facts, identity| {
+            let intent = &desired.pods[&key("web")];
+            translate::container(intent, &translate::containers(intent)[0], identity, facts, running)
+        })
+    };
+    let differs = |a: &ContainerSpec, b: &ContainerSpec| {
+        let found = reddwarf_node::compare::container(a, b);
+        found.into_iter().map(|d| d.field).collect::<Vec<_>>()
+    };
+    let before = spec(&Setup::new(), object("greeting", "red"), None).unwrap();
+    assert_eq!(
+        (before.argv.clone(), before.mounts[0].sub_path.as_str()),
+        (vec!["/entry".into(), "hello".into(), "red".into()], "hello")
+    );
+    let kept: ContainerSpec = serde_json::from_value(serde_json::to_value(&before).unwrap()).unwrap();
+    assert_eq!(kept, before);
+    let mut later = Setup::new();
+    later.objects[0] = config("ConfigMap", "site", &[("greeting", "bye"), ("n", "2"), ("more", "1")]);
+    later.objects.push(config("Secret", "none", &[("late", "1")]));
+    let after = spec(&later, object("greeting", "blue"), Some(&kept)).unwrap();
+    assert_eq!(differs(&before, &after), ["resources"], "limits change in place");
+    assert_eq!(ContainerSpec { resources: before.resources, ..after }, before);
+    // Gone: what runs is none the worse for it.
+    let mut without = Setup::new();
+    without.objects.remove(0);
+    assert_eq!(spec(&without, object("greeting", "red"), Some(&kept)).unwrap(), before);
+    assert!(spec(&without, object("greeting", "red"), None).is_err());
+    // The next start follows them anew, and so does one whose version kept nothing.
+    let fresh = spec(&later, object("greeting", "blue"), None).unwrap();
+    assert_eq!(fresh.argv, ["/entry", "bye", "blue"]);
+    let legacy = ContainerSpec { references: None, ..kept.clone() };
+    assert_eq!(differs(&legacy, &spec(&Setup::new(), object("greeting", "red"), Some(&legacy)).unwrap()), [""; 0]);
+    // Another reference is another pod, even where it leads to the same.
+    let mut same = Setup::new();
+    same.objects[0] = config("ConfigMap", "site", &[("greeting", "hello"), ("n", "1"), ("other", "hello")]);
+    assert_eq!(differs(&kept, &spec(&same, object("other", "red"), Some(&kept)).unwrap()), ["env"]);
+}
+
 #[test]
 fn files_of_every_source() {
     let setup = Setup::new();

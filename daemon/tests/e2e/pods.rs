@@ -130,6 +130,9 @@ spec:
         - {name: FIXED, valueFrom: {configMapKeyRef: {name: paint, key: fixed}}}
         - {name: WORD, valueFrom: {secretKeyRef: {name: key, key: word}}}
         - {name: BOTH, value: "$(FIXED)-$(WORD)"}
+        - {name: COLOUR, valueFrom: {configMapKeyRef: {name: paint, key: colour}}}
+        - {name: TIER, valueFrom: {fieldRef: {fieldPath: "metadata.labels['tier']"}}}
+      envFrom: [{prefix: ALL_, configMapRef: {name: paint}}]
       volumeMounts: [{name: paint, mountPath: /paint}, {name: key, mountPath: /key}]
 "#
             .trim_start()
@@ -148,8 +151,12 @@ spec:
     let after = world.pod("user").unwrap();
     assert_eq!(
         before["status"]["containerStatuses"][0]["containerID"], after["status"]["containerStatuses"][0]["containerID"],
-        "a mounted file's change restarts nothing"
+        "a mounted file's change restarts nothing, nor does a variable's source"
     );
+    let variables = ["sh", "-c", "echo $COLOUR-$ALL_colour"];
+    assert_eq!(world.exec("user", &variables).ok().trim(), "red-red");
+    world.ctl(&["restart", "user"]).ok();
+    world.until("the next start's variables", |w| (w.exec("user", &variables).out.trim() == "blue-blue").then_some(()));
     for args in [&["describe", "secret", "key"][..], &["why", "pod/user"], &["events"], &["plan"]] {
         let said = world.ctl(args);
         assert!(!said.out.contains("hush") && !said.out.contains("aHVzaA"), "{args:?} shows the secret: {}", said.out);

@@ -52,6 +52,7 @@ pub fn container(
         argv,
         env: Vec::new(),
         service_env: Vec::new(),
+        references: None,
         env_files: Vec::new(),
         working_dir: "/".to_owned(),
         user: UserSpec::Ids { uid: 0, gid: 0, groups: Vec::new() },

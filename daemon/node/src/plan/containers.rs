@@ -109,7 +109,19 @@ impl Planner<'_> {
             }
             _ => Vec::new(),
         };
-        Target { spec, differences }
+        let target = Target { spec, differences };
+        // What is to be stopped must be able to start: its references are followed anew.
+        match target.restart().and_then(|_| self.next_problem(item, running)) {
+            Some(problem) => Target { spec: Err(problem), differences: Vec::new() },
+            None => target,
+        }
+    }
+
+    /// Why the next start of a container that can go on running as it is could not be made: what its variables refer to
+    /// is gone.
+    pub(super) fn next_problem(&self, item: &Item<'_>, running: Option<&ContainerSpec>) -> Option<Notice> {
+        let anew = ContainerSpec { references: None, ..running?.clone() };
+        translate::container(item.intent, item.which, item.identity, self.view.facts(), Some(&anew)).err()
     }
 
     /// Plans one container.

@@ -478,9 +478,13 @@ impl Planner<'_> {
         let of_init = || items.iter().zip(targets).find_map(|(item, target)| init_changed(item, target));
         let Some(field) = of_sandbox.map(|d| d.field).or_else(of_init) else { return false };
         // Prepare before disrupting: what runs is kept until all of the new version can be made.
-        let lasting = items.iter().zip(targets).filter(|(item, _)| item.which.role != ContainerRole::Ephemeral);
-        if let Some(problem) = lasting.map(|(_, target)| target).find_map(Target::problem) {
-            self.notice(problem.clone());
+        let mut lasting = items.iter().zip(targets).filter(|(item, _)| item.which.role != ContainerRole::Ephemeral);
+        let problem = lasting.find_map(|(item, target)| {
+            let next = || self.next_problem(item, item.latest().map(|l| &*l.spec));
+            target.problem().cloned().or_else(next)
+        });
+        if let Some(problem) = problem {
+            self.notice(problem);
             return false;
         }
         let (uid, addresses) = (&identity.pod.uid, identity.addresses.clone());

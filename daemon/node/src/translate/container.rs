@@ -75,7 +75,8 @@ fn processes(spec: &PodSpec, name: &ContainerName, role: ContainerRole) -> Proce
 }
 
 /// What a pod asks of one of its containers, as its first attempt. With `running`, what comes from the host and not
-/// from the pod (where an image name points now, the host's address) is taken from the running instance.
+/// from the pod (where an image name points now, the host's address) is taken from the running instance, and so is what
+/// references of its variables lead to: they are followed when a container starts.
 ///
 /// # Errors
 /// The reason, as a waiting container shows it.
@@ -96,7 +97,7 @@ pub fn container(
         _ => argv(container, &config, &env, field)?,
     };
     let mounts = mounts(intent, which, identity, facts, &env)?;
-    let HostEnvironment { env, service_env, env_files } = env.into_host();
+    let HostEnvironment { env, service_env, env_files, references } = env.into_host();
     let working_dir = [&container.working_dir, &config.working_dir].into_iter().find(|d| !d.is_empty());
     Ok(ContainerSpec {
         name: name.clone(),
@@ -108,6 +109,7 @@ pub fn container(
         argv,
         env,
         service_env,
+        references: Some(references),
         env_files,
         working_dir: working_dir.cloned().unwrap_or_else(|| "/".into()),
         user: rights::user(intent, container, &config, field)?,

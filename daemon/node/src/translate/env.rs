@@ -4,7 +4,7 @@ use super::{Facts, Identity, RefKind, config_error, downward, expand, lookup, se
 use crate::desired::PodIntent;
 use crate::plan::Notice;
 use reddwarf_host::VolumeName;
-use reddwarf_host::spec::{ContainerSpec, EnvFile, EnvVar as HostVar, Sensitive};
+use reddwarf_host::spec::{ContainerSpec, EnvFile, EnvVar as HostVar, References, Sensitive};
 use reddwarf_objects::names;
 use reddwarf_objects::pod::{Container, EnvFromRef, EnvSource, EnvVar, FileKeyRef, KeyRef, ResourceFieldRef};
 
@@ -21,6 +21,8 @@ pub(super) struct Environment {
     services: Vec<(String, String)>,
     /// Variables that the host reads from files.
     files: Vec<EnvFile>,
+    /// What references led to.
+    references: References,
 }
 
 /// A container's environment as the host takes it.
@@ -28,6 +30,7 @@ pub(super) struct HostEnvironment {
     pub(super) env: Vec<HostVar>,
     pub(super) service_env: Vec<HostVar>,
     pub(super) env_files: Vec<EnvFile>,
+    pub(super) references: References,
 }
 
 impl Environment {
@@ -47,19 +50,45 @@ impl Environment {
         }
     }
 
+    /// Sets what a reference leads to: where it led when the running container started, else where it leads `now`.
+    /// What was absent then, and must not be absent any more, is looked for again.
+    fn refer(
+        &mut self,
+        source: Source<'_>,
+        declared: String,
+        optional: bool,
+        now: impl FnOnce() -> Result<Option<Vec<HostVar>>, Notice>,
+    ) -> Result<(), Notice> {
+        let kept = source.running.and_then(|r| r.references.as_ref()?.get(&declared));
+        let found = match kept.filter(|found| found.is_some() || optional) {
+            Some(found) => found.clone(),
+            None => now()?,
+        };
+        for variable in found.iter().flatten() {
+            self.set(&variable.name, variable.value.expose().clone(), true);
+        }
+        self.references.insert(declared, found);
+        Ok(())
+    }
+
     /// A variable of the pod's own.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.own.iter().filter_map(|at| self.vars.get(*at)).find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     pub(super) fn into_host(self) -> HostEnvironment {
-        let host = |(name, value)| HostVar { name, value: Sensitive::new(value) };
+        let host = |(name, value)| host_var(name, value);
         HostEnvironment {
             env: self.vars.into_iter().map(host).collect(),
             service_env: self.services.into_iter().map(host).collect(),
             env_files: self.files,
+            references: self.references,
         }
     }
+}
+
+fn host_var(name: String, value: String) -> HostVar {
+    HostVar { name, value: Sensitive::new(value) }
 }
 
 /// What a container's variables are made from.
@@ -69,7 +98,8 @@ pub(super) struct Source<'a> {
     pub(super) identity: &'a Identity,
     pub(super) facts: Facts<'a>,
     pub(super) container: &'a Container,
-    /// The container as it runs: values that come from the host, not from the pod, stay as they are there.
+    /// The container as it runs: what its references led to when it started, and values that come from the host and not
+    /// from the pod, stay as they are there.
     pub(super) running: Option<&'a ContainerSpec>,
     /// `spec.containers[0]`.
     pub(super) field: &'a str,
@@ -95,7 +125,8 @@ pub(super) fn environment(source: Source<'_>, image: &[String], hostname: &str) 
     for (i, from) in source.container.env_from.iter().enumerate() {
         let field = format!("{}.envFrom[{i}]", source.field);
         if let Some(reference) = &from.config_map_ref {
-            whole(source, &mut env, &from.prefix, RefKind::ConfigMap, reference, &format!("{field}.configMapRef"))?;
+            let field = format!("{field}.configMapRef");
+            whole(source, &mut env, &from.prefix, RefKind::ConfigMap, reference, &field)?;
         }
         if let Some(reference) = &from.secret_ref {
             whole(source, &mut env, &from.prefix, RefKind::Secret, reference, &format!("{field}.secretRef"))?;
@@ -107,9 +138,16 @@ pub(super) fn environment(source: Source<'_>, image: &[String], hostname: &str) 
             env.files.push(file_key(source, &var.name, reference, &format!("{field}.valueFrom.fileKeyRef"))?);
             continue;
         }
-        if let Some(value) = value_of(source, &env, var, &field)? {
+        let Some(from) = &var.value_from else {
+            let value = expand(var.value.as_deref().unwrap_or_default(), |name| env.get(name));
             env.set(&var.name, value, true);
-        }
+            continue;
+        };
+        let optional = [&from.config_map_key_ref, &from.secret_key_ref].into_iter().flatten().any(|key| key.optional);
+        env.refer(source, declared(&var.name, from), optional, || {
+            let value = value_of(source, var, from, &field)?;
+            Ok(value.map(|value| vec![host_var(var.name.clone(), value)]))
+        })?;
     }
     Ok(env)
 }
@@ -148,32 +186,43 @@ fn whole(
     reference: &EnvFromRef,
     field: &str,
 ) -> Result<(), Notice> {
-    let Some(data) = lookup(source.intent, kind, source.facts.config, &reference.name) else {
-        if reference.optional {
-            return Ok(());
-        }
-        return Err(missing(kind, &reference.name, field));
-    };
-    for (key, bytes) in data.iter() {
-        let name = format!("{prefix}{key}");
+    let EnvFromRef { name, optional } = reference;
+    env.refer(source, format!("{prefix}* from {} {name}", kind.word()), *optional, || {
+        let Some(data) = lookup(source.intent, kind, source.facts.config, name) else {
+            return if *optional { Ok(None) } else { Err(missing(kind, name, field)) };
+        };
         // What can't be a variable's name or value is left out, as the reference does.
-        if let (true, Ok(value)) = (names::env_name(&name).is_empty(), std::str::from_utf8(bytes.expose())) {
-            env.set(&name, value.to_owned(), true);
-        }
-    }
-    Ok(())
+        let variable = |key: &str, bytes: &[u8]| {
+            let name = format!("{prefix}{key}");
+            let value = std::str::from_utf8(bytes).ok().filter(|_| names::env_name(&name).is_empty())?;
+            Some(host_var(name, value.to_owned()))
+        };
+        Ok(Some(data.iter().filter_map(|(key, bytes)| variable(key, bytes.expose())).collect()))
+    })
+}
+
+/// A reference as it is declared, by which what it led to is kept.
+fn declared(name: &str, from: &EnvSource) -> String {
+    let EnvSource { config_map_key_ref, secret_key_ref, field_ref, resource_field_ref, file_key_ref: _ } = from;
+    let key = |kind: RefKind, key: &KeyRef| format!("{} {} key {}", kind.word(), key.name, key.key);
+    let amount = |amount: &ResourceFieldRef| {
+        let ResourceFieldRef { container_name, resource, divisor } = amount;
+        let divisor = divisor.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("resource {resource} of {container_name} by {divisor}")
+    };
+    let source = config_map_key_ref.as_ref().map(|k| key(RefKind::ConfigMap, k));
+    let source = source.or_else(|| secret_key_ref.as_ref().map(|k| key(RefKind::Secret, k)));
+    let source = source.or_else(|| field_ref.as_ref().map(|f| format!("field {}", f.field_path)));
+    let source = source.or_else(|| resource_field_ref.as_ref().map(amount));
+    format!("{name} from {}", source.unwrap_or_default())
 }
 
 fn missing(kind: RefKind, name: &str, field: &str) -> Notice {
     config_error(field, kind.not_found(name))
 }
 
-/// One variable's value; `None` when its optional source is absent.
-fn value_of(source: Source<'_>, env: &Environment, var: &EnvVar, field: &str) -> Result<Option<String>, Notice> {
-    let Some(from) = &var.value_from else {
-        let text = var.value.as_deref().unwrap_or_default();
-        return Ok(Some(expand(text, |name| env.get(name))));
-    };
+/// What a variable's source is now; `None` when it is optional and absent.
+fn value_of(source: Source<'_>, var: &EnvVar, from: &EnvSource, field: &str) -> Result<Option<String>, Notice> {
     let EnvSource { config_map_key_ref, secret_key_ref, field_ref, resource_field_ref, file_key_ref: _ } = from;
     if let Some(key) = config_map_key_ref {
         return one_key(source, RefKind::ConfigMap, key, &format!("{field}.valueFrom.configMapKeyRef"));
