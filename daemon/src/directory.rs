@@ -3,6 +3,7 @@
 use crate::chain::chain;
 use crate::dns::NameServer;
 use crate::node::NodeRuntime;
+use crate::pods;
 use crate::storage::Storage;
 use async_trait::async_trait;
 use reddwarf_api::runtime::{Directory, DirectoryGauges, Runtime, RuntimeError};
@@ -246,61 +247,13 @@ impl Directories {
         let Some(kind) = kinds().by_group_resource("", "pods") else { return Ok(Vec::new()) };
         let list = self.registry.list(&ListQuery::all(kind)).map_err(internal)?;
         let now = self.registry.now();
-        Ok(list.items.iter().map(|pod| pod_summary(kind, pod, now)).collect())
+        Ok(list.items.iter().map(|pod| pods::summary(kind, pod, now)).collect())
     }
 }
 
 fn layer_message(status: &DirectoryStatus, layer: &std::path::Path) -> String {
     let about = |d: &&reddwarf_config::Diagnostic| std::path::Path::new(&d.file).starts_with(layer);
     status.diagnostics.iter().filter(about).map(|d| d.one_line()).collect::<Vec<_>>().join("; ")
-}
-
-fn pod_summary(kind: &reddwarf_objects::Kind, pod: &Object, now: chrono::DateTime<chrono::Utc>) -> types::PodSummary {
-    let cells: Vec<String> =
-        reddwarf_objects::print::row(kind, pod, now).iter().map(reddwarf_objects::print::cell_text).collect();
-    let cell = |name: &str| {
-        let index = kind.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-        index.and_then(|i| cells.get(i)).cloned().unwrap_or_default()
-    };
-    let statuses = pod.get("/status/containerStatuses").and_then(|s| s.as_array());
-    let restarts = statuses.into_iter().flatten().filter_map(|s| s["restartCount"].as_u64()).sum::<u64>();
-    types::PodSummary {
-        namespace: pod.namespace().unwrap_or_default().to_owned(),
-        name: pod.name().to_owned(),
-        status: reddwarf_objects::print::status_word(pod),
-        ready: cell("ready"),
-        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
-        ip: pod.get_str("/status/podIP").unwrap_or_default().to_owned(),
-        source: pod.annotation(reddwarf_objects::SOURCE_ANNOTATION).unwrap_or_default().to_owned(),
-        reason: reason(pod),
-        created: pod.creation_timestamp(),
-    }
-}
-
-/// Why a pod is not as asked, in one line; empty when it is, or when it needs only time.
-fn reason(pod: &Object) -> String {
-    let containers = ["/status/initContainerStatuses", "/status/containerStatuses"];
-    let statuses = containers.iter().filter_map(|p| pod.get(p)?.as_array()).flatten();
-    for status in statuses {
-        let waiting = &status["state"]["waiting"];
-        let word = waiting["reason"].as_str().unwrap_or_default();
-        if !matches!(word, "" | "ContainerCreating" | "PodInitializing") {
-            let message = waiting["message"].as_str().unwrap_or_default();
-            return format!("{}: {word}: {message}", status["name"].as_str().unwrap_or_default());
-        }
-        let ended = &status["state"]["terminated"];
-        if let Some(code) = ended["exitCode"].as_i64().filter(|code| *code != 0) {
-            let name = status["name"].as_str().unwrap_or_default();
-            return format!("{name}: {}: exit code {code}", ended["reason"].as_str().unwrap_or("Error"));
-        }
-    }
-    let word = pod.get_str("/status/reason").unwrap_or_default();
-    let message = pod.get_str("/status/message").unwrap_or_default();
-    match (pod.get_str("/status/phase"), word) {
-        (Some("Failed"), "") => "Failed".to_owned(),
-        (_, "") => String::new(),
-        (_, word) => format!("{word}: {message}").trim_end_matches([':', ' ']).to_owned(),
-    }
 }
 
 fn file(file: &FileStatus) -> types::FileStatus {

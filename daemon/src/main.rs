@@ -22,6 +22,7 @@ mod host;
 mod logging;
 mod node;
 mod oversize;
+mod pods;
 mod service;
 mod services;
 mod signals;
@@ -29,6 +30,7 @@ mod storage;
 mod supervise;
 mod tokens;
 mod volumes;
+mod why;
 
 use clap::{CommandFactory, Parser};
 use cli::Arguments;

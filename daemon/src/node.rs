@@ -6,6 +6,7 @@ use crate::dns::NameServer;
 use crate::storage::Storage;
 use crate::supervise::States;
 use crate::tokens::AccountTokens;
+use crate::why;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reddwarf_api::runtime::{
@@ -206,6 +207,7 @@ impl NodeRuntime {
         let action = match step.effect {
             Effect::Remove => types::PlanAction::Remove,
             Effect::Replace => types::PlanAction::Recreate,
+            Effect::Restart => types::PlanAction::Restart,
             Effect::Change => types::PlanAction::Update,
             Effect::Create => types::PlanAction::Create,
         };
@@ -232,41 +234,9 @@ impl NodeRuntime {
             interruption_ms: 0,
         }
     }
-
-    async fn why_pod(&self, key: &PodKey) -> Result<types::WhyReport, RuntimeError> {
-        let why = self.node()?.why(key).await.map_err(failed)?;
-        let link = |kind: &str, text: String, since| types::WhyLink { kind: kind.into(), text, since };
-        let mut chain = Vec::new();
-        chain.extend(why.source.iter().map(|s| link("source", format!("declared in {s}"), None)));
-        chain.extend(self.findings(why.source.as_deref()).into_iter().map(|text| link("source", text, None)));
-        chain.push(link("condition", format!("phase {}", why.phase), None));
-        chain.extend(why.notices.iter().map(|n| link("condition", n.to_string(), None)));
-        chain.extend(why.waiting.iter().map(|(c, n)| link("container", format!("{c}: {n}"), None)));
-        chain.extend(why.ended.iter().map(|(c, text)| link("container", format!("{c}: {text}"), None)));
-        chain.extend(why.next.iter().map(|step| link("plan", step.clone(), None)));
-        for record in &why.recent {
-            let (kind, mut text) = match &record.error {
-                Some(_) => ("error", record.step.clone()),
-                None => ("done", record.step.clone()),
-            };
-            let _ = write!(text, " ({})", record.reason);
-            if let Some(error) = &record.error {
-                let _ = write!(text, ": {error}");
-            }
-            chain.push(link(kind, text, Some(record.at)));
-        }
-        Ok(types::WhyReport { object: object_name(Some(key)), ok: why.ok, summary: why.summary, chain })
-    }
-
-    /// What is wrong with the file that declares an object.
-    fn findings(&self, source: Option<&str>) -> Vec<String> {
-        let status = self.wiring.directory.status();
-        let file = source.and_then(|s| status.files.iter().find(|f| f.path == s));
-        file.map(|f| f.diagnostics.iter().map(|d| d.one_line()).collect()).unwrap_or_default()
-    }
 }
 
-fn object_name(pod: Option<&PodKey>) -> String {
+pub(crate) fn object_name(pod: Option<&PodKey>) -> String {
     pod.map_or_else(|| "host".to_owned(), |p| format!("pods/{}/{}", p.namespace, p.name))
 }
 
@@ -274,7 +244,7 @@ fn pod_key(pod: &PodName) -> PodKey {
     PodKey::new(&pod.namespace, &pod.name)
 }
 
-fn failed(error: NodeError) -> RuntimeError {
+pub(crate) fn failed(error: NodeError) -> RuntimeError {
     match &error {
         NodeError::NotFound(_) => RuntimeError::NotFound(error.to_string()),
         NodeError::BadRequest(_) => RuntimeError::BadRequest(error.to_string()),
@@ -431,8 +401,10 @@ impl Runtime for NodeRuntime {
     }
 
     async fn why(&self, plural: &str, namespace: Option<&str>, name: &str) -> Result<types::WhyReport, RuntimeError> {
-        if plural == "pods" && self.node.is_some() {
-            return self.why_pod(&PodKey::new(namespace.unwrap_or("default"), name)).await;
+        if plural == "pods"
+            && let Some(node) = &self.node
+        {
+            return why::pod(node, &self.wiring, &PodKey::new(namespace.unwrap_or("default"), name)).await;
         }
         let kind = kinds().by_alias(plural).ok_or_else(|| RuntimeError::NotFound(format!("no kind {plural:?}")))?;
         let key = ObjectKey {
@@ -442,11 +414,7 @@ impl Runtime for NodeRuntime {
             name: name.into(),
         };
         let object = self.wiring.registry.get(&key).map_err(|e| RuntimeError::NotFound(e.to_string()))?;
-        let source = object.annotation(reddwarf_objects::SOURCE_ANNOTATION);
-        let link = |text: String| types::WhyLink { kind: "source".into(), text, since: None };
-        let mut chain: Vec<_> = source.iter().map(|s| link(format!("declared in {s}"))).collect();
-        chain.extend(self.findings(source).into_iter().map(link));
-        Ok(types::WhyReport { object: key.to_string(), ok: true, summary: "stored as declared".into(), chain })
+        Ok(why::stored(&self.wiring, &object))
     }
 
     async fn restart(&self, pod: &PodName, container: Option<&str>) -> Result<types::Done, RuntimeError> {

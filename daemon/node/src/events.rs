@@ -66,7 +66,7 @@ pub(crate) fn done(step: &Step, sandbox: Option<&SandboxObserved>, pulled: bool)
 fn killing(step: &Step, container: &ContainerName, instance: Option<&ContainerObserved>) -> Option<EventText> {
     let instance = instance.filter(|c| c.stop.is_none() && matches!(c.state, ContainerState::Running { .. }))?;
     let own_field = step.field.as_ref().is_some_and(|f| f.starts_with("spec.") && f.contains("ontainers["));
-    let message = if step.effect == Effect::Replace && own_field && step.reason.ends_with(" changed") {
+    let message = if step.effect == Effect::Restart && own_field && step.reason.ends_with(" changed") {
         format!("Container {container} definition changed, will be restarted")
     } else {
         format!("Stopping container {container}")

@@ -122,6 +122,30 @@ async fn pods_of_files_come_back_when_pressure_is_over_later_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_evicted_pod_says_when_it_comes_back_and_is_kept_out_when_it_is_edited() {
+    let world = World::new().await;
+    world.plane.apply(pod("web", json!({})));
+    uses(&world, "web", 300);
+    world.until(10, "ready", |w| w.is_ready("web")).await;
+    world.host.set_pressure(Some(short_of_memory(&world)));
+    world.until(20, "evicted", |w| w.status("web").reason == "Evicted" && w.sandbox("web").is_none()).await;
+    let why = world.why("web").await;
+    assert!(!why.ok && why.summary.starts_with("Evicted: The node was low on resource: memory."), "{}", why.summary);
+    assert!(why.summary.ends_with("when the node's condition is over: [MemoryPressure]."), "{}", why.summary);
+    world.sleep(15).await;
+    world.plane.apply(pod("web", json!({"hostname": "edited"})));
+    world.sleep(60).await;
+    assert!(world.sandbox("web").is_none(), "it is kept out like any other");
+    let why = world.why("web").await;
+    assert!(why.summary.contains("NodePressure"), "{}", why.summary);
+    world.host.set_pressure(None);
+    world.sleep(30).await;
+    let said: Vec<_> = world.node().status().notices.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|n| n.contains("the shortage of memory is over")), "{said:?}");
+    world.until(400, "it begins", |w| w.is_ready("web")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn new_pods_wait_or_fail_under_pressure_as_their_kind_demands() {
     let world = World::new().await;
     world.until(15, "a node", |w| w.plane.get("Node", "node-1").is_some()).await;

@@ -34,4 +34,5 @@ mod streams;
 mod surface;
 mod usage;
 mod volumes;
+mod why;
 mod workloads;

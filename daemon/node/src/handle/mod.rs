@@ -8,6 +8,7 @@ use crate::follow;
 use crate::key::PodKey;
 use crate::logs::{self, LogOptions};
 use crate::plan::{Effect, Memory, Notice, Op, Plan, Reservations, Step, plan};
+use crate::pressure;
 use crate::probe;
 use crate::run::{self, Shared, Work};
 use crate::settings::NodeSettings;
@@ -317,7 +318,10 @@ impl NodeHandle {
             return Err(NodeError::NotFound(format!("pod {pod} is neither wanted nor on this host")));
         }
         let slot = state.pods.get(pod);
-        let outlook = outlook.cloned().unwrap_or_default();
+        let mut outlook = outlook.cloned().unwrap_or_default();
+        if let Some(evicted) = intent.and_then(|i| pressure::evicted(&state, i, self.shared.now())) {
+            outlook.notices.insert(0, evicted);
+        }
         let next: Vec<_> = plan.steps.iter().filter(|s| s.pod.as_ref() == Some(pod)).map(ToString::to_string).collect();
         let waiting: Vec<_> = outlook.waiting.iter().map(|(name, n)| (name.to_string(), n.clone())).collect();
         let first = outlook.notices.first().or_else(|| outlook.waiting.values().find(|n| !is_routine(n)));

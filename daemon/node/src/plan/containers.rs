@@ -218,20 +218,20 @@ impl Planner<'_> {
             if difference.field == "resources" {
                 self.resizing(None);
             }
-            self.stop(sandbox, latest, item.intent.grace(), Effect::Replace, &reason, Some(&field));
+            self.stop(sandbox, latest, item.intent.grace(), Effect::Restart, &reason, Some(&field));
             return Stage::Starting;
         }
         if latest.stop.is_some() {
             // Half-way stopped, for a change that was taken back: it is not trusted to serve on.
             let grace = latest.stop.and_then(|s| s.order).map_or_else(|| item.intent.grace(), |order| order.grace);
-            self.stop(sandbox, latest, grace, Effect::Replace, "it was asked to stop", None);
+            self.stop(sandbox, latest, grace, Effect::Restart, "it was asked to stop", None);
             return Stage::Starting;
         }
         let standing = self.plan.outlook.standing.get(&item.which.name).copied().unwrap_or_default();
         if let Some(fault) = standing.fault {
             let again = item.restarts(LOST);
             let reason = fault.message(item.which.name.as_str(), again);
-            self.begin_stop(sandbox, latest, fault.grace(), true, Effect::Replace, &reason);
+            self.begin_stop(sandbox, latest, fault.grace(), true, Effect::Restart, &reason);
             return Stage::Starting;
         }
         if let (Ok(spec), Some(difference)) = (&target.spec, target.differences.first()) {
@@ -275,7 +275,7 @@ impl Planner<'_> {
         if let (Some(difference), Some(sandbox)) = (target.restart(), item.sandbox) {
             let field = item.field(difference);
             let reason = difference.reason();
-            self.stop(sandbox, latest, Duration::ZERO, Effect::Replace, &reason, Some(&field));
+            self.stop(sandbox, latest, Duration::ZERO, Effect::Restart, &reason, Some(&field));
             return Stage::Waiting;
         }
         self.start_as_it_was(item, (*latest.spec).clone())

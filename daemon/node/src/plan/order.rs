@@ -65,9 +65,10 @@ impl Planner<'_> {
     }
 
     /// Whether the host is too short of something for a pod that has not begun. One that a file declares waits, others
-    /// fail, as the kubelet has it: whoever made them makes another one, or asks a scheduler.
+    /// fail, as the kubelet has it: whoever made them makes another one, or asks a scheduler. Who has begun has a promise; one
+    /// that ran once, was evicted and was edited since has none any more.
     pub(super) fn is_kept_out(&mut self, intent: &PodIntent) -> bool {
-        if !intent.history.is_empty() || self.is_promised(&intent.uid) {
+        if self.is_promised(&intent.uid) {
             return false;
         }
         let Some(message) = self.view.memory.pressure.refuse(&intent.pod) else { return false };

@@ -128,6 +128,8 @@ pub enum Effect {
     Remove,
     /// `-/+` something running is replaced.
     Replace,
+    /// `~` a container is stopped and started again, in the sandbox that it has.
+    Restart,
     /// `~` changed in place.
     Change,
     /// `+` something new.
@@ -140,7 +142,7 @@ impl Effect {
         match self {
             Self::Remove => "-",
             Self::Replace => "-/+",
-            Self::Change => "~",
+            Self::Restart | Self::Change => "~",
             Self::Create => "+",
         }
     }

@@ -7,18 +7,30 @@ use reddwarf_objects::pod::{Pod, QosClass};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// When each condition was last met, and by what.
+/// The conditions that hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conditions(BTreeMap<NodeCondition, (BootTime, Shortage)>);
+pub struct Conditions(BTreeMap<NodeCondition, Met>);
+
+/// How a condition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Met {
+    /// When it was last met.
+    at: BootTime,
+    /// By what.
+    shortage: Shortage,
+    /// That is over: it holds for its transition only.
+    over: bool,
+}
 
 impl Conditions {
     /// Takes up what there is too little of at `now`, and forgets what has been well for `transition`.
     pub fn update(&mut self, shortages: &[Shortage], transition: Duration, now: BootTime) {
+        self.0.values_mut().for_each(|met| met.over = true);
         for shortage in shortages {
-            self.0.insert(shortage.resource.condition(), (now, *shortage));
+            self.0.insert(shortage.resource.condition(), Met { at: now, shortage: *shortage, over: false });
         }
         // Strictly: without a transition a condition ends with its shortage.
-        self.0.retain(|_, (met, _)| *met == now || now.since(*met) < transition);
+        self.0.retain(|_, met| !met.over || now.since(met.at) < transition);
     }
 
     /// Does it hold?
@@ -31,15 +43,22 @@ impl Conditions {
         self.0.keys().copied()
     }
 
-    /// The conditions that hold in sentences for the operator: what there was too little of, and what follows.
+    /// The conditions that hold in sentences for the operator: what there is too little of, or was, and what follows.
     pub fn notices(&self) -> impl Iterator<Item = (NodeCondition, String)> + '_ {
-        self.0.iter().map(|(condition, (_, shortage))| {
+        self.0.iter().map(|(condition, Met { shortage, over, .. })| {
             let (threshold, available) = shortage.amounts();
             let (resource, signal) = (shortage.resource.name(), shortage.resource.signal());
-            let message = format!(
-                "only {available} of {resource} were left, less than {threshold} (`eviction_hard`, {signal}): pods may be \
-                 evicted, and new ones wait"
-            );
+            let message = if *over {
+                format!(
+                    "the shortage of {resource} is over (`eviction_hard`, {signal}): new pods wait until it has been over for \
+                     `eviction_transition_seconds`"
+                )
+            } else {
+                format!(
+                    "only {available} of {resource} were left, less than {threshold} (`eviction_hard`, {signal}): pods may \
+                     be evicted, and new ones wait"
+                )
+            };
             (*condition, message)
         })
     }
@@ -121,6 +140,9 @@ mod tests {
         let message = "only 1 of inodes were left, less than 2 (`eviction_hard`, nodefs.inodesFree): pods may be evicted, \
                        and new ones wait";
         assert_eq!(said, [(NodeCondition::Disk, message.to_owned())]);
+        conditions.update(&[], transition, at(610));
+        let (_, over) = conditions.notices().next().unwrap();
+        assert!(over.starts_with("the shortage of inodes is over") && over.contains("new pods wait until"), "{over}");
         let mut at_once = Conditions::default();
         at_once.update(&[short(Resource::Pids)], Duration::ZERO, at(1));
         assert!(at_once.holds(NodeCondition::Pid));

@@ -21,4 +21,4 @@ pub use conditions::Conditions;
 pub use limits::{exceeded, has_disk_limits};
 pub use rank::{PodUse, choose, order};
 pub use threshold::{Amount, NodeCondition, Resource, Shortage, Thresholds, shortages};
-pub(crate) use watch::{Change, Evictions, look};
+pub(crate) use watch::{Change, Evictions, evicted, look};

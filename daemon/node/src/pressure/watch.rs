@@ -255,6 +255,24 @@ async fn bring_back(shared: &Arc<Shared>) {
     }
 }
 
+/// Why a pod that was evicted is not here, and when it comes back; `None`: it was not.
+pub(crate) fn evicted(state: &State, intent: &PodIntent, now: BootTime) -> Option<Notice> {
+    if !intent.finished || intent.status.reason != EVICTED {
+        return None;
+    }
+    let held: Vec<&str> = state.memory.pressure.all().map(NodeCondition::name).collect();
+    let due = state.evictions.pods.get(&intent.uid).map(|record| record.due()).filter(|due| now < *due);
+    let then = match due {
+        _ if intent.source.is_none() => "No file declares it: it does not come back by itself.".to_owned(),
+        _ if !held.is_empty() => {
+            format!("It is started again when the node's condition is over: [{}].", held.join(" "))
+        }
+        Some(due) => format!("It is started again in {} s.", due.since(now).as_secs().max(1)),
+        None => "It is started again in a moment.".to_owned(),
+    };
+    Some(Notice::new(EVICTED, format!("{} {then}", intent.status.message.trim_end())))
+}
+
 /// The status of a pod that starts over; its containers' counts go on.
 fn begun_anew(status: &PodStatus) -> PodStatus {
     let mut status = PodStatus {

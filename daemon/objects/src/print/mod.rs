@@ -13,7 +13,7 @@ mod workload;
 
 pub use column::{ColumnAbout, column};
 pub use duration::human_duration;
-pub use pod::status_word;
+pub use pod::{restarts, status_word};
 
 use crate::{kind::Kind, object::Object, partial::Partial};
 use chrono::{DateTime, Utc};

@@ -68,6 +68,11 @@ pub fn status_word(pod: &Object) -> String {
     Summary::of(pod).word
 }
 
+/// How often a pod's containers were started again, as the RESTARTS column counts: sidecars too, init containers while they run.
+pub fn restarts(pod: &Object) -> i64 {
+    Summary::of(pod).restarts
+}
+
 struct Summary {
     ready: usize,
     total: usize,
