@@ -27,6 +27,7 @@ mod kube;
 mod output;
 mod pod_reason;
 mod report;
+mod rollout;
 mod target;
 mod terminal;
 mod wire;

@@ -33,6 +33,16 @@ pub(crate) fn reason(pod: &Value) -> String {
     String::new()
 }
 
+/// The same of an object of any kind, never empty.
+pub(crate) fn seen(object: &Value) -> String {
+    let (reason, phase) = (reason(object), text(object, "/status/phase"));
+    match (reason.is_empty(), phase.is_empty()) {
+        (false, _) => reason,
+        (true, false) => format!("it is {phase}"),
+        (true, true) => "it is there but not so yet".into(),
+    }
+}
+
 fn container(status: &Value) -> String {
     if let Some(waiting) = status.pointer("/state/waiting").filter(|w| !w.is_null()) {
         let (reason, message) = (text(waiting, "/reason"), text(waiting, "/message"));

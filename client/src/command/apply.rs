@@ -7,18 +7,23 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::files;
 use crate::report;
+use crate::rollout::{self, Standing};
 use crate::wire::{AppliedObject, ApplyReport, ApplyVerdict, Diagnostic};
+use futures_util::stream::{self, StreamExt as _};
 use reddwarf_objects::kinds;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Objects that are waited for at one time: each takes a connection.
+const AT_ONCE: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// A file, a directory of manifests, or `-`; may be given several times
     #[arg(short, long = "filename", required = true, value_name = "FILE|DIR|-")]
     files: Vec<PathBuf>,
-    /// Wait until the pods are ready (or have succeeded)
+    /// Wait until what has pods is up: pods ready (or succeeded), workloads rolled out, jobs complete
     #[arg(long)]
     wait: bool,
     /// How long to wait
@@ -49,7 +54,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
     }
     let exit = verdict(&report, arguments.dry_run);
     if arguments.wait && exit == Exit::Ok {
-        wait(context, &report, deadline).await?;
+        return wait(context, &report, deadline).await;
     }
     Ok(exit)
 }
@@ -67,14 +72,28 @@ fn verdict(report: &ApplyReport, dry_run: bool) -> Exit {
     Exit::Ok
 }
 
-async fn wait(context: &Context, report: &ApplyReport, deadline: Instant) -> Result<(), Error> {
-    for object in report.objects.iter().filter(|o| o.kind == "Pod" && o.verdict != ApplyVerdict::Deleted) {
-        let Some(kind) = kinds().by_gvk(&object.api_version, &object.kind) else { continue };
+/// Until all of it is up. What is not up in time is named, each with its reason; what fails ends the waiting.
+async fn wait(context: &Context, report: &ApplyReport, deadline: Instant) -> Result<Exit, Error> {
+    let applied = report.objects.iter().filter(|o| o.verdict != ApplyVerdict::Deleted);
+    let kind_of = |o: &AppliedObject| kinds().by_gvk(&o.api_version, &o.kind).filter(|kind| rollout::has_pods(kind));
+    let waits = applied.filter_map(|object| Some((object, kind_of(object)?))).map(|(object, kind)| async move {
         let wish = Wish { kind, namespace: &object.namespace, name: &object.name, goal: &Goal::Up };
-        wish.wait(context, deadline).await?;
-        context.say(&format!("{} is up", object.short()))?;
+        (object, kind, wish.wait(context, deadline).await)
+    });
+    let mut waits = stream::iter(waits).buffer_unordered(AT_ONCE);
+    let mut exit = Exit::Ok;
+    while let Some((object, kind, waited)) = waits.next().await {
+        match waited {
+            Ok(found) => {
+                if let Some(Standing::Up(words)) = found.map(|found| rollout::standing(kind, &found)) {
+                    context.say(&format!("{} {words}", object.short()))?;
+                }
+            }
+            Err(late @ Error::TimedOut { .. }) => exit = context.fail(&late),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::kube::{self, Query};
 use crate::output::jsonpath::{self, JsonPath};
 use crate::pod_reason;
+use crate::rollout::{self, Standing};
 use crate::target::{self, Target};
 use reddwarf_objects::Kind;
 use serde_json::Value;
@@ -45,7 +46,7 @@ pub(crate) enum Goal {
     There,
     /// A template finds something, or this value.
     Path(JsonPath, Option<String>),
-    /// A pod is Ready, or has succeeded.
+    /// Its pods are as they are to be: see [`rollout`].
     Up,
 }
 
@@ -76,10 +77,10 @@ impl Goal {
         Err("wait for condition=TYPE[=VALUE], delete, create or jsonpath=TEMPLATE[=VALUE]".into())
     }
 
-    /// Is it reached? `None`: the object is not there.
-    fn met(&self, object: Option<&Value>) -> bool {
-        let Some(object) = object else { return *self == Self::Gone };
-        match self {
+    /// Is it reached? `None`: the object is not there. The error: it won't be.
+    fn met(&self, kind: &Kind, object: Option<&Value>) -> Result<bool, Error> {
+        let Some(object) = object else { return Ok(*self == Self::Gone) };
+        Ok(match self {
             Self::Gone => false,
             Self::There => true,
             Self::Condition(kind, wanted) => {
@@ -92,11 +93,15 @@ impl Goal {
                     None => !found.is_empty(),
                 }
             }
-            Self::Up => {
-                kube::text(object, "/status/phase") == "Succeeded"
-                    || kube::condition(object, "Ready").is_some_and(|c| kube::text(c, "/status") == "True")
-            }
-        }
+            Self::Up => match rollout::standing(kind, object) {
+                Standing::Up(_) => true,
+                Standing::Waiting(_) => false,
+                Standing::Failed(why) => {
+                    let short = Target::short(kind, kube::text(object, "/metadata/name"));
+                    return Err(Error::Failed(format!("{short} has failed: {why}")));
+                }
+            },
+        })
     }
 
     fn words(&self) -> String {
@@ -106,7 +111,7 @@ impl Goal {
             Self::Condition(kind, status) => format!("for condition {kind}={status}"),
             Self::Path(_, Some(value)) => format!("for the value {value:?}"),
             Self::Path(_, None) => "for a value".into(),
-            Self::Up => "to be ready".into(),
+            Self::Up => "to be up".into(),
         }
     }
 }
@@ -153,7 +158,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
         let namespace = context.namespace();
         let wish = Wish { kind, namespace, name: &name, goal: &arguments.goal };
         match wish.wait(context, deadline).await {
-            Ok(()) => context.say(&format!("{} {}", Target::short(kind, &name), done(&arguments.goal)))?,
+            Ok(_) => context.say(&format!("{} {}", Target::short(kind, &name), done(&arguments.goal)))?,
             // Looked at once, without waiting: not as asked rather than timed out.
             Err(e @ Error::TimedOut { .. }) if arguments.timeout.is_zero() => {
                 context.fail(&e);
@@ -182,8 +187,8 @@ pub(crate) struct Wish<'a> {
 }
 
 impl Wish<'_> {
-    /// Until it is so, or the deadline has passed. A daemon that stops answering midway is waited for too.
-    pub(crate) async fn wait(&self, context: &Context, deadline: Instant) -> Result<(), Error> {
+    /// Until it is so, or the deadline has passed: the object then. A daemon that stops answering midway is waited for too.
+    pub(crate) async fn wait(&self, context: &Context, deadline: Instant) -> Result<Option<Value>, Error> {
         let mut last = None;
         let mut answered = false;
         let watching = async {
@@ -201,8 +206,9 @@ impl Wish<'_> {
         // The first look is always finished: a timeout of 0 means to look once.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(250));
         match tokio::time::timeout(patience, watching).await {
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out(last.as_ref())),
+            Ok(Ok(())) => Ok(last),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.timed_out(context, last.as_ref()).await),
         }
     }
 
@@ -213,42 +219,48 @@ impl Wish<'_> {
         let mut list = kube::list(&context.daemon, self.kind, Some(self.namespace), &query).await?;
         *answered = true;
         *last = list.items.pop();
-        if self.goal.met(last.as_ref()) {
+        if self.goal.met(self.kind, last.as_ref())? {
             return Ok(true);
         }
         let mut watch =
             kube::watch(&context.daemon, self.kind, Some(self.namespace), &query, &list.resource_version).await?;
         while let Some(event) = watch.next().await? {
             *last = (!event.is_deletion()).then_some(event.object);
-            if self.goal.met(last.as_ref()) {
+            if self.goal.met(self.kind, last.as_ref())? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn timed_out(&self, last: Option<&Value>) -> Error {
+    async fn timed_out(&self, context: &Context, last: Option<&Value>) -> Error {
         let short = Target::short(self.kind, self.name);
-        let seen = match last {
-            None => "it does not exist".to_owned(),
-            Some(object) => {
-                let reason = pod_reason::reason(object);
-                let phase = kube::text(object, "/status/phase");
-                match (reason.is_empty(), phase.is_empty()) {
-                    (false, _) => reason,
-                    (true, false) => format!("it is {phase}"),
-                    (true, true) => "it is there but not so yet".into(),
+        let mut pod = self.kind.is_core("Pod").then(|| self.name.to_owned());
+        let seen = match (last, self.goal) {
+            (None, _) => "it does not exist".to_owned(),
+            (Some(object), Goal::Up) if !self.kind.is_core("Pod") => {
+                let mut seen = match rollout::standing(self.kind, object) {
+                    Standing::Waiting(why) | Standing::Failed(why) => why,
+                    Standing::Up(words) => format!("it {words}"),
+                };
+                match rollout::trouble(context, self.namespace, object).await {
+                    Some((Some(name), why)) => {
+                        seen = format!("{seen}; pod/{name}: {why}");
+                        pod = Some(name);
+                    }
+                    Some((None, why)) => seen = format!("{seen}; {why}"),
+                    None => {}
                 }
+                seen
             }
+            (Some(object), _) => pod_reason::seen(object),
         };
-        Error::TimedOut {
-            what: format!("timed out waiting for {short} {}: {seen}", self.goal.words()),
-            help: if self.kind.is_core("Pod") {
-                format!("`reddwarfctl why {short}` tells more")
-            } else {
-                String::new()
-            },
-        }
+        let help = match pod {
+            Some(pod) => format!("`reddwarfctl why pod/{pod}` tells more"),
+            None if *self.goal == Goal::Up => format!("`reddwarfctl describe {short}` tells more"),
+            None => String::new(),
+        };
+        Error::TimedOut { what: format!("timed out waiting for {short} {}: {seen}", self.goal.words()), help }
     }
 }
 
@@ -271,7 +283,8 @@ mod tests {
 
     #[test]
     fn goals() {
-        let met = |goal: &str, object: Option<Value>| Goal::parse(goal).unwrap().met(object.as_ref());
+        let kind = reddwarf_objects::kinds().by_gvk("v1", "Pod").unwrap();
+        let met = |goal: &str, object: Option<Value>| Goal::parse(goal).unwrap().met(kind, object.as_ref()).unwrap();
         let pod = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         assert!(met("condition=Ready", Some(pod.clone())));
         assert!(met("condition=ready=true", Some(pod.clone())));

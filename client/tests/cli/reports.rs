@@ -77,6 +77,84 @@ fn apply_tells_each_verdict_and_refuses_what_files_own() {
     assert_eq!(said.out, "configmap/c configured (dry run)\n    ~ data.v: \"1\" → \"2\"\n");
 }
 
+/// `apply --wait` of one object: what the list of it says, then each event of the watch.
+fn applied(server: &Server, (group, kind, plural): (&str, &str, &str), name: &str, states: &[Value]) {
+    let root = if group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{group}/v1") };
+    let at = format!("GET {root}/namespaces/default/{plural}?");
+    let list = json!({"metadata": {"resourceVersion": "9"}, "items": [states[0]]});
+    server.on(&format!("{at}fieldSelector=metadata.name%3D{name}&limit=500"), 200, list);
+    let events: String =
+        states[1..].iter().map(|s| format!("{}\n", json!({"type": "MODIFIED", "object": s}))).collect();
+    server.on_text(&format!("{at}watch=true&fieldSelector=metadata.name%3D{name}&resourceVersion=9"), 200, &events);
+    let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+    let resource = format!("{plural}.{group}").trim_end_matches('.').to_owned();
+    let object = json!({"apiVersion": version, "kind": kind, "resource": resource, "namespace": "default", "name": name, "verdict": "created"});
+    server.on("POST /reddwarf/v1/apply", 200, json!({"objects": [object]}));
+}
+
+const DEPLOYMENT: (&str, &str, &str) = ("apps", "Deployment", "deployments");
+
+fn deployment(seen: i64, updated: i64, available: i64) -> Value {
+    json!({"metadata": {"name": "web", "generation": 2}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}},
+        "status": {"observedGeneration": seen, "replicas": 2, "updatedReplicas": updated, "availableReplicas": available}})
+}
+
+#[test]
+fn apply_waits_for_what_makes_pods() {
+    let server = Server::new();
+    let file = server.file("a.yaml", "x");
+    // As the earlier version left it, then step by step.
+    let steps = [deployment(1, 2, 2), deployment(2, 1, 1), deployment(2, 2, 1), deployment(2, 2, 2)];
+    applied(&server, DEPLOYMENT, "web", &steps);
+    let said = server.ctl(&["apply", "--wait", "--timeout", "20s", "-f", &file]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.ends_with("deployment.apps/web is up\n"), "{said:?}");
+    let asked = server.requests().iter().filter(|r| r.contains("watch=true")).count();
+    assert_eq!(asked, 1, "up by the last event only");
+
+    // A claim has no pods: nothing is waited for.
+    let server = Server::new();
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "default", "name": "data", "verdict": "created"});
+    server.on("POST /reddwarf/v1/apply", 200, json!({"objects": [claim]}));
+    assert_eq!(server.ctl(&["apply", "--wait", "-f", &file]).code, 0);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn apply_names_what_is_not_up_in_time_and_why() {
+    let server = Server::new();
+    let file = server.file("a.yaml", "x");
+    applied(&server, DEPLOYMENT, "web", &[deployment(2, 2, 0)]);
+    let pod = crate::objects::pod("web-1-a", 3, false);
+    let pods = json!({"metadata": {"resourceVersion": "9"}, "items": [pod]});
+    server.on("GET /api/v1/namespaces/default/pods?labelSelector=app%3Dweb&limit=500", 200, pods);
+    let said = server.ctl(&["apply", "--wait", "--timeout", "300ms", "-f", &file]);
+    assert_eq!(said.code, 124, "{said:?}");
+    let words = "timed out waiting for deployment.apps/web to be up: 0 of 2 pods are available; \
+                 pod/web-1-a: main: exit code 3; back-off 10s\n";
+    assert!(said.err.contains(words) && said.err.contains("`reddwarfctl why pod/web-1-a`"), "{}", said.err);
+}
+
+#[test]
+fn a_job_that_fails_ends_the_waiting_at_once() {
+    let job = |kind: &str| {
+        json!({"metadata": {"name": "sum"}, "status": {"conditions": [
+            {"type": kind, "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed too often"}]}})
+    };
+    let begun = json!({"metadata": {"name": "sum"}, "status": {"active": 1}});
+    for (kind, code, words) in [
+        ("Complete", 0, "job.batch/sum is complete\n"),
+        ("Failed", 1, "job.batch/sum has failed: BackoffLimitExceeded: it failed too often\n"),
+    ] {
+        let server = Server::new();
+        let file = server.file("a.yaml", "x");
+        applied(&server, ("batch", "Job", "jobs"), "sum", &[begun.clone(), job(kind)]);
+        let said = server.ctl(&["apply", "--wait", "--timeout", "20s", "-f", &file]);
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(format!("{}{}", said.out, said.err).contains(words), "{said:?}");
+    }
+}
+
 #[test]
 fn generations_diff_and_rollback() {
     let server = Server::new();

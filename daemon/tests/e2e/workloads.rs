@@ -59,6 +59,29 @@ fn a_deployment_in_a_file_makes_pods_that_follow_the_file() {
 }
 
 #[test]
+fn apply_waits_until_what_makes_pods_is_up() {
+    if skip() {
+        return;
+    }
+    let world = World::started("applywait");
+    let file = world.dir.join("web.yaml");
+    let apply = |text: &str, timeout: &str| {
+        std::fs::write(&file, text).unwrap();
+        world.ctl(&["apply", "--wait", "--timeout", timeout, "-f", file.to_str().unwrap()])
+    };
+    apply(&deployment(2, "1"), "30s").ok();
+    assert!(settled(&world, 2, "1").is_some(), "its pods are ready by then");
+    let broken = deployment(2, "2").replace("trap exit TERM;", "exit 3;");
+    let said = apply(&broken, "3s").exits(124);
+    assert!(said.err.contains("deployment.apps/web") && said.err.contains("exit code 3"), "{}", said.err);
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: bad}\nspec:\n  backoffLimit: 0\n  template:\n    metadata: \
+               {annotations: {reddwarf.io/zone-brand: sparse}}\n    spec: {restartPolicy: Never, containers: \
+               [{name: main, command: [sh, -c, 'exit 1']}]}\n";
+    let said = apply(job, "30s").exits(1);
+    assert!(said.err.contains("job.batch/bad has failed: BackoffLimitExceeded"), "{}", said.err);
+}
+
+#[test]
 fn a_job_in_a_file_runs_once() {
     if skip() {
         return;
