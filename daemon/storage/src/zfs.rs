@@ -418,7 +418,12 @@ impl ZfsEngine {
             {
                 Err(HostError::new(HostErrorKind::Conflict, OP, subject, stderr))
             }
-            Err(CommandError::Failed { stderr, .. }) if stderr.contains("invalid") => {
+            // Cut off or damaged on its way: records have checksums, and the last one must come.
+            Err(CommandError::Failed { stderr, .. })
+                if ["invalid", "incomplete stream", "failed to read from stream"]
+                    .iter()
+                    .any(|p| stderr.contains(p)) =>
+            {
                 Err(invalid(OP, &subject, stderr))
             }
             Err(error) => Err(self.explain(OP, &subject, error).await),

@@ -82,11 +82,35 @@ fn spec() -> DatasetSpec {
     DatasetSpec { marks: BTreeMap::from([("owner".to_owned(), "me".to_owned())]), ..DatasetSpec::default() }
 }
 
+/// A stream that lost its end on the way makes nothing, wherever it was cut.
+async fn cut_streams_make_nothing(fixture: &dyn StorageFixture) {
+    let engine = fixture.engine();
+    let id = volume("long");
+    drop(engine.create(&id, &spec()).await.unwrap());
+    // Letters, then zeros: for many a tool a file that ends on zeros looks like its archive's end.
+    fs::write(engine.data(&id).join("file"), "long ".repeat(3000) + &"\0".repeat(6000)).unwrap();
+    let (snapshot, path) = (id.at("s".to_owned().try_into().unwrap()), fixture.scratch().join("long"));
+    drop(engine.snapshot(&snapshot).await.unwrap());
+    assert!(engine.send(&snapshot, None, &path).await.unwrap() > 0);
+    let (stream, cut) = (fs::read(&path).unwrap(), fixture.scratch().join("cut"));
+    let to = volume("cut").at("s".to_owned().try_into().unwrap());
+    for end in [1, 512, 600, 1024, 2000, 4096, 10_000].into_iter().chain((8..13).map(|part| stream.len() * part / 16)) {
+        fs::write(&cut, &stream[..end]).unwrap();
+        let refused = engine.receive(&cut, &to, &spec()).await.unwrap_err();
+        assert_eq!(refused.kind, HostErrorKind::InvalidSpec, "cut at {end}: {refused}");
+        assert!(!engine.list().await.unwrap().contains_key(&to.dataset), "cut at {end}: something half-made is left");
+    }
+    drop(engine.receive(&path, &to, &spec()).await.unwrap());
+    drop(engine.destroy(&to.dataset).await.unwrap());
+    drop(engine.destroy(&id).await.unwrap());
+}
+
 #[tokio::test]
 async fn directories_keep_the_contract() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = AtPath::new(&dir.path().join("place"), EngineKind::Directory).await;
     suite(&fixture).await;
+    cut_streams_make_nothing(&fixture).await;
     let foreign = dir.path().join("place/volumes/foreign/precious");
     assert_eq!(fs::read_to_string(foreign).unwrap(), "not ours");
 }
@@ -96,6 +120,7 @@ async fn btrfs_keeps_the_contract() {
     let Some(disk) = Btrfs::mounted(512) else { return };
     let fixture = AtPath::new(&disk.path().join("place"), EngineKind::Btrfs).await;
     suite(&fixture).await;
+    cut_streams_make_nothing(&fixture).await;
     assert_eq!(open(&disk.path().join("place"), None).await.about().kind, EngineKind::Btrfs, "chosen without a word");
     // And by btrfs(8) alone, as where the host offers no calls.
     let place = disk.path().join("by-tool");
@@ -145,6 +170,7 @@ async fn zfs_keeps_the_contract_and_names_a_pool_that_is_gone() {
     let engine = OnPool::open(&zfs).await;
     let fixture = OnPool { engine: engine.clone(), scratch: tempfile::tempdir().unwrap(), zfs };
     suite(&fixture).await;
+    cut_streams_make_nothing(&fixture).await;
     let zfs = &fixture.zfs;
     // Tuning is passed on; what ZFS does not know is the user's mistake.
     let tuned = |compression: &str| DatasetSpec {
@@ -179,6 +205,49 @@ async fn zfs_keeps_the_contract_and_names_a_pool_that_is_gone() {
     assert!(zfs.zpool(&["import", "-d", zfs.directory().to_str().unwrap(), &zfs.pool]));
     assert!(engine.list().await.unwrap().contains_key(&volume("tuned")));
     drop(engine.destroy(&volume("tuned")).await.unwrap());
+}
+
+/// Where tar(1) itself would take the end of the file for the archive's: between any two blocks, and within some.
+#[tokio::test]
+async fn an_archive_that_was_cut_off_makes_no_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir.path().join("place"), Some(EngineKind::Directory)).await;
+    drop(engine.prepare().await.unwrap());
+    let (from, to) = (volume("from"), volume("to").at("s".to_owned().try_into().unwrap()));
+    drop(engine.create(&from, &spec()).await.unwrap());
+    let data = engine.data(&from);
+    fs::create_dir(data.join("inner")).unwrap();
+    fs::write(data.join("inner/zeros"), vec![0; 3000]).unwrap();
+    fs::write(data.join("a name that takes more than the hundred bytes ".repeat(4)), "long").unwrap();
+    fs::hard_link(data.join("inner/zeros"), data.join("linked")).unwrap();
+    std::os::unix::fs::symlink("inner", data.join("pointer")).unwrap();
+    let sparse = fs::File::create(data.join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"far", 1 << 20).unwrap();
+    let snapshot = from.at("s".to_owned().try_into().unwrap());
+    drop(engine.snapshot(&snapshot).await.unwrap());
+    let file = dir.path().join("archive");
+    assert!(engine.send(&snapshot, None, &file).await.unwrap() > 0);
+    let archive = fs::read(&file).unwrap();
+    // What follows two blocks of zeros fills up the last record.
+    let end = archive.iter().rposition(|byte| *byte != 0).unwrap().next_multiple_of(512) + 1024;
+    let cuts = (1..).map(|n| n * 512).take_while(|cut| *cut < end).flat_map(|cut| [cut - 300, cut - 1, cut]);
+    let cut_off = dir.path().join("cut");
+    for cut in cuts {
+        fs::write(&cut_off, &archive[..cut]).unwrap();
+        let refused = engine.receive(&cut_off, &to, &spec()).await.unwrap_err();
+        assert_eq!(refused.kind, HostErrorKind::InvalidSpec, "{cut} of {end}: {refused}");
+        assert!(cut < 512 || refused.message.contains("cut off"), "{cut} of {end}: {refused}");
+        assert!(!engine.list().await.unwrap().contains_key(&to.dataset), "{cut} of {end}");
+        let left = dir.path().join("place/volumes/.snapshots/to");
+        assert!(!left.exists() || fs::read_dir(left).unwrap().count() == 0, "{cut} of {end}");
+    }
+    fs::write(&cut_off, &archive[..end]).unwrap();
+    drop(engine.receive(&cut_off, &to, &spec()).await.unwrap());
+    assert_eq!(
+        fs::read_to_string(engine.data(&to.dataset).join("a name that takes more than the hundred bytes ".repeat(4)))
+            .unwrap(),
+        "long"
+    );
 }
 
 /// What a crash leaves at each point is finished or cleared away, and what was whole before is whole after.

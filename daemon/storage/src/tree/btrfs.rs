@@ -241,10 +241,12 @@ impl Trees for Btrfs {
         let mut head = Vec::new();
         let read = File::open(file).and_then(|f| f.take(64).read_to_end(&mut head));
         read.map_err(|e| io_error("receive dataset", file, e))?;
-        stream_kind(&head).ok_or_else(|| {
+        let kind = stream_kind(&head).ok_or_else(|| {
             let message = "no btrfs stream: it must be what `reddwarfctl volume send` wrote with this engine";
             HostError::new(HostErrorKind::InvalidSpec, "receive dataset", file.display().to_string(), message)
-        })
+        })?;
+        super::whole(file, super::archive::btrfs).await?;
+        Ok(kind)
     }
 
     async fn receive(&self, file: &Path, within: &Path) -> HostResult<()> {

@@ -138,6 +138,7 @@ impl Trees for Directories {
         read.map_err(|e| io_error("receive dataset", file, e))?;
         // tar(5): the magic of POSIX and GNU archives.
         if head.get(257..262) == Some(b"ustar") {
+            super::whole(file, super::archive::tar).await?;
             return Ok(Stream::Whole);
         }
         let message =

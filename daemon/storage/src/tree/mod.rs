@@ -5,6 +5,7 @@
 //! first. So a crash leaves it whole or absent, and what begins with a dot is cleared away (or, of a rollback, put back) by
 //! [`TreeEngine::prepare`].
 
+mod archive;
 pub mod btrfs;
 mod crash;
 pub mod directory;
@@ -54,7 +55,7 @@ pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
     async fn own(&self, root: &Path) -> HostResult<BTreeMap<String, u64>>;
     /// Writes a snapshot, or what changed since an older one, to a file that is not there.
     async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()>;
-    /// Whether a file holds what [`Trees::send`] writes, and whether that is an increment.
+    /// Whether a file holds all of what [`Trees::send`] writes, and whether that is an increment.
     async fn look(&self, file: &Path) -> HostResult<Stream>;
     /// Makes a tree of a stream in an empty directory; its name there is the stream's.
     async fn receive(&self, file: &Path, within: &Path) -> HostResult<()>;
@@ -90,6 +91,21 @@ pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostE
         _ => HostErrorKind::Other,
     };
     HostError::new(kind, op, path.display().to_string(), error.to_string())
+}
+
+/// Has a stream walked to its end: one that was cut off or damaged on its way makes no dataset.
+async fn whole(
+    file: &Path,
+    walk: impl FnOnce(io::BufReader<fs::File>) -> Result<(), archive::Flaw> + Send + 'static,
+) -> HostResult<()> {
+    const OP: &str = "receive dataset";
+    let path = file.to_owned();
+    let walked = tokio::task::spawn_blocking(move || walk(io::BufReader::new(fs::File::open(path)?))).await;
+    match walked.unwrap_or_else(|e| Err(io::Error::other(e).into())) {
+        Ok(()) => Ok(()),
+        Err(archive::Flaw::Read(error)) => Err(io_error(OP, file, error)),
+        Err(flaw) => Err(HostError::new(HostErrorKind::InvalidSpec, OP, file.display().to_string(), flaw.to_string())),
+    }
 }
 
 /// Cleaning up after a failure: the failure itself is what matters, `prepare` clears what stays.
