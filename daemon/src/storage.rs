@@ -303,8 +303,12 @@ impl Provisioner for Storage {
             return Err(ProvisionError(format!("storage has no volume {handle:?} of ours")));
         };
         let Limits { quota_bytes, reservation_bytes } = found.limits;
-        let limits =
-            Limits { quota_bytes: quota_bytes.map(|_| bytes), reservation_bytes: reservation_bytes.map(|_| bytes) };
+        // One that was made by hand may not have had a size before its claim said one.
+        let by_hand = found.marks.get("owner").is_some_and(|owner| owner == crate::volumes::ADMINISTRATOR);
+        let limits = Limits {
+            quota_bytes: Some(bytes).filter(|_| quota_bytes.is_some() || by_hand),
+            reservation_bytes: reservation_bytes.map(|_| bytes),
+        };
         self.engine.resize(&id, &limits).await.map(drop).map_err(|e| failed(&e))
     }
 }

@@ -11,13 +11,15 @@ use reddwarf_host::{
     Area, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, Limits, SnapshotId, SnapshotName,
 };
 use reddwarf_objects::pod::{Phase, Pod};
-use reddwarf_objects::{Object, ObjectKey, kinds};
+use reddwarf_objects::{Object, ObjectKey, Quantity, kinds};
 use reddwarf_registry::{Author, ListQuery, Registry, RegistryError, WriteOptions};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const US: Author = Author::System("storage");
+/// The owner, in a dataset's marks, of a volume that was made by hand and waited for its claim.
+pub(crate) const ADMINISTRATOR: &str = "administrator";
 
 fn failed(error: HostError) -> RuntimeError {
     let text = error.chain();
@@ -245,13 +247,24 @@ impl Work<'_> {
             return Ok(format!("claim {} has what {} brought", claim.name(), path.display()));
         }
         let (id, spec) = self.set_aside(&self.request.volume, Limits::default())?;
-        let present = self.storage.engine().list().await.map_err(failed)?.contains_key(&id);
-        drop(self.storage.engine().receive(path, &id.at(snapshot), &spec).await.map_err(failed)?);
-        if !present {
-            let used = self.storage.engine().usage(&id).await.map_err(failed)?;
-            let limits = Limits { quota_bytes: Some(used.data_bytes.max(1 << 20)), reservation_bytes: None };
-            self.publish(&self.request.volume, &id, limits).await?;
-        }
+        let engine = self.storage.engine();
+        let limits = match engine.list().await.map_err(failed)?.remove(&id) {
+            None => {
+                drop(engine.receive(path, &id.at(snapshot), &spec).await.map_err(failed)?);
+                Limits::default()
+            }
+            // An increment for one that waits still: it need not have room within what was enough so far.
+            Some(Dataset { limits, .. }) => {
+                drop(engine.resize(&id, &Limits { quota_bytes: None, ..limits }).await.map_err(failed)?);
+                let received = engine.receive(path, &id.at(snapshot), &spec).await;
+                if received.is_err() {
+                    drop(engine.resize(&id, &limits).await.map_err(failed)?);
+                }
+                drop(received.map_err(failed)?);
+                Limits { quota_bytes: None, ..limits }
+            }
+        };
+        self.publish(&self.request.volume, &id, limits).await?;
         Ok(format!("volume {} waits for claim {}", id.name, self.request.volume))
     }
 
@@ -263,16 +276,23 @@ impl Work<'_> {
         let name = DatasetName::new(format!("{}-{claim}", self.namespace()))
             .map_err(|e| RuntimeError::BadRequest(format!("claim {claim}: {e}")))?;
         let whose = format!("{}/{claim}", self.namespace());
-        let marks = BTreeMap::from([("owner".to_owned(), "administrator".to_owned()), ("claim".to_owned(), whose)]);
+        let marks = BTreeMap::from([("owner".to_owned(), ADMINISTRATOR.to_owned()), ("claim".to_owned(), whose)]);
         Ok((DatasetId::volume(name), DatasetSpec { marks, limits, ..DatasetSpec::default() }))
     }
 
     /// The PersistentVolume of a volume that waits for a claim. It is kept when the claim goes: somebody made it by hand.
+    ///
+    /// A stream does not say how large the volume was to be. So it is held to what its files take until its claim says more:
+    /// then it is grown, as its class allows, and bound (`controllers/src/volume`).
     async fn publish(&self, claim: &str, id: &DatasetId, limits: Limits) -> Result<(), RuntimeError> {
-        let bytes = limits.quota_bytes.unwrap_or(1 << 20).to_string();
+        let bytes = match limits.quota_bytes {
+            Some(bytes) => bytes,
+            None => self.hold(id, limits).await?,
+        };
+        let capacity = Quantity::from_bytes(i64::try_from(bytes).unwrap_or(i64::MAX)).to_string();
         let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [self.storage.node()]}]});
         let value = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": id.name.as_str()}, "spec": {
-            "capacity": {"storage": bytes},
+            "capacity": {"storage": &capacity},
             "accessModes": ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany"],
             "claimRef": {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": self.namespace(), "name": claim},
             "persistentVolumeReclaimPolicy": "Retain",
@@ -283,12 +303,50 @@ impl Work<'_> {
         }});
         let object = Object::from_value(value).map_err(internal)?;
         match self.registry.create(&US, object, WriteOptions::default()).await {
-            Ok(_) | Err(RegistryError::AlreadyExists(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(RegistryError::AlreadyExists(key)) => {
+                let update = |live: &mut Object| {
+                    let waits = live.get_str("/spec/claimRef/uid").unwrap_or_default().is_empty();
+                    if waits && handle(live) == Some(id.name.as_str()) {
+                        live.set("/spec/capacity/storage", json!(capacity));
+                    }
+                };
+                self.registry.modify(&US, &key, update).await.map(drop).map_err(internal)
+            }
             Err(error) => Err(internal(error)),
         }
     }
+
+    /// Holds a volume to what its files take, and a little: so many bytes.
+    async fn hold(&self, id: &DatasetId, limits: Limits) -> Result<u64, RuntimeError> {
+        let bytes = room(self.storage.engine().usage(id).await.map_err(failed)?.data_bytes);
+        let held = Limits { quota_bytes: Some(bytes), ..limits };
+        if let Err(error) = self.storage.engine().resize(id, &held).await {
+            // It is held once its claim says how much.
+            tracing::warn!(%error, "a volume that waits for its claim is not held to its size");
+        }
+        Ok(bytes)
+    }
+}
+
+/// Room for files that take so many bytes, in whole MiB: a sixteenth more, since file systems count their own part late.
+fn room(used: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    (used.saturating_add(used / 16) / MIB).saturating_add(1).saturating_mul(MIB)
 }
 
 fn snapshot_name(text: &str) -> Result<SnapshotName, RuntimeError> {
     SnapshotName::new(text).map_err(|e| RuntimeError::BadRequest(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_what_is_there() {
+        assert_eq!((room(0), room(4096), room(1 << 20)), (1 << 20, 1 << 20, 2 << 20));
+        assert_eq!(room(160 << 20), 171 << 20);
+        assert!(room(u64::MAX) > u64::MAX / 2, "no overflow");
+    }
 }

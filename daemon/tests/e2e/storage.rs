@@ -251,14 +251,34 @@ fn snapshots_go_back_and_volumes_travel_by_file() {
     world.ctl(&["volume", "send", "notes", "before", file.to_str().unwrap()]).ok();
     world.ctl(&["volume", "receive", "restored", "before", file.to_str().unwrap()]).ok();
     world.ctl(&["volume", "clone", "notes", "before", "copied"]).ok();
+    world.ctl(&["volume", "clone", "notes", "before", "little"]).ok();
     assert_eq!(world.ctl(&["volume", "rm", "notes", "before"]).code, 0);
-    for name in ["restored", "copied"] {
-        world.file(&format!("{name}.yaml"), &claim(name, "").replace("64Mi", "1Ki"));
+    // Whatever the claim's size: it gets what was set aside for it, with the room that it asks for.
+    for (name, asked, given) in [("restored", "1Gi", "1Gi"), ("copied", "128Mi", "128Mi"), ("little", "1Ki", "64Mi")] {
+        world.file(&format!("{name}.yaml"), &claim(name, "").replace("64Mi", asked));
         world.file(&format!("{name}-pod.yaml"), &pod(name, &[("data", name)], STAY));
         world.ready(name);
         assert_eq!(world.exec(name, &["cat", "/data/f"]).ok(), "one\n", "{name}");
-        assert_eq!(get(&world, "pvc", name).unwrap()["spec"]["volumeName"], format!("default-{name}"));
+        let bound = get(&world, "pvc", name).unwrap();
+        assert_eq!(bound["spec"]["volumeName"], format!("default-{name}"));
+        assert_eq!(bound["status"]["capacity"]["storage"], given, "{name}");
     }
+    let list = world.json(&["volume", "ls", "-o", "json"]);
+    let restored = list["items"].as_array().unwrap().iter().find(|v| v["name"] == "default-restored").unwrap().clone();
+    assert_eq!(restored["quotaBytes"], 1 << 30, "the engine is told as well: {restored}");
+    // A claim that can't have its volume waits and says why; it gets no empty one.
+    world.ctl(&["volume", "receive", "picky", "before", file.to_str().unwrap()]).ok();
+    world.file("picky.yaml", &claim("picky", "").replace("ReadWriteOnce]", "ReadWriteOncePod]"));
+    let why = world.until("the event", |w| said(w, "VolumeMismatch").pop());
+    assert!(why.contains("\"default-picky\"") && why.contains("incompatible accessMode"), "{why}");
+    assert_eq!(phase(&world, "pvc", "picky").as_deref(), Some("Pending"));
+    // A stream that was cut off makes no volume.
+    let (whole, cut) = (std::fs::read(&file).unwrap(), world.dir.join("notes.cut"));
+    std::fs::write(&cut, &whole[..2000]).unwrap();
+    let refused = world.ctl(&["volume", "receive", "truncd", "before", cut.to_str().unwrap()]).exits(1);
+    assert!(refused.err.contains("cut off"), "{}", refused.err);
+    assert!(get(&world, "pv", "default-truncd").is_none());
+    assert!(!world.dir.join("state/storage/volumes/default-truncd").exists());
     // What a person made stays when its claim goes.
     world.remove("restored-pod.yaml");
     world.gone("restored");

@@ -1,6 +1,6 @@
 //! One claim: its class, its volume, growing, its protection.
 
-use super::decide::{Fit, best, fits};
+use super::decide::{Choice, Fit, best, fits};
 use super::read::{Claim, Volume};
 use super::{
     BETA_STORAGE_PROVISIONER, BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIM_PROTECTION, DEFAULT_CLASS, DRIVER, NAME,
@@ -188,6 +188,9 @@ impl Volumes {
         let Subject { context, claim, .. } = subject;
         let objects = context.registry.list(&ListQuery::all(self.volumes))?.items;
         let mut volumes: Vec<Volume> = objects.iter().map(Volume::of).collect();
+        // As far as the class goes it is looked at where they are compared: another one than the claim's does not fit anyway.
+        let grows = self.provisioner.is_some() && class.as_ref().is_some_and(|c| c.expands);
+        volumes.iter_mut().for_each(|v| v.grows = grows && v.handle.is_some());
         if !claim.volume.is_empty() {
             return self.take_named(subject, &volumes).await;
         }
@@ -206,13 +209,23 @@ impl Volumes {
                         .and_then(|o| o.get("/spec/nodeAffinity/required"))
                         .cloned()
                 };
-                volumes
-                    .retain(|v| affinity(&v.name).is_none_or(|a| node.as_ref().is_some_and(|n| selects_node(&a, n))));
+                let reached =
+                    |name: &str| affinity(name).is_none_or(|a| node.as_ref().is_some_and(|n| selects_node(&a, n)));
+                volumes.retain(|v| v.is_for(claim) || reached(&v.name));
             }
             (false, _) => {}
         }
-        if let Some(volume) = best(claim, &volumes) {
-            return self.bind(subject, &volume.name).await;
+        match best(claim, &volumes) {
+            Choice::Take(volume) => return self.take(subject, volume).await,
+            Choice::Withheld(volume, why) => {
+                let message = format!(
+                    "Cannot bind to volume {:?}, which is set aside for this claim: {}; no other one is taken or made while it is there",
+                    volume.name,
+                    why.text()
+                );
+                return self.warn(subject, "VolumeMismatch", message).await;
+            }
+            Choice::None => {}
         }
         match class {
             Some(_) if waits && node.is_none() => self.explain_waiting(subject).await,
@@ -249,9 +262,12 @@ impl Volumes {
     /// The claim names its volume.
     async fn take_named(&self, subject: &Subject<'_>, volumes: &[Volume]) -> Result<Again, Failure> {
         let claim = &subject.claim;
-        let Some(volume) = volumes.iter().find(|v| v.name == claim.volume) else { return Ok(Again::NEVER) };
+        let Some(volume) = volumes.iter().find(|v| v.name == claim.volume) else {
+            let message = format!("requested volume {:?} does not exist", claim.volume);
+            return self.warn(subject, "FailedBinding", message).await;
+        };
         match fits(claim, volume) {
-            Fit::Fits => self.bind(subject, &volume.name).await,
+            Fit::Fits => self.take(subject, volume).await,
             Fit::Taken if volume.claim.is_none() => Ok(Again::NEVER),
             Fit::Taken => {
                 let message = format!("volume {:?} already bound to a different claim.", volume.name);
@@ -262,6 +278,15 @@ impl Volumes {
                 self.warn(subject, "VolumeMismatch", message).await
             }
         }
+    }
+
+    /// Binds a volume. One that was set aside with less room than is asked for gets that first: from here on the claim relies
+    /// on it.
+    async fn take(&self, subject: &Subject<'_>, volume: &Volume) -> Result<Again, Failure> {
+        if volume.bytes < subject.claim.bytes {
+            self.enlarge(subject, volume).await?;
+        }
+        self.bind(subject, &volume.name).await
     }
 
     /// First the volume says whose it is, then the claim which it has: from any point in between this is found again.
@@ -399,25 +424,37 @@ impl Volumes {
     }
 
     async fn grow(&self, subject: &Subject<'_>, volume: &Volume) -> Result<Again, Failure> {
-        let Subject { context, claim, .. } = subject;
-        let class = context.find(&Id::of(self.classes, "", &volume.class))?.map(|object| Class::of(&object));
-        let (Some(handle), Some(provisioner)) = (&volume.handle, &self.provisioner) else { return Ok(Again::NEVER) };
+        let class = subject.context.find(&Id::of(self.classes, "", &volume.class))?.map(|object| Class::of(&object));
+        if volume.handle.is_none() || self.provisioner.is_none() {
+            return Ok(Again::NEVER);
+        }
         if !class.is_some_and(|class| class.expands) {
             let message = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
             return self.warn(subject, "VolumeResizeFailed", message).await;
         }
-        if let Err(error) = provisioner.resize(handle, u64::try_from(claim.bytes).unwrap_or(0)).await {
+        if let Some(grown) = self.enlarge(subject, volume).await? {
+            subject.status("Bound", Some(&grown)).await?;
+            subject.say(subject.events.normal("VolumeResizeSuccessful", "Resize volume succeeded")).await?;
+        }
+        Ok(Again::NEVER)
+    }
+
+    /// Gives a volume the room that a claim asks for: the volume as it is then. `None`: it is not of this host's storage.
+    async fn enlarge(&self, subject: &Subject<'_>, volume: &Volume) -> Result<Option<Object>, Failure> {
+        let (Some(handle), Some(provisioner)) = (&volume.handle, &self.provisioner) else { return Ok(None) };
+        if let Err(error) = provisioner.resize(handle, u64::try_from(subject.claim.bytes).unwrap_or(0)).await {
             let message = format!("resize volume {:?} failed: {error}", volume.name);
             self.warn(subject, "VolumeResizeFailed", message).await?;
             return Err(Failure::Wait(error.0));
         }
         let asked = subject.object.get("/spec/resources/requests/storage").cloned().unwrap_or(Value::Null);
         let key = Id::of(self.volumes, "", &volume.name).key();
-        let grown =
-            context.registry.modify(&US, &key, |live| live.set("/spec/capacity/storage", asked.clone())).await?;
-        subject.status("Bound", Some(&grown.object)).await?;
-        subject.say(subject.events.normal("VolumeResizeSuccessful", "Resize volume succeeded")).await?;
-        Ok(Again::NEVER)
+        let written = subject.context.registry.modify(&US, &key, |live| {
+            if Volume::of(live).is_for(&subject.claim) {
+                live.set("/spec/capacity/storage", asked.clone());
+            }
+        });
+        Ok(Some(written.await?.object))
     }
 }
 

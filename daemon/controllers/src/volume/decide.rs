@@ -39,7 +39,8 @@ impl Fit {
     }
 }
 
-/// Whether a volume may be bound to a claim. Labels and state don't count for one that was set aside for the claim.
+/// Whether a volume may be bound to a claim. Labels and state don't count for one that was set aside for the claim, nor does
+/// its size if it can be given more room: it is grown before it is bound.
 pub fn fits(claim: &Claim, volume: &Volume) -> Fit {
     let own = volume.is_for(claim);
     let labelled = || match &claim.selector {
@@ -55,7 +56,7 @@ pub fn fits(claim: &Claim, volume: &Volume) -> Fit {
         Fit::Mode
     } else if volume.class != claim.class.as_deref().unwrap_or_default() {
         Fit::Class
-    } else if volume.bytes < claim.bytes {
+    } else if volume.bytes < claim.bytes && !(own && volume.grows) {
         Fit::Small
     } else if !claim.modes.is_subset(&volume.modes) {
         Fit::Access
@@ -66,10 +67,29 @@ pub fn fits(claim: &Claim, volume: &Volume) -> Fit {
     }
 }
 
-/// The volume for a claim: one that was set aside for it, else the smallest that fits.
-pub fn best<'v>(claim: &Claim, volumes: &'v [Volume]) -> Option<&'v Volume> {
-    let fitting = volumes.iter().filter(|volume| fits(claim, volume) == Fit::Fits);
-    fitting.min_by_key(|volume| (!volume.is_for(claim), volume.bytes, &volume.name))
+/// What there is for a claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice<'v> {
+    /// This volume.
+    Take(&'v Volume),
+    /// This one was set aside for it, and is not for it as it is. Nothing else will do: it holds the data that somebody
+    /// meant this claim to have.
+    Withheld(&'v Volume, Fit),
+    /// Nothing.
+    None,
+}
+
+/// The volume for a claim: the smallest that was set aside for it, and nothing else if there is such a one; else the
+/// smallest that fits.
+pub fn best<'v>(claim: &Claim, volumes: &'v [Volume]) -> Choice<'v> {
+    let order = |volume: &&Volume| (volume.bytes, volume.name.clone());
+    let fitting = |volume: &&Volume| fits(claim, volume) == Fit::Fits;
+    let aside = || volumes.iter().filter(|volume| volume.is_for(claim));
+    match (aside().filter(fitting).min_by_key(order), aside().min_by_key(order)) {
+        (Some(volume), _) => Choice::Take(volume),
+        (None, Some(volume)) => Choice::Withheld(volume, fits(claim, volume)),
+        (None, None) => volumes.iter().filter(fitting).min_by_key(order).map_or(Choice::None, Choice::Take),
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +129,7 @@ mod tests {
             leaving: false,
             policy: "Retain".into(),
             handle: None,
+            grows: false,
         }
     }
 
@@ -146,9 +167,39 @@ mod tests {
     fn the_one_set_aside_wins_then_the_smallest() {
         let (big, small) = (Volume { bytes: 100, ..volume("a") }, volume("b"));
         let own = Volume { bytes: 1000, claim: of("c", "u"), ..volume("z") };
-        assert_eq!(best(&claim(), &[big.clone(), small.clone()]).map(|v| &*v.name), Some("b"));
-        assert_eq!(best(&claim(), &[big, small, own]).map(|v| &*v.name), Some("z"));
-        assert_eq!(best(&claim(), &[]), None);
+        assert_eq!(best(&claim(), &[big.clone(), small.clone()]), Choice::Take(&small));
+        assert_eq!(best(&claim(), &[big, small, own.clone()]), Choice::Take(&own));
+        assert_eq!(best(&claim(), &[]), Choice::None);
+    }
+
+    /// Whoever set a volume aside for a claim wants it to have that one's data: never an empty one in its place.
+    #[test]
+    fn where_one_is_set_aside_nothing_else_will_do() {
+        let aside = Volume { bytes: 9, claim: of("c", ""), ..volume("aside") };
+        let other = volume("other");
+        let two = |aside: &Volume| [other.clone(), aside.clone()];
+        assert_eq!(best(&claim(), &two(&aside)), Choice::Withheld(&aside, Fit::Small));
+        let grows = Volume { grows: true, ..aside.clone() };
+        assert_eq!(best(&claim(), &two(&grows)), Choice::Take(&grows));
+        assert_eq!(fits(&claim(), &Volume { claim: None, ..grows }), Fit::Small, "nobody's is not grown");
+        let fitting = Volume { bytes: 10, claim: of("c", ""), ..volume("fitting") };
+        assert_eq!(
+            best(&claim(), &[aside.clone(), fitting.clone()]),
+            Choice::Take(&fitting),
+            "of two, the one that fits"
+        );
+        for (change, why) in [
+            ((|v| v.leaving = true) as fn(&mut Volume), Fit::Leaving),
+            (|v| v.block = true, Fit::Mode),
+            (|v| v.class = String::new(), Fit::Class),
+            (|v| v.modes.clear(), Fit::Access),
+        ] {
+            let mut odd = Volume { bytes: 10, ..aside.clone() };
+            change(&mut odd);
+            assert_eq!(best(&claim(), &two(&odd)), Choice::Withheld(&odd, why));
+        }
+        let former = Volume { claim: of("c", "former"), ..aside };
+        assert_eq!(best(&claim(), &two(&former)), Choice::Take(&other), "a namesake of yesterday had that one");
     }
 
     fn any_volume() -> impl Strategy<Value = Volume> {
@@ -157,12 +208,13 @@ mod tests {
             ("[co]", "[uv]?").prop_map(|(name, uid)| Some(Binding { namespace: "d".into(), name, uid }))
         ];
         let phase = prop_oneof![Just("Available"), Just("Released"), Just("Bound")];
-        (claim, phase, 0_i64..20, any::<bool>(), any::<bool>(), any::<bool>(), "[a-z]{3}").prop_map(
-            |(claim, phase, bytes, block, leaving, classed, name)| Volume {
+        (claim, phase, 0_i64..20, any::<[bool; 4]>(), "[a-z]{3}").prop_map(
+            |(claim, phase, bytes, [block, leaving, classed, grows], name)| Volume {
                 claim,
                 bytes,
                 block,
                 leaving,
+                grows,
                 phase: phase.into(),
                 class: if classed { "fast".into() } else { String::new() },
                 ..volume(&name)
@@ -171,24 +223,37 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever there is: what is chosen may be chosen, nothing that fits is smaller, and the order does not matter.
+        /// Whatever there is: what is chosen may be chosen, nothing that fits is smaller, nothing is taken past what was set
+        /// aside, and the order does not matter.
         #[test]
         fn the_choice_is_sound(mut volumes in proptest::collection::vec(any_volume(), 0..8)) {
             let c = claim();
-            let chosen = best(&c, &volumes).cloned();
-            match &chosen {
-                Some(chosen) => {
-                    prop_assert!(!chosen.leaving && chosen.bytes >= c.bytes && !chosen.block && chosen.class == "fast");
+            let all = volumes.clone();
+            let chosen = best(&c, &all);
+            let aside = |v: &Volume| v.is_for(&c);
+            let fitting = |v: &&Volume| fits(&c, v) == Fit::Fits;
+            match chosen {
+                Choice::Take(chosen) => {
+                    prop_assert!(!chosen.leaving && !chosen.block && chosen.class == "fast");
+                    prop_assert!(chosen.bytes >= c.bytes || (aside(chosen) && chosen.grows));
                     prop_assert!(chosen.claim.as_ref().is_none_or(|b| b.name == "c" && (b.uid.is_empty() || b.uid == "u")));
-                    let own = |v: &Volume| v.is_for(&c);
-                    for other in volumes.iter().filter(|v| fits(&c, v) == Fit::Fits && own(v) == own(chosen)) {
+                    prop_assert!(aside(chosen) || !all.iter().any(aside));
+                    for other in all.iter().filter(fitting).filter(|v| aside(v) == aside(chosen)) {
                         prop_assert!(chosen.bytes <= other.bytes);
                     }
                 }
-                None => prop_assert!(volumes.iter().all(|v| fits(&c, v) != Fit::Fits)),
+                Choice::Withheld(volume, why) => {
+                    prop_assert!(aside(volume) && why != Fit::Fits && !why.text().is_empty());
+                    prop_assert!(!all.iter().filter(fitting).any(aside));
+                }
+                Choice::None => prop_assert!(!all.iter().any(|v| aside(v) || fitting(&v))),
             }
             volumes.reverse();
-            prop_assert_eq!(best(&c, &volumes).map(|v| (&v.bytes, &v.name)), chosen.as_ref().map(|v| (&v.bytes, &v.name)));
+            let key = |choice: Choice<'_>| match choice {
+                Choice::Take(v) | Choice::Withheld(v, _) => Some((v.bytes, v.name.clone())),
+                Choice::None => None,
+            };
+            prop_assert_eq!(key(best(&c, &volumes)), key(chosen));
         }
     }
 }

@@ -20,7 +20,7 @@ mod persistent;
 mod pod;
 mod read;
 
-pub use decide::{Fit, best, fits};
+pub use decide::{Choice, Fit, best, fits};
 pub use ephemeral::Ephemerals;
 pub(crate) use pod::{placement, select};
 pub use read::{Binding, Claim, Volume};

@@ -69,6 +69,8 @@ pub struct Volume {
     pub policy: String,
     /// How this host's storage finds it; `None`: it is somebody else's.
     pub handle: Option<String>,
+    /// Whether it can be given more room for the claim that it was set aside for. Its object alone does not say.
+    pub grows: bool,
 }
 
 fn text(object: &Object, pointer: &str) -> String {
@@ -135,6 +137,7 @@ impl Volume {
             leaving: object.deletion_timestamp().is_some(),
             policy: text(object, "/spec/persistentVolumeReclaimPolicy"),
             handle: ours.then(|| text(object, "/spec/csi/volumeHandle")),
+            grows: false,
         }
     }
 

@@ -86,3 +86,55 @@ async fn two_claims_never_get_one_volume_and_a_deleted_claim_takes_along_what_wa
         assert!(world.storage.volumes.lock().unwrap().is_empty(), "nothing is left of it");
     }
 }
+
+/// A volume of ours that somebody set aside for a claim, with files in it.
+async fn set_aside(world: &mut World, claim: &str, modes: Value) {
+    let name = format!("default-{claim}");
+    world.storage.volumes.lock().unwrap().insert(name.clone(), 1 << 20);
+    world
+        .create(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
+        "capacity": {"storage": "1Mi"}, "accessModes": modes, "storageClassName": "standard",
+        "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "volumes.reddwarf.io", "volumeHandle": name},
+        "claimRef": {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": "default", "name": claim}}}))
+        .await;
+}
+
+#[tokio::test]
+async fn a_claim_gets_what_was_set_aside_for_it_or_nothing() {
+    for seed in 0..12 {
+        let mut world = World::new(seed).await;
+        world.check = Some(Box::new(sound));
+        set_aside(&mut world, "restored", json!(["ReadWriteOnce"])).await;
+        set_aside(&mut world, "named", json!(["ReadWriteOnce"])).await;
+        set_aside(&mut world, "odd", json!(["ReadOnlyMany"])).await;
+        *world.storage.failures.lock().unwrap() = u32::try_from(seed % 5).unwrap();
+        world.create(claim("restored", json!({}))).await;
+        world.create(claim("named", json!({"volumeName": "default-named"}))).await;
+        world.create(claim("odd", json!({}))).await;
+        world.create(claim("lonely", json!({"volumeName": "nowhere"}))).await;
+        world.settle(120).await;
+        let phase = |world: &World, name: &str| world.get("pvc", name).get_str("/status/phase").map(str::to_owned);
+        for name in ["restored", "named"] {
+            let (claim, volume) = (world.get("pvc", name), world.get("pv", &format!("default-{name}")));
+            assert_eq!(claim.get_str("/spec/volumeName"), Some(volume.name()), "seed {seed}: {name}");
+            assert_eq!(claim.get_str("/status/capacity/storage"), Some("1Gi"));
+            assert_eq!(volume.get_str("/spec/capacity/storage"), Some("1Gi"));
+            assert_eq!(world.storage.volumes.lock().unwrap()[volume.name()], 1 << 30, "it was grown");
+        }
+        for (name, reason, part) in [
+            ("odd", "VolumeMismatch", "set aside for this claim: incompatible accessMode"),
+            ("lonely", "FailedBinding", "\"nowhere\""),
+        ] {
+            assert_ne!(phase(&world, name).as_deref(), Some("Bound"), "seed {seed}: {name}");
+            let events = world.list("events");
+            let said = events.iter().find(|e| e.get_str("/involvedObject/name") == Some(name)).expect(name);
+            assert_eq!(said.get_str("/reason"), Some(reason));
+            assert!(said.get_str("/message").unwrap().contains(part), "{said:?}");
+        }
+        assert_eq!(world.storage.volumes.lock().unwrap().len(), 3, "no other one was made");
+        // Whoever takes the volume away says that the claim may have another one.
+        world.delete("pv", "default-odd", None).await;
+        world.settle(120).await;
+        assert_eq!(phase(&world, "odd").as_deref(), Some("Bound"), "seed {seed}");
+    }
+}
