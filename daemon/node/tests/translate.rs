@@ -510,7 +510,7 @@ fn references_are_followed_at_the_start_only() {
     later.objects.push(config("Secret", "none", &[("late", "1")]));
     let after = spec(&later, object("greeting", "blue"), Some(&kept)).unwrap();
     assert_eq!(differs(&before, &after), ["resources"], "limits change in place");
-    assert_eq!(ContainerSpec { resources: before.resources, ..after }, before);
+    assert_eq!(ContainerSpec { resources: before.resources, oom_score_adj: before.oom_score_adj, ..after }, before);
     // Gone: what runs is none the worse for it.
     let mut without = Setup::new();
     without.objects.remove(0);
