@@ -10,8 +10,12 @@ use crate::options::LinuxOptions;
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 const OP: &str = "claim instance";
+/// How long a lock that others hold is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Claims the instance for as long as the file stays open.
 ///
@@ -27,7 +31,7 @@ pub fn claim(options: &LinuxOptions) -> HostResult<File> {
         return Err(error(HostErrorKind::Unsupported, "no cgroup hierarchy limits anything".to_owned()));
     };
     let file = File::open(&directory).map_err(|e| io_error(OP, &directory, e))?;
-    match file.try_lock() {
+    match lock(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(error(
             HostErrorKind::Foreign,
@@ -39,6 +43,18 @@ pub fn claim(options: &LinuxOptions) -> HostResult<File> {
         )),
         Err(TryLockError::Error(e)) => Err(io_error(OP, &directory, e)),
     }
+}
+
+/// Takes the lock, with patience: what a daemon that was just killed had forked keeps the lock until it becomes another
+/// program.
+fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 #[cfg(test)]
