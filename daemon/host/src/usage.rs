@@ -130,3 +130,10 @@ impl SandboxDisk {
         containers.chain(self.volumes.values().copied()).fold(DiskUsage::default(), DiskUsage::plus)
     }
 }
+
+/// How much of a file system can be filled, in the unit of its three figures of statvfs(3): without what it keeps for itself
+/// and for root, which is `free` but not `available`. So reckons df(1); a disk that reserves much would else pass for nearly
+/// full when it is empty.
+pub fn fillable(all: u64, free: u64, available: u64) -> u64 {
+    all.saturating_sub(free.saturating_sub(available))
+}

@@ -1,7 +1,7 @@
 //! What a file system has room for: statvfs(3).
 
 use nix::sys::statvfs::{Statvfs, statvfs};
-use reddwarf_host::usage::FileSystem;
+use reddwarf_host::usage::{FileSystem, fillable};
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use std::path::Path;
 
@@ -27,13 +27,11 @@ pub fn figures(dir: &Path) -> HostResult<FileSystem> {
     })
 }
 
-/// What can be filled, in bytes: without what the file system keeps for itself and for root, as df(1) reckons. Else a disk
-/// that reserves much would pass for nearly full when it is empty.
+/// What can be filled, in bytes.
 fn capacity(vfs: &Statvfs) -> u64 {
     #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
-    let (all, free, available): (u64, u64, u64) =
-        (vfs.blocks().into(), vfs.blocks_free().into(), vfs.blocks_available().into());
-    all.saturating_sub(free.saturating_sub(available)).saturating_mul(vfs.fragment_size())
+    let blocks = fillable(vfs.blocks().into(), vfs.blocks_free().into(), vfs.blocks_available().into());
+    blocks.saturating_mul(vfs.fragment_size())
 }
 
 /// Whether blobs of an image, so many bytes, can be fetched to `dir` and unpacked. Where that can't be told: yes.

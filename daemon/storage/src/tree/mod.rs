@@ -22,6 +22,7 @@ use nix::sys::statvfs::statvfs;
 use reddwarf_host::storage::{
     Capacity, DatasetUsage, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks,
 };
+use reddwarf_host::usage::fillable;
 use reddwarf_host::{
     Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
     SnapshotId, SnapshotName, StorageEngine,
@@ -485,8 +486,7 @@ pub(crate) fn capacity(op: &'static str, place: &Path) -> HostResult<Capacity> {
     #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
     let (all, free, available): (u64, u64, u64) =
         (found.blocks().into(), found.blocks_free().into(), found.blocks_available().into());
-    let reserved = free.saturating_sub(available);
-    Ok(Capacity { total_bytes: bytes(all.saturating_sub(reserved)), free_bytes: bytes(available) })
+    Ok(Capacity { total_bytes: bytes(fillable(all, free, available)), free_bytes: bytes(available) })
 }
 
 #[async_trait]
