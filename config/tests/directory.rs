@@ -89,7 +89,7 @@ fn higher_layers_mask_lower_ones() {
     assert_eq!(verdict(&scan, "b.yaml"), Verdict::Mask);
     let masked: Vec<_> = scan.files.iter().filter(|f| matches!(f.verdict, Verdict::Masked { .. })).collect();
     assert_eq!(masked.len(), 3);
-    assert!(scan.complete && scan.changed);
+    assert!(scan.is_complete() && scan.changed);
     assert_eq!(scan.files.iter().filter(|f| f.digest.is_some()).count(), 2, "masked files are not read");
 }
 
@@ -187,7 +187,7 @@ fn what_is_no_plain_file_is_refused_by_name_without_blocking() {
         assert!(findings.iter().any(|f| f.starts_with(expected)), "{expected}\n{findings:#?}");
     }
     assert_eq!(findings.len(), 12, "{findings:#?}");
-    assert!(scan.complete);
+    assert!(scan.is_complete());
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn what_others_may_write_is_refused() {
     assert_eq!(names(&place.scan()), ["a=1", "b=1", "c=1"]);
     mode(&place.path("etc/shop"), 0o777);
     let scan = place.scan();
-    assert!(!scan.complete, "what is missing must not be deleted");
+    assert!(!scan.is_complete(), "what is missing must not be deleted");
     assert!(place.findings(&scan)[0].starts_with("etc/shop: the directory can be written by others (mode 0777)"));
     mode(&place.path("etc/shop"), 0o755);
     if Uid::effective().is_root() {
@@ -239,7 +239,7 @@ fn what_others_may_write_is_refused() {
         chown(&place.path("etc"), stranger, None).unwrap();
         let scan = place.scan();
         assert!(place.findings(&scan)[0].starts_with("etc: the directory belongs to user 4242"));
-        assert!(!scan.complete);
+        assert!(!scan.is_complete());
         let layers = place.scanner.layers().to_vec();
         let mut lenient = Scanner::new(layers, Limits::default(), Trust { any_owner_and_mode: true });
         assert_eq!(names(&lenient.scan()), ["a=1", "b=1", "c=1"]);
@@ -262,12 +262,12 @@ fn sizes_and_counts_are_limited() {
     let scan = place.scan();
     assert_eq!(names(&scan), ["a=1", "b=1"]);
     assert!(place.findings(&scan)[0].starts_with("etc/c.yaml: the file is not read, all manifests together"));
-    assert!(!scan.complete);
+    assert!(!scan.is_complete());
     for i in 0..30 {
         place.write(&format!("etc/n{i}.yaml"), &map(&format!("n{i}"), "1"));
     }
     let scan = place.scan();
-    assert!(!scan.complete);
+    assert!(!scan.is_complete());
     assert!(place.findings(&scan).iter().any(|f| f.contains("there are more than 20 manifest files")));
 }
 
@@ -305,10 +305,10 @@ fn an_object_in_two_files_is_refused_in_both_orders() {
 fn a_layer_that_vanishes_is_no_deletion() {
     let mut place = Place::new();
     place.write("etc/a.yaml", &map("a", "1"));
-    assert!(place.scan().complete);
+    assert!(place.scan().is_complete());
     std::fs::rename(place.path("etc"), place.path("gone")).unwrap();
     let scan = place.scan();
-    assert!(!scan.complete);
+    assert!(!scan.is_complete());
     assert!(
         place.findings(&scan)[0].starts_with("etc: the manifest directory vanished"),
         "{:?}",
@@ -317,17 +317,17 @@ fn a_layer_that_vanishes_is_no_deletion() {
     // An empty directory in its place: a mount that is gone.
     std::fs::create_dir(place.path("etc")).unwrap();
     let scan = place.scan();
-    assert!(!scan.complete);
+    assert!(!scan.is_complete());
     assert!(place.findings(&scan)[0].starts_with("etc: the manifest directory was replaced by an empty one"));
     std::fs::remove_dir(place.path("etc")).unwrap();
     std::fs::rename(place.path("gone"), place.path("etc")).unwrap();
     let scan = place.scan();
-    assert!(scan.complete);
+    assert!(scan.is_complete());
     assert_eq!(names(&scan), ["a=1"]);
     // Emptied by hand: that is a deletion.
     std::fs::remove_file(place.path("etc/a.yaml")).unwrap();
     let scan = place.scan();
-    assert!(scan.complete && scan.declared.is_empty());
+    assert!(scan.is_complete() && scan.declared.is_empty());
 }
 
 #[test]
@@ -343,47 +343,47 @@ fn a_scanner_that_is_told_what_was_there_misses_it_from_the_start() {
         scanner
     };
     // As it was.
-    assert!(anew(&place, &held).scan().complete);
+    assert!(anew(&place, &held).scan().is_complete());
     // Missing, and then another, empty one: what a mount leaves behind.
     std::fs::rename(place.path("etc"), place.path("gone")).unwrap();
     let scan = anew(&place, &held).scan();
-    assert!(!scan.complete);
+    assert!(!scan.is_complete());
     assert_eq!(scan.incomplete_layers.into_iter().collect::<Vec<_>>(), [1]);
     std::fs::create_dir(place.path("etc")).unwrap();
     let mut scanner = anew(&place, &held);
-    assert!(!scanner.scan().complete);
+    assert!(!scanner.scan().is_complete());
     scanner.accept_losses();
-    assert!(scanner.scan().complete, "it is meant to be gone");
+    assert!(scanner.scan().is_complete(), "it is meant to be gone");
     // Which directory it was is not known: only a missing one is a loss.
     let unknown = [HeldLayer { place: None, ..held[0].clone() }];
-    assert!(anew(&place, &unknown).scan().complete);
+    assert!(anew(&place, &unknown).scan().is_complete());
     std::fs::remove_dir(place.path("etc")).unwrap();
-    assert!(!anew(&place, &unknown).scan().complete);
+    assert!(!anew(&place, &unknown).scan().is_complete());
     // Emptied while nobody looked: a deletion.
     std::fs::rename(place.path("gone"), place.path("etc")).unwrap();
     std::fs::remove_file(place.path("etc/a.yaml")).unwrap();
     let scan = anew(&place, &held).scan();
-    assert!(scan.complete && scan.declared.is_empty());
+    assert!(scan.is_complete() && scan.declared.is_empty());
 }
 
 #[test]
 fn an_empty_layer_may_come_and_go() {
     let mut place = Place::new();
     place.write("etc/a.yaml", &map("a", "1"));
-    assert!(place.scan().complete);
+    assert!(place.scan().is_complete());
     std::fs::remove_dir(place.path("lib")).unwrap();
     let scan = place.scan();
-    assert!(scan.complete && scan.diagnostics.is_empty(), "{:?}", scan.diagnostics);
+    assert!(scan.is_complete() && scan.diagnostics.is_empty(), "{:?}", scan.diagnostics);
 }
 
 #[test]
 fn a_layer_that_never_was_is_empty() {
     let directory = tempfile::tempdir().unwrap();
     let scan = Scanner::new(vec![directory.path().join("none")], Limits::default(), Trust::default()).scan();
-    assert!(scan.complete && scan.diagnostics.is_empty());
+    assert!(scan.is_complete() && scan.diagnostics.is_empty());
     put(&directory.path().join("file"), b"");
     let scan = Scanner::new(vec![directory.path().join("file")], Limits::default(), Trust::default()).scan();
-    assert!(!scan.complete);
+    assert!(!scan.is_complete());
     assert!(scan.diagnostics[0].one_line().contains("this is not a directory"));
 }
 

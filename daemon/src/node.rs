@@ -486,7 +486,7 @@ impl Runtime for NodeRuntime {
         let status = self.wiring.directory.status();
         match status.notices.first() {
             // What is allowed and was not done all the same: a directory that can't be read.
-            Some(notice) if !allow_prune || !status.complete => Err(RuntimeError::Conflict(notice.clone())),
+            Some(notice) if !allow_prune || !status.is_complete() => Err(RuntimeError::Conflict(notice.clone())),
             _ => Ok(types::Done { message: format!("generation {} is in force", report.generation) }),
         }
     }

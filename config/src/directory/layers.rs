@@ -32,15 +32,8 @@ pub(super) struct Found {
 /// What is remembered of a layer that held files, to tell a vanished one from one that never was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Which directory it was; `None`: not known, then an empty one in its place passes for emptied.
-    pub(super) place: Option<Place>,
-}
-
-/// Device and inode of a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) device: u64,
-    pub(super) inode: u64,
+    /// Device and inode of the directory; `None`: not known, then an empty one in its place passes for emptied.
+    pub(super) place: Option<(u64, u64)>,
 }
 
 /// Everything that the layers hold.
@@ -115,7 +108,7 @@ impl Walk<'_> {
         let inside = Inside::default();
         let listed = self.directory(&stat, vec![directory], self.path, &inside, listing);
         let key = super::open::FileKey::of(&stat);
-        let place = Place { device: key.device(), inode: key.inode() };
+        let place = (key.device(), key.inode());
         if listing.found.len() > before {
             *seen = Some(Seen { place: Some(place) });
         } else if listed {

@@ -76,10 +76,7 @@ pub struct Scan {
     pub declared: Vec<Arc<Declared>>,
     /// Every finding, ordered by file and position.
     pub diagnostics: Vec<Diagnostic>,
-    /// False when something that exists or existed could not be read as a whole (a layer that vanished, a directory
-    /// that could not be listed): nothing may then be taken for deleted.
-    pub complete: bool,
-    /// The layers that this is about, by index.
+    /// The layers, by index, that could not be read as a whole: one that vanished, a directory that could not be listed.
     pub incomplete_layers: BTreeSet<usize>,
     /// Paths of refused files (in every layer that they may have been read from): what they declared before stays.
     pub held_sources: BTreeSet<String>,
@@ -87,6 +84,13 @@ pub struct Scan {
     pub changed: bool,
     /// How many files were read, rather than taken from the cache.
     pub read: usize,
+}
+
+impl Scan {
+    /// False when something that exists or existed could not be read: nothing may then be taken for deleted.
+    pub fn is_complete(&self) -> bool {
+        self.incomplete_layers.is_empty()
+    }
 }
 
 /// A layer that held files, to be told from one that never was after a restart.
@@ -123,7 +127,7 @@ pub struct Scanner {
 struct Fingerprint {
     stamps: Vec<(usize, String, u64)>,
     diagnostics: Vec<Diagnostic>,
-    complete: bool,
+    incomplete_layers: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -175,9 +179,8 @@ impl Scanner {
 
     /// The layers that held files when they were last read.
     pub fn held(&self) -> Vec<HeldLayer> {
-        let held = |(path, seen): (&PathBuf, &Option<Seen>)| {
-            Some(HeldLayer { path: path.clone(), place: (*seen)?.place.map(|p| (p.device, p.inode)) })
-        };
+        let held =
+            |(path, seen): (&PathBuf, &Option<Seen>)| Some(HeldLayer { path: path.clone(), place: (*seen)?.place });
         self.layers.iter().zip(&self.seen).filter_map(held).collect()
     }
 
@@ -186,8 +189,7 @@ impl Scanner {
     pub fn expect(&mut self, held: &[HeldLayer]) {
         for (layer, seen) in self.layers.iter().zip(&mut self.seen) {
             if let (None, Some(held)) = (&seen, held.iter().find(|h| h.path == *layer)) {
-                let place = held.place.map(|(device, inode)| layers::Place { device, inode });
-                *seen = Some(Seen { place });
+                *seen = Some(Seen { place: held.place });
             }
         }
     }
@@ -200,12 +202,8 @@ impl Scanner {
     /// Reads what changed since the last call and gives the whole set. Blocking: call it off the async threads.
     pub fn scan(&mut self) -> Scan {
         let listing = layers::list(&self.layers, &mut self.seen, &self.limits, &self.trust);
-        let mut scan = Scan {
-            complete: listing.incomplete.is_empty(),
-            incomplete_layers: listing.incomplete,
-            diagnostics: listing.diagnostics,
-            ..Scan::default()
-        };
+        let mut scan =
+            Scan { incomplete_layers: listing.incomplete, diagnostics: listing.diagnostics, ..Scan::default() };
         let mut by_name: BTreeMap<String, Vec<Found>> = BTreeMap::new();
         for found in listing.found {
             by_name.entry(found.relative.clone()).or_default().push(found);
@@ -222,7 +220,6 @@ impl Scanner {
     /// Reads the file that counts of every name.
     fn load_all(&mut self, by_name: &BTreeMap<String, Vec<Found>>, scan: &mut Scan) -> BTreeMap<String, Arc<Loaded>> {
         let mut left = self.limits.total_bytes;
-        let mut exceeded = false;
         let mut all = BTreeMap::new();
         for (relative, found) in by_name {
             let Some(top) = found.last() else { continue };
@@ -230,7 +227,6 @@ impl Scanner {
             match left.checked_sub(loaded.size) {
                 Some(rest) => left = rest,
                 None => {
-                    exceeded = true;
                     scan.incomplete_layers.insert(top.layer);
                     self.files.remove(&(top.layer, relative.clone()));
                     loaded = Arc::new(Loaded::refused(u64::MAX, None, self.too_much(top)));
@@ -238,7 +234,6 @@ impl Scanner {
             }
             all.insert(relative.clone(), loaded);
         }
-        scan.complete &= !exceeded;
         all
     }
 
@@ -438,7 +433,8 @@ impl Scanner {
         let stamp =
             |name: &String, f: &Found| (f.layer, name.clone(), loaded.get(name).map(|l| l.stamp).unwrap_or_default());
         let stamps = by_name.iter().flat_map(|(name, found)| found.iter().map(move |f| stamp(name, f))).collect();
-        let now = Fingerprint { stamps, diagnostics: scan.diagnostics.clone(), complete: scan.complete };
+        let (diagnostics, incomplete_layers) = (scan.diagnostics.clone(), scan.incomplete_layers.clone());
+        let now = Fingerprint { stamps, diagnostics, incomplete_layers };
         scan.changed = self.last.as_ref() != Some(&now);
         self.last = Some(now);
     }

@@ -51,7 +51,7 @@ pub fn decide_named(
     let removed =
         before.iter().filter(|(key, source)| !ownership.contains_key(*key) && !keep.contains(*source)).count();
     let held = if allow_prune { None } else { guard.check(removed, before.len()).err() };
-    let prune = if !scan.complete || held.is_some() {
+    let prune = if !scan.is_complete() || held.is_some() {
         PruneScope::Nothing
     } else {
         PruneScope::FileOwned { keep_sources: keep.clone() }

@@ -49,7 +49,6 @@ impl DirectoryLoop {
             let status = Arc::make_mut(status);
             status.passes += 1;
             status.scanned = Some(now);
-            status.complete = scan.complete;
             status.incomplete_layers.clone_from(&scan.incomplete_layers);
             status.failure = None;
             if let Some(problem) = problem
@@ -70,7 +69,6 @@ impl DirectoryLoop {
             status.passes += 1;
             status.generation = current;
             status.scanned = Some(now);
-            status.complete = scan.complete;
             status.incomplete_layers.clone_from(&scan.incomplete_layers);
             status.failure = None;
             status.files = files;
@@ -95,14 +93,13 @@ impl DirectoryLoop {
             passes: self.publish.borrow().passes + 1,
             generation: self.generation,
             scanned: Some(self.registry.now()),
-            complete: scan.complete,
             incomplete_layers: scan.incomplete_layers.clone(),
             files,
             diagnostics: findings.of_no_file(),
             notices: Vec::new(),
             failure: None,
         };
-        if !scan.complete {
+        if !scan.is_complete() {
             status
                 .notices
                 .push("a manifest directory could not be read as a whole: nothing is deleted until it can be".into());

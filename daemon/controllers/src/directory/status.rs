@@ -14,9 +14,7 @@ pub struct DirectoryStatus {
     pub generation: u64,
     /// When the directories were last read.
     pub scanned: Option<DateTime<Utc>>,
-    /// Everything that exists could be read.
-    pub complete: bool,
-    /// The layers that could not be, by index.
+    /// The layers that could not be read as a whole then, by index.
     pub incomplete_layers: BTreeSet<usize>,
     /// Every file with its verdict.
     pub files: Vec<FileStatus>,
@@ -66,10 +64,15 @@ impl DirectoryStatus {
         self.files.iter().filter(|f| matches!(f.verdict, FileVerdict::Refused | FileVerdict::Partly)).count()
     }
 
+    /// They were read, and everything that exists could be.
+    pub fn is_complete(&self) -> bool {
+        self.scanned.is_some() && self.incomplete_layers.is_empty()
+    }
+
     /// Nothing needs a person.
     pub fn is_good(&self) -> bool {
         let findings = self.diagnostics.iter().any(|d| d.severity == Severity::Error);
-        let files = self.complete && self.invalid() == 0 && !findings;
+        let files = self.is_complete() && self.invalid() == 0 && !findings;
         self.passes > 0 && files && self.notices.is_empty() && self.failure.is_none()
     }
 }
