@@ -3,20 +3,16 @@
 //! A scanner knows a lost layer from an empty one because it saw files there. A restart would forget that, and a file
 //! system that is not mounted yet would be a deletion: so which directories held files is kept in the store.
 
-use super::DirectoryLoop;
+use super::{DirectoryLoop, note};
 use reddwarf_config::HeldLayer;
 use reddwarf_registry::{Registry, RegistryError};
-use reddwarf_store::{Key, Transaction};
 use std::path::Path;
 
-fn key() -> Result<Key, RegistryError> {
-    Key::from_segments(&["directory", "layers"]).map_err(|e| RegistryError::BadRequest(e.to_string()))
-}
+const NOTE: &str = "layers";
 
-/// What an earlier daemon saw. An unreadable note only means that less is known.
+/// What an earlier daemon saw.
 pub(super) fn load(registry: &Registry) -> Result<Vec<HeldLayer>, RegistryError> {
-    let entry = registry.store().get(&key()?)?;
-    Ok(entry.and_then(|e| serde_json::from_slice(&e.value).ok()).unwrap_or_default())
+    Ok(note::load(registry, NOTE)?.unwrap_or_default())
 }
 
 /// The layers that must be there now: those with `files` in the generation in force, each as it was seen if that is known.
@@ -38,13 +34,8 @@ impl DirectoryLoop {
         let Some(held) = self.scanner.as_ref().map(reddwarf_config::Scanner::held).filter(|h| *h != self.held) else {
             return;
         };
-        let kept = async {
-            let value = serde_json::to_vec(&held).map_err(|e| RegistryError::BadRequest(e.to_string()))?;
-            let transaction = Transaction::new("directory", "which directories hold manifests").put(key()?, value);
-            self.registry.store().commit(transaction).await.map_err(RegistryError::Commit)
-        };
-        match kept.await {
-            Ok(_) => self.held = held,
+        match note::keep(&self.registry, NOTE, &held, "which directories hold manifests").await {
+            Ok(()) => self.held = held,
             Err(error) => tracing::warn!(%error, "which directories hold manifests could not be kept"),
         }
     }

@@ -4,6 +4,7 @@
 //! moment of quiet; scans; lets [`pass::decide`] say what that means; applies it; publishes the [`DirectoryStatus`].
 
 mod lost;
+mod note;
 pub mod pass;
 mod publish;
 pub mod rollback;

@@ -4,11 +4,11 @@
 //! by the same scanner as the real ones, so that masks, drop-ins and validation mean the same. While the directory
 //! stays as it was at the rollback, the rollback holds; the first real edit ends it.
 
-use super::pass;
 use super::{DirectoryError, DirectoryLoop, PassReport};
+use super::{note, pass};
 use reddwarf_config::{Scan, Scanner};
 use reddwarf_registry::{Registry, RegistryError};
-use reddwarf_store::{Digest, GenerationRecord, Key, Transaction};
+use reddwarf_store::{Digest, GenerationRecord};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -30,22 +30,16 @@ pub(super) fn notice(generation: u64) -> String {
     )
 }
 
-fn hold_key() -> Result<Key, RegistryError> {
-    Key::from_segments(&["directory", "hold"]).map_err(|e| RegistryError::BadRequest(e.to_string()))
-}
+const NOTE: &str = "hold";
 
 /// The rollback that a restart finds in force.
 pub(super) fn load_hold(registry: &Registry) -> Result<Option<Hold>, RegistryError> {
-    let entry = registry.store().get(&hold_key()?)?;
-    // An unreadable note only means that the directory is applied.
-    Ok(entry.and_then(|e| serde_json::from_slice(&e.value).ok()))
+    note::load(registry, NOTE)
 }
 
 /// Ends the rollback.
 pub(super) async fn forget_hold(registry: &Registry) -> Result<(), RegistryError> {
-    let transaction = Transaction::new("directory", "the rollback before ends").delete(hold_key()?);
-    registry.store().commit(transaction).await.map_err(RegistryError::Commit)?;
-    Ok(())
+    note::forget(registry, NOTE, "the rollback before ends").await
 }
 
 impl DirectoryLoop {
@@ -87,11 +81,7 @@ impl DirectoryLoop {
     }
 
     async fn keep(&mut self, hold: Hold) -> Result<(), DirectoryError> {
-        let value = serde_json::to_vec(&hold)
-            .map_err(|e| DirectoryError::Damaged { number: hold.generation, why: e.to_string() })?;
-        let transaction =
-            Transaction::new("directory", format!("rollback to {}", hold.generation)).put(hold_key()?, value);
-        self.registry.store().commit(transaction).await.map_err(RegistryError::Commit)?;
+        note::keep(&self.registry, NOTE, &hold, &format!("rollback to {}", hold.generation)).await?;
         self.publish.send_modify(|status| {
             std::sync::Arc::make_mut(status).notices.push(notice(hold.generation));
         });
