@@ -17,6 +17,7 @@ pub use status::*;
 pub use support::{can_mount, not_yet_supported};
 pub use volume::*;
 
+use crate::kind::Kind;
 use crate::object::{Object, ObjectError};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -136,3 +137,17 @@ fn qos_class<'a>(own: &'a Resources, containers: impl Iterator<Item = &'a Resour
 
 #[cfg(test)]
 mod tests;
+
+/// Where objects of a kind have the metadata and spec of pods, as a JSON pointer: empty for a pod itself, `None` where there
+/// are none.
+pub fn template_pointer(kind: &Kind) -> Option<&'static str> {
+    Some(match (kind.group, kind.kind) {
+        ("", "Pod") => "",
+        ("", "PodTemplate") => "/template",
+        ("", "ReplicationController")
+        | ("apps", "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet")
+        | ("batch", "Job") => "/spec/template",
+        ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
+        _ => return None,
+    })
+}

@@ -2,38 +2,31 @@
 //!
 //! Texts as in Kubernetes `pkg/api/pod` and `pkg/api/service`.
 
-use crate::{kind::Kind, names, object::Object};
+use crate::{kind::Kind, names, object::Object, pod};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Warnings about an object as it is to be stored.
 pub fn warnings(kind: &Kind, object: &Object) -> Vec<String> {
-    let root = object.map();
     let mut said = Vec::new();
-    match (kind.group, kind.kind) {
-        ("", "Pod") => {
-            of_pod(root.get("metadata"), root.get("spec"), "", &mut said);
-            let problems = names::dns1123_label(object.name());
-            if !problems.is_empty() {
-                said.push(format!(
-                    "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
-                     recommended: [{}]",
-                    problems.join(" ")
-                ));
-            }
+    if let Some(pointer) = pod::template_pointer(kind) {
+        let part = |field| object.get(&format!("{pointer}/{field}"));
+        let at = pointer.trim_start_matches('/').replace('/', ".");
+        let at = if at.is_empty() { at } else { at + "." };
+        of_pod(part("metadata"), part("spec"), &at, &mut said);
+    }
+    if kind.is_core("Pod") {
+        let problems = names::dns1123_label(object.name());
+        if !problems.is_empty() {
+            said.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+                 recommended: [{}]",
+                problems.join(" ")
+            ));
         }
-        ("", "PodTemplate") => of_template(object.get("/template"), "template", &mut said),
-        ("", "ReplicationController") | ("apps", "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet") => {
-            of_template(object.get("/spec/template"), "spec.template", &mut said);
-        }
-        ("batch", "Job") => of_template(object.get("/spec/template"), "spec.template", &mut said),
-        ("batch", "CronJob") => {
-            of_template(object.get("/spec/jobTemplate/spec/template"), "spec.jobTemplate.spec.template", &mut said);
-        }
-        ("", "Secret") if object.get_str("/type") == Some("kubernetes.io/service-account-token") => {
-            said.extend(of_account_token(object));
-        }
-        _ => {}
+    }
+    if kind.is_core("Secret") && object.get_str("/type") == Some("kubernetes.io/service-account-token") {
+        said.extend(of_account_token(object));
     }
     said
 }
@@ -48,11 +41,6 @@ fn of_account_token(secret: &Object) -> Option<String> {
     Some(format!(
         "data: this version fills in no token, ca.crt and namespace; ask for a token with `kubectl -n {namespace} create token {account}`"
     ))
-}
-
-fn of_template(template: Option<&Value>, at: &str, said: &mut Vec<String>) {
-    let part = |field| template.and_then(|template| template.get(field));
-    of_pod(part("metadata"), part("spec"), &format!("{at}."), said);
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

@@ -1,5 +1,6 @@
 //! What reaches the host or switches off what keeps pods from it: nothing of it is *baseline*.
 
+use super::checks::violation;
 use super::template::{context, items, name, noun, quoted, set, setters, text, these};
 use super::{Template, Version, Violation};
 use serde_json::Value;
@@ -45,10 +46,6 @@ const SYSCTLS: [(&str, u64); 12] = [
 /// Types of SELinux that may be asked for, and since which version.
 const SE_LINUX_TYPES: [(&str, u64); 5] =
     [("", 0), ("container_t", 0), ("container_init_t", 0), ("container_kvm_t", 0), ("container_engine_t", 31)];
-
-fn violation(reason: &'static str, detail: String) -> Violation {
-    Violation { reason, detail }
-}
 
 /// A profile of AppArmor is the runtime's or the host's own; `policy/check_appArmorProfile.go`.
 pub(super) fn app_armor_profile(pod: Template<'_>, _: Version) -> Option<Violation> {
@@ -163,7 +160,7 @@ pub(super) fn privileged(pod: Template<'_>, _: Version) -> Option<Violation> {
 
 /// /proc stays masked, but in pods with users of their own; `policy/check_procMount_baseline.go`.
 pub(super) fn proc_mount(pod: Template<'_>, version: Version) -> Option<Violation> {
-    if version.has(35) && pod.has_own_users() { None } else { unmasked(pod) }
+    if pod.has_own_users(version) { None } else { unmasked(pod) }
 }
 
 /// Containers whose /proc is not masked.

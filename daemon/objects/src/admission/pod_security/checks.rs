@@ -12,6 +12,10 @@ pub struct Violation {
     pub detail: String,
 }
 
+pub(super) fn violation(reason: &'static str, detail: String) -> Violation {
+    Violation { reason, detail }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.reason, self.detail)

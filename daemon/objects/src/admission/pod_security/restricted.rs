@@ -1,6 +1,7 @@
 //! What hardened pods say of themselves; all that *baseline* forbids, *restricted* does too.
 
 use super::baseline::{added_beyond, is_filter, unfiltered, unmasked};
+use super::checks::violation;
 use super::template::{context, items, name, noun, quoted, set, setters, these};
 use super::{Template, Version, Violation};
 use serde_json::Value;
@@ -44,13 +45,9 @@ const OTHER_VOLUMES: [&str; 21] = [
     "storageos",
 ];
 
-fn violation(reason: &'static str, detail: String) -> Violation {
-    Violation { reason, detail }
-}
-
 /// Programs get no more rights than who starts them; `policy/check_allowPrivilegeEscalation.go`.
 pub(super) fn allow_privilege_escalation(pod: Template<'_>, version: Version) -> Option<Violation> {
-    if version.has(25) && pod.is_windows() {
+    if pod.is_windows(version) {
         return None;
     }
     let set_so = |container| context(container, "allowPrivilegeEscalation").and_then(Value::as_bool) == Some(false);
@@ -61,7 +58,7 @@ pub(super) fn allow_privilege_escalation(pod: Template<'_>, version: Version) ->
 
 /// All capabilities are dropped, and one may be added; `policy/check_capabilities_restricted.go`.
 pub(super) fn capabilities(pod: Template<'_>, version: Version) -> Option<Violation> {
-    if version.has(25) && pod.is_windows() {
+    if pod.is_windows(version) {
         return None;
     }
     let drops_all = |container| {
@@ -95,7 +92,7 @@ pub(super) fn volumes(pod: Template<'_>, _: Version) -> Option<Violation> {
 
 /// It is said that nobody is root, unless the pod has users of its own; `policy/check_runAsNonRoot.go`.
 pub(super) fn run_as_non_root(pod: Template<'_>, version: Version) -> Option<Violation> {
-    if version.has(35) && pod.has_own_users() {
+    if pod.has_own_users(version) {
         return None;
     }
     let of_pod = pod.context("runAsNonRoot").and_then(Value::as_bool);
@@ -110,7 +107,7 @@ pub(super) fn run_as_non_root(pod: Template<'_>, version: Version) -> Option<Vio
 
 /// Nobody is root by number, unless the pod has users of its own; `policy/check_runAsUser.go`.
 pub(super) fn run_as_user(pod: Template<'_>, version: Version) -> Option<Violation> {
-    if version.has(35) && pod.has_own_users() {
+    if pod.has_own_users(version) {
         return None;
     }
     let is_root = |user: Option<&Value>| user.and_then(Value::as_i64) == Some(0);
@@ -121,7 +118,7 @@ pub(super) fn run_as_user(pod: Template<'_>, version: Version) -> Option<Violati
 
 /// A filter of system calls is asked for; `policy/check_seccompProfile_restricted.go`.
 pub(super) fn seccomp_profile(pod: Template<'_>, version: Version) -> Option<Violation> {
-    if version.has(25) && pod.is_windows() {
+    if pod.is_windows(version) {
         return None;
     }
     if let Some(found) = unfiltered(pod) {

@@ -1,6 +1,7 @@
 //! A pod, or what pods are made from, as the checks see it: whatever is not of the type that it should be is not there.
 
-use crate::{kind::Kind, object::Object};
+use super::Version;
+use crate::{kind::Kind, object::Object, pod};
 use serde_json::Value;
 
 /// Metadata and spec of a pod.
@@ -13,16 +14,7 @@ pub struct Template<'a> {
 impl<'a> Template<'a> {
     /// That of an object of a kind that is a pod or makes pods; none of others.
     pub fn of(kind: &Kind, object: &'a Object) -> Option<Self> {
-        let pointer = match (kind.group, kind.kind) {
-            ("", "Pod") => "",
-            ("", "PodTemplate") => "/template",
-            ("", "ReplicationController")
-            | ("apps", "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet")
-            | ("batch", "Job") => "/spec/template",
-            ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
-            _ => return None,
-        };
-        Self::below(object, pointer)
+        Self::below(object, pod::template_pointer(kind)?)
     }
 
     /// The one at a pointer into an object.
@@ -64,14 +56,14 @@ impl<'a> Template<'a> {
         map.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
     }
 
-    /// Has the pod users of its own (`hostUsers: false`)? Then it matters less who is root in it.
-    pub(super) fn has_own_users(self) -> bool {
-        self.field("hostUsers").and_then(Value::as_bool) == Some(false)
+    /// Has the pod users of its own (`hostUsers: false`)? Then it matters less who is root in it, as versions of late know.
+    pub(super) fn has_own_users(self, version: Version) -> bool {
+        version.has(35) && self.field("hostUsers").and_then(Value::as_bool) == Some(false)
     }
 
-    /// Pods of Windows can't set what is asked of others.
-    pub(super) fn is_windows(self) -> bool {
-        self.field("os").and_then(|os| os.get("name")?.as_str()) == Some("windows")
+    /// Pods of Windows can't set what is asked of others; early versions don't know them.
+    pub(super) fn is_windows(self, version: Version) -> bool {
+        version.has(25) && self.field("os").and_then(|os| os.get("name")?.as_str()) == Some("windows")
     }
 }
 
