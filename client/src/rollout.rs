@@ -33,10 +33,9 @@ pub(crate) fn has_pods(kind: &Kind) -> bool {
 
 /// How far an object of such a kind has come.
 pub(crate) fn standing(kind: &Kind, object: &Value) -> Standing {
-    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
-    let status = |field: &str| number(&format!("/status/{field}")).unwrap_or(0);
-    let seen = status("observedGeneration") >= number("/metadata/generation").unwrap_or(0);
-    let wanted = number("/spec/replicas").unwrap_or(1);
+    let status = |field| counter(object, field);
+    let seen = status("observedGeneration") >= number(object, "/metadata/generation").unwrap_or(0);
+    let wanted = number(object, "/spec/replicas").unwrap_or(1);
     match kind.kind {
         "Job" => job(object),
         "Pod" if text(object, "/status/phase") == "Succeeded" || holds(object, "Ready") => Standing::Up("is up"),
@@ -74,15 +73,14 @@ fn counted(steps: &[(i64, i64, &str)]) -> Standing {
 }
 
 fn stateful(object: &Value, wanted: i64) -> Standing {
-    let status = |field: &str| object.pointer(&format!("/status/{field}")).and_then(Value::as_i64).unwrap_or(0);
-    let ready = (status("readyReplicas"), wanted, "pods are ready");
+    let ready = (counter(object, "readyReplicas"), wanted, "pods are ready");
     if on_delete(object) {
         return counted(&[ready]);
     }
-    let kept = object.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64).unwrap_or(0);
+    let kept = number(object, "/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0);
     let revisions = (text(object, "/status/currentRevision"), text(object, "/status/updateRevision"));
     let all = if kept == 0 && revisions.0 == revisions.1 { 0 } else { wanted.saturating_sub(kept) };
-    counted(&[ready, (status("updatedReplicas"), all, "pods are new")])
+    counted(&[ready, (counter(object, "updatedReplicas"), all, "pods are new")])
 }
 
 /// Are its pods left as they are until somebody deletes them?
@@ -94,21 +92,34 @@ fn job(object: &Value) -> Standing {
     if holds(object, "Complete") {
         return Standing::Up("is complete");
     }
-    if let Some(failed) = condition(object, "Failed").filter(|c| text(c, "/status") == "True") {
+    if let Some(failed) = held(object, "Failed") {
         return Standing::Failed(said(text(failed, "/reason"), text(failed, "/message")));
     }
     if object.pointer("/spec/suspend") == Some(&Value::Bool(true)) {
         return Standing::Up("is suspended: there is nothing to wait for");
     }
-    let count = |field: &str| object.pointer(field).and_then(Value::as_i64).unwrap_or(0);
-    let (done, failed) = (count("/status/succeeded"), count("/status/failed"));
-    let wanted = object.pointer("/spec/completions").and_then(Value::as_i64).unwrap_or(1);
+    let (done, failed) = (counter(object, "succeeded"), counter(object, "failed"));
+    let wanted = number(object, "/spec/completions").unwrap_or(1);
     let failed = if failed == 0 { String::new() } else { format!(", {failed} have failed") };
     Standing::Waiting(format!("{done} of {wanted} pods have succeeded{failed}"))
 }
 
+/// The condition, if what it says is so.
+fn held<'o>(object: &'o Value, kind: &str) -> Option<&'o Value> {
+    condition(object, kind).filter(|c| text(c, "/status") == "True")
+}
+
 fn holds(object: &Value, kind: &str) -> bool {
-    condition(object, kind).is_some_and(|c| text(c, "/status") == "True")
+    held(object, kind).is_some()
+}
+
+fn number(object: &Value, pointer: &str) -> Option<i64> {
+    object.pointer(pointer).and_then(Value::as_i64)
+}
+
+/// A count in its status; one that isn't there is nought.
+fn counter(object: &Value, field: &str) -> i64 {
+    object.get("status").and_then(|status| status.get(field)).and_then(Value::as_i64).unwrap_or(0)
 }
 
 fn said(what: &str, more: &str) -> String {
@@ -134,7 +145,7 @@ pub(crate) async fn trouble(context: &Context, namespace: &str, object: &Value) 
         (!why.is_empty()).then(|| (Some(text(pod, "/metadata/name").to_owned()), why))
     });
     of_pod.or_else(|| {
-        let failure = condition(object, "ReplicaFailure").filter(|c| text(c, "/status") == "True")?;
+        let failure = held(object, "ReplicaFailure")?;
         Some((None, text(failure, "/message").to_owned()))
     })
 }

@@ -67,11 +67,8 @@ async fn look(storage: &Storage, registry: &Registry) -> Result<(), String> {
 
 /// What to say of a claim whose files take `used` of `most` bytes; `None`: as before.
 fn condition(claim: &Object, used: u64, most: u64, now: DateTime<Utc>) -> Option<Value> {
-    let conditions = claim.get("/status/conditions").and_then(Value::as_array);
-    let before = conditions.into_iter().flatten().find(|c| c["type"] == CONDITION);
     let over = used > most;
-    let said = before.is_some_and(|c| c["status"] == "True");
-    if over == said {
+    if over == claim.condition_holds(CONDITION) {
         return None;
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);

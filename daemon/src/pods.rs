@@ -76,17 +76,12 @@ fn of_conditions(pod: &Object, now: DateTime<Utc>) -> String {
         let since = c["lastTransitionTime"].as_str().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
         since.is_none_or(|since| now.signed_duration_since(since) >= SETTLED)
     };
-    let unmet = |kind: &str| condition(pod, kind).filter(|c| c["status"] != "True").filter(settled);
+    let unmet = |kind: &str| pod.condition(kind).filter(|c| c["status"] != "True").filter(settled);
     let text = |c: &Value, key: &str| c[key].as_str().unwrap_or_default().to_owned();
     // A pod with scheduling gates waits because it asks for that.
     let unplaced = unmet("PodScheduled").filter(|c| c["reason"] != "SchedulingGated");
     let outdated = || unmet(UP_TO_DATE).filter(|c| !ROUTINE.contains(&c["reason"].as_str().unwrap_or_default()));
     unplaced.or_else(outdated).map(|c| said(&text(c, "reason"), &text(c, "message"))).unwrap_or_default()
-}
-
-/// One of an object's conditions.
-pub(crate) fn condition<'o>(object: &'o Object, kind: &str) -> Option<&'o Value> {
-    object.get("/status/conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
 }
 
 /// `Reason: message`, or whichever of the two there is.

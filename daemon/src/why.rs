@@ -2,7 +2,7 @@
 //! newest event tell.
 
 use crate::node::{Wiring, failed, object_name};
-use crate::pods::{self, condition, said};
+use crate::pods::{self, said};
 use chrono::{DateTime, Utc};
 use reddwarf_api::runtime::RuntimeError;
 use reddwarf_api::types::{WhyLink, WhyReport};
@@ -97,7 +97,7 @@ fn link(kind: &str, text: String, since: Option<DateTime<Utc>>) -> WhyLink {
 fn unplaced(pod: &Object, now: DateTime<Utc>) -> Option<String> {
     let reason = pods::reason(pod, now);
     let placed = pod.get_str("/spec/nodeName").is_some_and(|n| !n.is_empty());
-    let scheduled = condition(pod, "PodScheduled");
+    let scheduled = pod.condition("PodScheduled");
     if !reason.is_empty() {
         return Some(reason);
     }
@@ -118,7 +118,7 @@ fn problem(object: &Object) -> Option<String> {
             finalizers => format!("being deleted, and waits for {}", finalizers.join(", ")),
         });
     }
-    let holds = |kind: &str, status: &str| condition(object, kind).filter(|c| c["status"] == status);
+    let holds = |kind: &str, status: &str| object.condition(kind).filter(|c| c["status"] == status);
     let told = |c: &serde_json::Value| {
         let text = |key: &str| c[key].as_str().unwrap_or_default();
         match (text("reason"), text("message")) {

@@ -157,7 +157,7 @@ fn conditions(input: NodeInput<'_>) -> Value {
         .into_iter()
         .chain([("Ready".to_owned(), ready)])
         .map(|(kind, (status, reason, message))| {
-            let before = previous_condition(input.previous, &kind);
+            let before = input.previous.and_then(|node| node.condition(&kind));
             let text = |field: &str| before.and_then(|b| b.get(field)).and_then(Value::as_str);
             let now = timestamp(input.now);
             let since = text("lastTransitionTime").filter(|_| text("status") == Some(status)).unwrap_or(&now);
@@ -192,11 +192,6 @@ fn taints(input: NodeInput<'_>) -> Value {
         json!({"key": condition.taint(), "effect": "NoSchedule", "timeAdded": since})
     };
     input.pressure.all().map(taint).collect()
-}
-
-fn previous_condition<'a>(node: Option<&'a Object>, kind: &str) -> Option<&'a Value> {
-    let all = node?.get("/status/conditions")?.as_array()?;
-    all.iter().find(|c| c.get("type").and_then(Value::as_str) == Some(kind))
 }
 
 /// Judges a node by when it was last heard of (row F17): past [`STALE_AFTER`], the Node object with every condition

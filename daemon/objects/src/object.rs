@@ -260,6 +260,16 @@ impl Object {
         self.0.get("status").filter(|value| !value.is_null())
     }
 
+    /// The condition of this type in its status.
+    pub fn condition(&self, kind: &str) -> Option<&Value> {
+        self.get("/status/conditions")?.as_array()?.iter().find(|c| c.get("type").is_some_and(|t| t == kind))
+    }
+
+    /// Whether a condition's status is `True`: what it says is so. False when nothing is said.
+    pub fn condition_holds(&self, kind: &str) -> bool {
+        self.condition(kind).and_then(|c| c.get("status")).is_some_and(|status| status == "True")
+    }
+
     /// The whole object as a JSON map.
     pub fn map(&self) -> &Map<String, Value> {
         &self.0

@@ -104,7 +104,7 @@ fn is_over(pod: &Object) -> bool {
 fn verdict(budget: &Object, pod: &Object) -> Verdict {
     let name = budget.name();
     let (healthy, needed) = (number(budget, "/status/currentHealthy"), number(budget, "/status/desiredHealthy"));
-    if !is_ready(pod) {
+    if !pod.condition_holds("Ready") {
         let always = budget.get_str("/spec/unhealthyPodEvictionPolicy") == Some("AlwaysAllow");
         if always || (needed > 0 && healthy >= needed) {
             return Verdict::Free;
@@ -119,15 +119,6 @@ fn verdict(budget: &Object, pod: &Object) -> Verdict {
     }
     let message = format!("The disruption budget {name} needs {needed} healthy pods and has {healthy} currently");
     Verdict::Refused { message, retry_seconds: None }
-}
-
-fn is_ready(pod: &Object) -> bool {
-    let conditions = pod.get("/status/conditions").and_then(Value::as_array);
-    let text = |condition: &Value, field: &str| condition.get(field).and_then(Value::as_str).map(str::to_owned);
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| text(c, "type").as_deref() == Some("Ready") && text(c, "status").as_deref() == Some("True"))
 }
 
 fn number(object: &Object, pointer: &str) -> i64 {

@@ -296,10 +296,7 @@ fn of_service(call: &Call, resource: &ResourceRequest, wanted: &str) -> Result<(
 }
 
 fn is_ready(pod: &Object) -> bool {
-    let conditions = pod.get("/status/conditions").and_then(Value::as_array);
-    let going = pod.get("/metadata/deletionTimestamp").is_some();
-    let ready = |c: &Value| c.get("type") == Some(&"Ready".into()) && c.get("status") == Some(&"True".into());
-    !going && conditions.is_some_and(|all| all.iter().any(ready))
+    pod.deletion_timestamp().is_none() && pod.condition_holds("Ready")
 }
 
 #[cfg(test)]

@@ -94,15 +94,13 @@ impl Summary {
             restarts: 0,
             last_restart: None,
         };
-        if condition(pod, "PodScheduled")
-            .and_then(|c| c.get("reason"))
-            .is_some_and(|reason| reason == "SchedulingGated")
+        if pod.condition("PodScheduled").and_then(|c| c.get("reason")).is_some_and(|reason| reason == "SchedulingGated")
         {
             "SchedulingGated".clone_into(&mut summary.word);
         }
         let mut sidecar_restarts = Restarts::default();
         let initializing = summary.init_containers(pod, init_specs, &mut sidecar_restarts);
-        if !initializing || is_true(pod, "Initialized") {
+        if !initializing || pod.condition_holds("Initialized") {
             (summary.restarts, summary.last_restart) = (sidecar_restarts.count, sidecar_restarts.last);
             summary.containers(pod);
         }
@@ -167,7 +165,7 @@ impl Summary {
         }
         (self.restarts, self.last_restart) = (restarts.count, restarts.last);
         if self.word == "Completed" && running {
-            let word = if is_true(pod, "Ready") { "Running" } else { "NotReady" };
+            let word = if pod.condition_holds("Ready") { "Running" } else { "NotReady" };
             word.clone_into(&mut self.word);
         }
     }
@@ -203,7 +201,7 @@ fn readiness_gates(pod: &Object) -> Value {
         return NONE.into();
     }
     let kinds = gates.iter().filter_map(|gate| gate.get("conditionType")?.as_str());
-    format!("{}/{}", kinds.filter(|kind| is_true(pod, kind)).count(), gates.len()).into()
+    format!("{}/{}", kinds.filter(|kind| pod.condition_holds(kind)).count(), gates.len()).into()
 }
 
 fn list<'a>(pod: &'a Object, pointer: &str) -> &'a [Value] {
@@ -216,12 +214,4 @@ fn number(value: &Value, field: &str) -> i64 {
 
 fn is_sidecar(container: &Value) -> bool {
     container.get("restartPolicy").is_some_and(|policy| policy == "Always")
-}
-
-fn condition<'a>(pod: &'a Object, kind: &str) -> Option<&'a Value> {
-    list(pod, "/status/conditions").iter().find(|c| c.get("type").is_some_and(|t| t == kind))
-}
-
-fn is_true(pod: &Object, kind: &str) -> bool {
-    condition(pod, kind).and_then(|c| c.get("status")).is_some_and(|status| status == "True")
 }
