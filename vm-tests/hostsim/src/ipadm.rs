@@ -33,7 +33,15 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
 
 type Outcome = Result<Answer, Answer>;
 
+/// The loopback: always plumbed, with two addresses of its own. It needs no link-local one for IPv6.
+const LOOPBACK: &str = "lo0";
+const OF_LOOPBACK: [(&str, &str); 2] = [("v4", "127.0.0.1/8"), ("v6", "::1/128")];
+
 fn plumb(state: &mut State, name: &str, temporary: bool) -> Result<(), Answer> {
+    if name == LOOPBACK {
+        state.interfaces.entry(name.to_owned()).or_default();
+        return Ok(());
+    }
     let Some(link) = state.links.get(name) else {
         return Err(error(format!("Could not create {name} : Datalink does not exist")));
     };
@@ -53,7 +61,7 @@ fn create_if(state: &mut State, words: &[&str]) -> Outcome {
         [name] if !name.starts_with('-') => (false, *name),
         _ => return Err(usage()),
     };
-    if state.interfaces.contains_key(name) {
+    if name == LOOPBACK || state.interfaces.contains_key(name) {
         return Err(error(format!("Could not create {name} : Interface already exists")));
     }
     plumb(state, name, temporary)?;
@@ -61,6 +69,9 @@ fn create_if(state: &mut State, words: &[&str]) -> Outcome {
 }
 
 fn delete_if(state: &mut State, name: &str) -> Outcome {
+    if name == LOOPBACK {
+        return Err(Answer::fail("hostsim: ipadm delete-if of the loopback is not played"));
+    }
     match state.interfaces.remove(name) {
         Some(_) => Ok(Answer::ok()),
         None => Err(error(format!("Could not delete {name}: Interface does not exist"))),
@@ -90,7 +101,8 @@ fn create_addr(state: &mut State, words: &[&str]) -> Outcome {
         return fail("Invalid argument provided");
     }
     let there = state.interfaces.get(link);
-    if there.is_some_and(|i| i.addresses.contains_key(name)) {
+    let of_loopback = link == LOOPBACK && OF_LOOPBACK.iter().any(|(own, _)| *own == name);
+    if of_loopback || there.is_some_and(|i| i.addresses.contains_key(name)) {
         return fail("Address object already exists");
     }
     if there.is_some_and(|i| i.temporary && !temporary) {
@@ -99,11 +111,12 @@ fn create_addr(state: &mut State, words: &[&str]) -> Outcome {
     let address = match (kind, local.map(|l| l.strip_prefix("local=").unwrap_or(l))) {
         ("static", Some(text)) => {
             let Ok(net) = text.parse::<IpNet>() else { return fail("Invalid argument provided") };
-            let taken = |a: &Address| a.address.parse::<IpNet>().is_ok_and(|other| other.addr() == net.addr());
-            if state.interfaces.values().flat_map(|i| i.addresses.values()).any(taken) {
+            let others = state.interfaces.values().flat_map(|i| i.addresses.values()).map(|a| a.address.as_str());
+            let taken = |a: &str| a.parse::<IpNet>().is_ok_and(|other| other.addr() == net.addr());
+            if others.chain(OF_LOOPBACK.map(|(_, address)| address)).any(taken) {
                 return fail("Address already in use");
             }
-            let linked = there.is_some_and(|i| i.addresses.values().any(|a| a.kind == "addrconf"));
+            let linked = link == LOOPBACK || there.is_some_and(|i| i.addresses.values().any(|a| a.kind == "addrconf"));
             if net.addr().is_ipv6() && !linked {
                 return fail("Can't assign requested address");
             }
@@ -136,10 +149,8 @@ fn show_addr(state: &State, words: &[&str]) -> Outcome {
     };
     let fields: Vec<&str> = fields.split(',').collect();
     let mut out = String::new();
-    let mut all = vec![
-        ("lo0/v4".to_owned(), "static", "127.0.0.1/8".to_owned(), false),
-        ("lo0/v6".to_owned(), "static", "::1/128".to_owned(), false),
-    ];
+    let own = OF_LOOPBACK.map(|(name, address)| (format!("{LOOPBACK}/{name}"), "static", address.to_owned(), false));
+    let mut all = Vec::from(own);
     for (link, interface) in &state.interfaces {
         for (name, a) in &interface.addresses {
             all.push((format!("{link}/{name}"), a.kind.as_str(), a.address.clone(), a.temporary));
@@ -174,7 +185,8 @@ fn show_addr(state: &State, words: &[&str]) -> Outcome {
 fn show_if(state: &State, fields: &str) -> Outcome {
     let fields: Vec<&str> = fields.split(',').collect();
     let mut out = String::new();
-    for name in std::iter::once("lo0").chain(state.interfaces.keys().map(String::as_str)) {
+    let others = state.interfaces.keys().map(String::as_str).filter(|name| *name != LOOPBACK);
+    for name in std::iter::once(LOOPBACK).chain(others) {
         let field = |f: &&str| match *f {
             "ifname" => Ok(name.to_owned()),
             "state" => Ok("ok".to_owned()),

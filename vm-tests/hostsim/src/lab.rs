@@ -183,7 +183,7 @@ impl Lab {
         self.change(|state| {
             state.links.retain(|_, link| !link.temporary);
             let links: Vec<String> = state.links.keys().cloned().collect();
-            state.interfaces.retain(|link, i| !i.temporary && links.contains(link));
+            state.interfaces.retain(|link, i| !i.temporary && (link == "lo0" || links.contains(link)));
             for interface in state.interfaces.values_mut() {
                 interface.addresses.retain(|_, a| !a.temporary);
             }

@@ -92,6 +92,35 @@ fn addresses_have_objects_and_ipv6_needs_a_link_local_one_first() {
 }
 
 #[test]
+fn an_interface_has_as_many_addresses_as_objects() {
+    let bench = Bench::new();
+    let create = |address: &str, object: &str| format!("ipadm create-addr -t -T static -a local={address} {object}");
+    bench.ok(&create("192.0.2.64/32", "net0/rwlbone"));
+    bench.ok(&create("192.0.2.65/32", "net0/rwlbtwo"));
+    bench.fails(&create("192.0.2.66/32", "net0/rwlbtwo"), 1, "Could not create address: Address object already exists");
+    bench.fails(&create("192.0.2.64/32", "lo0/rwlbone"), 1, "Could not create address: Address already in use");
+    bench.fails(&create("192.0.2.66/32", "net0/rw-lb"), 1, "Invalid argument provided");
+    bench.fails(&create("192.0.2.66/32", "net7/rwlb"), 1, "Datalink does not exist");
+    // The loopback takes any, of IPv6 too, and keeps its own.
+    bench.ok(&create("203.0.113.9/32", "lo0/rwlbone"));
+    bench.ok(&create("2001:db8::40/128", "lo0/rwlbsix"));
+    bench.fails(&create("203.0.113.10/32", "lo0/v4"), 1, "Address object already exists");
+    bench.fails(&create("127.0.0.1/32", "net0/rwlblo"), 1, "Address already in use");
+    let fields = "ipadm show-addr -p -o addrobj,persistent,addr";
+    let shown = bench.ok(fields);
+    assert!(
+        shown.contains("net0/v4:U--:192.0.2.2/24\n") && shown.contains("net0/rwlbtwo:---:192.0.2.65/32\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("lo0/rwlbsix:---:2001\\:db8\\:\\:40/128\n"), "{shown}");
+    bench.ok("ipadm delete-addr net0/rwlbone");
+    bench.fails("ipadm delete-addr net0/rwlbone", 1, "could not delete address: Object not found");
+    bench.lab.reboot().unwrap();
+    let shown = bench.ok(fields);
+    assert_eq!(shown, "lo0/v4:U--:127.0.0.1/8\nlo0/v6:U--:\\:\\:1/128\nnet0/v4:U--:192.0.2.2/24\n");
+}
+
+#[test]
 fn rules_are_loaded_line_by_line() {
     let bench = Bench::new();
     let rules = "rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.5 port 8080 tcp round-robin\nmap net0 10.88.0.0/24 -> 0/32\nnonsense\nmap net1 10.88.0.0/24 -> 0/32\n";
