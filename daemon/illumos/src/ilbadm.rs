@@ -59,7 +59,8 @@ pub struct Prefix(String);
 const DIGEST: usize = 8;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-fn digest(text: &str, characters: usize) -> String {
+/// Lower-case letters and digits that follow from a text.
+pub(crate) fn digest(text: &str, characters: usize) -> String {
     let bytes = Sha256::digest(text.as_bytes());
     let letter = |byte: &u8| char::from(ALPHABET.get(usize::from(byte & 31)).copied().unwrap_or(b'a'));
     bytes.iter().take(characters).map(letter).collect()

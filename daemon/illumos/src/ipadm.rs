@@ -8,15 +8,24 @@ use reddwarf_command::{Invocation, Tool};
 use reddwarf_host::LinkName;
 use std::collections::BTreeMap;
 
-/// The address object of a link: `rwgw0/v4`. Two addresses of one family on one link are never ours.
+/// The address object of a pod network's gateway: `rwgw0/v4`. It has one address of each family at most.
 pub fn address_object(link: &LinkName, address: &IpNet) -> String {
     format!("{link}/{}", if address.addr().is_ipv4() { "v4" } else { "v6" })
 }
 
 /// Gives a link of the global zone an address; makes the interface where it is missing.
 pub fn create_address(link: &LinkName, address: &IpNet) -> Invocation {
-    let object = address_object(link, address);
-    Invocation::change(Tool::Ipadm, ["create-addr", "-t", "-T", "static", "-a", &format!("local={address}"), &object])
+    create_object(&address_object(link, address), address)
+}
+
+/// The same for any address object, `net0/rwlb…`: an interface has as many addresses as objects.
+pub fn create_object(object: &str, address: &IpNet) -> Invocation {
+    Invocation::change(Tool::Ipadm, ["create-addr", "-t", "-T", "static", "-a", &format!("local={address}"), object])
+}
+
+/// Takes one address object away; its interface and other addresses stay.
+pub fn delete_object(object: &str) -> Invocation {
+    Invocation::change(Tool::Ipadm, ["delete-addr", object])
 }
 
 /// A link-local IPv6 address: needed before any other IPv6 address of the link.
@@ -92,6 +101,12 @@ mod tests {
         assert_eq!(create_link_local(&gateway).to_string(), "ipadm create-addr -t -T addrconf rwgw0/ll");
         assert!(create_address(&gateway, &six).to_string().ends_with("-a local=fd00::1/64 rwgw0/v6"));
         assert_eq!(delete_interface(&gateway).to_string(), "ipadm delete-if rwgw0");
+        let one = "192.0.2.64/32".parse().unwrap();
+        assert_eq!(
+            create_object("net0/rwlbabc", &one).to_string(),
+            "ipadm create-addr -t -T static -a local=192.0.2.64/32 net0/rwlbabc"
+        );
+        assert_eq!(delete_object("net0/rwlbabc").to_string(), "ipadm delete-addr net0/rwlbabc");
         let [on, quiet] = forward(false);
         assert_eq!(on.to_string(), "ipadm set-prop -t -p forwarding=on ipv4");
         assert_eq!(quiet.to_string(), "ipadm set-prop -t -p send_redirects=off ipv4");

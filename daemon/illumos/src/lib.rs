@@ -27,6 +27,7 @@
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
+//! | `announced` | load balancers' addresses: which interface has them, what is ours |
 //! | `ilb` | services by ILB, if so asked: what it can do, what is to be changed, carrying that out |
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
 //! | `port`, `sysevent` | what the kernel tells: changes of files by event ports, of zones by a channel (on illumos only) |
@@ -39,6 +40,7 @@
 //! Nothing here knows a Kubernetes object. All of it compiles and runs on every system: on Linux against stand-ins for the
 //! tools (`vm-tests/hostsim`). What asks the kernel itself is there on illumos only, and the only code that is unsafe: `port`, `sysevent`.
 
+mod announced;
 mod attach;
 pub mod connect;
 mod container;

@@ -1,10 +1,11 @@
 //! Services by ipnat(8), network policies by ipf(8).
 //!
 //! Every frontend that is not ILB's (`ilb`) is a redirection for each backend, once on the gateway's link (from pods) and once
-//! on the link that leads outside. What we applied is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and
-//! sessions of other rules go on. Policies are filters of the isolated pods' own zones: pods on one etherstub talk without
-//! passing the global zone.
+//! on the link that leads outside; at announced addresses (`announced`) also on the interface that has them. What we applied
+//! is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and sessions of other rules go on.
+//! Policies are filters of the isolated pods' own zones: pods on one etherstub talk without passing the global zone.
 
+use crate::announced::{self, Addresses};
 use crate::host::{IllumosHost, Shared};
 use crate::ilb::{self, Split};
 use crate::ilbadm::{Balanced, Prefix};
@@ -34,12 +35,14 @@ pub(crate) struct Policies {
     filters: BTreeMap<SandboxId, ZoneFilter>,
 }
 
-/// What this daemon had ILB do last; whoever changes rules of ILB or of ipnat locks it.
+/// What this daemon had ILB do last; whoever changes rules of ILB or of ipnat, or addresses of services, locks it.
 #[derive(Default)]
 pub(crate) struct Balancing {
     ilb: ilb::Wanted,
     /// That ILB, which nothing is asked of, gives no answer was said.
     told: bool,
+    /// The last pass saw that no address is announced, and none of ours is there: without services nobody has to look.
+    bare: bool,
 }
 
 #[async_trait]
@@ -59,11 +62,14 @@ impl Services for IllumosHost {
     async fn routes(&self) -> HostResult<Vec<(String, IpNet)>> {
         let ours = network::applied(&self.shared)?;
         let text = self.shared.run("list routes", "routes", &route::show()).await?;
+        let seen = addresses(&self.shared).await?;
+        let announced = announced::ours(&seen, &self.shared.options.instance);
         let all = route::routes(&text).into_iter();
         Ok(all
             .filter(|(link, net)| {
                 *link != self.shared.options.gateway_link
                     && ours.as_ref().is_none_or(|o| o.subnets().iter().all(|s| s.cidr != *net))
+                    && !announced.values().any(|ip| IpNet::from(*ip) == *net)
             })
             .collect())
     }
@@ -80,7 +86,13 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     let mut balancing = shared.balancing.lock().await;
     // What one part fails with keeps no other: first of all the policies.
     let filtered = isolate(shared, table).await;
-    let own = if table.frontends.is_empty() { Vec::new() } else { own_addresses(shared).await? };
+    let bare = std::mem::take(&mut balancing.bare);
+    let idle = bare && table.frontends.is_empty() && table.announced.is_empty();
+    let seen = if idle { Addresses::new() } else { addresses(shared).await? };
+    let own = own_among(shared, &seen);
+    let places = announced::plan(&table.announced, &seen, &shared.options);
+    // An address goes before its rules and comes after them: in between a program of the host's own would answer.
+    let mut moved = announced::give_up(shared, &places).await;
     let Split { ilb: balanced, ipnat: frontends } = match shared.options.balancer {
         Balancer::Ipnat => Split::without_ilb(table),
         Balancer::Ilb => ilb::split(table, &own, &Prefix::of(&shared.options.instance)),
@@ -88,7 +100,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     // Whichever takes a frontend over is ready before the other lets go of it.
     balancing.ilb.clone_from(&balanced);
     let made = ilb::make(shared, &balanced, &mut balancing.told).await;
-    let mut wanted = redirects(shared, &frontends, &own).await?;
+    let mut wanted = redirects(shared, &frontends, &own, &places).await?;
     wanted.extend(kept_masquerade(shared).await?);
     if !table.is_empty() {
         wanted.extend(hairpin(shared)?);
@@ -99,6 +111,9 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     if apply_rules(shared, &wanted).await? {
         done.push(format!("{} frontends", frontends.len()));
     }
+    announced::take_on(shared, &places, &mut moved).await;
+    balancing.bare = table.announced.is_empty() && moved.failed.is_none();
+    done.append(&mut moved.done);
     let changed = filtered?;
     if changed > 0 {
         done.push(format!("filters of {changed} zones"));
@@ -108,7 +123,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     if made.changed + gone > 0 {
         done.push(format!("{} frontends of ILB", balanced.len()));
     }
-    match made.failed {
+    match made.failed.or(moved.failed) {
         Some(error) => Err(error),
         None if done.is_empty() => Ok(Change::Unchanged),
         None => Ok(Change::Changed(done.join(", "))),
@@ -166,13 +181,14 @@ async fn redirects(
     shared: &Shared,
     frontends: &BTreeMap<Frontend, Backends>,
     own: &[IpAddr],
+    places: &announced::Plan,
 ) -> HostResult<BTreeSet<Rule>> {
     let mut rules = BTreeSet::new();
     if frontends.is_empty() {
         return Ok(rules);
     }
     let uplink = uplink(shared, false).await?;
-    let links: Vec<String> = [Some(shared.options.gateway_link.clone()), uplink].into_iter().flatten().collect();
+    let links: BTreeSet<String> = [Some(shared.options.gateway_link.clone()), uplink].into_iter().flatten().collect();
     for (Frontend { place, protocol, port }, backends) in frontends {
         let targets: Vec<IpAddr> = match place {
             Place::Address(address) => vec![*address],
@@ -184,7 +200,9 @@ async fn redirects(
             true => vec![None],
             false => backends.sources.iter().copied().map(Some).collect(),
         };
-        for (link, to) in links.iter().flat_map(|l| targets.iter().map(move |t| (l, *t))) {
+        // Where neighbours ask for an announced address need not be where the default route leads.
+        let at = |to: &IpAddr| links.iter().chain(places.links(to)).map(|link| (link, *to)).collect::<BTreeSet<_>>();
+        for (link, to) in targets.iter().flat_map(at) {
             for (from, backend) in sources.iter().flat_map(|s| backends.addresses.iter().map(move |b| (*s, b))) {
                 rules.insert(Rule::Redirect {
                     link: link.clone(),
@@ -217,22 +235,31 @@ async fn uplink(shared: &Shared, ipv6: bool) -> HostResult<Option<String>> {
     }
 }
 
-/// The host's addresses, those of loopback and of the pod network left out.
-pub(crate) async fn own_addresses(shared: &Shared) -> HostResult<Vec<IpAddr>> {
+/// All address objects of the global zone.
+async fn addresses(shared: &Shared) -> HostResult<Addresses> {
     let text = shared.run(OBSERVE, "addresses", &ipadm::show_addresses()).await?;
-    let found = ipadm::addresses(&text)
-        .map_err(|e| HostError::new(HostErrorKind::Other, OBSERVE, "addresses", e.to_string()))?;
+    ipadm::addresses(&text).map_err(|e| HostError::new(HostErrorKind::Other, OBSERVE, "addresses", e.to_string()))
+}
+
+/// The host's addresses, those of loopback, of the pod network and of services left out.
+pub(crate) async fn own_addresses(shared: &Shared) -> HostResult<Vec<IpAddr>> {
+    Ok(own_among(shared, &addresses(shared).await?))
+}
+
+fn own_among(shared: &Shared, found: &Addresses) -> Vec<IpAddr> {
+    let announced = announced::ours(found, &shared.options.instance);
     let mut own: Vec<IpAddr> = found
         .iter()
         .filter(|(object, _)| {
             !object.starts_with("lo0/") && !object.starts_with(&format!("{}/", shared.options.gateway_link))
         })
+        .filter(|(object, _)| !announced.contains_key(object.as_str()))
         .filter_map(|(_, address)| address.address.map(|a| a.addr()))
         .filter(|a| !matches!(a, IpAddr::V6(v6) if v6.is_unicast_link_local()))
         .collect();
     own.sort();
     own.dedup();
-    Ok(own)
+    own
 }
 
 fn is_masquerade(rule: &Rule) -> bool {
@@ -341,6 +368,10 @@ async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
     let known = known_rules(shared)?;
     if !known.is_empty() && flushed(shared, &known).await? {
         drift.push(format!("ipnat: fewer rules are loaded than the {} of ours", known.len()));
+    }
+    let wanted = shared.policies.lock().await.table.announced.clone();
+    if !wanted.is_empty() {
+        drift.extend(announced::drift(&wanted, &addresses(shared).await?));
     }
     Ok(drift)
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 #![expect(clippy::disallowed_methods, reason = "runs real programs in real time")]
 
+mod announced;
 mod balancer;
 mod brand;
 #[path = "../client/mod.rs"]

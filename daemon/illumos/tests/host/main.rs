@@ -9,6 +9,7 @@
 mod common;
 mod support;
 
+mod announced;
 mod balancer;
 mod brand;
 mod contract;
