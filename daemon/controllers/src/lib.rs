@@ -11,6 +11,7 @@
 //! | [`volume`] | PersistentVolumes, claims, storage classes, pods | which volume a claim has; volumes made, grown and destroyed through [`volume::Provisioner`]; ephemeral claims |
 //! | [`namespace`] | namespaces that are being deleted | deletes what is in them, conditions |
 //! | [`orphan`] | pods on nodes that are not there, nodes | deletes them |
+//! | [`taint`] | nodes with `NoExecute` taints, pods there | deletes the pods that do not, or no longer, tolerate them |
 //! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
 //! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
 //! | [`quota`] | ResourceQuotas and what they count | `status.used` |
@@ -30,6 +31,7 @@ pub mod orphan;
 pub mod quota;
 pub mod runtime;
 pub mod schedule;
+pub mod taint;
 pub mod volume;
 pub mod watch;
 pub mod workload;
@@ -76,6 +78,7 @@ pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
         boxed(volume::Ephemerals::new()),
         boxed(namespace::Namespaces::new()),
         boxed(orphan::Orphans::new(options.node.clone())),
+        boxed(taint::TaintEvictions::new()),
         boxed(account::Accounts::new(options.root_ca.clone())),
         boxed(disruption::Budgets::new()),
         boxed(quota::Quotas::new()),

@@ -27,5 +27,5 @@ pub use controller::{Again, Context, Controller, Failure};
 pub use engine::{Engine, EngineError};
 pub use id::Id;
 pub use queue::Queue;
-pub use slim::{Detail, NamedPort, NodeSlim, Owner, PodNet, PodSlim, Slim};
+pub use slim::{Detail, NamedPort, NodeSlim, Owner, PodNet, PodSlim, Slim, Taint};
 pub use view::{Change, Usage, View};

@@ -128,14 +128,27 @@ pub struct NamedPort {
 pub struct NodeSlim {
     /// `spec.unschedulable`.
     pub unschedulable: bool,
-    /// `spec.taints`: key, value, effect.
-    pub taints: Vec<(String, String, String)>,
+    /// `spec.taints`.
+    pub taints: Vec<Taint>,
     /// CPU for pods, thousandths.
     pub cpu_millis: i64,
     /// Memory for pods, bytes.
     pub memory: i64,
     /// How many pods.
     pub pods: i64,
+}
+
+/// What keeps pods from a node that do not tolerate it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value; empty when it has none.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+    /// When it was put there, if it says so.
+    pub added: Option<DateTime<Utc>>,
 }
 
 impl Slim {
@@ -163,6 +176,14 @@ impl Slim {
     pub fn pod(&self) -> Option<&PodSlim> {
         match &self.detail {
             Detail::Pod(pod) => Some(pod),
+            _ => None,
+        }
+    }
+
+    /// The node's part, when it is a node.
+    pub fn node(&self) -> Option<&NodeSlim> {
+        match &self.detail {
+            Detail::Node(node) => Some(node),
             _ => None,
         }
     }
@@ -606,11 +627,20 @@ struct StoredNodeSpec {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct StoredTaint {
     key: String,
     value: String,
     effect: String,
+    time_added: Option<Value>,
+}
+
+impl From<StoredTaint> for Taint {
+    fn from(stored: StoredTaint) -> Self {
+        // A time that can't be read is none: the rest of the node counts all the same.
+        let added = stored.time_added.as_ref().and_then(Value::as_str).and_then(|time| time.parse().ok());
+        Self { key: stored.key, value: stored.value, effect: stored.effect, added }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -626,7 +656,7 @@ fn node(stored: StoredNode) -> NodeSlim {
         cpu_millis: amount("cpu").map_or(0, |q| q.millis()),
         memory: amount("memory").map_or(0, |q| q.units()),
         pods: amount("pods").map_or(0, |q| q.units()),
-        taints: stored.spec.taints.unwrap_or_default().into_iter().map(|t| (t.key, t.value, t.effect)).collect(),
+        taints: stored.spec.taints.unwrap_or_default().into_iter().map(Taint::from).collect(),
     }
 }
 

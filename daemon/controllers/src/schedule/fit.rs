@@ -1,6 +1,6 @@
 //! May a pod run on a node? Pure (Kubernetes: "Assigning Pods to Nodes", "Taints and Tolerations").
 
-use crate::runtime::{Detail, NodeSlim, Slim, Usage};
+use crate::runtime::{Detail, NodeSlim, Slim, Taint, Usage};
 use reddwarf_objects::selector::{LabelCondition, LabelRequirement};
 use reddwarf_objects::{Object, ZONE_BRAND_ANNOTATION, ZONE_BRANDS_LABEL};
 use serde_json::Value;
@@ -51,14 +51,27 @@ struct Toleration {
     value: Option<String>,
     /// Empty: any.
     effect: String,
+    /// For how long (`NoExecute` only); `None`: for ever.
+    seconds: Option<i64>,
 }
 
 impl Toleration {
-    fn bears(&self, (key, value, effect): &(String, String, String)) -> bool {
-        (self.effect.is_empty() || self.effect == *effect)
-            && (self.key.is_empty() || self.key == *key)
-            && self.value.as_ref().is_none_or(|v| v == value)
+    fn bears(&self, taint: &Taint) -> bool {
+        (self.effect.is_empty() || self.effect == taint.effect)
+            && (self.key.is_empty() || self.key == taint.key)
+            && self.value.as_ref().is_none_or(|v| *v == taint.value)
     }
+}
+
+/// How long a pod bears with a taint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    No,
+    /// For so many seconds.
+    Seconds(i64),
+    /// For as long as it is there.
+    Endless,
 }
 
 /// One of the alternatives of a required node affinity: labels and fields (of which there is only the name).
@@ -113,6 +126,7 @@ impl Constraints {
             key: text(t, "key"),
             value: (text(t, "operator") != "Exists").then(|| text(t, "value")),
             effect: text(t, "effect"),
+            seconds: t.get("tolerationSeconds").and_then(Value::as_i64),
         });
         let annotations = at("/metadata/annotations");
         // As the reference has it: who asks for something can cope with a node that is short of memory.
@@ -120,6 +134,7 @@ impl Constraints {
             key: "node.kubernetes.io/memory-pressure".to_owned(),
             value: None,
             effect: "NoSchedule".to_owned(),
+            seconds: None,
         });
         Self {
             selector: selector.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect(),
@@ -145,7 +160,8 @@ impl Constraints {
     /// Tolerates this taint, whatever its value.
     #[must_use]
     pub fn tolerating(mut self, key: &str, effect: &str) -> Self {
-        self.tolerations.push(Toleration { key: key.to_owned(), value: None, effect: effect.to_owned() });
+        let (key, effect) = (key.to_owned(), effect.to_owned());
+        self.tolerations.push(Toleration { key, value: None, effect, seconds: None });
         self
     }
 
@@ -157,8 +173,17 @@ impl Constraints {
 
     /// Does it bear with the node's taints of these effects?
     pub fn tolerates(&self, node: &NodeSlim, effects: &[&str]) -> bool {
-        let mut taints = node.taints.iter().filter(|(_, _, effect)| effects.contains(&effect.as_str()));
-        taints.all(|taint| self.tolerations.iter().any(|t| t.bears(taint)))
+        let mut taints = node.taints.iter().filter(|taint| effects.contains(&taint.effect.as_str()));
+        taints.all(|taint| self.patience(taint) != Patience::No)
+    }
+
+    /// How long does it bear with this taint? The first toleration of it counts, as in the reference.
+    pub fn patience(&self, taint: &Taint) -> Patience {
+        match self.tolerations.iter().find(|t| t.bears(taint)) {
+            None => Patience::No,
+            Some(Toleration { seconds: Some(seconds), .. }) => Patience::Seconds(*seconds),
+            Some(_) => Patience::Endless,
+        }
     }
 
     /// The node can make zones of its brand, as far as the node says.
@@ -170,8 +195,9 @@ impl Constraints {
     /// Why a pod that asks for `wants` may not run on a node on which `used` is taken.
     pub fn misfits(&self, node: &Slim, used: Usage, wants: Usage) -> Vec<Misfit> {
         let Detail::Node(detail) = &node.detail else { return vec![Misfit::Affinity] };
-        let unschedulable = ("node.kubernetes.io/unschedulable".to_owned(), String::new(), "NoSchedule".to_owned());
-        if detail.unschedulable && !self.tolerations.iter().any(|t| t.bears(&unschedulable)) {
+        let (key, effect) = ("node.kubernetes.io/unschedulable".to_owned(), "NoSchedule".to_owned());
+        let unschedulable = Taint { key, effect, ..Taint::default() };
+        if detail.unschedulable && self.patience(&unschedulable) == Patience::No {
             return vec![Misfit::Unschedulable];
         }
         if !self.tolerates(detail, &["NoSchedule", "NoExecute"]) {

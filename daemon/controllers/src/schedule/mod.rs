@@ -6,7 +6,7 @@
 mod fit;
 
 pub(crate) use fit::selects_node;
-pub use fit::{Constraints, Misfit};
+pub use fit::{Constraints, Misfit, Patience};
 
 use crate::runtime::{Again, Change, Context, Controller, Events, Failure, Id, Slim, Usage, View};
 use crate::volume;
@@ -270,7 +270,7 @@ impl Controller for Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{Detail, NodeSlim};
+    use crate::runtime::{Detail, NodeSlim, Taint};
     use crate::workload::testing::{slim, with};
 
     fn node(name: &str, labels: &[(&str, &str)], change: impl FnOnce(&mut NodeSlim)) -> Candidate {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn taint(key: &str) -> impl FnOnce(&mut NodeSlim) {
-        let taint = (key.to_owned(), String::new(), "NoSchedule".to_owned());
+        let taint = Taint { key: key.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
         move |n| n.taints.push(taint)
     }
 

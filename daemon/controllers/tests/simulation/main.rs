@@ -8,5 +8,6 @@ mod namespaces;
 mod ownership;
 mod random;
 mod sets;
+mod taints;
 mod volumes;
 mod world;
