@@ -68,6 +68,12 @@ class World:
             (self.dir / sub).mkdir()
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
+        # A host has an address: without one the daemon looks for it at every heartbeat.
+        for arguments in (
+            "link add uplink0 type veth peer name far0", "address add 192.0.2.1/24 dev uplink0",
+            "link set uplink0 up", "link set far0 up", "route add default via 192.0.2.2",
+        ):
+            subprocess.run(["ip", "-n", self.netns, *arguments.split()], check=True)
         self.socket = str(self.dir / "run/reddwarf.sock")
         self.daemon = None
 

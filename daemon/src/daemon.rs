@@ -477,14 +477,20 @@ async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(),
 
 /// What the start and then each burst of work needed goes back to the system soon after.
 async fn memory(stop: CancellationToken) -> Result<(), String> {
+    const ROUND: Duration = Duration::from_secs(10);
     let mut thrift = host::Thrift::default();
-    let mut wait = Duration::from_secs(1);
+    let began = tokio::time::Instant::now();
+    // In step with the node's heartbeat and the look at the socket, which began then too: one waking is less than three.
+    let mut rounds = tokio::time::interval_at(began + ROUND, ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut settled = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => thrift.give_back(),
+            () = &mut settled, if !settled.is_elapsed() => {}
+            _ = rounds.tick() => {}
         }
-        wait = Duration::from_secs(10);
+        thrift.give_back();
     }
 }
 

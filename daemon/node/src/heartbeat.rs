@@ -22,7 +22,7 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let mut beat = Beat::default();
     let mut ticks = tokio::time::interval(shared.settings.heartbeat);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             // Cancel safe: a tick is taken or not.

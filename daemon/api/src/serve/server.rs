@@ -182,7 +182,7 @@ impl Api {
         let connections = TaskTracker::new();
         let door = Arc::new(Door::new(&state.settings.limits));
         let mut look = tokio::time::interval(state.settings.limits.socket_check);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         if tcp.is_some() {
             connections.spawn(watch_certificates(ApiHandle { state: state.clone() }));
         }
@@ -283,7 +283,7 @@ impl ApiHandle {
 /// Looks for changed certificates from time to time, and says once what is wrong with them.
 async fn watch_certificates(api: ApiHandle) {
     let mut look = tokio::time::interval(api.state.settings.limits.socket_check);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut said = String::new();
     loop {
         tokio::select! {
