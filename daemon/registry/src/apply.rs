@@ -3,7 +3,7 @@
 use crate::admit::{self, Changed, New, Update, Writer, with_owners};
 use crate::counters::Counting;
 use crate::delete::{Removal, removal};
-use crate::edit::Open;
+use crate::edit::{Gate, Open};
 use crate::key::{APPLIED_PREFIX, applied_key, store_key};
 use crate::merge::{three_way, wholly};
 use crate::namespace::{BUILT_IN, Home, closing, namespace_key};
@@ -124,10 +124,24 @@ impl Registry {
         set: Vec<Declared>,
         options: ApplyOptions,
     ) -> Result<AppliedSet, RegistryError> {
+        self.apply_set_through(author, set, options, &mut Open).await
+    }
+
+    /// The same for a client: what it declares passes its gate, a verdict each.
+    ///
+    /// # Errors
+    /// As [`Registry::apply_set`].
+    pub async fn apply_set_through(
+        &self,
+        author: &Author,
+        set: Vec<Declared>,
+        options: ApplyOptions,
+        gate: &mut dyn Gate,
+    ) -> Result<AppliedSet, RegistryError> {
         let stored = |declared: Declared| Declared { object: convert::to_stored(declared.object), ..declared };
         let set: Vec<Declared> = set.into_iter().map(stored).collect();
         for _ in 0..ATTEMPTS {
-            let mut work = Work::new(self, author, &options);
+            let mut work = Work::new(self, author, &options, gate);
             work.declare(&set)?;
             work.prune(&set)?;
             let Work { transaction, applied, .. } = work;
@@ -201,6 +215,7 @@ struct Work<'a> {
     applied: Vec<Applied>,
     homes: BTreeMap<String, Home>,
     policies: BTreeMap<String, Policy>,
+    gate: &'a mut dyn Gate,
 }
 
 /// What one declaration comes to, apart from its verdict's bookkeeping.
@@ -211,11 +226,11 @@ struct Outcome {
 }
 
 impl<'a> Work<'a> {
-    fn new(registry: &'a Registry, author: &'a Author, options: &'a ApplyOptions) -> Self {
+    fn new(registry: &'a Registry, author: &'a Author, options: &'a ApplyOptions, gate: &'a mut dyn Gate) -> Self {
         let mut transaction = transaction(author, &options.message);
         transaction.generation = options.generation.clone();
         let (homes, policies) = (BTreeMap::new(), BTreeMap::new());
-        Self { registry, author, options, transaction, applied: Vec::new(), homes, policies }
+        Self { registry, author, options, transaction, applied: Vec::new(), homes, policies, gate }
     }
 
     /// Works out every declared object. Namespaces come first, so that objects find those of their own set; the
@@ -276,7 +291,10 @@ impl<'a> Work<'a> {
     }
 
     /// The writer of a declaration: the declaring file, or `reddwarfctl apply`.
-    fn writer<'s>(&'s self, source: Option<&'s str>) -> Writer<'s> {
+    fn writer<'s>(&self, source: Option<&'s str>) -> Writer<'s>
+    where
+        'a: 's,
+    {
         let manager = source.unwrap_or("reddwarfctl");
         let (author, dry_run, now) = (self.author, false, self.registry.now());
         Writer { author, part: Part::Main, version: None, manager, dry_run, now }
@@ -344,7 +362,7 @@ impl<'a> Work<'a> {
             }
             None => {
                 let around = self.around(kind, &object, policy)?;
-                let New { object, owners, warnings } = admit::create(&writer, kind, object, uid, &around, &mut Open)?;
+                let New { object, owners, warnings } = admit::create(&writer, kind, object, uid, &around, self.gate)?;
                 (with_owners(object, owners), warnings)
             }
         };
@@ -397,7 +415,7 @@ impl<'a> Work<'a> {
         }
         let pod_security = if source.is_none() { policy } else { Policy::default() };
         let update = Update { source, declared: last, applied: source.is_some(), pod_security };
-        let changed = admit::update(&writer, kind, old, merged, &update, &mut Open)?;
+        let changed = admit::update(&writer, kind, old, merged, &update, self.gate)?;
         let Changed { object: mut new, warnings: mut admitted } = changed;
         admitted.extend(self.registry.beyond_new_levels(kind, writer.part, old, &new)?);
         let promises = self.registry.allocate(kind, None, Some(old), &mut new, &self.transaction)?;

@@ -4,7 +4,7 @@ use crate::daemon::ok;
 use crate::serve::body::Body;
 use crate::serve::dispatch::Call;
 use crate::types::{AppliedObject, ApplyReport, ApplyVerdict, Diagnostic, FieldChange, FileSet, Severity};
-use crate::verbs::gate::sign_request;
+use crate::verbs::gate::ClientGate;
 use crate::wire::error::ApiError;
 use hyper::Response;
 use reddwarf_config::{Document, check, parse_file};
@@ -31,14 +31,14 @@ pub(crate) async fn answer(call: &Call, files: FileSet) -> Result<Response<Body>
     let mut set = Vec::with_capacity(declared.len());
     for one in &declared {
         let old = call.state.deps.registry.find(&one.key)?;
-        let mut object = one.object();
-        sign_request(&call.principal, one.kind, &mut object);
+        let object = one.object();
         call.admit_declared(one.kind, old.as_ref(), &object)?;
         set.push(Declared { object, source: None });
     }
     let message = format!("apply of {} objects", declared.len());
     let options = ApplyOptions { prune: PruneScope::Nothing, dry_run, generation: None, message };
-    let done = call.state.deps.registry.apply_set(&call.admit_change(), set, options).await?;
+    let mut gate = ClientGate::new(call);
+    let done = call.state.deps.registry.apply_set_through(&call.admit_change(), set, options, &mut gate).await?;
     let places = declared.iter().map(|one| place(one)).chain(std::iter::repeat(String::new()));
     let objects = done.objects.iter().zip(places).map(|(applied, place)| applied_object(applied, place)).collect();
     ok(&ApplyReport { objects, diagnostics, revision: done.revision.get(), dry_run })

@@ -10,7 +10,7 @@ use reddwarf_registry::{Gate, Patch, RegistryError};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-pub(super) struct ClientGate<'a> {
+pub(crate) struct ClientGate<'a> {
     call: &'a Call,
     /// Fields that the patch's text holds twice.
     problems: Vec<String>,
@@ -19,7 +19,7 @@ pub(super) struct ClientGate<'a> {
 }
 
 impl<'a> ClientGate<'a> {
-    pub(super) fn new(call: &'a Call) -> Self {
+    pub(crate) fn new(call: &'a Call) -> Self {
         Self::of_patch(call, Vec::new())
     }
 
@@ -63,7 +63,7 @@ impl Gate for ClientGate<'_> {
 }
 
 /// A request for a certificate says who asks: whoever approves it goes by that, so no client says it of itself.
-pub(crate) fn sign_request(principal: &Principal, kind: &Kind, new: &mut Object) {
+fn sign_request(principal: &Principal, kind: &Kind, new: &mut Object) {
     if kind.group != "certificates.k8s.io" || kind.kind != "CertificateSigningRequest" {
         return;
     }

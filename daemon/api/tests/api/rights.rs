@@ -318,8 +318,10 @@ async fn who_asks_for_a_certificate_is_the_servers_word_and_what_was_asked_for_s
     let (code, _, applied) = finish(rights.world.send("PATCH", &path, &headers, request("b").to_string()).await).await;
     assert_eq!(code, 201, "{applied}");
     let files = json!({"files": [{"name": "c.json", "text": request("c").to_string()}]});
-    let (code, _, report) = rights.world.ask("POST", "/reddwarf/v1/apply", &files.to_string()).await;
-    assert_eq!(code, 200, "{report}");
+    for verdict in ["created", "unchanged"] {
+        let (code, _, report) = rights.world.ask("POST", "/reddwarf/v1/apply", &files.to_string()).await;
+        assert_eq!((code, &report["objects"][0]["verdict"]), (200, &json!(verdict)), "{report}");
+    }
     for (name, who) in [("a", Some("alice")), ("b", Some("alice")), ("c", None)] {
         let (_, object) = rights.world.get(&format!("{REQUESTS}/{name}")).await;
         let spec = &object["spec"];
@@ -383,11 +385,18 @@ async fn e11_levels_of_a_namespace_refuse_warn_and_note() {
         "containers": [{"name": "c", "image": "i", "securityContext": context}]}}}});
     let (code, headers, body) = ask("/apis/batch/v1/namespaces/t/jobs", job).await;
     assert_eq!((code, told(&headers)), (201, vec![header]), "{body}");
+    let mut declared = pod("declared", context);
+    declared["apiVersion"] = json!("v1");
+    declared["kind"] = json!("Pod");
+    declared["metadata"]["namespace"] = json!("t");
+    let files = json!({"files": [{"name": "pod.json", "text": declared.to_string()}]});
+    let (code, _, report) = ask("/reddwarf/v1/apply", files).await;
+    assert_eq!((code, &report["objects"][0]["verdict"]), (200, &json!("created")), "{report}");
 
     let notes: Vec<Value> = soon(async {
         loop {
             let text = std::fs::read_to_string(&log).unwrap();
-            if text.lines().count() >= 5 {
+            if text.lines().count() >= 6 {
                 return text
                     .lines()
                     .map(|line| serde_json::from_str::<Value>(line).unwrap()["annotations"].clone())
@@ -404,4 +413,7 @@ async fn e11_levels_of_a_namespace_refuse_warn_and_note() {
     assert!(notes[2][violations].as_str().unwrap().contains("\"restricted:latest\": privileged"), "{}", notes[2]);
     assert_eq!((notes[3][enforced].clone(), notes[3][violations].clone()), (json!("baseline:latest"), json!(beyond)));
     assert_eq!((notes[4].get(enforced), notes[4][violations].clone()), (None, json!(beyond)));
+    for kept in [enforced, violations] {
+        assert_eq!(notes[5][kept], notes[3][kept], "of what is applied as files, too");
+    }
 }
