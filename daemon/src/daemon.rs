@@ -14,7 +14,8 @@ use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
 use reddwarf_controllers::guard::PruneGuard;
-use reddwarf_host::{Clock, Host, StorageEngine, time};
+use reddwarf_host::time::{self, in_step};
+use reddwarf_host::{Clock, Host, StorageEngine};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_registry::{EventTarget, EventType, Registry};
 use reddwarf_store::{Store, StoreOptions};
@@ -62,6 +63,8 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(32)
+        // A heartbeat, every ten seconds, needs one: it stays.
+        .thread_keep_alive(Duration::from_secs(15))
         .thread_stack_size(1 << 20)
         .enable_all()
         .build()
@@ -479,10 +482,7 @@ async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(),
 async fn memory(stop: CancellationToken) -> Result<(), String> {
     const ROUND: Duration = Duration::from_secs(10);
     let mut thrift = host::Thrift::default();
-    let began = tokio::time::Instant::now();
-    // In step with the node's heartbeat and the look at the socket, which began then too: one waking is less than three.
-    let mut rounds = tokio::time::interval_at(began + ROUND, ROUND);
-    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut rounds = in_step(ROUND);
     let mut settled = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
     loop {
         tokio::select! {

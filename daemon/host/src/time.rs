@@ -4,8 +4,9 @@
 use chrono::{DateTime, Utc};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Time since the host booted, suspend included (`CLOCK_BOOTTIME` on Linux, `CLOCK_HIGHRES` on illumos).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,6 +113,27 @@ impl Clock for ManualClock {
     }
 }
 
+/// Ticks every `period`, all of this process at once: of loops that look at something now and then, each waking of its own
+/// would be one more. The first tick is a period away at most. A tick that is missed is left out.
+///
+/// # Panics
+/// When `period` is zero, and outside of a runtime.
+pub fn in_step(period: Duration) -> tokio::time::Interval {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let began = *BEGAN.get_or_init(|| now);
+    let mut ticks = tokio::time::interval_at(next_step(began, now, period), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// The first moment after `now` that lies whole periods after `began`.
+fn next_step(began: Instant, now: Instant, period: Duration) -> Instant {
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let into = nanos(now.saturating_duration_since(began)) % nanos(period);
+    now + period.saturating_sub(Duration::from_nanos(into))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +155,14 @@ mod tests {
         clock.advance(Duration::from_secs(5));
         assert_eq!(clock.boot().since(before), Duration::from_secs(5));
         assert_eq!(clock.wall().timestamp(), 5);
+    }
+    #[test]
+    fn loops_keep_step_whenever_they_begin() {
+        let began = Instant::now();
+        let (ten, fifteen) = (Duration::from_secs(10), Duration::from_secs(15));
+        let at = |millis: u64, period| next_step(began, began + Duration::from_millis(millis), period) - began;
+        assert_eq!((at(1, ten), at(9_999, ten)), (ten, ten));
+        assert_eq!((at(10_001, ten), at(12_345, fifteen)), (Duration::from_secs(20), fifteen));
+        assert_eq!(at(29_000, ten), at(29_500, fifteen), "all at once");
     }
 }

@@ -21,9 +21,9 @@ pub fn keep_small() {
 
 /// What is worth the page faults that follow, in pages.
 const WORTHWHILE: u64 = 1024;
-/// Rounds between two tries when what was handed back always comes back: with one each 10 s, about ten minutes. After each
-/// full pass would keep less resident, and cost more than the rest of an idle minute.
-const PAUSE: u32 = 64;
+/// Rounds between two tries when what was handed back always comes back: with one each 10 s, a minute. So what a full pass
+/// needs of the code stays for some seconds of each; its page faults cost about a millisecond.
+const PAUSE: u32 = 6;
 
 /// Hands memory back to the kernel when it is worth it. One for a process.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ enum Due {
 impl Thrift {
     /// Hands back the code that has not run lately, and what is free inside of the heap: at once when some megabytes more are
     /// resident than ever before the last time (a burst is over), and once more in the next round, as it may have gone on.
-    /// Later only code, and rarely: what is free in the heap of an idle daemon is used by its next full pass, and the
+    /// Later only code: what is free in the heap of an idle daemon is used by its next full pass, and the
     /// kernel's zeroing of new pages costs more than all the rest of that pass. To be called every few seconds. Takes about a
     /// millisecond; what runs again costs its page faults.
     pub fn give_back(&mut self) {
@@ -170,8 +170,8 @@ mod tests {
     fn what_comes_back_is_given_back_less_often_and_without_the_heap() {
         let mut thrift = Thrift::default();
         let (all, code) = (Due::CodeAndHeap, Due::Code);
-        let done = rounds(&mut thrift, &[8000; 140], 5000);
-        assert_eq!(done, [(0, all), (1, all), (65, code), (129, code)]);
+        let done = rounds(&mut thrift, &[8000; 18], 5000);
+        assert_eq!(done, [(0, all), (1, all), (7, code), (13, code)]);
         let burst = rounds(&mut thrift, &[8000, 12_000, 9000, 9000], 5000);
         assert_eq!(burst, [(1, all), (2, all)], "a burst is given back at once");
         assert!(rounds(&mut thrift, &[5000 + WORTHWHILE - 1; 10], 5000).is_empty(), "too little to be worth it");

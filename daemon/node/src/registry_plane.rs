@@ -11,6 +11,7 @@ use crate::pressure::NodeCondition;
 use crate::status::keep_others;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use reddwarf_host::time::in_step;
 use reddwarf_host::{BootTime, Clock, PodUid};
 use reddwarf_objects::{Kind, Object, ObjectKey, RESTART_REQUESTED_ANNOTATION, kinds};
 use reddwarf_registry::{
@@ -98,8 +99,7 @@ impl RegistryPlane {
     /// Looks every 15 s whether the node still says that it is alive, and says so on its Node object when it does not
     /// (row F17). Runs for ever.
     pub async fn check_health(self, node: String) {
-        let mut ticks = tokio::time::interval(HEALTH_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ticks = in_step(HEALTH_EVERY);
         let started = self.clock.boot();
         loop {
             ticks.tick().await;

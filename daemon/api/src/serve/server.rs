@@ -18,6 +18,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use reddwarf_host::time::in_step;
 use reddwarf_registry::{EventTarget, EventType, Registry};
 use std::convert::Infallible;
 use std::fmt;
@@ -181,8 +182,7 @@ impl Api {
         let Self { state, mut socket, mut unix, tcp, for_pods } = self;
         let connections = TaskTracker::new();
         let door = Arc::new(Door::new(&state.settings.limits));
-        let mut look = tokio::time::interval(state.settings.limits.socket_check);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut look = in_step(state.settings.limits.socket_check);
         if tcp.is_some() {
             connections.spawn(watch_certificates(ApiHandle { state: state.clone() }));
         }
@@ -282,8 +282,7 @@ impl ApiHandle {
 
 /// Looks for changed certificates from time to time, and says once what is wrong with them.
 async fn watch_certificates(api: ApiHandle) {
-    let mut look = tokio::time::interval(api.state.settings.limits.socket_check);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut look = in_step(api.state.settings.limits.socket_check);
     let mut said = String::new();
     loop {
         tokio::select! {
