@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long `sandbox_stop` waits for killed processes to be gone.
+/// How long killed processes of a sandbox are waited for.
 const KILL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A pod's /dev/shm, as docker and the kubelet have it.
@@ -71,11 +71,30 @@ pub(crate) fn prepare(shared: &Shared, spec: &SandboxSpec, has_link: bool) -> Ho
             return Ok(Prepared::Complete);
         }
     }
+    if known.is_none() {
+        end_unrecorded(shared, &spec.id)?;
+    }
     // Not complete (any more): said before anything is touched.
     forget_phase(shared, &spec.id)?;
     write_mark(shared, spec)?;
     make_parts(shared, spec, &wanted)?;
     Ok(Prepared::NeedsLink { netns: wanted.net })
+}
+
+/// Whoever emptied the run directory took the records, not the processes. Nobody knows these any more, and what is started next
+/// would run beside them, on the same volumes.
+fn end_unrecorded(shared: &Shared, id: &SandboxId) -> HostResult<()> {
+    let cgroup = shared.cgroup(id);
+    let failed = |e| io_error("kill", &cgroup, e);
+    if shared.cgroups.processes(&cgroup).map_err(failed)?.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(sandbox = %id, "its records are gone and its processes are not: they are ended");
+    if !shared.cgroups.kill_all(&cgroup, KILL_PATIENCE).map_err(failed)? {
+        let message = "processes of an earlier one of this name were killed and are not gone yet: ask again";
+        return Err(HostError::new(HostErrorKind::Busy, "make sandbox", id.as_str(), message));
+    }
+    Ok(())
 }
 
 /// What can be told from the spec alone, before anything is made.

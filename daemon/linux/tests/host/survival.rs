@@ -1,9 +1,9 @@
 //! Crashes: of the daemon, of shims, in the middle of things.
 
 use crate::common::patience;
-use crate::support::{as_root, cgroup_pids, code, exec, observe};
+use crate::support::{World, as_root, cgroup_pids, code, exec, observe};
 use reddwarf_host::SystemClock;
-use reddwarf_host::spec::Signal;
+use reddwarf_host::spec::{ContainerSpec, Signal};
 use reddwarf_host::{Change, ContainerState, Host, HostErrorKind, SandboxState, Sandboxes};
 use reddwarf_linux::LinuxHost;
 use std::sync::Arc;
@@ -182,6 +182,22 @@ fn what_is_taken_away_behind_our_back_is_seen_and_repaired() {
     });
 }
 
+/// As the node does, again and again: a shim whose records are gone ends by itself, and its lock goes then.
+async fn clear_leftovers(world: &World) {
+    let deadline = Instant::now() + patience(Duration::from_secs(5));
+    loop {
+        let left = world.host.observe().await.leftovers;
+        for leftover in &left {
+            let _ = world.host.leftover_remove(leftover).await;
+        }
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{left:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[test]
 fn leftovers_are_named_and_removed() {
     as_root(|world| async move {
@@ -194,19 +210,29 @@ fn leftovers_are_named_and_removed() {
         for leftover in &leftovers {
             let _ = world.host.leftover_remove(leftover).await.unwrap();
         }
+        clear_leftovers(&world).await;
+        world.assert_nothing_left(&sandbox.id).await;
+    });
+}
+
+#[test]
+fn what_no_record_tells_of_does_not_run_beside_what_is_started_anew() {
+    as_root(|world| async move {
+        let (sandbox, first) = world.start("exec sleep 1000000").await;
+        let before = cgroup_pids(&world.options.instance).len();
+        std::fs::remove_dir_all(world.options.run_dir.join("sandboxes").join(sandbox.id.as_str())).unwrap();
+        let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+        let next = ContainerSpec { attempt: first.attempt + 1, ..first };
+        let _ = world.host.container_start(&sandbox.id, &next).await.unwrap();
         let deadline = Instant::now() + patience(Duration::from_secs(5));
-        // A shim whose records are gone ends by itself; its lock goes then.
-        loop {
-            let left = world.host.observe().await.leftovers;
-            for leftover in &left {
-                let _ = world.host.leftover_remove(leftover).await;
-            }
-            if left.is_empty() {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{left:?}");
+        // The first one's shim ends by itself.
+        while cgroup_pids(&world.options.instance).len() > before {
+            assert!(Instant::now() < deadline, "one instance, not two");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let _ = world.host.sandbox_destroy(&sandbox.id).await.unwrap();
+        clear_leftovers(&world).await;
         world.assert_nothing_left(&sandbox.id).await;
     });
 }
