@@ -368,6 +368,28 @@ async fn a_bad_update_keeps_the_old_version() {
     assert!(world.status("web").condition("reddwarf.io/UpToDate").is_none());
 }
 
+/// `kubectl debug` of a pod whose new version can't be made: that is when somebody wants to look into it.
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_container_starts_in_a_pod_that_lacks_a_volume() {
+    let world = World::new().await;
+    world.plane.apply(config("ConfigMap", "site", &[("index", "one")]));
+    let volumes = json!([{"name": "site", "configMap": {"name": "site"}}]);
+    let mounts = json!([{"name": "site", "mountPath": "/site"}]);
+    let app = json!([{"name": "app", "image": "web:1", "volumeMounts": mounts}]);
+    world.plane.apply(pod("web", json!({"containers": app, "volumes": volumes})));
+    world.until(5, "ready", |w| w.is_ready("web")).await;
+    world.plane.delete("ConfigMap", "site", None);
+    world.settled(5).await;
+    let look = json!([{"name": "look", "image": "web:1", "command": ["sh"]}]);
+    world.plane.apply(pod("web", json!({"containers": app, "volumes": volumes, "ephemeralContainers": look})));
+    let runs = |w: &World| {
+        let sandbox = w.sandbox("web").unwrap();
+        let found = sandbox.containers.get(&name("look")).and_then(|c| c.last());
+        found.is_some_and(|c| matches!(c.state, ContainerState::Running { .. }))
+    };
+    world.until(10, "the debugger runs", runs).await;
+}
+
 /// Variables are made when a container starts: what they were made of restarts nothing, and its absence stops no change half-way.
 #[tokio::test(start_paused = true)]
 async fn what_variables_were_made_of_restarts_nothing() {

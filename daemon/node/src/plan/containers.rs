@@ -171,6 +171,8 @@ impl Planner<'_> {
 
     /// An ephemeral container: started once, beside whatever else the pod does.
     pub(super) fn ephemeral(&mut self, item: &Item<'_>) {
+        // What keeps a new version of the pod from being made is no reason not to look into the one that runs.
+        let item = &Item { hold: None, ..*item };
         let target = self.target(item);
         if item.latest().is_some() {
             self.container(item, &target);
