@@ -350,14 +350,7 @@ impl Daemon {
     }
 
     async fn event(&self, settings: &Settings, reason: &str, text: &str) {
-        let target = EventTarget {
-            api_version: "v1".into(),
-            kind: "Node".into(),
-            namespace: None,
-            name: settings.node_name.clone(),
-            uid: String::new(),
-            field_path: String::new(),
-        };
+        let target = EventTarget::node(&settings.node_name);
         if let Err(error) = self.registry.record_event(&target, EventType::Warning, reason, text, "reddwarfd").await {
             tracing::debug!(%error, "an event could not be recorded");
         }

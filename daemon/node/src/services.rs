@@ -227,14 +227,7 @@ impl Task {
         if text == self.failure {
             return;
         }
-        let target = EventTarget {
-            api_version: "v1".into(),
-            kind: "Node".into(),
-            namespace: None,
-            name: self.deps.settings.node.clone(),
-            uid: String::new(),
-            field_path: String::new(),
-        };
+        let target = EventTarget::node(&self.deps.settings.node);
         self.event(&target, "ServicesNotApplied", &text).await;
         self.failure = text;
     }

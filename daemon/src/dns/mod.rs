@@ -295,14 +295,7 @@ fn by_hand(domain: &str, listeners: &[SocketAddr]) -> String {
 }
 
 async fn event(registry: &Registry, node: &str, why: &str) {
-    let target = EventTarget {
-        api_version: "v1".into(),
-        kind: "Node".into(),
-        namespace: None,
-        name: node.to_owned(),
-        uid: String::new(),
-        field_path: String::new(),
-    };
+    let target = EventTarget::node(node);
     if let Err(error) = registry.record_event(&target, EventType::Warning, "DNSUnavailable", why, "reddwarfd").await {
         tracing::debug!(error = chain(&error), "an event could not be recorded");
     }

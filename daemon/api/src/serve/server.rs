@@ -263,14 +263,7 @@ impl ApiHandle {
     async fn certificates_refused(&self, error: &CertificateError) {
         let text = format!("new certificates were not taken over, those in force stay: {error}");
         tracing::warn!("{text}");
-        let target = EventTarget {
-            api_version: "v1".into(),
-            kind: "Node".into(),
-            namespace: None,
-            name: self.state.settings.node_name.clone(),
-            uid: String::new(),
-            field_path: String::new(),
-        };
+        let target = EventTarget::node(&self.state.settings.node_name);
         let registry = &self.state.deps.registry;
         if let Err(error) =
             registry.record_event(&target, EventType::Warning, "InvalidCertificate", &text, "reddwarfd").await

@@ -119,14 +119,7 @@ impl DirectoryLoop {
             lines.extend(file.refused.iter().map(|(key, why)| format!("{}: {key}: {why}", file.path)));
         }
         lines.extend(status.notices.iter().cloned());
-        let target = EventTarget {
-            api_version: "v1".into(),
-            kind: "Node".into(),
-            namespace: None,
-            name: self.options.node_name.clone(),
-            uid: String::new(),
-            field_path: String::new(),
-        };
+        let target = EventTarget::node(&self.options.node_name);
         for line in lines.iter().filter(|line| !self.said.contains(line)) {
             tracing::warn!("{line}");
             let recorded =

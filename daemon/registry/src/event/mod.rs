@@ -68,6 +68,18 @@ impl EventTarget {
         }
     }
 
+    /// A node. Its uid is its name, as in the kubelet's events: `kubectl describe node` asks for that.
+    pub fn node(name: &str) -> Self {
+        Self {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            namespace: None,
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            field_path: String::new(),
+        }
+    }
+
     /// A key when the object itself is not at hand.
     pub fn key(kind: &Kind, key: &ObjectKey) -> Self {
         Self {
