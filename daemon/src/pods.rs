@@ -9,6 +9,8 @@ use serde_json::Value;
 const UP_TO_DATE: &str = "reddwarf.io/UpToDate";
 /// A condition that holds for less than this may be a step on the way: a pod and what it refers to come one after the other.
 const SETTLED: TimeDelta = TimeDelta::seconds(2);
+/// A program that runs may need so long to be ready, and one failed probe is none.
+const STARTING: TimeDelta = TimeDelta::seconds(10);
 /// What needs only time: an image that comes, a predecessor that goes, the node's network while it is made.
 const ROUTINE: [&str; 5] =
     ["ContainerCreating", "PodInitializing", "WaitingForPredecessor", "WaitingForFinalizers", "NetworkNotReady"];
@@ -72,16 +74,25 @@ fn of_conditions(pod: &Object, now: DateTime<Utc>) -> String {
     if pod.deletion_timestamp().is_some() {
         return String::new();
     }
-    let settled = |c: &&Value| {
-        let since = c["lastTransitionTime"].as_str().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
-        since.is_none_or(|since| now.signed_duration_since(since) >= SETTLED)
+    let unmet_for = |kind: &str, least: TimeDelta| {
+        let since = |c: &Value| DateTime::parse_from_rfc3339(c["lastTransitionTime"].as_str()?).ok();
+        let settled = |c: &&Value| since(c).is_none_or(|since| now.signed_duration_since(since) >= least);
+        pod.condition(kind).filter(|c| c["status"] != "True").filter(settled)
     };
-    let unmet = |kind: &str| pod.condition(kind).filter(|c| c["status"] != "True").filter(settled);
+    let unmet = |kind: &str| unmet_for(kind, SETTLED);
     let text = |c: &Value, key: &str| c[key].as_str().unwrap_or_default().to_owned();
     // A pod with scheduling gates waits because it asks for that.
     let unplaced = unmet("PodScheduled").filter(|c| c["reason"] != "SchedulingGated");
     let outdated = || unmet(UP_TO_DATE).filter(|c| !ROUTINE.contains(&c["reason"].as_str().unwrap_or_default()));
-    unplaced.or_else(outdated).map(|c| said(&text(c, "reason"), &text(c, "message"))).unwrap_or_default()
+    let unready = || unmet_for("Ready", STARTING).filter(|c| c["reason"] != "ContainersNotReady" || fails_probes(pod));
+    let found = unplaced.or_else(outdated).or_else(unready);
+    found.map(|c| said(&text(c, "reason"), &text(c, "message"))).unwrap_or_default()
+}
+
+/// Does a container run and is not ready? One that has ended well is not either, and may be as asked.
+fn fails_probes(pod: &Object) -> bool {
+    let statuses = pod.get("/status/containerStatuses").and_then(Value::as_array);
+    statuses.into_iter().flatten().any(|status| status["ready"] == false && !status["state"]["running"].is_null())
 }
 
 /// `Reason: message`, or whichever of the two there is.
@@ -117,6 +128,8 @@ mod tests {
         let waiting = json!([{"name": "main", "state": {"waiting": {"reason": "ContainerCreating"}}}]);
         let killed = json!([{"name": "main", "state": {"terminated": {"reason": "Error", "exitCode": 137}}}]);
         let running = json!([{"name": "main", "state": {"running": {}}}]);
+        let unready = json!([{"name": "main", "ready": false, "state": {"running": {}}}]);
+        let ended = json!([{"name": "main", "ready": false, "state": {"terminated": {"exitCode": 0}}}]);
         for (status, expected) in [
             (json!({"phase": "Running", "containerStatuses": running}), ""),
             (json!({"phase": "Pending", "containerStatuses": waiting}), ""),
@@ -137,6 +150,22 @@ mod tests {
             (
                 json!({"phase": "Running", "containerStatuses": running, "conditions": condition(UP_TO_DATE, "ContainerCreating", long_ago)}),
                 "",
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": unready, "conditions": condition("Ready", "ContainersNotReady", long_ago)}),
+                "ContainersNotReady: it says why",
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": unready, "conditions": condition("Ready", "ContainersNotReady", "2026-01-01T00:00:55Z")}),
+                "",
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": ended, "conditions": condition("Ready", "ContainersNotReady", long_ago)}),
+                "",
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": running, "conditions": condition("Ready", "ReadinessGatesNotReady", long_ago)}),
+                "ReadinessGatesNotReady: it says why",
             ),
             (
                 json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory. ", "containerStatuses": killed}),

@@ -39,11 +39,13 @@ pub(crate) async fn pod(node: &NodeHandle, wiring: &Wiring, key: &PodKey) -> Res
     chain.extend(why.next.iter().map(|step| link("plan", step.clone(), None)));
     chain.extend(why.recent.iter().map(done));
     // Nothing is left to do for a pod that has failed; as asked it is not.
-    let reason = object.filter(|_| why.ok).map(|o| pods::reason(&o, registry.now()));
+    let reason = object.as_ref().filter(|_| why.ok).map(|o| pods::reason(o, registry.now()));
     let (ok, summary) = match reason.filter(|reason| !reason.is_empty()) {
         Some(reason) => (false, reason),
         None => (why.ok, why.summary),
     };
+    // What a probe said, or a mount.
+    chain.extend(object.filter(|_| !ok).and_then(|o| newest_event(registry, &o, false)));
     Ok(WhyReport { object: object_name(Some(key)), ok, summary, chain })
 }
 
@@ -131,7 +133,10 @@ fn problem(object: &Object) -> Option<String> {
         ("apps", "Deployment") => {
             let short = short(object, "/status/availableReplicas", "/spec/replicas", 1);
             let failed = holds("ReplicaFailure", "True").or_else(|| holds("Progressing", "False"));
-            failed.map(told).or(short)
+            match (failed.map(told), short) {
+                (Some(failed), Some(short)) => Some(format!("{failed}; {short}")),
+                (failed, short) => failed.or(short),
+            }
         }
         ("apps", "ReplicaSet" | "StatefulSet") | ("", "ReplicationController") => {
             let short = short(object, "/status/availableReplicas", "/spec/replicas", 1);
@@ -186,7 +191,10 @@ fn troubled_pods(registry: &Registry, object: &Object) -> Vec<String> {
 /// The newest warning about an object; with `any`, the newest event.
 fn newest_event(registry: &Registry, object: &Object, any: bool) -> Option<WhyLink> {
     let kind = kinds().by_group_resource("", "events")?;
-    let fields = FieldSelector::parse(kind, &format!("involvedObject.uid={}", object.uid()?)).ok()?;
+    let node = object.known_kind().is_some_and(|kind| kind.is_core("Node"));
+    // EventTarget::node
+    let uid = if node { object.name() } else { object.uid()? };
+    let fields = FieldSelector::parse(kind, &format!("involvedObject.uid={uid}")).ok()?;
     let namespace = object.namespace().filter(|n| !n.is_empty()).unwrap_or("default");
     let query = ListQuery { fields, ..ListQuery::all(kind).in_namespace(namespace) };
     let events = registry.list(&query).ok()?.items;
