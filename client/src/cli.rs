@@ -91,6 +91,8 @@ pub(crate) enum Command {
     /// Make, list and revoke bearer tokens of the Kubernetes API
     Token(token::Arguments),
     /// Read the manifest directories again, now
+    ///
+    /// Settings are read again at SIGHUP only (`systemctl reload reddwarfd`).
     Reload(reload::Arguments),
     /// Compare everything with the host, now
     Reconcile(reconcile::Arguments),

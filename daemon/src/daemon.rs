@@ -2,7 +2,7 @@
 
 use crate::chain::chain;
 use crate::cli::{LONG_VERSION, Mode};
-use crate::directory::{About, Directories};
+use crate::directory::{About, Directories, Refused};
 use crate::dns::{Kept, NameServer};
 use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
@@ -106,6 +106,8 @@ struct Daemon {
     access: Arc<Access>,
     clock: Arc<dyn Clock>,
     notices: Vec<String>,
+    /// What the last reload refused; `None` once one has succeeded.
+    refused: Refused,
     started: chrono::DateTime<chrono::Utc>,
     dns: Option<Arc<NameServer>>,
     /// [`host::guard_socket`].
@@ -166,6 +168,7 @@ impl Daemon {
             access,
             clock,
             notices,
+            refused: Refused::default(),
             started,
             dns,
             guard,
@@ -327,9 +330,11 @@ impl Daemon {
                 let text = format!("the settings were not taken over: {error}");
                 tracing::warn!("{text}");
                 self.event(old, "InvalidSettings", &text).await;
+                self.refused.set(Some(format!("{text}; the daemon would not start with them")));
                 return None;
             }
         };
+        self.refused.set(None);
         let later: Vec<&str> = old
             .changes(&new)
             .iter()
@@ -407,6 +412,7 @@ impl Daemon {
             host,
             started: self.started,
             notices: self.notices.clone(),
+            refused: self.refused.clone(),
             kubernetes: settings.listen.map(|listen| reddwarf_api::types::KubernetesAccess {
                 listen: listen.to_string(),
                 kubeconfig: settings.kubeconfig.display().to_string(),

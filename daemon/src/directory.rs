@@ -16,7 +16,7 @@ use reddwarf_registry::{Applied, ApplyOptions, Author, Declared, ListQuery, Regi
 use reddwarf_store::{FileChange, GenerationRecord};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Implements the API's [`Directory`].
 pub(crate) struct Directories {
@@ -40,7 +40,22 @@ pub(crate) struct Directories {
     pub storage: Option<Arc<Storage>>,
 }
 
-/// Constant facts for `status`.
+/// What a reload of the settings refused, until one succeeds; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refused(Arc<Mutex<Option<String>>>);
+
+impl Refused {
+    /// The last reload said this; `None`: it succeeded.
+    pub(crate) fn set(&self, said: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = said;
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Facts for `status`: constant, but for what was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     /// Daemon version.
@@ -53,6 +68,8 @@ pub(crate) struct About {
     pub started: chrono::DateTime<chrono::Utc>,
     /// What opening the store had to repair, and other things said once.
     pub notices: Vec<String>,
+    /// Settings that were not taken over.
+    pub refused: Refused,
     /// How Kubernetes clients reach us.
     pub kubernetes: Option<types::KubernetesAccess>,
 }
@@ -64,6 +81,7 @@ impl Directory for Directories {
         let checks = self.node.checks();
         let pods = self.pods()?;
         let mut notices = self.about.notices.clone();
+        notices.extend(self.about.refused.notice());
         notices.extend(status.notices.iter().cloned());
         notices.extend(status.failure.iter().cloned());
         notices.extend(self.node.notices().await);

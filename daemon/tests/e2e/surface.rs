@@ -306,6 +306,15 @@ fn settings_are_taken_over_at_hup_and_bad_ones_are_not() {
     hup();
     world.until("the refusal", |w| w.ctl(&["events"]).out.contains("InvalidSettings").then_some(()));
     assert_eq!(pods(&world), "11");
+    let refused = |w: &World| {
+        let status = w.ctl(&["status"]);
+        let said = |line: &str| line.contains("the settings were not taken over: ");
+        let line = status.out.lines().find(|l| said(l)).map(str::to_owned);
+        (status.code, line)
+    };
+    let line = world.until("the notice", |w| refused(w).1);
+    assert!(line.starts_with('!') && line.ends_with("; the daemon would not start with them"), "{line}");
+    assert_eq!(refused(&world).0, 3);
 
     write("max_pods = 12\n");
     hup();
@@ -314,6 +323,14 @@ fn settings_are_taken_over_at_hup_and_bad_ones_are_not() {
             .then_some(())
     });
     assert_eq!(world.ready("web")["status"]["containerStatuses"][0]["containerID"], before);
+    world.until("all is well", |w| (refused(w) == (0, None)).then_some(()));
+
+    // What was refused is over as well when the file says again what holds.
+    for (text, code) in [("nonsense = 1\n", 3), ("max_pods = 12\n", 0)] {
+        write(text);
+        hup();
+        world.until(text, |w| (w.ctl(&["status"]).code == code).then_some(()));
+    }
 }
 
 #[test]
