@@ -45,11 +45,8 @@ pub fn leaves_at(
 
 /// When the pod came to its node, as far as it says.
 fn placed_at(pod: &Object, slim: &Slim, now: DateTime<Utc>) -> DateTime<Utc> {
-    let conditions = conditions_of(pod);
-    let text = |c: &Value, field: &str| c.get(field).and_then(Value::as_str).map(str::to_owned);
-    let placed =
-        |c: &&Value| text(c, "type").as_deref() == Some("PodScheduled") && text(c, "status").as_deref() == Some("True");
-    let time = conditions.iter().find(placed).and_then(|c| text(c, "lastTransitionTime")?.parse().ok());
+    let placed = pod.condition("PodScheduled").filter(|_| pod.condition_holds("PodScheduled"));
+    let time = placed.and_then(|c| c.get("lastTransitionTime")?.as_str()?.parse().ok());
     time.or(slim.created).unwrap_or(now)
 }
 
