@@ -32,6 +32,12 @@ fn interface(object: &str) -> &str {
     object.split_once('/').map_or(object, |(interface, _)| interface)
 }
 
+/// The interfaces that have an address, the loopback left out: nothing comes in by that.
+pub(crate) fn interfaces(seen: &Addresses, ip: IpAddr) -> impl Iterator<Item = &str> {
+    let there = seen.iter().filter(move |(_, address)| has(address, ip)).map(|(object, _)| interface(object));
+    there.filter(|interface| *interface != LOOPBACK)
+}
+
 /// The objects of this instance and their addresses.
 pub(crate) fn ours<'s>(seen: &'s Addresses, instance: &str) -> BTreeMap<&'s str, IpAddr> {
     let own = |(object, address): (&'s String, &Address)| {

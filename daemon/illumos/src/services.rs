@@ -1,8 +1,9 @@
 //! Services by ipnat(8), network policies by ipf(8).
 //!
 //! Every frontend that is not ILB's (`ilb`) is a redirection for each backend, once on the gateway's link (from pods) and once
-//! on the link that leads outside; at announced addresses (`announced`) also on the interface that has them. What we applied
-//! is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and sessions of other rules go on.
+//! on the link that leads outside; at addresses of the host's, announced ones (`announced`) among them, also on the interface
+//! that has them. What we applied is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and
+//! sessions of other rules go on.
 //! Policies are filters of the isolated pods' own zones: pods on one etherstub talk without passing the global zone.
 
 use crate::announced::{self, Addresses};
@@ -100,7 +101,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     // Whichever takes a frontend over is ready before the other lets go of it.
     balancing.ilb.clone_from(&balanced);
     let made = ilb::make(shared, &balanced, &mut balancing.told).await;
-    let mut wanted = redirects(shared, &frontends, &own, &places).await?;
+    let mut wanted = redirects(shared, &frontends, (&own, &seen), &places).await?;
     wanted.extend(kept_masquerade(shared).await?);
     if !table.is_empty() {
         wanted.extend(hairpin(shared)?);
@@ -176,11 +177,11 @@ async fn flushed(shared: &Shared, known: &BTreeSet<Rule>) -> HostResult<bool> {
     Ok(redirects < ours || maps < known.len() - ours)
 }
 
-/// Each frontend's redirections. `own` are the host's addresses.
+/// Each frontend's redirections. `own` are the host's addresses, among all that were `seen`.
 async fn redirects(
     shared: &Shared,
     frontends: &BTreeMap<Frontend, Backends>,
-    own: &[IpAddr],
+    (own, seen): (&[IpAddr], &Addresses),
     places: &announced::Plan,
 ) -> HostResult<BTreeSet<Rule>> {
     let mut rules = BTreeSet::new();
@@ -200,12 +201,15 @@ async fn redirects(
             true => vec![None],
             false => backends.sources.iter().copied().map(Some).collect(),
         };
-        // Where neighbours ask for an announced address need not be where the default route leads.
-        let at = |to: &IpAddr| links.iter().chain(places.links(to)).map(|link| (link, *to)).collect::<BTreeSet<_>>();
+        // Where neighbours ask for an address need not be where the default route leads.
+        let at = |to: &IpAddr| {
+            let there = links.iter().chain(places.links(to)).map(String::as_str);
+            there.chain(announced::interfaces(seen, *to)).map(|link| (link, *to)).collect::<BTreeSet<_>>()
+        };
         for (link, to) in targets.iter().flat_map(at) {
             for (from, backend) in sources.iter().flat_map(|s| backends.addresses.iter().map(move |b| (*s, b))) {
                 rules.insert(Rule::Redirect {
-                    link: link.clone(),
+                    link: link.to_owned(),
                     from,
                     to,
                     port: *port,

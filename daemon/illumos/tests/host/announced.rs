@@ -93,6 +93,8 @@ fn addresses_are_where_neighbours_ask_for_them() {
             assert!(leads("net0", to), "{to}: {nat:?}");
         }
         assert!(leads("net1", "198.51.100.64/32") && leads("net1", "2001:db8::40/128"), "{nat:?}");
+        // The host's own addresses, too: a port of the host is one on each.
+        assert!(leads("net1", "198.51.100.2/32 port 30080"), "{nat:?}");
         assert!(
             !leads("net1", "192.0.2.64/32") && !nat.iter().any(|r| r.contains("192.0.2.64/32 port 30080")),
             "{nat:?}"
