@@ -10,12 +10,18 @@ say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 ctl() { "$bin/reddwarfctl" --socket "$work/run/reddwarf.sock" "$@"; }
 show() { local line="$*"; printf '$ %s\n' "${line/#ctl /reddwarfctl }"; "$@"; }
 
-daemon=
+daemon= instance=
 finish() {
   status=$?
   if [[ -n $daemon ]] && kill -0 "$daemon" 2>/dev/null; then
     ctl shutdown --stop-pods >/dev/null 2>&1 || kill "$daemon" 2>/dev/null || true
     wait "$daemon" 2>/dev/null || true
+  fi
+  # What a daemon leaves for the next one: its bridge, its tables of rules, its control groups.
+  if [[ $instance == reddwarf* ]]; then
+    nft delete table inet "${instance//-/_}" 2>/dev/null || true
+    nft delete table inet "${instance//-/_}_services" 2>/dev/null || true
+    find /sys/fs/cgroup -depth -type d -path "*/$instance*" -exec rmdir {} + 2>/dev/null || true
   fi
   ip link del rddemo0 2>/dev/null || true
   umount "$work/run/private/exe" "$work/run/private" 2>/dev/null || true
@@ -36,6 +42,7 @@ say "Drop a file into the directory: a web server and its page"
 cp examples/manifests/web.yaml "$work/web.yaml"
 show mv "$work/web.yaml" "$work/manifests/web.yaml"
 show ctl wait pod/web --for=condition=Ready --timeout=20s
+instance=$(sed 's/^reddwarf://' /sys/class/net/rddemo0/ifalias)
 show ctl get pods -o wide
 ip=$(ctl get pod web -o jsonpath='{.status.podIP}')
 show curl -sS --max-time 5 --retry 5 --retry-connrefused --retry-delay 1 "http://$ip:8080/"
