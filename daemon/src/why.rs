@@ -9,7 +9,7 @@ use reddwarf_api::types::{WhyLink, WhyReport};
 use reddwarf_node::{NodeError, NodeHandle, PodKey, Record};
 use reddwarf_objects::selector::{FieldSelector, LabelSelector};
 use reddwarf_objects::{Object, ObjectKey, kinds};
-use reddwarf_registry::{ListQuery, Registry};
+use reddwarf_registry::{EventTarget, ListQuery, Registry};
 
 /// So many of a workload's pods are told of.
 const SHOWN: usize = 5;
@@ -191,9 +191,7 @@ fn troubled_pods(registry: &Registry, object: &Object) -> Vec<String> {
 /// The newest warning about an object; with `any`, the newest event.
 fn newest_event(registry: &Registry, object: &Object, any: bool) -> Option<WhyLink> {
     let kind = kinds().by_group_resource("", "events")?;
-    let node = object.known_kind().is_some_and(|kind| kind.is_core("Node"));
-    // EventTarget::node
-    let uid = if node { object.name() } else { object.uid()? };
+    let uid = Some(EventTarget::of(object).uid).filter(|uid| !uid.is_empty())?;
     let fields = FieldSelector::parse(kind, &format!("involvedObject.uid={uid}")).ok()?;
     let namespace = object.namespace().filter(|n| !n.is_empty()).unwrap_or("default");
     let query = ListQuery { fields, ..ListQuery::all(kind).in_namespace(namespace) };

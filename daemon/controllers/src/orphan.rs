@@ -7,13 +7,13 @@
 //! object, which the node makes anew.
 
 use crate::runtime::{Again, Change, Context, Controller, Failure, Id, Slim, View};
-use crate::workload::{Wanted, conditions_of, set_condition};
+use crate::workload::set_disruption_target;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::pod::Phase;
 use reddwarf_objects::{Kind, kinds};
 use reddwarf_registry::{Author, DeleteOptions, Preconditions, RegistryError};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -71,11 +71,7 @@ impl Orphans {
                 if live.uid() != Some(&*pod.uid) {
                     return;
                 }
-                let mut conditions = conditions_of(live);
-                let message = "PodGC: node no longer exists";
-                let wanted = Wanted { kind: "DisruptionTarget", status: "True", reason: "DeletionByPodGC", message };
-                set_condition(&mut conditions, wanted, &[], now);
-                live.set("/status/conditions", Value::Array(conditions));
+                set_disruption_target(live, "DeletionByPodGC", "PodGC: node no longer exists", now);
                 live.set("/status/phase", json!("Failed"));
             });
             failed.await?;

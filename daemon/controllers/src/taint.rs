@@ -7,12 +7,11 @@
 
 use crate::runtime::{Again, Change, Context, Controller, Events, Failure, Id, Slim, Taint, View};
 use crate::schedule::{Constraints, Patience};
-use crate::workload::{Wanted, conditions_of, set_condition};
+use crate::workload::set_disruption_target;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::{Kind, Object, kinds};
 use reddwarf_registry::{Author, DeleteOptions, Preconditions, RegistryError};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -112,11 +111,7 @@ impl TaintEvictions {
             if live.uid() != Some(&*slim.uid) {
                 return;
             }
-            let mut conditions = conditions_of(live);
-            let (kind, reason) = ("DisruptionTarget", "DeletionByTaintManager");
-            let wanted = Wanted { kind, status: "True", reason, message: MESSAGE };
-            set_condition(&mut conditions, wanted, &[], now);
-            live.set("/status/conditions", Value::Array(conditions));
+            set_disruption_target(live, "DeletionByTaintManager", MESSAGE, now);
         });
         if written.await?.changed {
             let said = format!("Marking for deletion Pod {}/{}", slim.id.namespace, slim.id.name);
@@ -180,7 +175,7 @@ impl Controller for TaintEvictions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn when_a_pod_has_to_leave() {

@@ -129,7 +129,7 @@ pub fn in_step(period: Duration) -> tokio::time::Interval {
 
 /// The first moment after `now` that lies whole periods after `began`.
 fn next_step(began: Instant, now: Instant, period: Duration) -> Instant {
-    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let into = nanos(now.saturating_duration_since(began)) % nanos(period);
     now + period.saturating_sub(Duration::from_nanos(into))
 }

@@ -32,10 +32,14 @@ fn interface(object: &str) -> &str {
     object.split_once('/').map_or(object, |(interface, _)| interface)
 }
 
-/// The interfaces that have an address, the loopback left out: nothing comes in by that.
-pub(crate) fn interfaces(seen: &Addresses, ip: IpAddr) -> impl Iterator<Item = &str> {
-    let there = seen.iter().filter(move |(_, address)| has(address, ip)).map(|(object, _)| interface(object));
-    there.filter(|interface| *interface != LOOPBACK)
+/// Addresses in force with the interface that has each, the loopback left out: nothing comes in by that.
+pub(crate) fn interfaces(seen: &Addresses) -> BTreeMap<IpAddr, BTreeSet<&str>> {
+    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
+    let active = seen.iter().filter(|(object, address)| is_active(address) && interface(object) != LOOPBACK);
+    for (object, net) in active.filter_map(|(object, address)| Some((object, address.address?))) {
+        found.entry(net.addr()).or_default().insert(interface(object));
+    }
+    found
 }
 
 /// The objects of this instance and their addresses.

@@ -190,6 +190,7 @@ async fn redirects(
     }
     let uplink = uplink(shared, false).await?;
     let links: BTreeSet<String> = [Some(shared.options.gateway_link.clone()), uplink].into_iter().flatten().collect();
+    let homes = announced::interfaces(seen);
     for (Frontend { place, protocol, port }, backends) in frontends {
         let targets: Vec<IpAddr> = match place {
             Place::Address(address) => vec![*address],
@@ -204,7 +205,7 @@ async fn redirects(
         // Where neighbours ask for an address need not be where the default route leads.
         let at = |to: &IpAddr| {
             let there = links.iter().chain(places.links(to)).map(String::as_str);
-            there.chain(announced::interfaces(seen, *to)).map(|link| (link, *to)).collect::<BTreeSet<_>>()
+            there.chain(homes.get(to).into_iter().flatten().copied()).map(|link| (link, *to)).collect::<BTreeSet<_>>()
         };
         for (link, to) in targets.iter().flat_map(at) {
             for (from, backend) in sources.iter().flat_map(|s| backends.addresses.iter().map(move |b| (*s, b))) {

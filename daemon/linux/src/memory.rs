@@ -22,7 +22,7 @@ pub fn keep_small() {
 /// What is worth the page faults that follow, in pages.
 const WORTHWHILE: u64 = 1024;
 /// Rounds between two tries when what was handed back always comes back: with one each 10 s, a minute. So what a full pass
-/// needs of the code stays for some seconds of each; the next one brings it back with some four hundred page faults.
+/// needs of the code stays for some seconds of each; the next one brings it back from the page cache.
 const PAUSE: u32 = 6;
 
 /// Hands memory back to the kernel when it is worth it. One for a process.

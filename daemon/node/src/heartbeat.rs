@@ -132,8 +132,7 @@ fn tell(shared: &Shared, changes: &[pressure::Change], short: &[Shortage]) {
         return;
     }
     let name = &shared.settings.node_name;
-    // By its name as the kubelet does: `kubectl describe node` looks for both.
-    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}});
+    let node = serde_json::json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     let Ok(node) = Object::from_value(node).map(Arc::new) else { return };
     let event = |warning: bool, reason: &str, message: String| {
         let event = EventText { warning, reason: reason.to_owned(), message, field_path: String::new() };

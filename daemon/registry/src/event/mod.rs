@@ -58,6 +58,9 @@ pub struct EventTarget {
 impl EventTarget {
     /// A whole object.
     pub fn of(object: &Object) -> Self {
+        if object.known_kind().is_some_and(|kind| kind.is_core("Node")) {
+            return Self::node(object.name());
+        }
         Self {
             api_version: object.api_version().to_owned(),
             kind: object.kind().to_owned(),
