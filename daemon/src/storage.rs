@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use reddwarf_api::types::StorageStatus;
 use reddwarf_config::Settings;
 use reddwarf_config::settings::{HostKind, StorageEngineName, StorageRoots};
-use reddwarf_controllers::volume::{PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
+use reddwarf_controllers::volume::{Binding, PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_host::fake::MemoryEngine;
 use reddwarf_host::storage::Tuning;
 use reddwarf_host::{
@@ -115,6 +115,19 @@ impl Storage {
             _ => {}
         }
         prepared.map(drop)
+    }
+
+    /// Whether there are no files in a volume. One that is not mounted can't be looked into, which is an error.
+    async fn is_empty(&self, id: &DatasetId) -> Result<bool, ProvisionError> {
+        if self.engine.about().kind == EngineKind::Memory {
+            return Ok(self.engine.usage(id).await.map_err(|e| failed(&e))?.data_bytes == 0);
+        }
+        let data = self.engine.data(id);
+        let first = async { tokio::fs::read_dir(&data).await?.next_entry().await };
+        match first.await {
+            Ok(entry) => Ok(entry.is_none()),
+            Err(error) => Err(ProvisionError(format!("{} can't be looked into: {error}", data.display()))),
+        }
     }
 
     /// For `status`.
@@ -288,6 +301,26 @@ impl Provisioner for Storage {
         drop(self.engine.create(&id, &spec).await.map_err(|e| failed(&e))?);
         let attributes = BTreeMap::from([("engine".to_owned(), self.engine.about().kind.to_string())]);
         Ok(Provisioned { handle: request.name.clone(), attributes })
+    }
+
+    async fn made_for(&self, handle: &str) -> Result<Option<Binding>, ProvisionError> {
+        self.ready().await.map_err(|e| failed(&e))?;
+        let all = self.engine.list().await.map_err(|e| failed(&e))?;
+        let Some(found) = all.get(&volume(handle)?) else { return Ok(None) };
+        let mark = |key: &str| found.marks.get(key).map_or("", String::as_str);
+        let (namespace, name) = mark("claim").split_once('/').unwrap_or_default();
+        Ok(Some(Binding { namespace: namespace.into(), name: name.into(), uid: mark("owner").into() }))
+    }
+
+    async fn destroy_unused(&self, handle: &str) -> Result<bool, ProvisionError> {
+        self.ready().await.map_err(|e| failed(&e))?;
+        let id = volume(handle)?;
+        let all = self.engine.list().await.map_err(|e| failed(&e))?;
+        let Some(found) = all.get(&id) else { return Ok(true) };
+        if !found.snapshots.is_empty() || !self.is_empty(&id).await? {
+            return Ok(false);
+        }
+        self.destroy(handle).await.map(|()| true)
     }
 
     async fn destroy(&self, handle: &str) -> Result<(), ProvisionError> {

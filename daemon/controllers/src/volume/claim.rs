@@ -152,9 +152,13 @@ impl Volumes {
         if let Some(provisioner) = self.provisioner.as_ref().filter(|_| begun)
             && context.find(&Id::of(self.volumes, "", &claim.own_volume()))?.is_none()
         {
-            // Made, perhaps, and never shown to anybody: nothing was ever written to it.
-            let destroyed = provisioner.destroy(&claim.own_volume()).await;
-            destroyed.map_err(|e| Failure::Wait(e.to_string()))?;
+            // Made, perhaps, and never shown to anybody. Unless it was, and an older store or a person has forgotten it: then
+            // something is in it.
+            let own = claim.own_volume();
+            if !provisioner.destroy_unused(&own).await.map_err(|e| Failure::Wait(e.to_string()))? {
+                let message = format!("volume {own:?} has no PersistentVolume and is not empty: its data is kept");
+                subject.say(subject.events.warning("VolumeKept", message)).await?;
+            }
         }
         let left = finalizers.into_iter().filter(|f| *f != CLAIM_PROTECTION);
         context.act(NAME, vec![Action::finalizers(id, &subject.uid(), left)]).await?;

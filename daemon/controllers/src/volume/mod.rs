@@ -11,7 +11,8 @@
 //!
 //! The host's part is behind [`Provisioner`]. Every step is written down before the next one and repeats safely: a volume is
 //! named after its claim's uid, so a crash between making it and storing its object makes no second one. Data is destroyed
-//! in one place, `persistent.rs`, and only when the volume's policy is Delete and its claim is gone from the store.
+//! in one place, `persistent.rs`, and only when the volume's policy is Delete, its claim is gone from the store, and no other
+//! volume or claim there has the same data.
 
 mod claim;
 mod decide;
@@ -94,11 +95,23 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     /// Why not, for people.
     async fn provision(&self, request: &Request) -> Result<Provisioned, ProvisionError>;
 
+    /// The claim that a volume was made for, as its marks say. `None`: there is no such volume.
+    ///
+    /// # Errors
+    /// Why that can't be told, for people.
+    async fn made_for(&self, handle: &str) -> Result<Option<Binding>, ProvisionError>;
+
     /// Destroys a volume and what is in it. Gone already is fine.
     ///
     /// # Errors
     /// Why not, for people.
     async fn destroy(&self, handle: &str) -> Result<(), ProvisionError>;
+
+    /// Destroys a volume in which nothing is: no files, no snapshots. `false`: there is something in it, and it was left.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    async fn destroy_unused(&self, handle: &str) -> Result<bool, ProvisionError>;
 
     /// Gives a volume room for so many bytes.
     ///

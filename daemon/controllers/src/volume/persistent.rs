@@ -1,9 +1,10 @@
 //! One volume: whose it is, and what becomes of it when its claim is gone. The only place where data is destroyed.
 
 use super::read::{Claim, Volume};
-use super::{CLAIM_PROTECTION, NAME, PROVISIONER_FINALIZER, VOLUME_PROTECTION, Volumes};
+use super::{CLAIM_PROTECTION, NAME, PROVISIONER_FINALIZER, ProvisionError, Provisioner, VOLUME_PROTECTION, Volumes};
 use crate::runtime::{Action, Again, Context, Events, Failure, Id};
 use reddwarf_objects::Object;
+use reddwarf_registry::ListQuery;
 use serde_json::{Value, json};
 
 /// What a volume's state and its claim's mean together. Pure.
@@ -13,6 +14,9 @@ pub(super) enum Standing {
     Available,
     /// Its claim has it, or is about to.
     Bound,
+    /// Its claim is there and has another volume: this one says the same of itself, as a copied object does. It is never
+    /// destroyed for that: what it stands for may be what the claim uses.
+    Elsewhere,
     /// Its claim was there and is gone.
     Released,
 }
@@ -23,8 +27,12 @@ pub(super) fn standing(volume: &Volume, claim: Option<&Claim>) -> Standing {
     match claim {
         // Set aside for a claim that is not there yet.
         _ if of.uid.is_empty() => Standing::Available,
-        Some(claim) if claim.uid == of.uid && (claim.volume.is_empty() || claim.volume == volume.name) => {
-            Standing::Bound
+        Some(claim) if claim.uid == of.uid => {
+            if claim.volume.is_empty() || claim.volume == volume.name {
+                Standing::Bound
+            } else {
+                Standing::Elsewhere
+            }
         }
         _ => Standing::Released,
     }
@@ -34,30 +42,39 @@ impl Volumes {
     pub(super) async fn sync_volume(&self, context: &Context, id: &Id) -> Result<Again, Failure> {
         let Some(object) = context.find(id)? else { return Ok(Again::NEVER) };
         let volume = Volume::of(&object);
-        // Read from the store, not from the view: on this answer data is destroyed.
-        let claim = match &volume.claim {
-            None => None,
-            Some(of) => context.find(&Id::of(self.claims, &of.namespace, &of.name))?.map(|object| Claim::of(&object)),
-        };
+        let claim = self.claim_of(context, &volume)?;
         let standing = standing(&volume, claim.as_ref());
         let subject = Subject { context, id, object: &object, volume: &volume };
         if volume.leaving {
             return match standing {
                 Standing::Bound => Ok(Again::NEVER),
-                Standing::Available => subject.unprotect().await,
+                Standing::Available | Standing::Elsewhere => subject.unprotect().await,
                 Standing::Released => self.reclaim(&subject).await,
             };
         }
         subject.protect().await?;
         match standing {
             Standing::Available => subject.show("Available", "").await.map(|_| Again::NEVER),
-            Standing::Bound if claim.is_some_and(|c| c.volume == volume.name) => {
+            Standing::Bound if claim.as_ref().is_some_and(|c| c.volume == volume.name) => {
                 subject.show("Bound", "").await.map(|_| Again::NEVER)
             }
             // The claim is about to say so.
             Standing::Bound => Ok(Again::NEVER),
+            Standing::Elsewhere => {
+                let has = claim.map(|c| c.volume).unwrap_or_default();
+                let message = format!(
+                    "its claim has the volume {has:?}, not this one: nothing is done to its data; delete this object if it is a copy"
+                );
+                subject.fail("VolumeMisbound", &message).await
+            }
             Standing::Released => self.reclaim(&subject).await,
         }
+    }
+
+    /// The claim of the name that a volume says. Read from the store, not from the view: on this answer data is destroyed.
+    fn claim_of(&self, context: &Context, volume: &Volume) -> Result<Option<Claim>, Failure> {
+        let Some(of) = &volume.claim else { return Ok(None) };
+        Ok(context.find(&Id::of(self.claims, &of.namespace, &of.name))?.map(|object| Claim::of(&object)))
     }
 
     async fn reclaim(&self, subject: &Subject<'_>) -> Result<Again, Failure> {
@@ -82,13 +99,60 @@ impl Volumes {
         if !volume.leaving && volume.phase != "Failed" {
             subject.show("Released", "").await?;
         }
+        let wanted = match self.wanted_by(subject, handle)? {
+            Some(wanted) => Ok(Some(wanted)),
+            None => self.made_for(subject.context, &**provisioner, handle).await?,
+        };
+        match wanted {
+            Ok(Some(why)) => {
+                let message = format!("nothing is destroyed: {why}");
+                subject.fail("VolumeFailedDelete", &message).await?;
+                // Whoever takes the object away leaves the data to who has it.
+                return if volume.leaving { subject.unprotect().await } else { Err(Failure::Wait(message)) };
+            }
+            Ok(None) => {}
+            Err(error) => return subject.not_destroyed(error).await,
+        }
         if let Err(error) = provisioner.destroy(handle).await {
-            subject.fail("VolumeFailedDelete", &error.0).await?;
-            return Err(Failure::Wait(error.0));
+            return subject.not_destroyed(error).await;
         }
         let (id, uid) = (subject.id.clone(), subject.object.uid().unwrap_or_default().into());
         subject.context.act(NAME, vec![Action::Delete { id, uid }]).await?;
         subject.unprotect().await
+    }
+}
+
+impl Volumes {
+    /// Another PersistentVolume that stands for the same data and is not to lose it, in words.
+    fn wanted_by(&self, subject: &Subject<'_>, handle: &str) -> Result<Option<String>, Failure> {
+        for object in subject.context.registry.list(&ListQuery::all(self.volumes))?.items {
+            let other = Volume::of(&object);
+            if other.name == subject.volume.name || other.handle.as_deref() != Some(handle) {
+                continue;
+            }
+            let claim = self.claim_of(subject.context, &other)?;
+            if standing(&other, claim.as_ref()) != Standing::Released || other.policy != "Delete" {
+                return Ok(Some(format!("PersistentVolume {:?} has the same volumeHandle {handle:?}", other.name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A claim that is there and that the data was made for, whatever became of its PersistentVolume, in words.
+    async fn made_for(
+        &self,
+        context: &Context,
+        provisioner: &dyn Provisioner,
+        handle: &str,
+    ) -> Result<Result<Option<String>, ProvisionError>, Failure> {
+        let of = match provisioner.made_for(handle).await {
+            Ok(Some(of)) => of,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
+        };
+        let claim = context.find(&Id::of(self.claims, &of.namespace, &of.name))?;
+        let lives = claim.is_some_and(|claim| claim.uid() == Some(&of.uid));
+        Ok(Ok(lives.then(|| format!("{handle:?} was made for claim {}/{}, which is there", of.namespace, of.name))))
     }
 }
 
@@ -120,6 +184,11 @@ impl Subject<'_> {
             self.context.act(NAME, vec![Events::about(self.object).warning(reason, message)]).await?;
         }
         Ok(Again::NEVER)
+    }
+
+    async fn not_destroyed(&self, error: ProvisionError) -> Result<Again, Failure> {
+        self.fail("VolumeFailedDelete", &error.0).await?;
+        Err(Failure::Wait(error.0))
     }
 
     async fn protect(&self) -> Result<(), Failure> {
@@ -176,7 +245,7 @@ mod tests {
             (bound.clone(), Some(claim("u", "")), Standing::Bound),
             (bound.clone(), None, Standing::Released),
             (bound.clone(), Some(claim("successor", "v")), Standing::Released),
-            (bound, Some(claim("u", "another")), Standing::Released),
+            (bound, Some(claim("u", "another")), Standing::Elsewhere),
         ] {
             assert_eq!(standing(&volume(reference.clone()), claim.as_ref()), expected, "{reference}");
         }

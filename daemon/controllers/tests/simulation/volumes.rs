@@ -1,6 +1,8 @@
 //! Claims and volumes under random orders and failures of the host's part.
 
 use crate::world::World;
+use reddwarf_objects::Object;
+use reddwarf_registry::{Author, DeleteOptions};
 use serde_json::{Value, json};
 
 fn claim(name: &str, more: Value) -> Value {
@@ -11,19 +13,17 @@ fn claim(name: &str, more: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
 }
 
-/// No two claims have one volume, and nothing is destroyed whose claim is there.
+/// No two claims have one volume, and nothing is destroyed whose claim is there or that is to be retained.
 fn sound(world: &World) {
     let claims = world.list("pvc");
-    for volume in world.list("pv") {
-        let holders = claims.iter().filter(|c| c.get_str("/spec/volumeName") == Some(volume.name()));
-        assert!(holders.count() <= 1, "{}", volume.name());
-    }
     let made = world.storage.volumes.lock().unwrap();
-    for claim in claims.iter().filter(|c| c.get_str("/status/phase") == Some("Bound")) {
-        let volume = claim.get_str("/spec/volumeName").unwrap_or_default();
-        if volume.starts_with("pvc-") {
-            assert!(made.contains_key(volume), "the data of {} is gone", claim.name());
-        }
+    for volume in world.list("pv") {
+        let holder: Vec<_> = claims.iter().filter(|c| c.get_str("/spec/volumeName") == Some(volume.name())).collect();
+        assert!(holder.len() <= 1, "{}", volume.name());
+        let Some(handle) = volume.get_str("/spec/csi/volumeHandle") else { continue };
+        let bound = holder.iter().any(|c| c.get_str("/status/phase") == Some("Bound"));
+        let retained = volume.get_str("/spec/persistentVolumeReclaimPolicy") == Some("Retain");
+        assert!(made.contains_key(handle) || !(bound || retained), "the data of {} is gone", volume.name());
     }
 }
 
@@ -136,5 +136,105 @@ async fn a_claim_gets_what_was_set_aside_for_it_or_nothing() {
         world.delete("pv", "default-odd", None).await;
         world.settle(120).await;
         assert_eq!(phase(&world, "odd").as_deref(), Some("Bound"), "seed {seed}");
+    }
+}
+
+/// Another PersistentVolume of the same data.
+fn copy(of: &Object, name: &str, change: Value) -> Value {
+    let mut value =
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": of.get("/spec")});
+    for (key, to) in change.as_object().into_iter().flatten() {
+        value["spec"][key] = to.clone();
+    }
+    value
+}
+
+/// The phase of a volume and what it says.
+fn shown(world: &World, volume: &str) -> (String, String) {
+    let volume = world.get("pv", volume);
+    let text = |pointer: &str| volume.get_str(pointer).unwrap_or_default().to_owned();
+    (text("/status/phase"), text("/status/message"))
+}
+
+#[tokio::test]
+async fn a_copied_volume_does_not_take_its_originals_data_along() {
+    for seed in 0..12 {
+        let mut world = World::new(seed).await;
+        world.check = Some(Box::new(sound));
+        world.create(claim("c", json!({}))).await;
+        world.settle(60).await;
+        let original = world.get("pvc", "c").get_str("/spec/volumeName").unwrap().to_owned();
+        world.create(copy(&world.get("pv", &original), "copy", json!({}))).await;
+        world.settle(60).await;
+        let (phase, message) = shown(&world, "copy");
+        assert_eq!(phase, "Failed", "seed {seed}");
+        assert!(message.contains(&original), "{message}");
+        // A retained one is kept from its copy, too, when the claim goes.
+        world.patch("pv", &original, json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})).await;
+        world.delete("pvc", "c", None).await;
+        world.settle(600).await;
+        let (phase, message) = shown(&world, "copy");
+        assert_eq!(phase, "Failed");
+        assert!(message.starts_with("nothing is destroyed") && message.contains(&original), "{message}");
+        assert_eq!(world.storage.volumes.lock().unwrap().len(), 1);
+        // The copy can go, and its going destroys nothing.
+        world.delete("pv", "copy", None).await;
+        world.settle(60).await;
+        assert_eq!(world.names("pv"), [original]);
+        assert_eq!(world.storage.volumes.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_another_volume_or_a_claim_has_is_not_destroyed() {
+    for seed in 0..12 {
+        let mut world = World::new(seed).await;
+        world.check = Some(Box::new(sound));
+        world.create(claim("c", json!({}))).await;
+        world.settle(60).await;
+        let original = world.get("pvc", "c").get_str("/spec/volumeName").unwrap().to_owned();
+        world.patch("pv", &original, json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})).await;
+        let gone = json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": "default", "name": "former", "uid": "former"});
+        let change = json!({"claimRef": gone, "persistentVolumeReclaimPolicy": "Delete"});
+        world.create(copy(&world.get("pv", &original), "other", change)).await;
+        world.settle(600).await;
+        assert_eq!(shown(&world, "other").0, "Failed", "seed {seed}");
+        // Without its PersistentVolume, the claim is lost but there: what was made for it is its own.
+        world.patch("pv", &original, json!({"metadata": {"finalizers": null}})).await;
+        world.delete("pv", &original, None).await;
+        world.settle(600).await;
+        let (_, message) = shown(&world, "other");
+        assert!(message.contains("claim default/c"), "seed {seed}: {message}");
+        assert_eq!(world.storage.volumes.lock().unwrap().len(), 1);
+        // When that has gone as well, nobody has it.
+        world.delete("pvc", "c", None).await;
+        world.settle(2000).await;
+        assert!(world.names("pv").is_empty() && world.storage.volumes.lock().unwrap().is_empty(), "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_goes_takes_along_nothing_that_was_written_to() {
+    for seed in 0..12 {
+        let mut world = World::new(seed).await;
+        world.create(claim("c", json!({}))).await;
+        world.settle(60).await;
+        let volume = world.get("pvc", "c").get_str("/spec/volumeName").unwrap().to_owned();
+        world.storage.written.lock().unwrap().insert(volume.clone());
+        // As after an older store came back: there is no PersistentVolume, and the claim does not know that it had one.
+        world.engine.list(std::time::Duration::ZERO).unwrap();
+        let key = world.key("pv", &volume);
+        let system = Author::System("restore");
+        world.registry.modify(&system, &key, |v| v.set("/metadata/finalizers", Value::Null)).await.unwrap();
+        world.registry.delete(&system, &key, &DeleteOptions::default()).await.unwrap();
+        let key = world.key("pvc", "c");
+        world.registry.modify(&system, &key, |c| c.remove_annotation("pv.kubernetes.io/bind-completed")).await.unwrap();
+        world.delete("pvc", "c", None).await;
+        world.settle(600).await;
+        assert!(world.names("pvc").is_empty(), "seed {seed}");
+        assert!(world.storage.volumes.lock().unwrap().contains_key(&volume), "seed {seed}: it was destroyed");
+        let events = world.list("events");
+        let said = events.iter().find(|e| e.get_str("/reason") == Some("VolumeKept")).expect("it says so");
+        assert!(said.get_str("/message").unwrap().contains(&volume), "{said:?}");
     }
 }

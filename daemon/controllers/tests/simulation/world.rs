@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_controllers::Options;
 use reddwarf_controllers::runtime::Engine;
-use reddwarf_controllers::volume::{PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
+use reddwarf_controllers::volume::{Binding, PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_registry::{
@@ -11,7 +11,7 @@ use reddwarf_registry::{
 };
 use reddwarf_store::{Store, StoreOptions};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -23,6 +23,10 @@ const PATIENCE: usize = 20_000;
 #[derive(Debug, Default)]
 pub struct Storage {
     pub volumes: Mutex<BTreeMap<String, u64>>,
+    /// For whom they were made: their marks.
+    pub owners: Mutex<BTreeMap<String, Binding>>,
+    /// Those that pods wrote to.
+    pub written: Mutex<BTreeSet<String>>,
     /// So many of the next calls fail, every other one after it took effect.
     pub failures: Mutex<u32>,
 }
@@ -46,8 +50,23 @@ impl Provisioner for Storage {
     }
 
     async fn provision(&self, request: &Request) -> Result<Provisioned, ProvisionError> {
+        let Request { namespace, claim, uid, .. } = request.clone();
+        let owner = Binding { namespace, name: claim, uid };
+        self.owners.lock().unwrap().insert(request.name.clone(), owner);
         self.act(|all| _ = all.insert(request.name.clone(), request.bytes))?;
         Ok(Provisioned { handle: request.name.clone(), attributes: BTreeMap::new() })
+    }
+
+    async fn made_for(&self, handle: &str) -> Result<Option<Binding>, ProvisionError> {
+        let there = self.volumes.lock().unwrap().contains_key(handle);
+        Ok(self.owners.lock().unwrap().get(handle).filter(|_| there).cloned())
+    }
+
+    async fn destroy_unused(&self, handle: &str) -> Result<bool, ProvisionError> {
+        if self.written.lock().unwrap().contains(handle) {
+            return Ok(false);
+        }
+        self.destroy(handle).await.map(|()| true)
     }
 
     async fn destroy(&self, handle: &str) -> Result<(), ProvisionError> {
