@@ -113,6 +113,9 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// When the write did not become durable.
     async fn write_node(&self, node: Object) -> Result<(), ControlPlaneError>;
 
+    /// The `resourceVersion` of a Node object as it is stored; `None`: there is none, or it can't be read now.
+    fn node_version(&self, node: &str) -> Option<u64>;
+
     /// Says that the node is alive, at `at`, without growing the database (a Lease).
     ///
     /// # Errors

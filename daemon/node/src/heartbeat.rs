@@ -42,6 +42,8 @@ struct Beat {
     said: Option<BootTime>,
     /// The Node object as it was written last.
     written: Option<Object>,
+    /// Which version that made of the one that is stored.
+    version: Option<u64>,
     /// What a Node object was made from last: of the same things the same would come.
     made_from: Option<(Arc<HostObservation>, Option<String>, Conditions)>,
 }
@@ -89,7 +91,8 @@ impl Beat {
         }
     }
 
-    /// Writes the Node object if it is another one now and the host ever said what it is.
+    /// Writes the Node object if it is another one now and the host ever said what it is; also if the stored one is not as it
+    /// was left: somebody may have deleted it, or restored a backup.
     async fn write(
         &mut self,
         shared: &Shared,
@@ -101,7 +104,9 @@ impl Beat {
         let same = |(o, t, c): &(Arc<HostObservation>, Option<String>, Conditions)| {
             Arc::ptr_eq(o, &observed) && *t == trouble && *c == conditions
         };
-        if self.made_from.as_ref().is_some_and(same) {
+        let name = &shared.settings.node_name;
+        let untouched = self.version.is_some() && self.version == shared.control.node_version(name);
+        if untouched && self.made_from.as_ref().is_some_and(same) {
             return;
         }
         let node = node_object(NodeInput {
@@ -114,9 +119,12 @@ impl Beat {
             now: shared.clock.wall(),
         });
         self.made_from = Some((observed, trouble, conditions));
-        if let Some(node) = node {
+        if let Some(node) = node.filter(|node| !untouched || self.written.as_ref() != Some(node)) {
             match shared.control.write_node(node.clone()).await {
-                Ok(()) => self.written = Some(node),
+                Ok(()) => {
+                    self.written = Some(node);
+                    self.version = shared.control.node_version(name);
+                }
                 Err(error) => {
                     self.made_from = None;
                     tracing::warn!(%error, "the Node object could not be written");

@@ -35,7 +35,7 @@ pub struct NodeInput<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// The Node object: metadata (labels, annotations) and status. `None` when the one before says the same.
+/// The Node object: metadata (labels, annotations), its part of the spec, and status.
 pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
     let NodeInput { settings, info, observed, .. } = input;
     let os = if info.kind == "illumos" { "illumos" } else { "linux" };
@@ -90,8 +90,7 @@ pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
             },
         },
     });
-    let node = Object::from_value(value).ok()?;
-    (input.previous != Some(&node)).then_some(node)
+    Object::from_value(value).ok()
 }
 
 /// Which storage the node's volumes are on, and why.

@@ -263,6 +263,11 @@ impl ControlPlane for RegistryPlane {
         written.await.map(drop).map_err(|e| at(&e))
     }
 
+    fn node_version(&self, node: &str) -> Option<u64> {
+        let stored = self.registry.find(&node_key(node).ok()?).ok()??;
+        stored.resource_version()
+    }
+
     async fn heartbeat(&self, _node: &str, _at: DateTime<Utc>) -> Result<(), ControlPlaneError> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.clock.boot());
         Ok(())

@@ -595,6 +595,24 @@ async fn the_node_says_that_it_is_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_object_that_somebody_took_away_or_changed_is_back_with_the_next_heartbeat() {
+    let world = World::new().await;
+    let node = || world.plane.get("Node", "node-1");
+    world.until(15, "there", |_| node().is_some()).await;
+    world.sleep(30).await;
+    let mut forged = node().unwrap();
+    world.plane.delete("Node", "node-1", None);
+    assert_eq!(node(), None);
+    world.sleep(12).await;
+    assert_eq!(node().unwrap().get_str("/status/capacity/cpu"), Some("8"));
+
+    forged.set("/status/capacity/cpu", "99");
+    world.plane.apply(forged);
+    world.sleep(12).await;
+    assert_eq!(node().unwrap().get_str("/status/capacity/cpu"), Some("8"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_say_what_it_is_makes_its_node_unready() {
     let world = World::new().await;
     let ready = |w: &World| {

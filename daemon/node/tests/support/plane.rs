@@ -105,7 +105,8 @@ impl MemoryPlane {
     pub fn delete(&self, kind: &str, name: &str, grace: Option<i64>) {
         let now = self.clock.wall();
         let mut inner = self.lock();
-        let Some(mut object) = inner.objects.get(&(kind.into(), "default".into(), name.into())).cloned() else {
+        let namespace = if kind == "Node" { "" } else { "default" };
+        let Some(mut object) = inner.objects.get(&(kind.into(), namespace.into(), name.into())).cloned() else {
             return;
         };
         if kind == "Pod" {
@@ -317,6 +318,10 @@ impl ControlPlane for MemoryPlane {
     async fn write_node(&self, node: Object) -> Result<(), ControlPlaneError> {
         self.lock().put(node);
         Ok(())
+    }
+
+    fn node_version(&self, node: &str) -> Option<u64> {
+        self.get("Node", node).and_then(|node| node.resource_version())
     }
 
     async fn heartbeat(&self, _node: &str, _at: DateTime<Utc>) -> Result<(), ControlPlaneError> {
