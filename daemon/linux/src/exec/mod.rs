@@ -148,7 +148,7 @@ async fn hear(socket: &UnixStream, decoder: &mut Decoder) -> io::Result<(Option<
 fn session(socket: UnixStream, decoder: Decoder, streams: Streams, master: Option<OwnedFd>) -> io::Result<Session> {
     let (resize, sizes) = mpsc::channel(4);
     let (tell_exit, exit) = oneshot::channel();
-    let task = tokio::spawn(attend(socket, decoder, sizes, tell_exit));
+    let task = tokio::spawn(attend(tell_exit, socket, decoder, sizes));
     let guard = Box::new(Guard(task.abort_handle()));
     let (stdin, stdout, stderr): (Option<Box<dyn AsyncWrite + Send + Unpin>>, Box<dyn AsyncRead + Send + Unpin>, _) =
         match (master, streams.stdout) {
@@ -166,11 +166,13 @@ fn session(socket: UnixStream, decoder: Decoder, streams: Streams, master: Optio
 }
 
 /// Passes sizes on and waits for the end. Being dropped hangs up, and the helper kills the command.
+///
+/// `exit` comes first because it is dropped last: who hears that the supervisor is gone can rely on the socket being closed.
 async fn attend(
+    exit: oneshot::Sender<ExecExit>,
     mut socket: UnixStream,
     mut decoder: Decoder,
     mut sizes: mpsc::Receiver<TerminalSize>,
-    exit: oneshot::Sender<ExecExit>,
 ) {
     let mut sizes_open = true;
     loop {

@@ -57,8 +57,9 @@ async fn to_its_end(session: Session, limit: Option<Duration>) -> Ended {
     drop((stdin, resize));
     let mut output = Output::default();
     let ended = {
-        let stderr = stderr.unwrap_or_else(|| Box::new(tokio::io::empty()));
-        let reading = output.read(stdout, stderr);
+        let (mut stdout, mut stderr) = (stdout, stderr.unwrap_or_else(|| Box::new(tokio::io::empty())));
+        // Lent, so that they stay open where there is too much to read: see below.
+        let reading = output.read(&mut stdout, &mut stderr);
         tokio::pin!(reading);
         let work = async {
             tokio::select! {
@@ -102,7 +103,7 @@ struct Output {
 
 impl Output {
     /// Reads until both end, or there was too much: then false.
-    async fn read(&mut self, mut stdout: Stream, mut stderr: Stream) -> bool {
+    async fn read(&mut self, stdout: &mut Stream, stderr: &mut Stream) -> bool {
         let (mut out, mut err) = ([0; 4096], [0; 1024]);
         let (mut out_open, mut err_open) = (true, true);
         let mut total = 0;
@@ -122,5 +123,53 @@ impl Output {
 
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ended, to_its_end};
+    use reddwarf_host::{ExecExit, Session};
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::task::{Context, Poll};
+    use tokio::io::{AsyncRead, ReadBuf};
+    use tokio::sync::{mpsc, oneshot};
+
+    /// Notes when it is dropped.
+    struct Noted(&'static str, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            self.1.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        }
+    }
+
+    /// What never ends.
+    impl AsyncRead for Noted {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buf.put_slice(&vec![b'y'; buf.remaining()]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The supervisor of a command that ended before the daemon hung up takes what is left running for the container's.
+    #[tokio::test(start_paused = true)]
+    async fn who_prints_too_much_is_hung_up_on_before_its_output_is_closed() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let noted = |name| Noted(name, order.clone());
+        let (exit, ended) = oneshot::channel::<ExecExit>();
+        let session = Session {
+            stdin: None,
+            stdout: Box::new(noted("stdout")),
+            stderr: None,
+            resize: mpsc::channel(1).0,
+            exit: ended,
+            guard: Box::new((noted("hung up"), exit)),
+        };
+        let ended = to_its_end(session, None).await;
+        assert!(matches!(&ended, Ended::Flood(text) if text.starts_with("yyy")), "{ended:?}");
+        assert_eq!(*order.lock().unwrap(), ["hung up", "stdout"]);
     }
 }
