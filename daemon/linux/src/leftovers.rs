@@ -126,7 +126,8 @@ pub(crate) async fn remove(host: &LinuxHost, leftover: &Leftover) -> HostResult<
 
 fn remove_mounts(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
     let mut any = false;
-    for dir in [shared.paths.namespaces(id), shared.paths.shm(id), shared.paths.memory_volumes(id)] {
+    let volumes = shared.paths.disk_sandbox(id).join("volumes");
+    for dir in [shared.paths.namespaces(id), shared.paths.shm(id), shared.paths.memory_volumes(id), volumes] {
         any |= mounts::detach_below(&dir).map_err(|e| io_error("unmount", &dir, e))?;
     }
     Ok(any)

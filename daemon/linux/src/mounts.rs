@@ -2,12 +2,13 @@
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, OsStr, OsString};
+pub(crate) use reddwarf_supervise::mounted::targets_below;
+use reddwarf_supervise::mounted::unescape;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// One line of `/proc/thread-self/mountinfo` (proc(5)).
@@ -22,16 +23,6 @@ pub(crate) struct MountInfo {
 /// All mounts that this process sees.
 pub(crate) fn table() -> io::Result<Vec<MountInfo>> {
     Ok(parse(&fs::read("/proc/thread-self/mountinfo")?))
-}
-
-/// Mount points below `dir`, itself included.
-pub(crate) fn targets_below(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
-    let mut prefix = dir.as_os_str().as_bytes().to_vec();
-    prefix.push(b'/');
-    // The table may be long: only lines that can match are parsed.
-    let bytes = fs::read("/proc/thread-self/mountinfo")?;
-    let wanted = bytes.split(|b| *b == b'\n').filter_map(parse_target);
-    Ok(wanted.filter(|t| t == dir || t.as_os_str().as_bytes().starts_with(&prefix)).collect())
 }
 
 fn parse(bytes: &[u8]) -> Vec<MountInfo> {
@@ -49,23 +40,6 @@ fn parse_line(line: &[u8]) -> Option<MountInfo> {
     let fs_type = String::from_utf8_lossy(rest.next()?).into_owned();
     let super_options = String::from_utf8_lossy(rest.nth(1)?).into_owned();
     Some(MountInfo { target, fs_type, super_options })
-}
-
-/// Blank, tab, newline and backslash are written as `\` and three octal digits.
-fn unescape(field: &[u8]) -> OsString {
-    let mut out = Vec::with_capacity(field.len());
-    let mut i = 0;
-    while let Some(&byte) = field.get(i) {
-        let octal = field.get(i + 1..i + 4).filter(|d| byte == b'\\' && d.iter().all(|b| (b'0'..=b'7').contains(b)));
-        if let Some(&[a, b, c]) = octal {
-            out.push((a - b'0').wrapping_mul(64).wrapping_add((b - b'0') * 8).wrapping_add(c - b'0'));
-            i += 4;
-        } else {
-            out.push(byte);
-            i += 1;
-        }
-    }
-    OsString::from_vec(out)
 }
 
 /// Mounts a tmpfs, no set-user-id programs and no devices on it.
@@ -227,7 +201,8 @@ pub(crate) fn detach(target: &Path) -> io::Result<bool> {
 
 /// Detaches every mount below `dir`, `dir` included, deepest first; whether there was one.
 pub(crate) fn detach_below(dir: &Path) -> io::Result<bool> {
-    let targets = targets_below(dir)?;
+    // The table knows no links.
+    let targets = targets_below(&fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()))?;
     let mut any = false;
     // BTreeSet orders a directory before what is in it.
     for target in targets.iter().rev() {

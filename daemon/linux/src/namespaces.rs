@@ -1,7 +1,7 @@
 //! Namespaces of a sandbox, pinned to files (namespaces(7)): they live without any process in them, save for a shared
 //! PID namespace, which needs its first process ([`crate::pause`]).
 
-use crate::files::{make_dir, write_kernel_file};
+use crate::files::{make_dir, remove_tree, write_kernel_file};
 use crate::mounts;
 use crate::network::sysctl;
 use crate::paths::Paths;
@@ -9,7 +9,7 @@ use crate::record::NamespacePaths;
 use nix::sched::{CloneFlags, unshare};
 use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -175,9 +175,5 @@ fn loopback_up() -> io::Result<()> {
 /// Lets go of a sandbox's namespaces; whether there were any. They end with the last process in them.
 pub(crate) fn unpin(dir: &Path) -> io::Result<bool> {
     let any = mounts::detach_below(dir)?;
-    match fs::remove_dir_all(dir) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(any),
-        Err(e) => Err(e),
-    }
+    Ok(remove_tree(dir)? || any)
 }

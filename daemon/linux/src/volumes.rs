@@ -127,9 +127,10 @@ pub(crate) fn update(
 
 /// Removes a sandbox's volumes; whether there were any. Content of host paths is not ours.
 pub(crate) fn remove_all(paths: &Paths, id: &SandboxId) -> HostResult<bool> {
-    let memory = paths.memory_volumes(id);
-    let mut any = mounts::detach_below(&memory).map_err(|e| io_error("remove volumes", &memory, e))?;
-    for dir in [memory, paths.secret_volumes(id), paths.disk_sandbox(id).join("volumes")] {
+    let mut any = false;
+    for dir in [paths.memory_volumes(id), paths.secret_volumes(id), paths.disk_sandbox(id).join("volumes")] {
+        // What a privileged pod mounted there (`Bidirectional`) is somebody else's: let go of, never removed along.
+        any |= mounts::detach_below(&dir).map_err(|e| io_error("remove volumes", &dir, e))?;
         any |= remove_tree(&dir).map_err(|e| io_error("remove volumes", &dir, e))?;
     }
     Ok(any)
@@ -143,4 +144,38 @@ pub(crate) fn give_all(paths: &Paths, spec: &SandboxSpec) -> HostResult<()> {
         ownership::give_volume(&dir, volume, group).map_err(|e| io_error("give volume to fsGroup", &dir, e))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "test files")]
+mod tests {
+    use super::*;
+    use nix::mount::{MsFlags, mount};
+
+    #[test]
+    fn what_a_pod_left_mounted_in_its_volumes_is_let_go_of_and_stays_whole() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        // Reached through a link, as where the state directory is one.
+        fs::create_dir(dir.path().join("state")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("state"), dir.path().join("link")).unwrap();
+        let (paths, id) =
+            (Paths::new(&dir.path().join("run"), &dir.path().join("link")), SandboxId::new("pod").unwrap());
+        let share = dir.path().join("share");
+        let inner = paths.disk_volume(&id, &VolumeName::new("cache").unwrap()).join("inner");
+        for at in [&share, &inner] {
+            fs::create_dir_all(at).unwrap();
+        }
+        fs::write(share.join("precious"), "not ours").unwrap();
+        mount(Some(&share), &inner, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        let removed = remove_all(&paths, &id);
+        let kept = fs::read_to_string(share.join("precious"));
+        let _ = mounts::detach_below(dir.path());
+        assert!(removed.unwrap());
+        assert_eq!(kept.unwrap(), "not ours");
+        assert!(!paths.disk_sandbox(&id).join("volumes").exists());
+    }
 }

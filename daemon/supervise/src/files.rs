@@ -1,5 +1,7 @@
 //! Small files: written whole or not at all, read with a limit, removed without fuss when gone already.
 
+use crate::{mounted, tree};
+use nix::errno::Errno;
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -95,13 +97,19 @@ pub fn remove_dir(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a tree (never through symlinks); whether it was there.
+/// Removes a tree, never through symlinks and nothing that is mounted below it; whether it was there.
+///
+/// # Errors
+/// `ResourceBusy` when something is mounted there, the system's.
 pub fn remove_tree(path: &Path) -> io::Result<bool> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
+    tree::remove_tree(path).map_err(|error| match error {
+        Errno::EBUSY => {
+            let at = mounted::targets_below(path).ok().and_then(|mounts| mounts.into_iter().next());
+            let what = at.map_or_else(|| "something".to_owned(), |at| at.display().to_string());
+            io::Error::new(io::ErrorKind::ResourceBusy, format!("{what} is mounted or in use: unmount it first"))
+        }
+        other => other.into(),
+    })
 }
 
 /// The text of a file of /proc or /sys, which has no length that could be asked for. Read into the stack: most are short, and

@@ -10,6 +10,7 @@
 //! | [`lock`] | locks that tell whether a supervisor lives |
 //! | [`file_system`] | what there is room for |
 //! | [`files`] | small files, written whole or not at all |
+//! | [`tree`], [`mounted`] | trees that containers wrote to, removed; what is mounted where |
 //! | [`kept`] | what files and directories said, until they are written to again |
 //! | [`files_volume`], [`ownership`] | volumes given by content; the group that owns volumes |
 //! | [`etc`] | hosts and resolv.conf of a sandbox |
@@ -29,9 +30,11 @@ pub mod instance;
 pub mod kept;
 pub mod lock;
 pub mod log;
+pub mod mounted;
 pub mod ownership;
 pub mod program;
 pub mod record;
 pub mod termination;
+pub mod tree;
 pub mod turns;
 pub mod user;

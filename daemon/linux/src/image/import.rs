@@ -6,9 +6,10 @@ use super::crash;
 use super::store::{Locked, Record, Store};
 use crate::info::architecture;
 use crate::options::LinuxOptions;
-use crate::rootfs::{io_error, remove::tree_size};
+use crate::rootfs::io_error;
 use crate::unpack::{Answer, ImageSource, Job, LayerJob, LayerSource, Limits, UnpackError, digest_of};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
+use reddwarf_supervise::tree::tree_size;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

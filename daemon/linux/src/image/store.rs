@@ -18,10 +18,10 @@
 use super::crash;
 use crate::options::LinuxOptions;
 use crate::rootfs::io_error;
-use crate::rootfs::remove::remove_tree;
 use chrono::{DateTime, Utc};
 use nix::fcntl::{Flock, FlockArg};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
+use reddwarf_supervise::tree::remove_tree;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};

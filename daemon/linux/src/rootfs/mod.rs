@@ -5,7 +5,6 @@
 
 mod mount;
 mod overlay;
-pub(crate) mod remove;
 mod sparse;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "waits for the real machine, no longer than a deadline")]
@@ -15,6 +14,7 @@ use crate::image::store;
 use crate::options::LinuxOptions;
 use crate::users::Users;
 use reddwarf_host::{Brand, Change, HostError, HostErrorKind, HostResult, spec::ContainerImage};
+use reddwarf_supervise::tree;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -114,7 +114,7 @@ pub(crate) fn changes_dir(dir: &Path) -> PathBuf {
 /// # Errors
 /// `Busy` while something is mounted there, `Other`.
 pub(crate) fn release(dir: &Path) -> HostResult<Change> {
-    match remove::remove_tree(dir) {
+    match tree::remove_tree(dir) {
         Ok(true) => Ok(Change::Changed(format!("removed {}", dir.display()))),
         Ok(false) => Ok(Change::Unchanged),
         Err(e @ nix::errno::Errno::EBUSY) => {

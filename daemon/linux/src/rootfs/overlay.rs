@@ -1,12 +1,13 @@
 //! The root of an `oci` container: overlayfs over its image's layers.
 
 use super::mount::failed;
-use super::{PREPARE, io_error, remove::remove_tree};
+use super::{PREPARE, io_error};
 use crate::mounts;
 use crate::users::{self, Users};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
+use reddwarf_supervise::tree::remove_tree;
 use std::path::{Path, PathBuf};
 
 /// mount(2) takes one page of options.

@@ -13,9 +13,10 @@
 //! Nothing else of the host is visible: no /etc/shadow, no keys, no home directories.
 
 use super::mount::{bind_tree, bind_tree_read_only};
-use super::{PREPARE, io_error, remove::remove_tree};
+use super::{PREPARE, io_error};
 use crate::users::Users;
 use reddwarf_host::HostResult;
+use reddwarf_supervise::tree::remove_tree;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};

@@ -9,7 +9,6 @@ use super::error::{Result, UnpackError};
 use super::path::EntryPath;
 use super::stream::Limits;
 use super::xattr;
-use crate::rootfs::remove::entries;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{
@@ -17,6 +16,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat};
+use reddwarf_supervise::tree::entries;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};

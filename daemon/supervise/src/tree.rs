@@ -2,6 +2,9 @@
 //!
 //! Its depth is the container's choice, so nothing here recurses or holds a descriptor per level: directories found
 //! below the first level are moved up to it. Symbolic links are never followed.
+//!
+//! What is mounted below it stays: no directory is entered before the kernel has refused to remove it for being full. To
+//! remove one that something is mounted on it refuses as busy, be it empty or not, and of the same file system or not.
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -13,7 +16,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Removes `path` and all below it. False when it was not there.
-pub(crate) fn remove_tree(path: &Path) -> nix::Result<bool> {
+///
+/// # Errors
+/// The system's; `EBUSY` when something is mounted below it, which is untouched then.
+pub fn remove_tree(path: &Path) -> nix::Result<bool> {
     let top = match open(path, directory(), Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::ENOENT) => return Ok(false),
@@ -90,7 +96,10 @@ fn directory() -> OFlag {
 }
 
 /// The names in a directory, without `.` and `..`.
-pub(crate) fn entries(dir: &impl AsFd) -> nix::Result<Vec<CString>> {
+///
+/// # Errors
+/// The system's.
+pub fn entries(dir: &impl AsFd) -> nix::Result<Vec<CString>> {
     let copy = openat(dir, c".", directory(), Mode::empty())?;
     let mut open = Dir::from_fd(copy)?;
     let mut names = Vec::new();
@@ -104,7 +113,10 @@ pub(crate) fn entries(dir: &impl AsFd) -> nix::Result<Vec<CString>> {
 }
 
 /// Bytes that a tree occupies on disk, links counted once per name; symbolic links are not followed.
-pub(crate) fn tree_size(path: &Path) -> nix::Result<u64> {
+///
+/// # Errors
+/// The system's.
+pub fn tree_size(path: &Path) -> nix::Result<u64> {
     let mut total = 0u64;
     let mut waiting = vec![path.to_owned()];
     while let Some(next) = waiting.pop() {
@@ -122,9 +134,42 @@ pub(crate) fn tree_size(path: &Path) -> nix::Result<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "test files")]
 mod tests {
     use super::*;
     use std::fs;
+
+    /// A privileged pod may have left its own mounts, of other disks or of other places of this one.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_mounted_below_a_tree_stays() {
+        use nix::mount::{MntFlags, MsFlags, mount, umount2};
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, share) = (dir.path().join("tree"), dir.path().join("share"));
+        for at in [&tree.join("a/b/tmpfs/x"), &tree.join("bound"), &share] {
+            fs::create_dir_all(at).unwrap();
+        }
+        fs::write(share.join("precious"), "bound").unwrap();
+        let (other, bound) = (tree.join("a/b/tmpfs"), tree.join("bound"));
+        mount(Some("tmpfs"), &other, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        mount(Some(&share), &bound, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        fs::write(other.join("precious"), "other").unwrap();
+        let held = nix::fcntl::open(&other, directory(), Mode::empty()).unwrap();
+        let tried = [remove_tree(&tree), remove_tree(&tree)];
+        let kept = (fs::exists(share.join("precious")), entries(&held).map(|names| names.len()));
+        drop(held);
+        for at in crate::mounted::targets_below(&tree).unwrap() {
+            umount2(&at, MntFlags::MNT_DETACH).unwrap();
+        }
+        assert_eq!(tried, [Err(Errno::EBUSY); 2]);
+        assert_eq!((kept.0.unwrap(), kept.1), (true, Ok(1)));
+        assert!(remove_tree(&tree).unwrap());
+        assert!(share.join("precious").exists());
+    }
 
     #[test]
     fn follows_no_link_and_removes_everything() {
