@@ -193,6 +193,7 @@ fn wanted(settings: &Settings) -> Wanted {
         default: settings.state_dir.join("storage"),
         // Several daemons on one machine have state directories of their own; only the usual one takes what is for all.
         look_for_pools: settings.state_dir == Path::new("/var/lib/reddwarf"),
+        record: Some(settings.state_dir.join("storage.json")),
     }
 }
 

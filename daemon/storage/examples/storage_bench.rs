@@ -44,8 +44,14 @@ async fn main() {
         Some(directory) => Tools::only_in(directory.as_ref()).unwrap(),
         None => Tools::linux(),
     };
-    let wanted =
-        Wanted { pool: Some(place), engine: None, areas: BTreeMap::new(), default: "/".into(), look_for_pools: false };
+    let wanted = Wanted {
+        pool: Some(place),
+        engine: None,
+        areas: BTreeMap::new(),
+        default: "/".into(),
+        look_for_pools: false,
+        record: None,
+    };
     let engine = choose(&wanted, tools, calls(), Arc::new(SystemClock)).await.unwrap();
     drop(engine.prepare().await.unwrap());
     let spec = DatasetSpec { marks: BTreeMap::from([("owner".into(), "bench".into())]), ..DatasetSpec::default() };

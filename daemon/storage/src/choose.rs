@@ -1,6 +1,7 @@
 //! Which engine, and why. What the settings say counts; without a word there is ZFS where a pool was set aside for us, btrfs
 //! where the place is on it, and directories everywhere else.
 
+use crate::anchor::Record;
 use crate::tree::{Layout, TreeEngine, btrfs, directory};
 use crate::zfs::ZfsEngine;
 use crate::zfs::text::Dataset;
@@ -9,7 +10,6 @@ use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Area, Clock, EngineKind, HostError, HostErrorKind, HostResult, StorageEngine};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct Wanted {
     pub default: PathBuf,
     /// Without a pool said, take the dataset `<pool>/reddwarf` if there is one. Only one daemon of a machine may.
     pub look_for_pools: bool,
+    /// Where it is written down which storage is in use, so that none is taken for it. `None`: nowhere.
+    pub record: Option<PathBuf>,
 }
 
 /// The engine to use. Nothing is made before [`StorageEngine::prepare`]. `subvolumes`: what the host does itself on btrfs.
@@ -38,26 +40,61 @@ pub async fn choose(
     subvolumes: Option<Arc<dyn Subvolumes>>,
     clock: Arc<dyn Clock>,
 ) -> HostResult<Arc<dyn StorageEngine>> {
-    if let Some(pool) = wanted.pool.as_deref().filter(|pool| !pool.starts_with('/')) {
-        return zfs(wanted, pool, tools, "the setting `storage_pool` names a ZFS dataset").await;
+    let Choice { kind, place, why } = match (decide(wanted, &tools).await, begun(wanted)) {
+        // Its disk is not mounted, its pool not imported: that will be said, and nothing is begun elsewhere.
+        (Ok(now), Some(begun)) if (now.kind, &now.place) != (begun.kind, &begun.place) => begun,
+        (Err(_), Some(begun)) => begun,
+        (now, _) => now?,
+    };
+    if kind == EngineKind::Zfs {
+        return zfs(wanted, &place, tools, why).await;
     }
-    if wanted.pool.is_none()
-        && matches!(wanted.engine, None | Some(EngineKind::Zfs))
-        && let Some(set_aside) = set_aside(wanted, &tools).await?
-    {
-        let why = format!("the dataset {set_aside} is there");
-        return zfs(wanted, &set_aside, tools, why).await;
-    }
-    let place = place(wanted)?;
-    let areas = areas(wanted)?;
-    let layout = Layout::new(&place, areas);
-    let (kind, why) = kind(wanted, &tools, &place).await?;
+    let layout = Layout::new(&place, areas(wanted)?);
     let engine: TreeEngine = match kind {
         EngineKind::Btrfs => btrfs::engine(layout, tools, subvolumes, why, clock),
         EngineKind::Directory => directory::engine(layout, tools, why, clock),
         EngineKind::Zfs | EngineKind::Memory => return refuse("storage_engine", "this is no engine for a path"),
     };
-    Ok(Arc::new(engine))
+    Ok(Arc::new(engine.anchored(wanted.record.clone())))
+}
+
+struct Choice {
+    kind: EngineKind,
+    place: String,
+    why: String,
+}
+
+/// What settings and machine say.
+async fn decide(wanted: &Wanted, tools: &Tools) -> HostResult<Choice> {
+    if let Some(pool) = wanted.pool.as_deref().filter(|pool| !pool.starts_with('/')) {
+        let why = "the setting `storage_pool` names a ZFS dataset".to_owned();
+        return Ok(Choice { kind: EngineKind::Zfs, place: pool.to_owned(), why });
+    }
+    if wanted.pool.is_none()
+        && matches!(wanted.engine, None | Some(EngineKind::Zfs))
+        && let Some(place) = set_aside(wanted, tools).await?
+    {
+        let why = format!("the dataset {place} is there");
+        return Ok(Choice { kind: EngineKind::Zfs, place, why });
+    }
+    let place = place(wanted)?;
+    let (kind, why) = kind(wanted, tools, &place).await?;
+    Ok(Choice { kind, place: place.display().to_string(), why })
+}
+
+/// The storage that was in use before, if the settings don't speak against it and it may hold volumes. A record that can't be
+/// read is told of when storage is made ready.
+fn begun(wanted: &Wanted) -> Option<Choice> {
+    let file = wanted.record.as_ref()?;
+    let Record { engine, place, .. } = Record::read(file).ok().flatten().filter(|record| !record.is_empty())?;
+    let meant = match wanted.pool.as_deref() {
+        Some(pool) => pool == place,
+        None => engine == EngineKind::Zfs || Path::new(&place) == wanted.default,
+    };
+    if !meant || wanted.engine.is_some_and(|wanted| wanted != engine) {
+        return None;
+    }
+    Some(Choice { kind: engine, place, why: format!("storage was begun there ({})", file.display()) })
 }
 
 async fn zfs(wanted: &Wanted, pool: &str, tools: Tools, why: impl Into<String>) -> HostResult<Arc<dyn StorageEngine>> {
@@ -71,7 +108,7 @@ async fn zfs(wanted: &Wanted, pool: &str, tools: Tools, why: impl Into<String>) 
     }
     tools.path("zfs").map_err(|e| e.into_host("choose storage", "storage_pool"))?;
     let engine = ZfsEngine::open(dataset("storage_pool", pool)?, areas, tools, why).await?;
-    Ok(Arc::new(engine))
+    Ok(Arc::new(engine.anchored(wanted.record.clone())))
 }
 
 /// The dataset that was set aside for us, if there is just one: `<pool>/reddwarf`. Nothing is looked for where volumes lie in
@@ -158,9 +195,5 @@ fn has_datasets(place: &Path) -> bool {
 }
 
 fn marked(place: &Path) -> Vec<PathBuf> {
-    let entries = |area: Area| -> io::Result<Vec<PathBuf>> {
-        Ok(fs::read_dir(place.join(area.as_str()))?.filter_map(Result::ok).map(|e| e.path()).collect())
-    };
-    let datasets = Area::ALL.into_iter().filter_map(|area| entries(area).ok()).flatten();
-    datasets.filter(|path| path.join("reddwarf.json").is_file()).collect()
+    Area::ALL.into_iter().filter_map(|area| Layout::marked(&place.join(area.as_str())).ok()).flatten().collect()
 }

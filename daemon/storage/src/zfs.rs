@@ -14,6 +14,7 @@
 pub mod pool;
 pub mod text;
 
+use crate::anchor::{Anchor, Ids};
 use crate::tree::{io_error, partial, write_stream};
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -36,6 +37,8 @@ use std::time::Duration;
 /// The mark: all of a dataset's marks as one JSON object. Values may be 1023 bytes on older systems.
 const MARKS: &str = "io.reddwarf:marks";
 const MARK_BYTES: usize = 1023;
+/// Which storage it is (`anchor`), of the areas' datasets.
+const ID: &str = "io.reddwarf:id";
 /// What a dataset that is being received is called before it is whole.
 const STAGED: &str = "new:";
 const READ: Duration = Duration::from_secs(20);
@@ -52,6 +55,8 @@ pub struct ZfsEngine {
     base: text::Dataset,
     areas: BTreeMap<Area, text::Dataset>,
     tools: Tools,
+    /// What tells its pool from another one of the same name.
+    anchor: Option<Anchor>,
     /// Where the areas are mounted, as last seen.
     roots: RwLock<BTreeMap<Area, PathBuf>>,
     /// Snapshots that a clone was made of, and so were ours: images', mostly, from which pod after pod is made.
@@ -82,7 +87,7 @@ impl ZfsEngine {
         let features = Features { quota: true, reservation: true, instant: true, incremental: true, tuning: true };
         let about = EngineAbout { kind: EngineKind::Zfs, place: base.to_string(), why: why.into(), features };
         let roots = RwLock::new(areas.iter().map(|(area, of)| (*area, Path::new("/").join(of.as_str()))).collect());
-        let engine = Self { about, base, areas, tools, roots, cloned: Mutex::default() };
+        let engine = Self { about, base, areas, tools, anchor: None, roots, cloned: Mutex::default() };
         if let Err(error) = engine.find_roots().await {
             tracing::debug!(%error, "where the pool is mounted is not known yet");
         }
@@ -93,7 +98,15 @@ impl ZfsEngine {
         self.areas.get(&area).unwrap_or(&self.base)
     }
 
+    /// Has it work only where it is said to have been before.
+    pub(crate) fn anchored(mut self, record: Option<PathBuf>) -> Self {
+        let areas = self.areas.iter().map(|(area, dataset)| (*area, dataset.to_string())).collect();
+        self.anchor = record.map(|file| Anchor::new(file, EngineKind::Zfs, self.base.to_string(), areas));
+        self
+    }
+
     fn dataset(&self, id: &DatasetId) -> HostResult<text::Dataset> {
+        self.anchor.as_ref().map_or(Ok(()), |anchor| anchor.allows("name dataset"))?;
         let made = self.area(id.area).child(id.name.as_str());
         made.map_err(|e| invalid("name dataset", &id.to_string(), e.to_string()))
     }
@@ -533,6 +546,20 @@ fn stream_is_increment(head: &[u8]) -> Option<bool> {
 }
 
 #[async_trait]
+impl Ids for ZfsEngine {
+    async fn id(&self, area: Area) -> HostResult<Option<String>> {
+        let found = self.get(self.area(area), false, ID).await?;
+        let id = found.first().and_then(|(_, p)| p.get(ID)).filter(|p| p.local);
+        Ok(id.map(|p| p.value.clone()))
+    }
+
+    async fn set_id(&self, area: Area, id: &str) -> HostResult<()> {
+        let dataset = self.area(area);
+        self.change("prepare storage", dataset.as_str(), vec!["set", &format!("{ID}={id}"), dataset.as_str()]).await
+    }
+}
+
+#[async_trait]
 impl StorageEngine for ZfsEngine {
     fn about(&self) -> &EngineAbout {
         &self.about
@@ -546,6 +573,10 @@ impl StorageEngine for ZfsEngine {
     async fn prepare(&self) -> HostResult<Change> {
         const OP: &str = "prepare storage";
         self.health().await?;
+        let ids = match &self.anchor {
+            Some(anchor) => Some(anchor.check(self).await?),
+            None => None,
+        };
         let mut any = false;
         for dataset in [&self.base].into_iter().chain(self.areas.values()) {
             if self.get(dataset, false, "type").await?.is_empty() {
@@ -554,6 +585,9 @@ impl StorageEngine for ZfsEngine {
             } else if dataset.as_str().contains('/') {
                 self.mount(OP, dataset).await?;
             }
+        }
+        if let (Some(anchor), Some(ids)) = (&self.anchor, ids) {
+            anchor.keep(self, ids).await?;
         }
         self.find_roots().await?;
         for (area, dataset) in &self.areas {
@@ -564,11 +598,17 @@ impl StorageEngine for ZfsEngine {
             let staged = format!("{dataset}/{STAGED}");
             for (name, _) in found.iter().filter(|(n, _)| n.starts_with(&staged) && !n.contains('@')) {
                 let name = text::Dataset::new(name).map_err(|e| invalid(OP, name, e.to_string()))?;
-                self.destroy_alone(OP, &name).await?;
-                any = true;
+                match self.destroy_alone(OP, &name).await {
+                    Ok(()) => any = true,
+                    Err(error) => tracing::warn!(%error, "what an earlier call left half-done can't be cleared away"),
+                }
             }
+            // One that can't be mounted (its key is not loaded) has no files until it is; the others have theirs.
             for id in datasets(dataset, *area, &found).keys() {
-                any |= self.complete(OP, id).await?;
+                match self.complete(OP, id).await {
+                    Ok(completed) => any |= completed,
+                    Err(error) => tracing::warn!(%error, dataset = %id, "its files can't be reached"),
+                }
             }
         }
         Ok(if any { Change::Changed(format!("storage at {}", self.base)) } else { Change::Unchanged })

@@ -30,7 +30,14 @@ fn calls() -> Option<Arc<dyn Subvolumes>> {
 }
 
 fn wanted(place: &Path, engine: Option<EngineKind>) -> Wanted {
-    Wanted { pool: None, engine, areas: BTreeMap::new(), default: place.to_owned(), look_for_pools: false }
+    Wanted {
+        pool: None,
+        engine,
+        areas: BTreeMap::new(),
+        default: place.to_owned(),
+        look_for_pools: false,
+        record: None,
+    }
 }
 
 async fn open(place: &Path, engine: Option<EngineKind>) -> Arc<dyn StorageEngine> {
@@ -205,6 +212,31 @@ async fn zfs_keeps_the_contract_and_names_a_pool_that_is_gone() {
     assert!(zfs.zpool(&["import", "-d", zfs.directory().to_str().unwrap(), &zfs.pool]));
     assert!(engine.list().await.unwrap().contains_key(&volume("tuned")));
     drop(engine.destroy(&volume("tuned")).await.unwrap());
+    another_pool_of_the_name_is_another_pool(zfs).await;
+}
+
+/// A pool that was found without a word, and is not imported at the next start; then one of its name that is new.
+async fn another_pool_of_the_name_is_another_pool(zfs: &Zfs) {
+    let place = zfs.directory().join("place");
+    let found =
+        Wanted { look_for_pools: true, record: Some(zfs.directory().join("storage.json")), ..wanted(&place, None) };
+    let start = || choose(&found, Tools::only_in(zfs.tools()).unwrap(), None, Arc::new(SystemClock));
+    let engine = start().await.unwrap();
+    assert_eq!(engine.about().kind, EngineKind::Zfs, "{:?}", engine.about());
+    drop(engine.prepare().await.unwrap());
+    drop(engine.create(&volume("kept"), &spec()).await.unwrap());
+    assert!(zfs.zpool(&["export", &zfs.pool]));
+    let engine = start().await.unwrap();
+    let absent = engine.prepare().await.unwrap_err();
+    assert!(absent.message.contains("there is no pool"), "{absent}");
+    let (disk, at) = (zfs.directory().join("other"), zfs.directory().join("at-other"));
+    fs::File::create(&disk).unwrap().set_len(128 << 20).unwrap();
+    assert!(zfs.zpool(&["create", "-m", at.to_str().unwrap(), &zfs.pool, disk.to_str().unwrap()]));
+    for other in [engine, start().await.unwrap()] {
+        let absent = other.prepare().await.unwrap_err();
+        assert!(absent.message.contains("is not there now"), "{absent}");
+    }
+    assert!(!at.join("reddwarf").exists() && !place.exists(), "nothing was made");
 }
 
 /// Where tar(1) itself would take the end of the file for the archive's: between any two blocks, and within some.
@@ -331,4 +363,121 @@ async fn a_full_disk_leaves_nothing_half_made() {
     assert_eq!(found[&volume("big")].snapshots.len(), 0);
     let dir = disk.path().join("volumes/.snapshots/big");
     assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+}
+
+/// A mount that goes with the test.
+#[cfg(target_os = "linux")]
+struct Bound(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Bound {
+    /// One directory shown at another, as a privileged pod may leave it; `None`, and says so, where that can't be had.
+    fn at(source: &Path, target: &Path) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return None;
+        }
+        fs::create_dir_all(target).unwrap();
+        let flags = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>).unwrap();
+        Some(Self(target.to_owned()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// What somebody mounted within a volume is neither removed nor copied, whatever is done with the volume.
+#[cfg(target_os = "linux")]
+async fn what_is_mounted_within_is_left_alone(engine: &dyn StorageEngine, elsewhere: &Path) {
+    drop(engine.prepare().await.unwrap());
+    let id = volume("shared");
+    let snapshot = id.at("s".to_owned().try_into().unwrap());
+    drop(engine.create(&id, &spec()).await.unwrap());
+    drop(engine.snapshot(&snapshot).await.unwrap());
+    fs::create_dir_all(elsewhere).unwrap();
+    fs::write(elsewhere.join("precious"), "not ours").unwrap();
+    let at = engine.data(&id).join("inner/mount");
+    let Some(bound) = Bound::at(elsewhere, &at) else { return };
+    for refused in [engine.destroy(&id).await, engine.rollback(&snapshot).await] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, HostErrorKind::Busy, "{refused}");
+        assert!(refused.message.contains("inner/mount is mounted below it"), "{refused}");
+    }
+    let (later, copy) = (id.at("t".to_owned().try_into().unwrap()), volume("copy"));
+    drop(engine.snapshot(&later).await.unwrap());
+    drop(engine.clone_of(&later, &copy, &spec()).await.unwrap());
+    assert!(engine.data(&copy).join("inner/mount").is_dir());
+    assert!(!engine.data(&copy).join("inner/mount/precious").exists(), "it is no part of the volume");
+    assert_eq!(fs::read_to_string(at.join("precious")).unwrap(), "not ours");
+    drop(bound);
+    assert!(!at.join("precious").exists());
+    for id in [id, copy] {
+        drop(engine.destroy(&id).await.unwrap());
+    }
+    assert_eq!(fs::read_to_string(elsewhere.join("precious")).unwrap(), "not ours");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_mounted_within_a_directory_is_left_alone() {
+    // Another file system than the volume's, which cp(1) can tell.
+    let Some(share) = loopback::Small::mounted(4) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir.path().join("place"), Some(EngineKind::Directory)).await;
+    what_is_mounted_within_is_left_alone(&*engine, &share.path().join("share")).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_mounted_within_a_subvolume_is_left_alone() {
+    let Some(disk) = Btrfs::mounted(128) else { return };
+    let engine = open(&disk.path().join("place"), Some(EngineKind::Btrfs)).await;
+    what_is_mounted_within_is_left_alone(&*engine, &disk.path().join("share")).await;
+}
+
+/// A subvolume that a pod made in its volume would be in no snapshot, and lost by going back: that is said.
+#[tokio::test]
+async fn a_subvolume_within_a_volume_is_in_no_snapshot_and_is_not_lost() {
+    let Some(disk) = Btrfs::mounted(128) else { return };
+    let engine = open(&disk.path().join("place"), Some(EngineKind::Btrfs)).await;
+    drop(engine.prepare().await.unwrap());
+    let (id, before) = (volume("outer"), volume("outer").at("before".to_owned().try_into().unwrap()));
+    drop(engine.create(&id, &spec()).await.unwrap());
+    drop(engine.snapshot(&before).await.unwrap());
+    let inner = engine.data(&id).join("inner");
+    let made = std::process::Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&inner).status().unwrap();
+    assert!(made.success());
+    fs::write(inner.join("precious"), "written by a pod").unwrap();
+    let after = id.at("after".to_owned().try_into().unwrap());
+    for refused in [engine.snapshot(&after).await, engine.rollback(&before).await] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, HostErrorKind::Unsupported, "{refused}");
+        assert!(refused.message.contains("volumes/outer/data/inner"), "{refused}");
+    }
+    assert_eq!(fs::read_to_string(inner.join("precious")).unwrap(), "written by a pod");
+    drop(engine.destroy(&id).await.unwrap());
+}
+
+/// What can't be cleared away is nobody else's trouble.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_leftover_that_stays_keeps_no_other_volume_from_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&dir.path().join("place"), Some(EngineKind::Directory)).await;
+    drop(engine.prepare().await.unwrap());
+    drop(engine.create(&volume("kept"), &spec()).await.unwrap());
+    let (share, volumes) = (dir.path().join("share"), dir.path().join("place/volumes"));
+    fs::create_dir_all(&share).unwrap();
+    fs::create_dir_all(volumes.join(".new-other/data")).unwrap();
+    let Some(_bound) = Bound::at(&share, &volumes.join(".gone-stuck/data/mount")) else { return };
+    let engine = open(&dir.path().join("place"), Some(EngineKind::Directory)).await;
+    drop(engine.prepare().await.unwrap());
+    assert!(engine.list().await.unwrap().contains_key(&volume("kept")));
+    assert!(!volumes.join(".new-other").exists(), "what can be cleared away is");
+    assert!(volumes.join(".gone-stuck").exists());
 }

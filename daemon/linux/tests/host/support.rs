@@ -205,6 +205,7 @@ impl World {
             areas: BTreeMap::new(),
             default: "/".into(),
             look_for_pools: false,
+            record: None,
         };
         let calls = Arc::new(reddwarf_linux::btrfs::Calls);
         choose(&wanted, Tools::linux(), Some(calls), Arc::new(SystemClock)).await.unwrap()

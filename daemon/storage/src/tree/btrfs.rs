@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use reddwarf_command::{CommandError, CommandOutput, Tools};
 use reddwarf_host::storage::{EngineKind, Features, Subvolumes};
 use reddwarf_host::{Clock, HostError, HostErrorKind, HostResult, Limits};
+use reddwarf_supervise::files::remove_tree;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -180,6 +181,8 @@ impl Trees for Btrfs {
 
     async fn remove(&self, path: &Path) -> HostResult<()> {
         let failed = |e| io_error("remove dataset", path, e);
+        // Subvolumes of other disks may be mounted in it: nothing is looked for below those.
+        super::mounts::none_below("remove dataset", path)?;
         match is_subvolume(path).map_err(failed)? {
             None => return Ok(()),
             // Left by a receive that was cut off: a directory around what arrived.
@@ -187,7 +190,7 @@ impl Trees for Btrfs {
                 for inner in nested(path).map_err(failed)?.iter().rev() {
                     self.remove_one(inner).await?;
                 }
-                return fs::remove_dir_all(path).map_err(failed);
+                return remove_tree(path).map(drop).map_err(failed);
             }
             Some(true) => {}
         }
@@ -201,6 +204,17 @@ impl Trees for Btrfs {
             self.remove_one(inner).await?;
         }
         self.remove_one(path).await
+    }
+
+    async fn check_whole(&self, op: &'static str, path: &Path) -> HostResult<()> {
+        let listed = self.short(op, path, &["subvolume", "list", "-o"], &[path]).await?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let Some(inner) = listed.lines().find_map(|line| Some(line.split_once(" path ")?.1)) else { return Ok(()) };
+        let message = format!(
+            "a subvolume was made in it, {inner}: no snapshot holds that, and going back would lose it; move its files to a directory and \
+             delete it"
+        );
+        Err(HostError::new(HostErrorKind::Unsupported, op, path.display().to_string(), message))
     }
 
     async fn limit(&self, path: &Path, limits: &Limits) -> HostResult<()> {

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use reddwarf_command::{CommandError, Tools};
 use reddwarf_host::storage::{EngineKind, Features};
 use reddwarf_host::{Clock, HostError, HostErrorKind, HostResult, Limits};
+use reddwarf_supervise::files::remove_tree;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,8 @@ const COPY: &[&str] = &["-pPR@", "--"];
 
 /// How tar(1) packs it.
 #[cfg(target_os = "linux")]
-const PACK: &[&str] = &["--create", "--sparse", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"];
+const PACK: &[&str] =
+    &["--create", "--one-file-system", "--sparse", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"];
 #[cfg(target_os = "linux")]
 const UNPACK: &[&str] =
     &["--extract", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--same-owner", "-p"];
@@ -76,11 +78,19 @@ impl Trees for Directories {
     }
 
     async fn make(&self, path: &Path) -> HostResult<()> {
-        super::make_dirs(path).map_err(|e| io_error("make dataset", path, e))
+        // Never its parents: where they are missing a disk is.
+        let made = DirBuilder::new().mode(0o700).create(path);
+        made.map_err(|e| io_error("make dataset", path, e))
     }
 
     async fn copy(&self, from: &Path, to: &Path, _read_only: bool) -> HostResult<()> {
-        self.run("copy dataset", from, "cp", arguments(COPY, [from, to])).await?;
+        let mut options = COPY.to_vec();
+        // What is mounted below it is no part of it. A subvolume that somebody made in it is, but cp(1) can't tell the two.
+        if super::mounts::any_below("copy dataset", from)?.is_some() {
+            super::mounts::one_file_system("copy dataset", from)?;
+            options.splice(0..0, ["-x"]);
+        }
+        self.run("copy dataset", from, "cp", arguments(&options, [from, to])).await?;
         // A copy that is renamed into place must be on the disk by then.
         #[cfg(target_os = "linux")]
         self.run("copy dataset", to, "sync", arguments(&["-f"], [to])).await?;
@@ -88,12 +98,10 @@ impl Trees for Directories {
     }
 
     async fn remove(&self, path: &Path) -> HostResult<()> {
+        super::mounts::none_below("remove dataset", path)?;
         let tree = path.to_owned();
-        let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(tree)).await;
-        match removed.unwrap_or_else(|e| Err(io::Error::other(e))) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error("remove dataset", path, e)),
-            _ => Ok(()),
-        }
+        let removed = tokio::task::spawn_blocking(move || remove_tree(&tree)).await;
+        removed.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| io_error("remove dataset", path, e)).map(drop)
     }
 
     async fn limit(&self, _path: &Path, _limits: &Limits) -> HostResult<()> {

@@ -1,6 +1,7 @@
 //! Where everything lies.
 //!
 //! ```text
+//! volumes/.reddwarf-id                 which storage it is (`anchor`)
 //! volumes/pvc-1/reddwarf.json          the mark: whose it is, its limits
 //! volumes/pvc-1/data/                  what pods see
 //! volumes/.snapshots/pvc-1/monday/     a snapshot: its mark, and beside it
@@ -14,6 +15,8 @@
 
 use reddwarf_host::{Area, DatasetId, SnapshotId};
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The mark's file.
@@ -57,6 +60,16 @@ impl Layout {
     /// The place that everything without a place of its own lies below.
     pub fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// Datasets of ours in an area's directory.
+    pub(crate) fn marked(root: &Path) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(root) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let found = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+        Ok(found.into_iter().filter(|path| path.join(MARK).is_file()).collect())
     }
 
     pub(crate) fn root(&self, area: Area) -> PathBuf {

@@ -11,13 +11,16 @@ mod crash;
 pub mod directory;
 mod layout;
 mod mark;
+mod mounts;
 
 pub use layout::Layout;
 
+use crate::anchor::Anchor;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use layout::{DATA, Stage};
-use mark::{Mark, sync_dir};
+use mark::Mark;
+pub(crate) use mark::sync_dir;
 use nix::sys::statvfs::statvfs;
 use reddwarf_host::storage::{
     Capacity, DatasetUsage, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks,
@@ -27,6 +30,7 @@ use reddwarf_host::{
     Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
     SnapshotId, SnapshotName, StorageEngine,
 };
+use reddwarf_supervise::files::remove_tree;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
@@ -48,6 +52,10 @@ pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
     async fn copy(&self, from: &Path, to: &Path, read_only: bool) -> HostResult<()>;
     /// Removes a tree. Absent is fine.
     async fn remove(&self, path: &Path) -> HostResult<()>;
+    /// Whether a copy holds all that lies in a tree.
+    async fn check_whole(&self, _op: &'static str, _path: &Path) -> HostResult<()> {
+        Ok(())
+    }
     /// Puts limits in force.
     async fn limit(&self, path: &Path, limits: &Limits) -> HostResult<()>;
     /// Bytes that a tree takes.
@@ -75,6 +83,8 @@ pub struct TreeEngine {
     layout: Layout,
     trees: Box<dyn Trees>,
     clock: Arc<dyn Clock>,
+    /// What tells its place from another one of the same name.
+    anchor: Option<Anchor>,
     locks: Mutex<HashMap<DatasetId, Weak<tokio::sync::Mutex<()>>>>,
 }
 
@@ -88,6 +98,7 @@ pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostE
     let kind = match error.raw_os_error().map(nix::errno::Errno::from_raw) {
         Some(nix::errno::Errno::ENOSPC | nix::errno::Errno::EDQUOT) => HostErrorKind::Exhausted,
         Some(nix::errno::Errno::EBUSY) => HostErrorKind::Busy,
+        _ if error.kind() == io::ErrorKind::ResourceBusy => HostErrorKind::Busy,
         _ if error.kind() == io::ErrorKind::NotFound => HostErrorKind::NotFound,
         _ => HostErrorKind::Other,
     };
@@ -121,7 +132,20 @@ impl TreeEngine {
         let (kind, features) = trees.kind();
         let place = layout.base().display().to_string();
         let about = EngineAbout { kind, place, why: why.into(), features };
-        Self { about, layout, trees: Box::new(trees), clock, locks: Mutex::default() }
+        Self { about, layout, trees: Box::new(trees), clock, anchor: None, locks: Mutex::default() }
+    }
+
+    /// Has it work only where it is said to have been before.
+    pub(crate) fn anchored(mut self, record: Option<PathBuf>) -> Self {
+        let areas = Area::ALL.map(|area| (area, self.layout.root(area).display().to_string()));
+        let EngineAbout { kind, place, .. } = &self.about;
+        self.anchor = record.map(|file| Anchor::new(file, *kind, place.clone(), BTreeMap::from(areas)));
+        self
+    }
+
+    /// Refuses when an area is not there: an unmounted disk's place looks empty.
+    fn here(&self, op: &'static str, area: Area) -> HostResult<()> {
+        self.anchor.as_ref().map_or(Ok(()), |anchor| anchor.here(op, area, &self.layout.root(area)))
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -145,6 +169,7 @@ impl TreeEngine {
 
     /// A dataset's mark; `None` when it is not there.
     fn mark(&self, op: &'static str, id: &DatasetId) -> HostResult<Option<Mark>> {
+        self.here(op, id.area)?;
         let path = self.layout.dataset(id);
         match fs::symlink_metadata(&path) {
             Ok(_) => {}
@@ -271,10 +296,15 @@ impl TreeEngine {
         if mark.limits == Limits::default() { Ok(()) } else { self.trees.limit(staged, &mark.limits).await }
     }
 
-    /// Finishes or clears what begins with a dot in an area.
+    /// Finishes or clears what begins with a dot in an area. What can't be cleared away stands in nobody's way but its own: it
+    /// stays for the next start.
     async fn settle(&self, area: Area) -> HostResult<bool> {
         let root = self.layout.root(area);
         let mut any = false;
+        let mut cleared = |done: HostResult<()>| match done {
+            Ok(()) => any = true,
+            Err(error) => tracing::warn!(%error, "what an earlier call left half-done can't be cleared away"),
+        };
         for name in names(&root).map_err(|e| io_error("prepare storage", &root, e))? {
             let staged = Stage::ALL.iter().find_map(|stage| Some((*stage, name.strip_prefix(stage.prefix())?)));
             let Some((stage, of)) = staged else { continue };
@@ -282,31 +312,33 @@ impl TreeEngine {
             // A call for it may be under way, when the place is prepared once more.
             let _one = self.lock(&id).await;
             let (path, place) = (root.join(&name), root.join(of));
-            if !path.exists() {
-                continue;
+            if path.exists() {
+                cleared(self.settle_one(stage, &path, &place).await);
             }
-            if stage == Stage::Old && !place.exists() {
-                // A rollback was cut off between its two renames: as if it had not begun.
-                renamed(&path, &place).map_err(|e| io_error("undo rollback", &path, e))?;
-            } else {
-                if stage == Stage::Gone {
-                    self.remove_below(&root.join(".snapshots").join(of)).await?;
-                }
-                self.trees.remove(&path).await?;
-            }
-            any = true;
         }
         let snapshots = root.join(".snapshots");
         for dataset in names(&snapshots).map_err(|e| io_error("prepare storage", &snapshots, e))? {
             let dir = snapshots.join(&dataset);
             for name in names(&dir).map_err(|e| io_error("prepare storage", &dir, e))? {
                 if Stage::ALL.iter().any(|stage| name.starts_with(stage.prefix())) {
-                    self.remove_snapshot(&dir.join(&name)).await?;
-                    any = true;
+                    cleared(self.remove_snapshot(&dir.join(&name)).await);
                 }
             }
         }
         Ok(any)
+    }
+
+    async fn settle_one(&self, stage: Stage, path: &Path, place: &Path) -> HostResult<()> {
+        if stage == Stage::Old && !place.exists() {
+            // A rollback was cut off between its two renames: as if it had not begun.
+            return renamed(path, place).map_err(|e| io_error("undo rollback", path, e));
+        }
+        if stage == Stage::Gone
+            && let (Some(root), Some(of)) = (place.parent(), place.file_name())
+        {
+            self.remove_below(&root.join(".snapshots").join(of)).await?;
+        }
+        self.trees.remove(path).await
     }
 
     /// Removes a snapshot's directory: its trees first.
@@ -319,10 +351,7 @@ impl TreeEngine {
                 crash::point();
             }
         }
-        match fs::remove_dir_all(dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
-            _ => Ok(()),
-        }
+        remove_tree(dir).map(drop).map_err(failed)
     }
 
     /// Removes all snapshots in a directory, and it.
@@ -374,6 +403,20 @@ impl TreeEngine {
         Mark { created: self.now(), sequence, ..mark }.write(staged).map_err(failed)?;
         renamed(staged, self.layout.snapshot(id)).map_err(failed)?;
         sync_dir(&self.layout.snapshots(&id.dataset)).map_err(failed)
+    }
+
+    /// Volumes' users may make in them what no copy holds. Roots are what we made of an image.
+    async fn check_whole(&self, op: &'static str, id: &DatasetId) -> HostResult<()> {
+        if id.area != Area::Volumes {
+            return Ok(());
+        }
+        self.trees.check_whole(op, &self.layout.dataset(id)).await
+    }
+
+    /// Whether nothing but what was written since would be lost if other files took a dataset's place.
+    async fn check_replaceable(&self, op: &'static str, id: &DatasetId) -> HostResult<()> {
+        mounts::none_below(op, &self.layout.dataset(id))?;
+        self.check_whole(op, id).await
     }
 
     /// Puts a snapshot's files in the dataset's place.
@@ -500,6 +543,10 @@ impl StorageEngine for TreeEngine {
     }
 
     async fn prepare(&self) -> HostResult<Change> {
+        let found = match &self.anchor {
+            Some(anchor) => Some(anchor.check(&self.layout).await?),
+            None => None,
+        };
         let mut any = false;
         for area in Area::ALL {
             let root = self.layout.root(area);
@@ -508,6 +555,11 @@ impl StorageEngine for TreeEngine {
                 any = true;
             }
             self.trees.prepare(&root).await?;
+        }
+        if let (Some(anchor), Some(found)) = (&self.anchor, found) {
+            anchor.keep(&self.layout, found).await?;
+        }
+        for area in Area::ALL {
             any |= self.settle(area).await?;
         }
         Ok(if any { Change::Changed(format!("storage at {}", self.about.place)) } else { Change::Unchanged })
@@ -518,6 +570,7 @@ impl StorageEngine for TreeEngine {
         for area in Area::ALL {
             let root = self.layout.root(area);
             let failed = |e| io_error("list datasets", &root, e);
+            self.here("list datasets", area)?;
             // Not an empty place: one that is not there.
             fs::metadata(&root).map_err(failed)?;
             for name in names(&root).map_err(failed)? {
@@ -562,6 +615,7 @@ impl StorageEngine for TreeEngine {
         let (path, gone) = (self.layout.dataset(id), self.layout.staged(id, Stage::Gone));
         let there = self.mark("destroy dataset", id)?.is_some();
         if there {
+            mounts::none_below("destroy dataset", &path)?;
             self.trees.remove(&gone).await?;
             let failed = |e| io_error("destroy dataset", &path, e);
             renamed(&path, &gone).map_err(failed)?;
@@ -585,6 +639,7 @@ impl StorageEngine for TreeEngine {
         if self.snapshot_mark("make snapshot", id)?.is_some() {
             return Ok(Change::Unchanged);
         }
+        self.check_whole("make snapshot", &id.dataset).await?;
         self.place_snapshot(id, Fill::Dataset(mark)).await?;
         Ok(Change::Changed(format!("made {id}")))
     }
@@ -615,6 +670,7 @@ impl StorageEngine for TreeEngine {
             let message = format!("there are newer snapshots, remove them first: {}", newer.join(", "));
             return Err(HostError::new(HostErrorKind::Conflict, OP, id.to_string(), message));
         }
+        self.check_replaceable(OP, &id.dataset).await?;
         self.replace(id, &mark).await?;
         Ok(Change::Changed(format!("rolled back to {id}")))
     }
@@ -646,11 +702,13 @@ impl StorageEngine for TreeEngine {
     }
 
     async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        self.here("measure datasets", area)?;
         let own = self.trees.own(&self.layout.root(area)).await?;
         Ok(own.into_iter().filter_map(|(name, bytes)| Some((DatasetName::new(name).ok()?, bytes))).collect())
     }
 
     async fn capacity(&self) -> HostResult<Capacity> {
+        self.here("measure storage", Area::Volumes)?;
         capacity("measure storage", &self.layout.root(Area::Volumes))
     }
 
