@@ -67,36 +67,47 @@ fn number(of: &BTreeMap<String, String>, statistic: &str) -> Option<u64> {
     of.get(statistic)?.parse().ok()
 }
 
-/// Zones' figures by name. Zone numbers tell them apart: kernel names are cut, the statistic `zonename` is not.
+/// What is known of one boot of a zone.
+#[derive(Default)]
+struct Boot {
+    /// When it was.
+    at: u64,
+    figures: ZoneUsage,
+    resident: Option<u64>,
+}
+
+/// Zones' figures by name. Kernel names are cut, the statistic `zonename` is not; and a zone that was booted again has another
+/// number, while something may still hold the kernel's figures of the boot before: those of the last one count.
 pub fn zones(all: &Kstats) -> BTreeMap<String, ZoneUsage> {
-    let mut found: BTreeMap<String, ZoneUsage> = BTreeMap::new();
-    let mut resident = BTreeMap::new();
+    let mut boots: BTreeMap<(&str, u32), Boot> = BTreeMap::new();
     for (place, of) in all {
-        let Some(zone) = of.get("zonename").cloned() else { continue };
-        let entry = found.entry(zone.clone()).or_default();
+        let Some(zone) = of.get("zonename") else { continue };
+        let boot = boots.entry((zone, place.instance)).or_default();
         match place.module.as_str() {
             "zones" => {
-                entry.cpu_nanos =
+                boot.at = number(of, "boot_time").unwrap_or_default();
+                boot.figures.cpu_nanos =
                     number(of, "nsec_user").unwrap_or_default() + number(of, "nsec_sys").unwrap_or_default();
             }
-            "memory_cap" => {
-                if let Some(rss) = number(of, "rss") {
-                    resident.insert(zone, rss);
-                }
-            }
+            "memory_cap" => boot.resident = number(of, "rss"),
             "caps" if place.name.starts_with("swapresv_zone_") => {
-                entry.memory_bytes = number(of, "usage").unwrap_or_default();
+                boot.figures.memory_bytes = number(of, "usage").unwrap_or_default();
             }
             "caps" if place.name.starts_with("nprocs_zone_") => {
-                entry.processes = number(of, "usage").unwrap_or_default();
+                boot.figures.processes = number(of, "usage").unwrap_or_default();
             }
             _ => {}
         }
     }
-    for (zone, rss) in resident {
-        found.entry(zone).or_default().memory_bytes = rss;
+    let mut found: BTreeMap<&str, ((u64, u32), ZoneUsage)> = BTreeMap::new();
+    for ((zone, number), boot) in boots {
+        let memory_bytes = boot.resident.unwrap_or(boot.figures.memory_bytes);
+        let of = ((boot.at, number), ZoneUsage { memory_bytes, ..boot.figures });
+        if found.get(zone).is_none_or(|(last, _)| *last < of.0) {
+            found.insert(zone, of);
+        }
     }
-    found
+    found.into_iter().map(|(zone, (_, figures))| (zone.to_owned(), figures)).collect()
 }
 
 /// Bytes received and sent by links.
@@ -178,6 +189,23 @@ mod tests {
     fn illumos_gate_has_no_resident_size() {
         let text: String = TEXT.lines().filter(|l| !l.starts_with("memory_cap")).map(|l| format!("{l}\n")).collect();
         assert_eq!(zones(&parse(&text)).values().next().unwrap().memory_bytes, 8_192_000);
+    }
+
+    /// Zone numbers begin again from the lowest one day: the time of the boot tells.
+    #[test]
+    fn figures_are_those_of_the_zones_last_boot() {
+        let boot = |number: u32, at: u32, nanos: u32, processes: u32| {
+            format!(
+                "zones:{number}:web:nsec_user\t{nanos}\nzones:{number}:web:boot_time\t{at}\nzones:{number}:web:zonename\tweb\n\
+                 memory_cap:{number}:web:rss\t{nanos}\nmemory_cap:{number}:web:zonename\tweb\n\
+                 caps:{number}:nprocs_zone_{number}:usage\t{processes}\ncaps:{number}:nprocs_zone_{number}:zonename\tweb\n"
+            )
+        };
+        for (old, new) in [(7, 12), (9_998, 1)] {
+            let text = boot(old, 1000, 5000, 0) + &boot(new, 2000, 10, 3);
+            let wanted = ZoneUsage { cpu_nanos: 10, memory_bytes: 10, processes: 3 };
+            assert_eq!(zones(&parse(&text)), BTreeMap::from([("web".to_owned(), wanted)]));
+        }
     }
 
     proptest! {
