@@ -185,12 +185,14 @@ pub struct Call<'s> {
     pub tool: &'s str,
     /// Its arguments.
     pub args: Vec<String>,
+    /// How many statements it carries out before it fails.
+    pub(crate) statements: Option<usize>,
     stdin: OnceCell<String>,
 }
 
 impl<'s> Call<'s> {
     pub(crate) fn new(sim: &'s Sim, tool: &'s str, args: Vec<String>) -> Self {
-        Self { sim, tool, args, stdin: OnceCell::new() }
+        Self { sim, tool, args, statements: None, stdin: OnceCell::new() }
     }
 
     /// The arguments as texts.
@@ -309,11 +311,14 @@ pub fn main() -> i32 {
     if crate::platform::is_inside(&sim) {
         return print(&crate::smf::inside_a_zone(&sim, &tool, &args));
     }
-    let call = Call::new(&sim, &tool, args);
+    let mut call = Call::new(&sim, &tool, args);
     let action = match sim.fault(&call) {
         Ok(action) => action,
         Err(what) => return print(&broken(&what)),
     };
+    if let Some(Action::Partial(statements)) = &action {
+        call.statements = Some(*statements);
+    }
     if let Some(answer) = before(&call, action.as_ref()) {
         call.note(Some(answer.code), action.as_ref());
         return print(&answer);
@@ -348,6 +353,7 @@ fn before(call: &Call<'_>, action: Option<&Action>) -> Option<Answer> {
             std::process::exit(137)
         }
         Action::FailAfter(..)
+        | Action::Partial(_)
         | Action::HangAfter
         | Action::Truncate(_)
         | Action::CrashAfter

@@ -6,6 +6,7 @@
 //! zfs * slow 200                     every zfs takes 200 ms longer
 //! changing 3 kill-caller             before the third call that changes something, its caller is killed
 //! * 7 hang                           the seventh call of all never ends
+//! zonecfg/-f 1 partial 5             the first file is carried out up to its fifth statement
 //! ```
 //!
 //! TOOL is a tool's name, `*` for any, `changing` for any that changes the system (zlogin does not). Each WORD has to be one of
@@ -28,6 +29,8 @@ pub enum Action {
     Lie,
     /// It takes this many milliseconds longer.
     Slow(u64),
+    /// Of the statements that it is given it carries out these first, and fails: of zonecfg's.
+    Partial(usize),
     /// It dies by SIGABRT having done nothing.
     Crash,
     /// It does it and dies by SIGABRT.
@@ -49,7 +52,7 @@ impl Action {
         };
         let code = i32::try_from(number(1).unwrap_or(1)).unwrap_or(1);
         let size = |what: &str| {
-            number(1).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| format!("{what} wants a number of bytes"))
+            number(1).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| format!("{what} wants a number"))
         };
         Ok(match words.first().copied().unwrap_or_default() {
             "fail-before" => Self::FailBefore(code, message()),
@@ -59,6 +62,7 @@ impl Action {
             "truncate" => Self::Truncate(size("truncate")?),
             "lie" => Self::Lie,
             "slow" => Self::Slow(number(1).ok_or("slow wants milliseconds")?),
+            "partial" => Self::Partial(size("partial")?),
             "crash" => Self::Crash,
             "crash-after" => Self::CrashAfter,
             "flood" => Self::Flood(size("flood")?),
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_makes_no_sense_is_refused() {
-        for bad in ["zfs", "zfs x hang", "zfs 1 explode", "zfs 1 truncate", "zfs 1 slow soon"] {
+        for bad in ["zfs", "zfs x hang", "zfs 1 explode", "zfs 1 truncate", "zfs 1 slow soon", "zonecfg 1 partial"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

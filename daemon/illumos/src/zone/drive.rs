@@ -246,7 +246,10 @@ async fn adjust(
     let edit = zonecfg::edit(live, wanted)
         .map_err(|e| HostError::new(HostErrorKind::Conflict, op, order.zone, e.to_string()))?;
     let Some(edit) = edit else { return Ok(()) };
-    apply(shared, op, order.zone, &edit.script, wanted).await?;
+    if let Err(error) = apply(shared, op, order.zone, &edit.script, wanted).await {
+        restore(shared, op, order.zone, live).await;
+        return Err(error);
+    }
     driven.done.push("changed its configuration");
     if matches!(zone.state, ZoneState::Running | ZoneState::Ready) {
         driven.after_boot = edit.after_boot;
@@ -270,6 +273,20 @@ async fn configure(shared: &Shared, op: &'static str, order: &Order<'_>) -> Host
         }
     }
     result
+}
+
+/// After an edit that failed: what it did of the half is taken back. A zone that boots before the next try would have neither
+/// its old configuration nor its new one: no address, perhaps, or no bound.
+async fn restore(shared: &Shared, op: &'static str, name: &str, before: &ZoneConfig) {
+    let now = match live(shared, op, name).await {
+        Ok(Some(Ok(now))) => now,
+        // Nothing that could be told apart: the next try begins with reading it.
+        Ok(_) | Err(_) => return,
+    };
+    let Ok(Some(back)) = zonecfg::edit(&now, before) else { return };
+    if let Err(error) = apply(shared, op, name, &back.script, before).await {
+        tracing::warn!(zone = name, error = %error.chain(), "its configuration is half changed until the next try");
+    }
 }
 
 /// Gives a command file to zonecfg and reads back what came of it: its exit status proves nothing.

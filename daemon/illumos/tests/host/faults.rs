@@ -51,3 +51,46 @@ fn f26_a_tool_that_fails_dies_or_lies_costs_a_repeat_and_leaves_nothing() {
         assert_eq!(world.observe(&first.id).await.unwrap().state, SandboxState::Running, "nobody else was touched");
     });
 }
+
+/// zonecfg keeps what came before an error. Of a zone that was not there nothing stays; an installed one has the
+/// configuration that it had, until the next try.
+#[test]
+fn what_zonecfg_did_of_the_half_is_taken_back() {
+    played(|world| async move {
+        let mut first = world.running().await;
+        // Whatever the order.
+        let config = |id: &str| {
+            let config = world.lab.state().unwrap().zones.get(id)?.config.clone();
+            let mut resources: Vec<_> = config.resources.iter().map(|r| format!("{r:?}")).collect();
+            resources.sort();
+            Some((config.globals, resources))
+        };
+        let before = config(first.id.as_str());
+        for statements in [1, 4, 9, 30, 45] {
+            let fresh = world.sandbox();
+            world.lab.faults(&format!("zonecfg/-f 1 partial {statements}\n")).unwrap();
+            assert!(world.host.sandbox_ensure(&fresh).await.is_err(), "{statements}");
+            assert_eq!(config(fresh.id.as_str()), None, "{statements}");
+            let _ = world.host.sandbox_ensure(&fresh).await.unwrap();
+            let _ = world.host.sandbox_stop(&fresh.id).await.unwrap();
+            let _ = world.host.sandbox_destroy(&fresh.id).await.unwrap();
+            assert_eq!(residue(&world, fresh.id.as_str()).await, Vec::<String>::new());
+        }
+        // An edit of a zone that runs: limits, all of which are taken away and made anew.
+        first.resources.cpu_limit_millis = Some(500);
+        first.resources.memory_limit_bytes = Some(1 << 30);
+        let _ = world.host.sandbox_ensure(&first).await.unwrap();
+        let limited = config(first.id.as_str());
+        assert_ne!(limited, before);
+        first.resources.cpu_limit_millis = Some(700);
+        first.resources.memory_limit_bytes = Some(2 << 30);
+        for statements in [1, 4, 5] {
+            world.lab.faults(&format!("zonecfg/-f 1 partial {statements}\n")).unwrap();
+            assert!(world.host.sandbox_ensure(&first).await.is_err(), "{statements}");
+            assert_eq!(config(first.id.as_str()), limited, "{statements}");
+        }
+        world.lab.faults("").unwrap();
+        let _ = world.host.sandbox_ensure(&first).await.unwrap();
+        assert_ne!(config(first.id.as_str()), limited);
+    });
+}

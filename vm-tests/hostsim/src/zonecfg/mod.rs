@@ -66,7 +66,7 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
     };
     match call.sim.lock() {
         Ok(mut locked) => {
-            let answer = whole(Session::new(&mut locked.state, zone, mode, &call.sim.root()), &text);
+            let answer = whole(Session::new(&mut locked.state, zone, mode, &call.sim.root()), &text, call.statements);
             match locked.save() {
                 Ok(_) => answer,
                 Err(e) => broken(&e.to_string()),
@@ -76,11 +76,17 @@ pub(crate) fn run(call: &Call<'_>) -> Answer {
     }
 }
 
-/// All statements, then the commit that nobody asked for.
-fn whole(mut session: Session<'_>, text: &str) -> Answer {
+/// All statements, or the first `most`, then the commit that nobody asked for.
+fn whole(mut session: Session<'_>, text: &str, most: Option<usize>) -> Answer {
+    let mut left = most.unwrap_or(usize::MAX);
     'lines: for (line, statements) in text.split('\n').enumerate() {
         for statement in split(statements) {
             session.line = line + 1;
+            if left == 0 {
+                session.error("internal error");
+                break 'lines;
+            }
+            left -= 1;
             match session.text(statement) {
                 Flow::On => {}
                 Flow::Stop => break 'lines,
