@@ -172,8 +172,7 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
     let file = shared.paths.starts(id).join(format!("{name}.json"));
     write_json(&file, &start).map_err(|e| io_error(START, &file, e))?;
     let script = match brand.programs() {
-        Programs::Linux => linux::script(&start)
-            .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, START, subject(), message))?,
+        Programs::Linux => linux::prepare(START, &shared.paths.starts(id), &name, &start)?,
         Programs::Native | Programs::Machine => {
             let script = supervisor::native_script(&inside::start_file(&name), &inside::program(), true);
             match Project::of(&spec.name, &spec.resources) {
@@ -423,6 +422,7 @@ async fn remove_instance(
         gone(file)?;
     }
     gone(shared.paths.starts(id).join(format!("{inside}.json")))?;
+    gone(linux::file(&shared.paths.starts(id), &inside))?;
     gone(socket(shared, id, name, attempt))?;
     gone(shared.paths.run.lock(id, name, attempt))?;
     remove_tree(dir.path()).map_err(|e| io_error(REMOVE, dir.path(), e))?;

@@ -67,6 +67,8 @@ impl Exec for IllumosHost {
 /// One command: its files here and what zlogin is given.
 struct Run {
     start: PathBuf,
+    /// Where a shell is what starts it.
+    program: PathBuf,
     out: PathBuf,
     script: String,
     /// Where a terminal's size is written.
@@ -76,7 +78,13 @@ struct Run {
 impl Run {
     /// Its files; what is gone already is fine.
     fn clear(&self) {
-        for file in [self.start.clone(), self.size.clone(), started_file(&self.out), ended_file(&self.out)] {
+        for file in [
+            self.start.clone(),
+            self.program.clone(),
+            self.size.clone(),
+            started_file(&self.out),
+            ended_file(&self.out),
+        ] {
             if let Err(error) = remove_file(&file) {
                 tracing::debug!(file = %file.display(), %error, "left");
             }
@@ -120,8 +128,7 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
     let file = shared.paths.starts(id).join(format!("{command}.json"));
     write_json(&file, &start).map_err(|e| io_error(OP, &file, e))?;
     let script = match brand.programs() {
-        Programs::Linux => linux::script(&start)
-            .map_err(|message| HostError::new(HostErrorKind::InvalidSpec, OP, id.as_str(), message))?,
+        Programs::Linux => linux::prepare(OP, &shared.paths.starts(id), &command, &start)?,
         Programs::Native | Programs::Machine => {
             let script = supervisor::native_script(&inside::start_file(&command), &inside::program(), false);
             match dir.spec()?.and_then(|spec| Project::of(name, &spec.resources)) {
@@ -131,7 +138,8 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
         }
     };
     let size = shared.paths.starts(id).join(format!("{command}.size"));
-    Ok(Run { start: file, out, script, size })
+    let program = linux::file(&shared.paths.starts(id), &command);
+    Ok(Run { start: file, program, out, script, size })
 }
 
 fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<Child> {

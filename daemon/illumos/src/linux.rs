@@ -1,25 +1,101 @@
 //! Programs of lx zones. Our own program can't run there: a shell does what the starter does elsewhere, with the tools that
 //! every Linux root has.
+//!
+//! What the program is, and its variables, stand in a file that only root can read: zlogin's arguments are seen by everybody
+//! who lists processes. The shell that becomes the program reads it, through a descriptor that is opened before the root and
+//! the user are another's.
 
+use crate::inside;
 use crate::starter::Start;
 use crate::zlogin::quoted;
 use reddwarf_host::spec::UserSpec;
+use reddwarf_host::{HostError, HostErrorKind, HostResult};
+use reddwarf_supervise::files::{io_error, write_atomically};
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
-/// The one argument for zlogin that starts a program in an lx zone and says how that goes.
+/// What shells keep for themselves, and may refuse to be set: numbers about the shell, no secrets.
+const OF_SHELLS: &[&str] = &[
+    "BASHOPTS",
+    "BASHPID",
+    "BASH_VERSINFO",
+    "DIRSTACK",
+    "EPOCHREALTIME",
+    "EPOCHSECONDS",
+    "EUID",
+    "FUNCNAME",
+    "GROUPS",
+    "HISTCMD",
+    "LINENO",
+    "OPTIND",
+    "PPID",
+    "RANDOM",
+    "SECONDS",
+    "SHELLOPTS",
+    "SRANDOM",
+    "UID",
+    "_",
+];
+
+/// Reads descriptor 4 to its end with nothing but the shell itself, and does what that says.
+const READER: &str = "s=; while IFS= read -r l <&4; do s=\"$s$l\n\"; done; exec 4<&-; eval \"$s\"";
+
+/// The file of a start, among those that the zone sees.
+pub(crate) fn file(starts: &Path, name: &str) -> PathBuf {
+    starts.join(format!("{name}.sh"))
+}
+
+/// Writes the start's file; the one argument for zlogin.
+pub(crate) fn prepare(op: &'static str, starts: &Path, name: &str, start: &Start) -> HostResult<String> {
+    let refused = |message| HostError::new(HostErrorKind::InvalidSpec, op, name, message);
+    let (program, path) = (program(start).map_err(refused)?, file(starts, name));
+    write_atomically(&path, program.as_bytes(), 0o600).map_err(|e| io_error(op, &path, e))?;
+    Ok(script(start, &inside::path("run/start").join(format!("{name}.sh"))))
+}
+
+/// The shell's text that becomes the program: its directory, variables, words.
 ///
 /// # Errors
-/// What a shell can't do there: variables from files.
-pub(crate) fn script(start: &Start) -> Result<String, String> {
+/// What a shell can't do there.
+fn program(start: &Start) -> Result<String, String> {
     if !start.env_files.is_empty() {
-        return Err(
-            "variables from files (fileKeyRef) can't be read in lx zones: use variables from ConfigMaps".to_owned()
-        );
+        let message = "variables from files (fileKeyRef) can't be read in lx zones: use variables from ConfigMaps";
+        return Err(message.to_owned());
     }
-    let text = |path: &std::path::Path| quoted(&path.to_string_lossy());
     if start.tty {
         return Err("terminals can't be made in lx zones: leave -t (tty) out, or use zlogin".to_owned());
     }
+    let (of_shells, others): (Vec<_>, Vec<_>) = start.env.iter().partition(|(n, _)| OF_SHELLS.contains(&n.as_str()));
+    let mut text = String::new();
+    for (name, value) in others {
+        if !is_identifier(name) {
+            let message = "a shell sets the variables of lx zones: letters, digits and underlines only";
+            return Err(format!("variable {name:?}: {message}"));
+        }
+        let _ = writeln!(text, "export {name}={}", quoted(value));
+    }
+    let words = start.argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    let become_it = match of_shells.is_empty() {
+        true => words,
+        false => {
+            let set: Vec<_> = of_shells.iter().map(|(name, value)| quoted(&format!("{name}={value}"))).collect();
+            format!("env {} sh -c 'exec \"$@\"' sh {words}", set.join(" "))
+        }
+    };
+    let _ = writeln!(text, "cd {} && exec {become_it}", quoted(&start.working_dir));
+    Ok(text)
+}
+
+/// What a shell takes for a variable's name.
+fn is_identifier(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// The one argument for zlogin that starts what `file` says and says how that goes.
+fn script(start: &Start, file: &Path) -> String {
+    let text = |path: &std::path::Path| quoted(&path.to_string_lossy());
     let root = start.root.as_deref();
     let mut script = String::new();
     if !start.joins {
@@ -43,20 +119,8 @@ pub(crate) fn script(start: &Start) -> Result<String, String> {
         }
     }
     let out = start.out.to_string_lossy().into_owned();
-    // What becomes the program: its own process group, its root, user, directory, environment.
-    let inner = format!(
-        "cd {dir} && exec env -i{env} sh -c 'exec \"$@\"' sh{argv}",
-        dir = quoted(&start.working_dir),
-        env = start.env.iter().fold(String::new(), |mut all, (name, value)| {
-            let _ = write!(all, " {}", quoted(&format!("{name}={value}")));
-            all
-        }),
-        argv = start.argv.iter().fold(String::new(), |mut all, word| {
-            let _ = write!(all, " {}", quoted(word));
-            all
-        }),
-    );
-    let inner = quoted(&inner);
+    // What becomes the program: its own process group, its root and user, and none of zlogin's variables.
+    let inner = quoted(&format!("exec env -i sh -c {}", quoted(READER)));
     let program = match (root, user(&start.user)) {
         (Some(root), user) => format!(
             "chroot{} {} sh -c {inner}",
@@ -67,12 +131,17 @@ pub(crate) fn script(start: &Start) -> Result<String, String> {
         (None, Some(user)) => format!("chroot --userspec={} / sh -c {inner}", quoted(&user)),
     };
     let (started, ended) = (quoted(&format!("{out}.started")), quoted(&format!("{out}.ended")));
+    // A process group of its own. BusyBox's shell has no job control without a terminal, and a process in the background
+    // without it is deaf to SIGINT; one in the foreground ends some shells with it. What the shell itself has to say of a death is nobody's.
+    let leader = quoted(&format!("echo \"$$ $PPID\" > {started}; exec {program}"));
     let _ = write!(
         script,
-        "exec 3<&0; set -m; {program} <&3 & p=$!; exec 3<&-; echo \"$p $$\" > {started}; wait $p; c=$?; kill -s KILL -- -$p 2>/dev/null; \
-         if [ $c -gt 128 ]; then s=$((c - 128)); else s=0; fi; echo \"$c $s - \" > {ended}; exit $c"
+        "exec 4<{file} 5>&2 2>/dev/null; trap : INT; if command -v setsid >/dev/null; then g=setsid; else g=; set -m; fi; \
+         $g sh -c {leader} 4<&4 2>&5 5>&-; c=$?; read p s < {started} && kill -s KILL -- -$p; \
+         if [ $c -gt 128 ]; then s=$((c - 128)); else s=0; fi; echo \"$c $s - \" > {ended}; exit $c",
+        file = text(file)
     );
-    Ok(script)
+    script
 }
 
 /// For chroot(1): numbers or names, as it finds them in the new root. Root needs none.
@@ -89,6 +158,7 @@ fn user(user: &UserSpec) -> Option<String> {
 mod tests {
     use super::*;
     use crate::starter::{read_ended, read_started};
+    use proptest::prelude::*;
     use std::process::{Command, Stdio};
 
     fn start(argv: &[&str], out: &std::path::Path) -> Start {
@@ -110,8 +180,55 @@ mod tests {
         }
     }
 
-    #[test]
+    /// What the zone's shell would do, with the local one.
+    fn run(start: &Start, dir: &Path) -> (String, Option<i32>) {
+        run_by(&["/bin/sh"], start, dir)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the shell itself is what is tested")]
+    fn run_by(shell: &[&str], start: &Start, dir: &Path) -> (String, Option<i32>) {
+        let file = dir.join("app.0.sh");
+        std::fs::write(&file, program(start).unwrap()).unwrap();
+        let script = script(start, &file);
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-c", &script]).env("LEAKED", "yes").stdin(Stdio::null()).stderr(Stdio::null());
+        (script, command.status().unwrap().code())
+    }
+
+    #[test]
+    fn variables_are_all_that_a_program_gets_and_shells_own_ones_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let argv =
+            ["sh", "-c", "[ -z \"$LEAKED\" ] && [ \"$(env | grep -c '^UID=7$')\" = 1 ] && [ \"$s$l\" = xy ] && exit 7"];
+        let mut start = start(&argv, &dir.path().join("app.0"));
+        let path = std::env::var("PATH").unwrap();
+        for (name, value) in [("UID", "7"), ("s", "x"), ("l", "y"), ("PATH", path.as_str()), ("EMPTY", "")] {
+            start.env.push((name.to_owned(), value.to_owned()));
+        }
+        assert_eq!(run(&start, dir.path()).1, Some(7));
+        for bad in ["a.b", "1a", "", "a b", "a;b"] {
+            start.env = vec![(bad.to_owned(), String::new())];
+            assert!(program(&start).unwrap_err().contains("letters"), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        /// However long, and whatever is in it.
+        #[test]
+        fn any_word_and_value_arrives_as_it_is(word in "[^\0]{0,40}", value in "[^\0]{0,40}", many in 0_usize..600) {
+            let dir = tempfile::tempdir().unwrap();
+            let (word, value) = (word.repeat(many), value.repeat(many));
+            let mut start = start(&["sh", "-c", "printf '%s|%s' \"$V\" \"$1\" > said", "sh", &word], &dir.path().join("a.0"));
+            start.env = vec![("V".to_owned(), value.clone())];
+            start.working_dir = dir.path().to_string_lossy().into_owned();
+            prop_assert_eq!(run(&start, dir.path()).1, Some(0));
+            let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
+            prop_assert_eq!(said, format!("{value}|{word}"));
+        }
+    }
+
+    #[test]
     fn a_shell_starts_a_program_as_it_is_and_tells_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("app.0");
@@ -129,14 +246,23 @@ mod tests {
             ),
             (&["sh", "-c", "kill -SEGV $$"], 139, Some(11)),
             (&["no-such-program"], 127, None),
+            // Leads a group, and hears SIGINT.
+            (&["sh", "-c", "kill -s INT -- -$$"], 130, Some(2)),
         ] {
-            let script = script(&start(argv, &out)).unwrap();
-            let status =
-                Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).status();
-            assert_eq!(status.unwrap().code(), Some(code), "{script}");
-            let ended = read_ended(&out).unwrap();
-            assert_eq!((ended.code, ended.signal), (code, signal), "{argv:?}");
-            assert!(read_started(&out).is_some());
+            for shell in [&["/bin/sh"][..], &["/bin/bash"], &["/bin/busybox", "sh"]] {
+                if !Path::new(shell[0]).exists() {
+                    continue;
+                }
+                let (script, status) = run_by(shell, &start(argv, &out), dir.path());
+                assert_eq!(status, Some(code), "{script}");
+                assert!(!["HOME", "SEGV", "no-such"].iter().any(|word| script.contains(word)), "{script}");
+                let ended = read_ended(&out).unwrap();
+                assert_eq!((ended.code, ended.signal), (code, signal), "{argv:?}");
+                // Its own group's leader, and the shell's child.
+                let (pid, shell) = read_started(&out).unwrap();
+                assert_ne!(pid, shell);
+                std::fs::remove_file(dir.path().join("app.0.ended")).unwrap();
+            }
         }
     }
 }

@@ -139,9 +139,9 @@ async fn prepare(shared: &Shared, spec: &SandboxSpec, order: &mut Order<'_>, bra
         false => None,
     };
     if brand.is_cloned() {
-        order.clone = Some(golden::ensure(shared, brand, source.as_deref()).await?);
+        order.clone = Some(golden::ensure(shared, brand, source.as_ref()).await?);
     } else {
-        order.install = brand.install(source.as_deref());
+        order.install = brand.install(source.as_ref().map(|s| s.from.as_str()));
     }
     Ok(())
 }

@@ -102,8 +102,17 @@ pub(crate) fn all(shared: &Shared) -> HostResult<BTreeMap<ImageId, ImageInfo>> {
     Ok(images)
 }
 
+/// What a zone is installed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ZoneSource {
+    /// For the brand's installer.
+    pub(crate) from: String,
+    /// Which image that is.
+    pub(crate) image: ImageId,
+}
+
 /// What zones of a brand that is installed from an image are installed from: the image of that name.
-pub(crate) async fn zone_source(shared: &Shared, brand: ZoneBrand) -> HostResult<String> {
+pub(crate) async fn zone_source(shared: &Shared, brand: ZoneBrand) -> HostResult<ZoneSource> {
     let name = format!("{}-zone", brand.name());
     let Some(id) = names(shared)?.get(&name).cloned() else {
         let message = format!(
@@ -113,8 +122,9 @@ pub(crate) async fn zone_source(shared: &Shared, brand: ZoneBrand) -> HostResult
         );
         return Err(HostError::new(HostErrorKind::NotFound, "find zone image", name, message));
     };
-    // A directory suits both brands' installers on every system; they copy it once, for the template.
-    Ok(shared.paths.image_root(&id).to_string_lossy().into_owned())
+    // Of what both brands' installers take (archives, streams, datasets, snapshots) this is there already; like an image's
+    // dataset, a zonepath's has all files in `root`.
+    Ok(ZoneSource { from: datasets::golden(shared, &id)?.to_string(), image: id })
 }
 
 #[async_trait]

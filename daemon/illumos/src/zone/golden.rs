@@ -6,7 +6,8 @@ use super::config;
 use super::drive::{Order, drive};
 use super::state::Goal;
 use crate::host::Shared;
-use reddwarf_host::{HostError, HostErrorKind, HostResult, SandboxId};
+use crate::images::ZoneSource;
+use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageId, SandboxId};
 
 const OP: &str = "make template zone";
 
@@ -16,23 +17,24 @@ pub(crate) fn prefix(instance: &str) -> String {
 }
 
 /// The template's name: `<instance>-golden-<brand>`, and of an image the first of its digest.
-pub(crate) fn name(instance: &str, brand: ZoneBrand, source: Option<&str>) -> String {
-    let digest = source.map(|s| {
-        let hex: String = s.chars().filter(char::is_ascii_hexdigit).take(12).collect();
-        format!("-{}", hex.to_ascii_lowercase())
+pub(crate) fn name(instance: &str, brand: ZoneBrand, image: Option<&ImageId>) -> String {
+    let digest = image.map(|id| {
+        let digest = id.as_str().rsplit(':').next().unwrap_or_default();
+        format!("-{}", digest.get(..12).unwrap_or(digest))
     });
     format!("{}{}{}", prefix(instance), brand.name(), digest.unwrap_or_default())
 }
 
 /// Makes the template when it is not there; its name. Calls for the same template wait for one another.
-pub(crate) async fn ensure(shared: &Shared, brand: ZoneBrand, source: Option<&str>) -> HostResult<String> {
-    let name = name(&shared.options.instance, brand, source);
+pub(crate) async fn ensure(shared: &Shared, brand: ZoneBrand, source: Option<&ZoneSource>) -> HostResult<String> {
+    let name = name(&shared.options.instance, brand, source.map(|s| &s.image));
     let id =
         SandboxId::new(&name).map_err(|e| HostError::new(HostErrorKind::Other, OP, name.clone(), e.to_string()))?;
     let _turn = shared.turns.take(&id).await;
     let wanted = config::of_golden(&name, brand, &shared.paths, &shared.options.instance)
         .map_err(|e| HostError::new(HostErrorKind::Other, OP, name.clone(), e.to_string()))?;
-    let order = Order { zone: &name, owner: &name, config: Some(&wanted), install: brand.install(source), clone: None };
+    let install = brand.install(source.map(|s| s.from.as_str()));
+    let order = Order { zone: &name, owner: &name, config: Some(&wanted), install, clone: None };
     let _ = Box::pin(drive(shared, OP, &order, Goal::Installed)).await?;
     Ok(name)
 }

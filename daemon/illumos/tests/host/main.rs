@@ -16,6 +16,8 @@ mod contract;
 mod delegated;
 mod faults;
 mod images;
+mod limits;
+mod lx;
 mod machines;
 mod passes;
 mod states;

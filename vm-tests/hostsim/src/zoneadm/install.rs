@@ -39,6 +39,9 @@ impl Operation<'_> {
             }
         }
         let source = self.install_options(zone.config.global("brand"), options)?;
+        if let Some(source) = source {
+            self.check_source(zone.config.global("brand"), source)?;
+        }
         self.begin(&zone, &path)?;
         std::thread::sleep(Duration::from_millis(takes));
         if let Err(what) = self.fill(&path, zone.config.global("brand"), source) {
@@ -97,7 +100,7 @@ impl Operation<'_> {
         let mut words = options.iter();
         while let Some(word) = words.next() {
             match (brand, *word) {
-                ("lx" | "illumos", "-s" | "-t") | ("ipkg" | "lipkg" | "sparse" | "pkgsrc", "-a" | "-d") => {
+                ("lx" | "illumos", "-s" | "-t") | ("ipkg" | "lipkg" | "sparse" | "pkgsrc", "-a") => {
                     source = Some(*words.next().ok_or_else(unknown)?);
                 }
                 ("ipkg" | "lipkg" | "sparse" | "pkgsrc", "-p" | "-u") => how += 1,
@@ -115,6 +118,15 @@ impl Operation<'_> {
             return Err(self.error("an archive needs -p or -u, which need an archive"));
         }
         Ok(source)
+    }
+
+    /// An archive, or where the brand takes them a dataset or a snapshot; a directory is neither.
+    fn check_source(&self, brand: &str, source: &str) -> Step {
+        let of_zfs = matches!(brand, "lx" | "illumos") && self.step(|s| Ok(s.datasets.contains_key(source)))?;
+        if of_zfs || Path::new(source).is_file() {
+            return Ok(());
+        }
+        Err(self.error(format!("brand {brand}: {source}: neither an archive nor a dataset or snapshot")))
     }
 
     fn check_zonepath(&self, path: &Path) -> Step {
@@ -177,10 +189,16 @@ impl Operation<'_> {
                 std::fs::create_dir_all(&root).map_err(|e| e.to_string())?;
                 unpack(&archive, &root)?;
             }
-            Some(directory) if directory.is_dir() => {
-                zfs::copy_tree(&directory, &root).map_err(|e| format!("{}: {e}", directory.display()))?;
+            // What is sent takes the place of the whole zonepath.
+            Some(other) => {
+                let name = other.to_string_lossy();
+                let locked = self.call.sim.lock().map_err(|e| e.to_string())?;
+                let files = zfs::backing(self.call.sim, &locked.state, &name);
+                let files = files.map(|f| f.join("root")).filter(|f| f.is_dir());
+                drop(locked);
+                let files = files.ok_or_else(|| format!("{name}: there is no root/ in it"))?;
+                zfs::copy_tree(&files, &root).map_err(|e| format!("{name}: {e}"))?;
             }
-            Some(other) => return Err(format!("{}: no such source", other.display())),
             None => std::fs::create_dir_all(&root).map_err(|e| e.to_string())?,
         }
         if brand == "lx" && !has_release(&root) {

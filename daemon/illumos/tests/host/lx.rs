@@ -1,0 +1,97 @@
+//! Zones of Linux programs: installed from an image of the store, cloned, and nothing of their variables in any argument.
+
+use crate::support::{World, played};
+use reddwarf_host::spec::{ContainerImage, EnvVar, SandboxSpec, Sensitive};
+use reddwarf_host::{Brand, ContainerState, Exec, ExecRequest, HostErrorKind, ImageStore, Network, Sandboxes};
+use std::path::{Path, PathBuf};
+use tokio::io::AsyncReadExt;
+
+/// A Linux root with what every one has.
+fn root(dir: &Path) -> PathBuf {
+    let root = dir.join("linux");
+    for part in ["bin", "etc"] {
+        std::fs::create_dir_all(root.join(part)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    for name in ["sh", "cat", "chroot", "cp", "env", "hostname", "id", "kill", "mkdir", "mount", "sleep"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    std::fs::write(root.join("etc/alpine-release"), "3.22.0\n").unwrap();
+    root
+}
+
+async fn sandbox(world: &World) -> SandboxSpec {
+    let _ = world.host.network_ensure(&world.network()).await.unwrap();
+    SandboxSpec { brand: Brand::new("lx").unwrap(), ..world.sandbox() }
+}
+
+#[test]
+fn an_lx_zone_is_cloned_from_its_image_and_its_programs_get_what_they_are_to() {
+    played(|world| async move {
+        let sandbox = sandbox(&world).await;
+        let id = &sandbox.id;
+        let missing = world.host.sandbox_ensure(&sandbox).await.unwrap_err();
+        assert!(missing.kind == HostErrorKind::NotFound && missing.to_string().contains("lx-zone"), "{missing}");
+        let image = world.host.image_import(&root(world.dir.path()), "lx-zone").await.unwrap();
+        let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+
+        // The template is installed from the image's snapshot, and the pod's zone is a clone of the template's files.
+        let state = world.lab.state().unwrap();
+        let hex = image.id.as_str().trim_start_matches("sha256:");
+        let template = format!("{}-golden-lx-{}", world.options.instance, &hex[..12]);
+        assert!(state.zones.contains_key(&template), "{:?}", state.zones.keys());
+        let installed = world.lab.transcript().unwrap().into_iter().find(|l| l.argv.contains(&"install".to_owned()));
+        let source = format!("{}/images/{hex}@golden", world.options.dataset);
+        assert_eq!(installed.unwrap().argv, ["-z", &template, "install", "-s", &source]);
+        let origin = &state.datasets[&format!("{}/zones/{id}", world.options.dataset)].origin;
+        assert!(origin.starts_with(&format!("{}/zones/{template}@", world.options.dataset)), "{origin}");
+
+        // In the zone's own root and in an image's.
+        let secret = "it's \"secret\"; $(id)\n-n \\ *";
+        let images = [ContainerImage::Brand, ContainerImage::Image { id: image.id.clone() }];
+        for (name, image) in ["own", "other"].into_iter().zip(images) {
+            let mut spec = world.container(&sandbox, name, vec!["/bin/sh".into()]);
+            spec.argv.extend(["-c".to_owned(), "echo \"$V|$(id -u)|$1\"; exec sleep 1000".to_owned()]);
+            spec.argv.extend(["sh".to_owned(), "word of secret".to_owned()]);
+            spec.env = vec![EnvVar { name: "V".into(), value: Sensitive::new(secret.into()) }];
+            spec.image = image;
+            let _ = world.host.container_start(id, &spec).await.unwrap();
+            let said = || {
+                let log = std::fs::read_to_string(&spec.log.path).unwrap_or_default();
+                log.lines().map(|l| l.splitn(4, ' ').nth(3).unwrap().to_owned()).collect::<Vec<_>>().join("\n")
+            };
+            let wanted = format!("{secret}|0|word of secret");
+            for _ in 0..500 {
+                if said() == wanted {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            assert_eq!(said(), wanted);
+            let argv = ["/bin/sh", "-c", "echo \"$V\"; exit 7"].map(str::to_owned).to_vec();
+            let request = ExecRequest { argv, stdin: false, tty: false, contained: false };
+            let mut session = world.host.exec(id, &spec.name, request).await.unwrap();
+            let mut out = String::new();
+            session.stdout.read_to_string(&mut out).await.unwrap();
+            assert_eq!((out, session.exit.await.unwrap().code), (format!("{secret}\n"), 7));
+            let _ = world.host.container_signal(id, &spec.name, 0, reddwarf_host::spec::Signal::Sigkill).await.unwrap();
+            let ended = world.until_exit(id, &spec.name).await;
+            assert!(matches!(ended.state, ContainerState::Exited { code: 137, .. }), "{:?}", ended.state);
+            let _ = world.host.container_remove(id, &spec.name, 0).await.unwrap();
+        }
+        for line in world.lab.transcript().unwrap() {
+            assert!(!line.argv.iter().any(|arg| arg.contains("secret")), "{line:?}");
+        }
+        // Files with variables are root's alone, and gone with what was started from them.
+        let starts = world.options.run_dir.join("sandboxes").join(id.as_str());
+        let left = walk(&starts).into_iter().filter(|p| p.extension().is_some_and(|e| e == "sh")).collect::<Vec<_>>();
+        assert_eq!(left, Vec::<PathBuf>::new());
+        let _ = world.host.sandbox_stop(id).await.unwrap();
+        let _ = world.host.sandbox_destroy(id).await.unwrap();
+    });
+}
+
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().flatten().map(|e| e.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
