@@ -54,6 +54,8 @@ tools! {
     Kstat "kstat",
     /// prctl(1)
     Prctl "prctl",
+    /// rcapadm(8)
+    Rcapadm "rcapadm",
     /// ppriv(1)
     Ppriv "ppriv",
     /// ctrun(1)

@@ -17,6 +17,8 @@ use std::fmt::Write;
 const NAME_MOST: usize = 56;
 /// Processes of ours beside the container's: ctrun(1) and the starter.
 const OURS: u64 = 2;
+/// A weight, no bound.
+const SHARES: &str = "project.cpu-shares";
 /// Their threads.
 const OUR_LWPS: u64 = 8;
 
@@ -62,12 +64,15 @@ impl Project {
         }
         // Whoever joins it later gets what the file says.
         let mut text = format!("e=0; {} 2>/dev/null || e=3", written(&project_name(container), &after));
-        for (control, value) in &after {
-            let set =
-                |how: &str| format!("prctl -n {control} -t privileged -v {value} -e deny {how} -i project {name}");
+        let dropped = before.iter().filter(|(c, _)| !after.iter().any(|(a, _)| a == c));
+        // Every project has one share; without the control it would have the most there are.
+        let (one, gone): (Vec<_>, Vec<_>) = dropped.partition(|(control, _)| *control == SHARES);
+        for (control, value) in after.iter().copied().chain(one.iter().map(|(control, _)| (*control, 1))) {
+            let deny = if denies(control) { " -e deny" } else { "" };
+            let set = |how: &str| format!("prctl -n {control} -t privileged -v {value}{deny} {how} -i project {name}");
             let _ = write!(text, "; {} 2>/dev/null || {} || e=3", set("-r"), set("-s"));
         }
-        for (control, _) in before.iter().filter(|(c, _)| !after.iter().any(|(a, _)| a == c)) {
+        for (control, _) in gone {
             let _ = write!(text, "; prctl -n {control} -t privileged -x -i project {name} || e=3");
         }
         text.push_str("; exit $e");
@@ -77,17 +82,24 @@ impl Project {
 
 /// The shell's text that puts a project into the zone's /etc/project, in place of what was there of this name.
 fn written(project: &str, controls: &[(&str, u64)]) -> String {
-    let controls: Vec<_> = controls.iter().map(|(name, most)| format!("{name}=(privileged,{most},deny)")).collect();
+    let action = |name| if denies(name) { "deny" } else { "none" };
+    let controls: Vec<_> =
+        controls.iter().map(|(name, most)| format!("{name}=(privileged,{most},{})", action(name))).collect();
     let line = quoted(&format!("{project}:{}::root::{}", number(project), controls.join(";")));
     let others = quoted(&format!("^{project}:"));
     format!("{{ grep -v {others} /etc/project; echo {line}; }} >/etc/project.rw && mv /etc/project.rw /etc/project")
+}
+
+/// Whether the control may say no. The kernel refuses that of shares, and newtask(1) with it the whole project.
+fn denies(control: &str) -> bool {
+    control != SHARES
 }
 
 fn controls(resources: &Resources) -> Vec<(&'static str, u64)> {
     let Resources { cpu_request_millis, cpu_limit_millis, pids_limit, .. } = resources;
     [
         ("project.cpu-cap", cpu_limit_millis.map(|m| m.div_ceil(10).max(1))),
-        ("project.cpu-shares", cpu_request_millis.map(|m| m.clamp(1, 65_535))),
+        (SHARES, cpu_request_millis.map(|m| m.clamp(1, 65_535))),
         ("project.max-lwps", pids_limit.map(|most| most.saturating_add(OUR_LWPS))),
         ("project.max-processes", pids_limit.map(|most| most.saturating_add(OURS))),
     ]
@@ -137,7 +149,7 @@ mod tests {
             project.begins("exec it"),
             format!(
                 "if {{ {{ grep -v '^rw-app:' /etc/project; echo 'rw-app:{}::root::project.cpu-cap=(privileged,51,deny);\
-                 project.cpu-shares=(privileged,250,deny);project.max-lwps=(privileged,72,deny);\
+                 project.cpu-shares=(privileged,250,none);project.max-lwps=(privileged,72,deny);\
                  project.max-processes=(privileged,66,deny)'; }} >/etc/project.rw && mv /etc/project.rw /etc/project && \
                  newtask -p 'rw-app' true; }} </dev/null 2>/dev/null; then exec newtask -p 'rw-app' /bin/sh -c 'exec it'; \
                  fi; exec it",
@@ -156,7 +168,12 @@ mod tests {
 
     #[test]
     fn changed_limits_are_set_and_dropped_ones_taken_away() {
-        let before = Resources { cpu_limit_millis: Some(500), pids_limit: Some(10), ..Resources::default() };
+        let before = Resources {
+            cpu_limit_millis: Some(500),
+            cpu_request_millis: Some(7),
+            pids_limit: Some(10),
+            ..Resources::default()
+        };
         let after = Resources { cpu_limit_millis: Some(1000), ..Resources::default() };
         assert_eq!(
             Project::changes(&name("app"), &before, &after).unwrap(),
@@ -164,7 +181,9 @@ mod tests {
                 "e=0; {{ grep -v '^rw-app:' /etc/project; echo 'rw-app:{}::root::project.cpu-cap=(privileged,100,deny)'; \
                  }} >/etc/project.rw && mv /etc/project.rw /etc/project 2>/dev/null || e=3; prctl -n project.cpu-cap -t \
                  privileged -v 100 -e deny -r -i project 'rw-app' 2>/dev/null || prctl -n project.cpu-cap -t privileged -v \
-                 100 -e deny -s -i project 'rw-app' || e=3; prctl -n project.max-lwps -t privileged -x -i project 'rw-app' \
+                 100 -e deny -s -i project 'rw-app' || e=3; prctl -n project.cpu-shares -t privileged -v 1 -r -i project \
+                 'rw-app' 2>/dev/null || prctl -n project.cpu-shares -t privileged -v 1 -s -i project 'rw-app' || e=3; prctl \
+                 -n project.max-lwps -t privileged -x -i project 'rw-app' \
                  || e=3; prctl -n project.max-processes -t privileged -x -i project 'rw-app' || e=3; exit $e",
                 number("rw-app")
             )

@@ -10,16 +10,18 @@ use crate::zone::brand::{self, Programs, ZoneBrand};
 use crate::zone::drive::{Driven, Order, drive};
 use crate::zone::machine::Machine;
 use crate::zone::state::Goal;
-use crate::zone::{commands, config, golden};
+use crate::zone::{config, golden, live};
+use crate::zonecfg::ValueError;
 use crate::{datasets, delegated, images, init, inside, machine, services, vnic, volumes};
 use reddwarf_command::Cause;
-use reddwarf_host::spec::{Resources, SandboxNetwork, SandboxSpec};
+use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
 use reddwarf_supervise::etc;
 use reddwarf_supervise::files::{
     io_error, make_dir, make_open_dir, read_record, remove_file, remove_tree, write_record,
 };
 use reddwarf_supervise::record::MARK_VERSION;
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -65,7 +67,6 @@ pub(crate) fn zone_brand(shared: &Shared, spec: &SandboxSpec) -> HostResult<Zone
 /// `sandbox_ensure`.
 pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Change> {
     let id = &spec.id;
-    let mut resized = false;
     let known = own_mark(shared, id)?;
     if let Some(mark) = &known
         && let Some(field) = fixed_difference(&mark.spec, spec)
@@ -74,19 +75,19 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
         return Err(HostError::new(HostErrorKind::Conflict, MAKE, id.as_str(), message));
     }
     let (brand, machine) = check(shared, spec)?;
-    match known {
-        Some(mark) => {
-            resized = mark.spec.resources != spec.resources;
-        }
+    let old = match known {
+        Some(mark) => Some(mark.spec.resources).filter(|old| *old != spec.resources),
         None => {
             refuse_foreign(shared, id).await?;
             make_dir(&shared.paths.marked(id)).map_err(|e| io_error(MAKE, &shared.paths.marked(id), e))?;
             write_mark(shared, spec)?;
+            None
         }
-    }
+    };
     let link = LinkName::for_sandbox(id);
+    let invalid = |e: ValueError| HostError::new(HostErrorKind::InvalidSpec, MAKE, id.as_str(), e.to_string());
     let wanted = config::of_sandbox(spec, brand, &machine, &shared.paths, &shared.options.instance, Some(&link))
-        .map_err(|e| HostError::new(HostErrorKind::InvalidSpec, MAKE, id.as_str(), e.to_string()))?;
+        .map_err(invalid)?;
     let mut order = Order {
         zone: id.as_str(),
         owner: spec.pod.uid.as_str(),
@@ -101,17 +102,30 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
         prepare(shared, spec, &mut order, brand).await?;
     }
     let driven = drive(shared, MAKE, &order, Goal::Running).await?;
-    if was_running && driven.done.is_empty() && !resized {
+    if was_running && driven.done.is_empty() && old.is_none() {
         return Ok(Change::Unchanged);
     }
-    if resized {
+    if let Some(old) = old
+        && was_running
+        && !driven.done.contains(&"booted")
+    {
+        let mut before = wanted.clone();
+        config::limit(&mut before, &old).map_err(invalid)?;
+        let left = live::resize(shared, id.as_str(), &before, &wanted, &driven.after_boot).await;
+        // Last: a resize that is cut off is done again.
         write_mark(shared, spec)?;
-        if was_running && !driven.done.contains(&"booted") {
-            resize_live(shared, id, &spec.resources).await?;
-            return Ok(Change::Changed("limits".to_owned()));
-        }
+        return Ok(Change::Changed(told("limits".to_owned(), &left)));
     }
     finish(shared, spec, brand, &driven).await
+}
+
+/// What was done, and what of it the zone sees after its next boot only.
+fn told(done: String, after_boot: &BTreeSet<&'static str>) -> String {
+    if after_boot.is_empty() {
+        return done;
+    }
+    let waits: Vec<_> = after_boot.iter().copied().collect();
+    format!("{done} (at the zone's next boot: {})", waits.join(", "))
 }
 
 /// Made, and its zone runs: not halted behind our back.
@@ -156,7 +170,7 @@ async fn finish(shared: &Shared, spec: &SandboxSpec, brand: ZoneBrand, driven: &
     let state = SandboxRunning { started: shared.clock.boot() };
     write_record("note that the sandbox runs", &shared.paths.run.sandbox_state(&spec.id), &state)?;
     let done = if driven.done.is_empty() { "made sandbox".to_owned() } else { driven.done.join(", ") };
-    Ok(Change::Changed(done))
+    Ok(Change::Changed(told(done, &driven.after_boot)))
 }
 
 fn check(shared: &Shared, spec: &SandboxSpec) -> HostResult<(ZoneBrand, Machine)> {
@@ -306,26 +320,6 @@ async fn until_services_are_up(shared: &Shared, id: &SandboxId, brand: ZoneBrand
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// Bounds of a running zone. They are in its configuration already.
-async fn resize_live(shared: &Shared, id: &SandboxId, resources: &Resources) -> HostResult<()> {
-    let bounds = [
-        ("zone.cpu-cap", resources.cpu_limit_millis.map(|m| m.div_ceil(10).max(1))),
-        ("zone.cpu-shares", resources.cpu_request_millis.map(|m| m.clamp(1, 65_535))),
-        ("zone.max-swap", resources.memory_limit_bytes.map(|b| b.max(50 << 20))),
-        ("zone.max-lwps", resources.pids_limit.map(|p| p.max(100))),
-        ("zone.max-processes", resources.pids_limit.map(|p| p.max(100))),
-    ];
-    for (name, value) in bounds {
-        let Some(value) = value else { continue };
-        match shared.tools().run(&commands::set_rctl(id.as_str(), name, value)).await {
-            Ok(_) => {}
-            // A bound that the zone was booted without can't be replaced: it comes with its next boot.
-            Err(error) => tracing::warn!(sandbox = %id, control = name, %error, "takes effect at the zone's next boot"),
-        }
-    }
-    Ok(())
 }
 
 /// `sandbox_stop`.

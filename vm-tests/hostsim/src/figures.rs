@@ -22,8 +22,8 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
         ("prtconf", ["-m"]) => Answer::out("8192\n"),
         ("prtconf", []) => Answer::out("System Configuration:  hostsim  i86pc\nMemory size: 8192 Megabytes\n"),
         ("fuser", [.., _]) => Answer::ok(),
-        ("prctl", _) => prctl(state, &words),
-        ("rcapadm", ["-z", zone, "-m", _]) if state.zones.contains_key(*zone) => Answer::ok(),
+        ("prctl", _) => crate::rctl::prctl(state, &words),
+        ("rcapadm", ["-z", zone, "-m", bytes]) => crate::rctl::rcapadm(state, zone, bytes),
         ("pkill", ["-z", ..]) => Answer { code: 1, ..Answer::default() },
         (tool, _) => Answer::usage(format!("hostsim: {tool} is not played with these arguments")),
     }
@@ -41,20 +41,6 @@ pub(crate) fn uname(words: &[&str], node: &str) -> Answer {
         ["-a"] => Answer::out(format!("SunOS {node} 5.11 omnios-r151056-hostsim i86pc i386 i86pc\n")),
         _ => Answer::usage("usage: uname [-snrvmapiX]"),
     }
-}
-
-/// Changes a bound of a running zone; unknown ones are refused by the kernel.
-fn prctl(state: &State, words: &[&str]) -> Answer {
-    let ["-n", control, "-r", "-v", value, "-i", "zone", zone] = words else {
-        return Answer::usage("usage: prctl ...");
-    };
-    if !state.zones.get(*zone).is_some_and(|z| z.state.is_up()) {
-        return Answer::fail(format!("prctl: {zone}: No controllable process found in task, project, or zone."));
-    }
-    if !crate::system::RCTLS.contains(control) || value.trim_end_matches(['K', 'M', 'G', 'B']).parse::<u64>().is_err() {
-        return Answer::fail(format!("prctl: unknown resource control: {control}"));
-    }
-    Answer::ok()
 }
 
 /// What a zone's processes have used: nanoseconds in programs and in the kernel, bytes resident, how many they are.

@@ -26,6 +26,7 @@
 //! | `ipnat`, `ipf`, `ilbadm` | rules by a strict grammar |
 //! | `privileges` | ppriv: a command with fewer privileges |
 //! | `project` | projects of a zone, and their controls |
+//! | `rctl` | bounds of running zones: prctl and rcapadm |
 //! | `smf` | svcs, svcprop, svccfg, svcadm |
 //! | `figures` | kstat, prstat and other small ones |
 //!
@@ -41,6 +42,7 @@ mod ipf;
 mod ipnat;
 mod privileges;
 mod project;
+mod rctl;
 mod route;
 mod smf;
 mod stack;

@@ -29,6 +29,9 @@ const KNOWN: [&str; 9] = [
     "project.max-tasks",
 ];
 
+/// A weight: nobody is denied anything by it.
+const NO_DENY: &str = "project.cpu-shares";
+
 /// A line of the data base: `NAME:NUMBER:COMMENT:USERS:GROUPS:ATTRIBUTES`.
 #[derive(Debug, PartialEq, Eq)]
 struct Project<'t> {
@@ -58,7 +61,9 @@ fn is_name(text: &str) -> bool {
 /// `NAME=(privileged,N,deny)`
 fn control(text: &str) -> Option<(&str, u64)> {
     let (name, value) = text.split_once('=')?;
-    let value = value.strip_prefix("(privileged,")?.strip_suffix(",deny)")?;
+    // The kernel refuses what it may not deny by.
+    let action = if name == NO_DENY { ",none)" } else { ",deny)" };
+    let value = value.strip_prefix("(privileged,")?.strip_suffix(action)?;
     KNOWN.contains(&name).then_some((name, value.parse().ok()?))
 }
 
@@ -97,7 +102,10 @@ pub(crate) fn run(tool: &str, words: &[&str]) -> Answer {
         (
             "prctl",
             ["-n", control, "-t", "privileged", "-v", value, "-e", "deny", how @ ("-r" | "-s"), "-i", "project", name],
-        ) => set(name, control, value, *how == "-r"),
+        ) if *control != NO_DENY => set(name, control, value, *how == "-r"),
+        ("prctl", ["-n", NO_DENY, "-t", "privileged", "-v", value, how @ ("-r" | "-s"), "-i", "project", name]) => {
+            set(name, NO_DENY, value, *how == "-r")
+        }
         ("prctl", ["-n", control, "-t", "privileged", "-x", "-i", "project", name]) => {
             let mut all = controls();
             match all.remove(&((*name).to_owned(), (*control).to_owned())) {

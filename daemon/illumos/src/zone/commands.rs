@@ -61,9 +61,30 @@ pub(crate) fn delete(zone: &str) -> Invocation {
     Invocation::change(Tool::Zonecfg, ["-z", zone, "delete", "-F"])
 }
 
-/// Changes a bound of a running zone (prctl(1)); it is in the configuration as well.
-pub(crate) fn set_rctl(zone: &str, name: &str, value: u64) -> Invocation {
-    Invocation::change(Tool::Prctl, ["-n", name, "-r", "-v", &value.to_string(), "-i", "zone", zone])
+fn prctl(zone: &str, control: &str, how: &[&str]) -> Invocation {
+    let words = ["-n", control, "-t", "privileged"].into_iter().chain(how.iter().copied());
+    Invocation::change(Tool::Prctl, words.chain(["-i", "zone", zone]))
+}
+
+/// Another value for a bound that a running zone has (prctl(1)). Without `-t` it might find the system's own value, which
+/// nobody can change.
+pub(crate) fn replace_rctl(zone: &str, control: &str, value: u64) -> Invocation {
+    prctl(zone, control, &["-r", "-v", &value.to_string()])
+}
+
+/// A bound that a running zone has not had.
+pub(crate) fn add_rctl(zone: &str, control: &str, value: u64) -> Invocation {
+    prctl(zone, control, &["-s", "-v", &value.to_string(), "-e", "deny"])
+}
+
+/// Takes a bound from a running zone.
+pub(crate) fn remove_rctl(zone: &str, control: &str) -> Invocation {
+    prctl(zone, control, &["-x"])
+}
+
+/// The bound on resident memory that rcapd(8) keeps, where the kernel has none; 0: none.
+pub(crate) fn cap_resident(zone: &str, bytes: u64) -> Invocation {
+    Invocation::change(Tool::Rcapadm, ["-z", zone, "-m", &bytes.to_string()])
 }
 
 #[cfg(test)]
@@ -85,7 +106,10 @@ mod tests {
             configure("rw-a", Path::new("/s/zonecfg/rw-a")),
             export("rw-a"),
             delete("rw-a"),
-            set_rctl("rw-a", "zone.cpu-cap", 150),
+            replace_rctl("rw-a", "zone.cpu-cap", 150),
+            add_rctl("rw-a", "zone.max-lwps", 200),
+            remove_rctl("rw-a", "zone.max-swap"),
+            cap_resident("rw-a", 1 << 29),
         ]
         .iter()
         .map(ToString::to_string)
@@ -103,7 +127,10 @@ mod tests {
                 "zonecfg -z rw-a -f /s/zonecfg/rw-a",
                 "zonecfg -z rw-a export",
                 "zonecfg -z rw-a delete -F",
-                "prctl -n zone.cpu-cap -r -v 150 -i zone rw-a",
+                "prctl -n zone.cpu-cap -t privileged -r -v 150 -i zone rw-a",
+                "prctl -n zone.max-lwps -t privileged -s -v 200 -e deny -i zone rw-a",
+                "prctl -n zone.max-swap -t privileged -x -i zone rw-a",
+                "rcapadm -z rw-a -m 536870912",
             ]
         );
     }

@@ -140,6 +140,9 @@ async fn act(shared: &Shared, op: &'static str, order: &Order<'_>, step: &Next, 
         Next::Done | Next::Leave(_) | Next::Halt => return Ok(()),
     };
     shared.run(op, order.zone, &run).await?;
+    if *step == Next::Boot {
+        driven.after_boot.clear();
+    }
     driven.done.push(word);
     Ok(())
 }

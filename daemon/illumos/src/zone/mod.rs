@@ -7,6 +7,7 @@
 //! | `brand.rs` | brands: which there are, how they are installed and what they need |
 //! | `commands.rs` | the runs of zoneadm and zonecfg |
 //! | `drive.rs` | reads, decides, acts, reads again, until the goal is reached |
+//! | `live.rs` | bounds of a zone that runs: what of a changed configuration it gets without a boot |
 //! | `machine.rs` | what a pod says of its virtual machine; pure |
 //! | `golden.rs` | template zones, one for each brand, that pods' zones are cloned from |
 
@@ -15,6 +16,7 @@ pub(crate) mod commands;
 pub(crate) mod config;
 pub(crate) mod drive;
 pub(crate) mod golden;
+pub(crate) mod live;
 pub(crate) mod machine;
 pub mod state;
 #[cfg(test)]

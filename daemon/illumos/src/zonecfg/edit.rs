@@ -6,6 +6,9 @@ use super::script::Script;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
+/// How names of attributes of ours begin, quoted.
+const OURS: &str = "\"io-reddwarf";
+
 /// What leads from one configuration to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
@@ -124,15 +127,18 @@ impl Changes {
         text: impl Fn(&K) -> String,
         add: impl Fn(&mut Script, &K, &V),
     ) {
-        let before = self.script.len();
+        let mut at_boot = false;
+        // Attributes are words for us, whom nothing that runs asks, or for brands, which read them at a boot.
+        let mut read_at_boot = |key: &str| at_boot |= resource != "attr" || !key.starts_with(OURS);
         for (key, _) in live.iter().filter(|(key, value)| wanted.get(key) != Some(value)) {
             self.script.line(format_args!("remove {resource} {member}={}", text(key)));
+            read_at_boot(&text(key));
         }
         for (key, value) in wanted.iter().filter(|(key, value)| live.get(key) != Some(value)) {
             add(&mut self.script, key, value);
+            read_at_boot(&text(key));
         }
-        // Attributes are words for us and for brands; nothing that runs reads them.
-        if self.script.len() != before && resource != "attr" {
+        if at_boot {
             self.after_boot.insert(resource);
         }
     }

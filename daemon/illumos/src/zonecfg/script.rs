@@ -51,11 +51,6 @@ impl Script {
         self.0.is_empty()
     }
 
-    /// Bytes so far.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Everything outside of named resources.
     fn globals(&mut self, config: &ZoneConfig) {
         self.line(format_args!("set brand={}", config.brand));

@@ -5,6 +5,7 @@ use reddwarf_command::Tools;
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxSpec};
 use reddwarf_host::{ContainerName, ContainerObserved, Network, SandboxId, SandboxObserved, Sandboxes, SystemClock};
 use reddwarf_hostsim::lab::Lab;
+use reddwarf_hostsim::system::System;
 use reddwarf_illumos::{IllumosHost, IllumosOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,13 +20,18 @@ pub(crate) struct World {
 
 /// Runs a test with a played OmniOS. Skips, loudly, where that can't be had.
 pub(crate) fn played<F: Future<Output = ()>>(test: impl FnOnce(Arc<World>) -> F) {
+    played_on(System::Omnios, test);
+}
+
+/// The same with another played system.
+pub(crate) fn played_on<F: Future<Output = ()>>(system: System, test: impl FnOnce(Arc<World>) -> F) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: zones are namespaces here, which needs root");
         return;
     }
     let dir = tempfile::Builder::new().prefix("rdi").tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let lab = match Lab::new(dir.path()) {
+    let lab = match Lab::of(dir.path(), system) {
         Ok(lab) => lab,
         Err(error) => {
             eprintln!("SKIPPED: {error}");
