@@ -38,6 +38,8 @@ pub struct Kind {
     pub has_generation: bool,
     /// Is it never stored, but answered by the daemon itself (reviews, lists of what is served)?
     pub is_virtual: bool,
+    /// Since which version the reference advises against it, and the apiVersion and kind that it advises instead.
+    pub deprecated: Option<(&'static str, Option<(&'static str, &'static str)>)>,
     /// The columns of its table.
     pub columns: Vec<Column>,
 }
@@ -66,6 +68,13 @@ impl Kind {
     /// Is its status written apart from the rest?
     pub fn has_status(&self) -> bool {
         self.has_subresource("status")
+    }
+
+    /// What every answer about it warns of, in the reference's words.
+    pub fn deprecation(&self) -> Option<String> {
+        let (since, instead) = self.deprecated?;
+        let instead = instead.map(|(version, kind)| format!("; use {version} {kind}")).unwrap_or_default();
+        Some(format!("{} {} is deprecated in v{since}+{instead}", self.api_version(), self.kind))
     }
 
     /// Is this core/v1 `kind`?
@@ -185,8 +194,17 @@ fn parse(line: &'static str) -> Option<Kind> {
         verbs: if verbs.is_empty() { ALL_VERBS.to_vec() } else { verbs },
         has_generation: flags.contains(&"generation"),
         is_virtual: flags.contains(&"virtual"),
+        deprecated: flags.iter().find_map(|flag| flag.strip_prefix("deprecated=")).map(deprecated),
         columns: word().filter(|columns| *columns != "-").into_iter().flat_map(|c| c.split('|')).map(column).collect(),
     })
+}
+
+/// `1.33:discovery.k8s.io/v1/EndpointSlice`, or only the version.
+fn deprecated(flag: &'static str) -> (&'static str, Option<(&'static str, &'static str)>) {
+    match flag.split_once(':') {
+        Some((since, instead)) => (since, instead.rsplit_once('/')),
+        None => (flag, None),
+    }
 }
 
 fn list(word: &'static str) -> Vec<&'static str> {
@@ -211,6 +229,15 @@ mod tests {
         assert!(kind("tokenreviews").is_virtual && kind("tokenreviews").verbs == ["create"]);
         assert!(kind("cs").verbs == ["get", "list"]);
         assert!(bodies().by_gvk("policy/v1", "Eviction").is_some());
+    }
+
+    #[test]
+    fn what_is_deprecated_says_what_to_use() {
+        let said = |alias: &str| kinds().by_alias(alias).unwrap().deprecation();
+        let endpoints = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+        assert_eq!(said("ep").as_deref(), Some(endpoints));
+        assert_eq!(said("cs").as_deref(), Some("v1 ComponentStatus is deprecated in v1.19+"));
+        assert_eq!(kinds().iter().filter(|kind| kind.deprecated.is_some()).count(), 2);
     }
 
     #[test]

@@ -169,7 +169,11 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Created, RegistryError> {
         let New { object: mut new, owners, warnings } = admitted;
-        let told = |written: Written| Written { created: true, ..written }.told(&warnings);
+        let told = |written: Written| {
+            let mut said = self::warnings(kind, &written.object);
+            said.extend_from_slice(&warnings);
+            Written { created: true, ..written }.told(&said)
+        };
         let key = new.key(kind);
         let at = store_key(&key)?;
         for _ in 0..ATTEMPTS {
@@ -190,13 +194,13 @@ impl Registry {
                     // Nothing is stored that an answer could be written from.
                     None => {
                         let object = with_owners(new, owners);
-                        Ok(Created { written: told(written(kind, object, None, None)), owners: None })
+                        Ok(Created { written: told(written(object, None, None)), owners: None })
                     }
                 };
             }
             match self.commit(home.hold(create)).await {
                 Ok(done) => {
-                    let written = told(written(kind, new, Some(done), Some((at, bytes))));
+                    let written = told(written(new, Some(done), Some((at, bytes))));
                     return Ok(Created { written, owners });
                 }
                 Err(CommitError::Conflict { key: taken, .. }) if taken == at => {
@@ -426,7 +430,9 @@ impl Registry {
         let pod_security = self.levels(writer.author, kind, writer.part, &old)?;
         let update = admit::Update { source: None, declared: declared.as_ref(), applied, pod_security };
         let changed = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
-        let Changed { object: mut new, mut warnings } = changed;
+        let Changed { object: mut new, warnings: admitted } = changed;
+        let mut warnings = warnings_of_update(writer.part, kind, &old, &new);
+        warnings.extend(admitted);
         warnings.extend(self.beyond_new_levels(kind, writer.part, &old, &new)?);
         let promises = match writer.part {
             Part::Main => self.allocate(kind, None, Some(&old), &mut new, &transaction(writer.author, ""))?,
@@ -439,7 +445,7 @@ impl Registry {
         let deleted = goes_now(kind, &new);
         if writer.dry_run {
             warnings.extend(self.rehearsed(writer.author, kind, &old, &new, declared.as_ref()));
-            let mut done = Written { deleted, ..written(kind, new, None, None).told(&warnings) };
+            let mut done = Written { deleted, ..written(new, None, None).told(&warnings) };
             done.object.set_resource_version(Some(entry.modified.get()));
             return Ok(Some(done));
         }
@@ -456,7 +462,7 @@ impl Registry {
                     self.settle_namespace(key).await;
                 }
                 let stored = Some((entry.key, bytes));
-                Ok(Some(Written { deleted, ..written(kind, new, Some(done), stored).told(&warnings) }))
+                Ok(Some(Written { deleted, ..written(new, Some(done), stored).told(&warnings) }))
             }
             Err(CommitError::Conflict { .. }) => {
                 Counting::add(&self.inner.counting.retries);
@@ -603,12 +609,11 @@ fn conditional_update(kind: &Kind) -> bool {
 }
 
 /// The answer to a write that was carried out (`done`) or rehearsed.
-fn written(kind: &Kind, mut object: Object, done: Option<Committed>, stored: Option<(Key, Bytes)>) -> Written {
+fn written(mut object: Object, done: Option<Committed>, stored: Option<(Key, Bytes)>) -> Written {
     let revision = done.map(|done| done.revision);
     object.set_resource_version(revision.map(Revision::get));
-    let warnings = warnings(kind, &object);
     let stored = stored.zip(revision).map(|((key, bytes), revision)| RawObject { key, bytes, revision });
-    Written { object, stored, changed: true, created: false, deleted: false, warnings }
+    Written { object, stored, changed: true, created: false, deleted: false, warnings: Vec::new() }
 }
 
 /// The answer to a write that changes nothing.
@@ -619,8 +624,24 @@ fn unchanged(object: Object) -> Written {
 /// What the reference warns of, and fields that are accepted and have no effect in this version: never in silence.
 pub(crate) fn warnings(kind: &Kind, object: &Object) -> Vec<String> {
     let mut warnings = validate::warnings(kind, object);
-    if kind.is_core("Pod") {
-        warnings.extend(pod::not_yet_supported(object).into_iter().map(|(path, text)| format!("{path}: {text}")));
-    }
+    warnings.extend(without_effect(kind, object));
     warnings
+}
+
+/// The same of a change: nothing where only a status, or another part that says nothing of what is wanted, is written.
+fn warnings_of_update(part: Part, kind: &Kind, old: &Object, new: &Object) -> Vec<String> {
+    match part {
+        Part::Main | Part::Scale => {
+            let mut warnings = validate::warnings_of_update(kind, old, new);
+            warnings.extend(without_effect(kind, new));
+            warnings
+        }
+        Part::EphemeralContainers | Part::Resize => without_effect(kind, new),
+        Part::Status | Part::Approval | Part::Finalize => Vec::new(),
+    }
+}
+
+fn without_effect(kind: &Kind, object: &Object) -> Vec<String> {
+    let found = if kind.is_core("Pod") { pod::not_yet_supported(object) } else { Vec::new() };
+    found.into_iter().map(|(path, text)| format!("{path}: {text}")).collect()
 }

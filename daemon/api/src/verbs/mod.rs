@@ -26,7 +26,7 @@ use crate::access::{reviews, service_account};
 use crate::serve::body::{Body, read};
 use crate::serve::dispatch::{Call, WrittenName};
 use crate::streams;
-use crate::wire::answer::{respond, respond_raw, respond_value, warn};
+use crate::wire::answer::{respond, respond_error, respond_raw, respond_value, warn, warn_first};
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
 use bytes::Bytes;
@@ -37,11 +37,24 @@ use reddwarf_objects::{Object, ObjectKey};
 use reddwarf_registry::{Part, Registry, RegistryError, Written};
 use serde_json::{Value, json};
 
-/// Answers a request about objects.
+/// Answers a request about objects. Of a deprecated kind every answer says so, refusals too.
 ///
 /// # Errors
 /// Statuses as kube-apiserver's.
 pub(crate) async fn answer(
+    call: Call,
+    resource: ResourceRequest,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ApiError> {
+    let deprecation = resource.kind.deprecation().map(|said| (said, call.accept.clone()));
+    let answer = carried_out(call, resource, request).await;
+    let Some((said, accept)) = deprecation else { return answer };
+    let mut response = answer.unwrap_or_else(|error| respond_error(&accept, &error));
+    warn_first(&mut response, said);
+    Ok(response)
+}
+
+async fn carried_out(
     call: Call,
     resource: ResourceRequest,
     request: Request<Incoming>,

@@ -79,15 +79,17 @@ pub(crate) fn respond_value(call: &Call, code: StatusCode, value: &Value) -> Res
     write(&call.accept, call.accept.plain(), code, value)
 }
 
-/// An error as a Status object.
+/// An error as a Status object. Clients repeat by themselves what has the header `Retry-After`, so it is told only where the Status
+/// says when to come back.
 pub(crate) fn respond_error(accept: &Accept, error: &ApiError) -> Response<Body> {
     let mut form = accept.plain();
     // As the reference: who can't read our formats is probably a person.
     form.pretty |= error.code == 406;
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = write(accept, form, code, &error.status());
-    if matches!(error.code, 429 | 503 | 504) {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let after = error.details.as_ref().and_then(|details| details.get("retryAfterSeconds")?.as_u64());
+    if let Some(seconds) = after.filter(|seconds| *seconds > 0) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -98,6 +100,16 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", quoted(warning))) {
             response.headers_mut().append(HeaderName::from_static("warning"), value);
         }
+    }
+}
+
+/// Adds a `Warning` header before those that are there.
+pub(crate) fn warn_first(response: &mut Response<Body>, warning: String) {
+    let others: Vec<HeaderValue> = response.headers().get_all("warning").iter().cloned().collect();
+    response.headers_mut().remove("warning");
+    warn(response, &[warning]);
+    for other in others {
+        response.headers_mut().append(HeaderName::from_static("warning"), other);
     }
 }
 
@@ -212,4 +224,24 @@ pub(crate) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_when_to_come_back_only_where_the_status_says_so() {
+        let header = |error: ApiError| {
+            let response = respond_error(&Accept::default(), &error);
+            response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(header(ApiError::too_many("busy")).as_deref(), Some("1"));
+        assert_eq!(header(ApiError::unavailable("not yet")).as_deref(), Some("1"));
+        let later = ApiError::new(429, "TooManyRequests", "later").with_details(json!({"retryAfterSeconds": 10}));
+        assert_eq!(header(later).as_deref(), Some("10"));
+        let budget = json!({"causes": [{"reason": "DisruptionBudget", "message": "no"}]});
+        assert_eq!(header(ApiError::new(429, "TooManyRequests", "no").with_details(budget)), None);
+        assert_eq!(header(ApiError::new(503, "ServiceUnavailable", "error trying to reach service: no")), None);
+    }
 }

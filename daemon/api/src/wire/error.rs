@@ -59,6 +59,11 @@ impl ApiError {
         Self::new(429, "TooManyRequests", message).with_details(json!({"retryAfterSeconds": 1}))
     }
 
+    /// What passes: the client may come again soon.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message).with_details(json!({"retryAfterSeconds": 1}))
+    }
+
     pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
             .with_details(json!({"causes": [{"message": message.to_string()}]}))
@@ -198,9 +203,9 @@ impl From<RegistryError> for ApiError {
             }
             RegistryError::TooLarge { .. } => too_large_version(message),
             RegistryError::Contended { .. } => Self::too_many(message),
-            RegistryError::Commit(CommitError::Closed) => Self::new(503, "ServiceUnavailable", message),
+            RegistryError::Commit(CommitError::Closed) => Self::unavailable(message),
             RegistryError::Commit(CommitError::Invalid(_)) => Self::new(413, "RequestEntityTooLarge", message),
-            RegistryError::Commit(ref commit) if commit.is_transient() => Self::new(503, "ServiceUnavailable", message),
+            RegistryError::Commit(ref commit) if commit.is_transient() => Self::unavailable(message),
             RegistryError::Commit(_) | RegistryError::Store(_) | RegistryError::Damaged { .. } => {
                 Self::internal(message)
             }
@@ -251,7 +256,7 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::BadRequest(_) => Self::bad_request(message),
             RuntimeError::Conflict(_) => Self::new(409, "Conflict", message),
             RuntimeError::Unsupported(_) => Self::new(501, "NotImplemented", message),
-            RuntimeError::Unavailable(_) => Self::new(503, "ServiceUnavailable", message),
+            RuntimeError::Unavailable(_) => Self::unavailable(message),
             RuntimeError::Internal(_) => Self::internal(message),
         }
     }

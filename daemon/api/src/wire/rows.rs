@@ -1,6 +1,7 @@
 //! Cells of table rows, remembered for as long as their object does not change: printing ten thousand pods means to copy what
 //! was printed before. Ages go on, so they are put in late.
 
+use crate::wire::table::conditions;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::{Kind, print};
 use reddwarf_registry::{MetadataPlace, RawRef, RegistryError};
@@ -8,12 +9,13 @@ use reddwarf_store::Revision;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of each of the two halves.
 const HALF: usize = 3 << 20;
 /// What an entry costs besides its text.
-const ENTRY: usize = 104;
+const ENTRY: usize = 136;
 
 /// The remembered rows; bounded. Safe to share.
 #[derive(Debug, Default)]
@@ -37,12 +39,14 @@ struct Row {
     text: Box<[u8]>,
     /// Where the age belongs, and since when it counts.
     age: Option<(usize, Option<DateTime<Utc>>)>,
+    /// What the row says of an object that is over.
+    completed: Option<print::Completed>,
     /// Where the object's metadata lies: it goes with the row.
     metadata: Option<MetadataPlace>,
 }
 
 impl RowCache {
-    /// Appends the cells of a row as JSON, `["web","1/1",...]`. Gives what [`RawRef::metadata`] would.
+    /// Appends the cells of a row as JSON, `["web","1/1",...]`, and of what is over `,"conditions":[...]`. Gives what [`RawRef::metadata`] would.
     ///
     /// # Errors
     /// [`RegistryError::Damaged`].
@@ -116,7 +120,8 @@ impl Row {
             }
         }
         let (revision, metadata) = (object.revision(), object.metadata());
-        Ok((Self { revision, text: text.into(), age, metadata }, lasting))
+        let completed = print::completed(kind, &parsed);
+        Ok((Self { revision, text: text.into(), age, completed, metadata }, lasting))
     }
 
     fn write(&self, now: DateTime<Utc>, out: &mut Vec<u8>) {
@@ -132,5 +137,9 @@ impl Row {
             None => out.extend_from_slice(&self.text),
         }
         out.push(b']');
+        if let Some(completed) = self.completed {
+            // Into memory: no way to fail.
+            let _ = write!(out, ",\"conditions\":{}", conditions(completed));
+        }
     }
 }

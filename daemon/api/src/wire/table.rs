@@ -58,9 +58,17 @@ pub(crate) fn columns(kind: &Kind) -> Value {
     Value::Array(columns.collect())
 }
 
+/// The conditions of a row: there is one, of what is over.
+pub(crate) fn conditions(completed: print::Completed) -> Value {
+    json!([{"type": "Completed", "status": "True", "reason": completed.reason, "message": completed.message}])
+}
+
 /// One row.
 pub(crate) fn row(kind: &Kind, object: &Object, version: MetaVersion, include: Include, now: DateTime<Utc>) -> Value {
     let mut row = json!({"cells": print::row(kind, object, now)});
+    if let Some(completed) = print::completed(kind, object) {
+        row["conditions"] = conditions(completed);
+    }
     match include {
         Include::None => {}
         Include::Metadata => row["object"] = metadata_only(object, version),
@@ -121,6 +129,7 @@ pub(crate) fn write_row(
     out: &mut Vec<u8>,
 ) -> Result<(), RegistryError> {
     out.extend_from_slice(b"{\"cells\":");
+    // The cells, and the row's conditions where it has some.
     let metadata = rows.write(kind, object, now, out)?;
     match include {
         Include::None => {}

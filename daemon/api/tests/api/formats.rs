@@ -32,7 +32,7 @@ async fn tables_of_one_and_of_many() {
     assert!(table["metadata"]["continue"].is_string() && table["metadata"]["remainingItemCount"] == 1);
     let columns = table["columnDefinitions"].as_array().unwrap();
     let named: Vec<_> = columns.iter().map(|c| (c["name"].as_str().unwrap(), c["type"].as_str().unwrap())).collect();
-    assert_eq!(named, [("Name", "string"), ("Data", "integer"), ("Age", "string")]);
+    assert_eq!(named, [("Name", "string"), ("Data", "string"), ("Age", "string")]);
     assert_eq!((columns[0]["format"].clone(), columns[0]["priority"].clone()), (json!("name"), json!(0)));
     assert_eq!(table["rows"][0]["cells"][0], "a");
     assert_eq!(table["rows"][0]["cells"][1], 1);
@@ -52,6 +52,90 @@ async fn tables_of_one_and_of_many() {
     // A changed object is not printed from memory.
     world.ask("PATCH", &format!("{MAPS}/a"), r#"{"data":{"n":"2"}}"#).await;
     assert_eq!(json_of(&world, MAPS, TABLE).await["rows"][0]["cells"][1], 2);
+}
+
+#[tokio::test]
+async fn rows_of_finished_pods_have_a_condition() {
+    let world = World::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    for name in ["done", "failed", "runs"] {
+        let spec = json!({"containers": [{"name": "main", "image": "a"}], "restartPolicy": "Never"});
+        assert_eq!(world.post(pods, json!({"metadata": {"name": name}, "spec": spec})).await.0, 201);
+    }
+    for (name, phase) in [("done", "Succeeded"), ("failed", "Failed"), ("runs", "Running")] {
+        let status = json!({"status": {"phase": phase}}).to_string();
+        assert_eq!(world.ask("PATCH", &format!("{pods}/{name}/status"), &status).await.0, 200);
+    }
+    let over = |reason: &str, message: &str| json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]);
+    let expected =
+        [over("Succeeded", "The pod has completed successfully."), over("Failed", "The pod failed."), Value::Null];
+    // As printed now, and as remembered.
+    for _ in 0..2 {
+        let rows = json_of(&world, pods, TABLE).await["rows"].take();
+        let conditions: Vec<Value> = rows.as_array().unwrap().iter().map(|row| row["conditions"].clone()).collect();
+        assert_eq!(conditions, expected);
+        assert_eq!(rows[0]["object"]["metadata"]["name"], "done");
+    }
+    let one = json_of(&world, &format!("{pods}/failed"), TABLE).await;
+    assert_eq!(one["rows"][0]["conditions"], expected[1]);
+}
+
+/// The `Warning` headers of an answer, without what goes before their text.
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap().trim_start_matches("299 - ").to_owned();
+    headers.get_all("warning").iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn every_answer_about_a_deprecated_kind_says_so() {
+    let world = World::new().await;
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let said = "\"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    let one = format!("{endpoints}/web");
+    let body = json!({"metadata": {"name": "web"}, "bogus": 1}).to_string();
+    let (code, headers, _) = world.ask("POST", endpoints, &body).await;
+    assert_eq!((code, warnings(&headers)), (201, vec![said.to_owned(), "\"unknown field \\\"bogus\\\"\"".to_owned()]));
+    for (method, path, code) in [
+        ("GET", endpoints, 200),
+        ("GET", one.as_str(), 200),
+        ("PATCH", one.as_str(), 200),
+        ("DELETE", one.as_str(), 200),
+        ("GET", one.as_str(), 404),
+        ("POST", one.as_str(), 405),
+    ] {
+        let (answered, headers, _) = world.ask(method, path, if method == "PATCH" { "{}" } else { "" }).await;
+        assert_eq!((answered, warnings(&headers)), (code, vec![said.to_owned()]), "{method} {path}");
+    }
+    let watch = world.send("GET", &format!("{endpoints}?watch=true"), &[], "").await;
+    assert_eq!(warnings(watch.headers()), [said]);
+    let (_, headers, _) = world.ask("GET", "/api/v1/componentstatuses", "").await;
+    assert_eq!(warnings(&headers), ["\"v1 ComponentStatus is deprecated in v1.19+\""]);
+    let (_, headers, _) = world.ask("GET", "/apis/discovery.k8s.io/v1/endpointslices", "").await;
+    assert!(warnings(&headers).is_empty());
+}
+
+#[tokio::test]
+async fn changes_are_warned_of_where_the_spec_changed() {
+    let world = World::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let one = format!("{deployments}/a.b");
+    let container = json!({"name": "main", "image": "a", "env": [{"name": "A"}, {"name": "A"}]});
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}});
+    let spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let body = json!({"metadata": {"name": "a.b"}, "spec": spec}).to_string();
+    let count = |answer: (u16, HeaderMap, Value)| {
+        assert!(answer.0 < 300, "{answer:?}");
+        warnings(&answer.1).len()
+    };
+    assert_eq!(count(world.ask("POST", deployments, &body).await), 2, "of its name and its environment");
+    let labels = r#"{"metadata":{"labels":{"x":"y"}}}"#;
+    assert_eq!(count(world.ask("PATCH", &one, labels).await), 0);
+    assert_eq!(count(world.ask("PATCH", &format!("{one}/status"), r#"{"status":{"replicas":1}}"#).await), 0);
+    assert_eq!(count(world.ask("PATCH", &one, r#"{"spec":{"paused":true}}"#).await), 1, "of its environment");
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "a.b"}, "spec": {"containers": [container]}}).to_string();
+    assert_eq!(count(world.ask("POST", pods, &pod).await), 2);
+    assert_eq!(count(world.ask("PATCH", &format!("{pods}/a.b"), labels).await), 0);
 }
 
 #[tokio::test]

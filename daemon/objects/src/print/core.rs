@@ -1,6 +1,6 @@
 //! Cells of core/v1 kinds other than pods, and of events in both their groups.
 
-use super::{Cells, NONE, UNKNOWN, UNSET, age, labels};
+use super::{Cells, NONE, UNKNOWN, UNSET, age, balanced, labels};
 use serde_json::Value;
 
 pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
@@ -82,20 +82,19 @@ fn service(cells: &Cells<'_>, column: &str) -> Option<Value> {
 }
 
 fn external_address(cells: &Cells<'_>) -> String {
-    let mut addresses: Vec<&str> = cells.list("/spec/externalIPs").iter().filter_map(Value::as_str).collect();
+    let external = cells.list("/spec/externalIPs").iter().filter_map(Value::as_str);
+    let mut addresses: Vec<&str> = Vec::new();
     match cells.text("/spec/type") {
         "ExternalName" => return cells.text("/spec/externalName").to_owned(),
-        "LoadBalancer" => {
-            let given = cells.list("/status/loadBalancer/ingress").iter();
-            let given = given.filter_map(|at| at.get("ip").or_else(|| at.get("hostname"))?.as_str());
-            addresses.splice(0..0, given);
-            if addresses.is_empty() {
-                return "<pending>".to_owned();
-            }
-        }
+        "LoadBalancer" => addresses.extend(balanced(cells)),
         _ => {}
     }
-    if addresses.is_empty() { NONE.to_owned() } else { addresses.join(",") }
+    addresses.extend(external);
+    match (addresses.is_empty(), cells.text("/spec/type")) {
+        (true, "LoadBalancer") => "<pending>".to_owned(),
+        (true, _) => NONE.to_owned(),
+        _ => addresses.join(","),
+    }
 }
 
 fn service_ports(cells: &Cells<'_>) -> String {
@@ -169,15 +168,21 @@ fn pod_template(cells: &Cells<'_>, column: &str) -> Option<Value> {
     })
 }
 
+/// Access modes in the order in which they are shown, however they were given.
+const ACCESS_MODES: [(&str, &str); 4] =
+    [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+
+/// What named the class before there was a field for it, and still goes before that field.
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+fn storage_class(cells: &Cells<'_>) -> Value {
+    cells.object.annotation(BETA_CLASS).unwrap_or_else(|| cells.text("/spec/storageClassName")).into()
+}
+
 fn access_modes(cells: &Cells<'_>, pointer: &str) -> String {
-    let short = |mode: &Value| match mode.as_str()? {
-        "ReadWriteOnce" => Some("RWO"),
-        "ReadOnlyMany" => Some("ROX"),
-        "ReadWriteMany" => Some("RWX"),
-        "ReadWriteOncePod" => Some("RWOP"),
-        _ => None,
-    };
-    cells.list(pointer).iter().filter_map(short).collect::<Vec<_>>().join(",")
+    let given = cells.list(pointer);
+    let short = ACCESS_MODES.iter().filter(|(mode, _)| given.iter().any(|g| g == mode)).map(|(_, short)| *short);
+    short.collect::<Vec<_>>().join(",")
 }
 
 fn phase(cells: &Cells<'_>) -> Value {
@@ -189,10 +194,10 @@ fn claim(cells: &Cells<'_>, column: &str) -> Option<Value> {
     Some(match column {
         "Status" => phase(cells),
         "Volume" => cells.text("/spec/volumeName").into(),
-        "Capacity" if bound => cells.text("/status/capacity/storage").into(),
+        "Capacity" if bound => cells.text_or("/status/capacity/storage", "0"),
         "Access Modes" if bound => access_modes(cells, "/status/accessModes").into(),
         "Capacity" | "Access Modes" => "".into(),
-        "StorageClass" => cells.text("/spec/storageClassName").into(),
+        "StorageClass" => storage_class(cells),
         "VolumeAttributesClass" => cells.text_or("/spec/volumeAttributesClassName", UNSET),
         "VolumeMode" => cells.text_or("/spec/volumeMode", UNSET),
         _ => return None,
@@ -201,7 +206,7 @@ fn claim(cells: &Cells<'_>, column: &str) -> Option<Value> {
 
 fn volume(cells: &Cells<'_>, column: &str) -> Option<Value> {
     Some(match column {
-        "Capacity" => cells.text("/spec/capacity/storage").into(),
+        "Capacity" => cells.text_or("/spec/capacity/storage", "0"),
         "Access Modes" => access_modes(cells, "/spec/accessModes").into(),
         "Reclaim Policy" => cells.text("/spec/persistentVolumeReclaimPolicy").into(),
         "Status" => phase(cells),
@@ -209,7 +214,7 @@ fn volume(cells: &Cells<'_>, column: &str) -> Option<Value> {
             ("", "") => "".into(),
             (namespace, name) => format!("{namespace}/{name}").into(),
         },
-        "StorageClass" => cells.text("/spec/storageClassName").into(),
+        "StorageClass" => storage_class(cells),
         "VolumeAttributesClass" => cells.text_or("/spec/volumeAttributesClassName", UNSET),
         "Reason" => cells.text("/status/reason").into(),
         "VolumeMode" => cells.text_or("/spec/volumeMode", UNSET),

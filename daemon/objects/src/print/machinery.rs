@@ -63,7 +63,8 @@ fn api_service(cells: &Cells<'_>, column: &str) -> Value {
 fn param_ref(cells: &Cells<'_>) -> Value {
     match (cells.text("/spec/paramRef/namespace"), cells.text("/spec/paramRef/name")) {
         (_, "") => UNSET.into(),
-        ("", name) => name.into(),
+        // Whether the parameters are in a namespace can't be told from here.
+        ("", name) => format!("*/{name}").into(),
         (namespace, name) => format!("{namespace}/{name}").into(),
     }
 }
@@ -108,10 +109,7 @@ fn priority_level(cells: &Cells<'_>, column: &str) -> Option<Value> {
     let number = |pointer: &str| cells.object.get(pointer).cloned().filter(Value::is_number);
     Some(match column {
         "Type" => cells.text_or("/spec/type", UNKNOWN),
-        "NominalConcurrencyShares" => {
-            let shares = |of: &str| number(&format!("/spec/{of}/nominalConcurrencyShares"));
-            shares("limited").or_else(|| shares("exempt")).unwrap_or_else(|| NONE.into())
-        }
+        "NominalConcurrencyShares" => number("/spec/limited/nominalConcurrencyShares").unwrap_or_else(|| NONE.into()),
         "Queues" => number("/spec/limited/limitResponse/queuing/queues").unwrap_or_else(|| NONE.into()),
         "HandSize" => number("/spec/limited/limitResponse/queuing/handSize").unwrap_or_else(|| NONE.into()),
         "QueueLengthLimit" => {

@@ -13,11 +13,12 @@ mod workload;
 
 pub use column::{ColumnAbout, column};
 pub use duration::human_duration;
-pub use pod::{restarts, status_word};
+pub use pod::{Completed, restarts, status_word};
 
 use crate::{kind::Kind, object::Object, partial::Partial};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 const NONE: &str = "<none>";
@@ -52,6 +53,11 @@ pub fn row(kind: &Kind, object: &Object, now: DateTime<Utc>) -> Vec<Value> {
 pub fn reads(kind: &Kind) -> Option<&'static Partial> {
     static POD: LazyLock<Partial> = LazyLock::new(|| Partial::new(pod::READS));
     kind.is_core("Pod").then(|| &*POD)
+}
+
+/// Why a row is of something that is over, where it is: clients may leave such rows out.
+pub fn completed(kind: &Kind, object: &Object) -> Option<Completed> {
+    if kind.is_core("Pod") { pod::completed(object) } else { None }
 }
 
 /// The header of a column: its name in capitals.
@@ -139,26 +145,36 @@ fn labels(map: Option<&Value>) -> String {
     if pairs.is_empty() { NONE.to_owned() } else { pairs.join(",") }
 }
 
-/// A label selector as `a=b,c in (d,e),!f`; `<none>` when empty.
+/// A label selector as `a=b,c in (d,e),!f`, in the order of the keys; `<none>` when empty.
 fn selector(value: Option<&Value>) -> String {
     let Some(value) = value else { return NONE.to_owned() };
-    let mut parts = Vec::new();
-    if value.get("matchLabels").and_then(Value::as_object).is_some_and(|map| !map.is_empty()) {
-        parts.push(labels(value.get("matchLabels")));
-    }
+    let pairs = value.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let mut parts: Vec<(&str, String)> =
+        pairs.map(|(key, value)| (key.as_str(), format!("{key}={}", value.as_str().unwrap_or_default()))).collect();
     for expression in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
         let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or_default();
         let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
-        let values = values.filter_map(Value::as_str).collect::<Vec<_>>().join(",");
-        let key = text("key");
-        parts.push(match text("operator") {
+        let mut values: Vec<&str> = values.filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let (key, values) = (text("key"), values.join(","));
+        let part = match text("operator") {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),
             "DoesNotExist" => format!("!{key}"),
             _ => key.to_owned(),
-        });
+        };
+        parts.push((key, part));
     }
+    parts.sort_by_key(|(key, _)| *key);
+    let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
     if parts.is_empty() { NONE.to_owned() } else { parts.join(",") }
+}
+
+/// Where a load balancer answers: addresses, or names where there is none, each once and in order.
+fn balanced<'a>(cells: &Cells<'a>) -> BTreeSet<&'a str> {
+    let text = |at: &'a Value, field: &str| at.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let given = cells.list("/status/loadBalancer/ingress").iter();
+    given.filter_map(|at| text(at, "ip").or_else(|| text(at, "hostname"))).collect()
 }
 
 /// The first few of many, and how many more there are.

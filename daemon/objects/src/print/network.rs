@@ -1,6 +1,6 @@
 //! Cells of networking.k8s.io and discovery.k8s.io, and of Endpoints.
 
-use super::{Cells, NONE, UNSET, first_few, selector};
+use super::{Cells, NONE, UNSET, balanced, first_few, selector};
 use serde_json::Value;
 
 pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
@@ -39,7 +39,8 @@ pub(super) fn endpoints(cells: &Cells<'_>) -> String {
             );
         }
     }
-    if all.is_empty() { NONE.to_owned() } else { first_few(&all, 3) }
+    // Blank where there are addresses, none of them ready.
+    if cells.list("/subsets").is_empty() { NONE.to_owned() } else { first_few(&all, 3) }
 }
 
 fn elements<'a>(value: &'a Value, key: &str) -> &'a [Value] {
@@ -49,10 +50,13 @@ fn elements<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 fn slice_ports(cells: &Cells<'_>) -> String {
     let port = |port: &Value| match port.get("port").and_then(Value::as_i64) {
         Some(number) => number.to_string(),
-        None => "*".to_owned(),
+        None => port.get("name").and_then(Value::as_str).unwrap_or("*").to_owned(),
     };
     let ports: Vec<String> = cells.list("/ports").iter().map(port).collect();
-    if ports.is_empty() { UNSET.to_owned() } else { first_few(&ports, 3) }
+    match first_few(&ports, 3) {
+        empty if empty.is_empty() => UNSET.to_owned(),
+        ports => ports,
+    }
 }
 
 fn slice_endpoints(cells: &Cells<'_>) -> String {
@@ -63,24 +67,30 @@ fn slice_endpoints(cells: &Cells<'_>) -> String {
 
 fn ingress(cells: &Cells<'_>, column: &str) -> Option<Value> {
     Some(match column {
-        "Class" => {
-            let old = cells.object.annotation("kubernetes.io/ingress.class").unwrap_or(NONE);
-            cells.text_or("/spec/ingressClassName", old)
-        }
-        "Hosts" => {
-            let hosts = cells.list("/spec/rules").iter().filter_map(|rule| rule.get("host")?.as_str());
-            let hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect();
-            if hosts.is_empty() { "*".into() } else { first_few(&hosts, 3).into() }
-        }
-        "Address" => {
-            let given = cells.list("/status/loadBalancer/ingress").iter();
-            let given: Vec<&str> =
-                given.filter_map(|at| at.get("ip").or_else(|| at.get("hostname"))?.as_str()).collect();
-            given.join(",").into()
-        }
+        "Class" => cells.text_or("/spec/ingressClassName", NONE),
+        "Hosts" => hosts(cells).into(),
+        "Address" => balanced(cells).into_iter().collect::<Vec<_>>().join(",").into(),
         "Ports" => (if cells.list("/spec/tls").is_empty() { "80" } else { "80, 443" }).into(),
         _ => return None,
     })
+}
+
+/// The first three hosts. Whatever rules come after them are counted, with a host or without.
+fn hosts(cells: &Cells<'_>) -> String {
+    let rules = cells.list("/spec/rules");
+    let (mut shown, mut more) = (Vec::new(), false);
+    for rule in rules {
+        more |= shown.len() == 3;
+        let host = rule.get("host").and_then(Value::as_str).unwrap_or_default();
+        if !more && !host.is_empty() {
+            shown.push(host);
+        }
+    }
+    match (shown.is_empty(), more) {
+        (true, _) => "*".to_owned(),
+        (false, false) => shown.join(","),
+        (false, true) => format!("{} + {} more...", shown.join(","), rules.len().saturating_sub(3)),
+    }
 }
 
 fn class_parameters(cells: &Cells<'_>) -> String {

@@ -63,6 +63,24 @@ pub(super) fn row(pod: &Object, now: DateTime<Utc>) -> Vec<Value> {
     ]
 }
 
+/// Something that is over, as a row's condition `Completed` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// How it ended, in a word.
+    pub reason: &'static str,
+    /// The same in a sentence.
+    pub message: &'static str,
+}
+
+/// How a pod ended, if it did.
+pub(super) fn completed(pod: &Object) -> Option<Completed> {
+    match pod.get_str("/status/phase")? {
+        "Succeeded" => Some(Completed { reason: "Succeeded", message: "The pod has completed successfully." }),
+        "Failed" => Some(Completed { reason: "Failed", message: "The pod failed." }),
+        _ => None,
+    }
+}
+
 /// A pod's state in the word of the STATUS column: `Running`, `CrashLoopBackOff`, `Init:0/2`, `Terminating`, ...
 pub fn status_word(pod: &Object) -> String {
     Summary::of(pod).word

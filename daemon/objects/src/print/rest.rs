@@ -1,6 +1,6 @@
 //! Cells of rbac, storage, scheduling, coordination and node kinds.
 
-use super::{Cells, UNSET};
+use super::{Cells, NONE, UNSET};
 use crate::Quantity;
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
         "CSIDriver" => driver(cells, column),
         "CSINode" if column == "Drivers" => Some(cells.list("/spec/drivers").len().into()),
         "VolumeAttachment" => attachment(cells, column),
-        "VolumeAttributesClass" if column == "DriverName" => Some(cells.text("/driverName").into()),
+        "VolumeAttributesClass" => volume_attributes_class(cells, column),
         "PriorityClass" => priority_class(cells, column),
         "Lease" if column == "Holder" => Some(cells.text("/spec/holderIdentity").into()),
         "NodeMetrics" | "PodMetrics" => metrics(cells, column),
@@ -61,12 +61,27 @@ fn binding(cells: &Cells<'_>, column: &str) -> Option<Value> {
     })
 }
 
+/// The name of a class, marked where one of the annotations makes it the default.
+fn class_name(cells: &Cells<'_>, annotations: &[&str]) -> Value {
+    let name = cells.object.name();
+    let default = annotations.iter().any(|annotation| cells.object.annotation(annotation) == Some("true"));
+    if default { format!("{name} (default)").into() } else { name.into() }
+}
+
+fn volume_attributes_class(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    Some(match column {
+        "Name" => class_name(cells, &["volumeattributesclass.alpha.kubernetes.io/is-default-class"]),
+        "DriverName" => cells.text("/driverName").into(),
+        _ => return None,
+    })
+}
+
 fn storage_class(cells: &Cells<'_>, column: &str) -> Option<Value> {
     Some(match column {
-        "Name" => {
-            let default = cells.object.annotation("storageclass.kubernetes.io/is-default-class") == Some("true");
-            (if default { format!("{} (default)", cells.object.name()) } else { cells.object.name().to_owned() }).into()
-        }
+        "Name" => class_name(
+            cells,
+            &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"],
+        ),
         "Provisioner" => cells.text("/provisioner").into(),
         "ReclaimPolicy" => cells.text("/reclaimPolicy").into(),
         "VolumeBindingMode" => cells.text("/volumeBindingMode").into(),
@@ -89,7 +104,7 @@ fn driver(cells: &Cells<'_>, column: &str) -> Option<Value> {
         }
         "Modes" => {
             let modes: Vec<&str> = cells.list("/spec/volumeLifecycleModes").iter().filter_map(Value::as_str).collect();
-            modes.join(",").into()
+            (if modes.is_empty() { NONE.to_owned() } else { modes.join(",") }).into()
         }
         _ => return None,
     })
@@ -108,7 +123,7 @@ fn attachment(cells: &Cells<'_>, column: &str) -> Option<Value> {
 fn priority_class(cells: &Cells<'_>, column: &str) -> Option<Value> {
     Some(match column {
         "Value" => cells.number("/value").into(),
-        "Global Default" => flag(cells, "/globalDefault"),
+        "Global-Default" => flag(cells, "/globalDefault"),
         "PreemptionPolicy" => cells.text("/preemptionPolicy").into(),
         _ => return None,
     })

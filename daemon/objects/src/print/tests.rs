@@ -167,6 +167,116 @@ fn kinds_of_the_api_itself() {
 }
 
 #[test]
+fn autoscalers_print_what_there_is_of_what_should_be() {
+    let of = |metrics: Value, current: Value| {
+        let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 3, "metrics": metrics});
+        let autoscaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
+            "spec": spec, "status": {"currentMetrics": current, "currentReplicas": 2}});
+        line(autoscaler).split('|').nth(2).unwrap().to_owned()
+    };
+    let resource =
+        |name: &str, target: Value| json!({"type": "Resource", "resource": {"name": name, "target": target}});
+    let named = |kind: &str, source: &str, target: Value| json!({"type": kind, source: {"metric": {"name": "m"}, "target": target}});
+    let (half, one) = (json!({"averageUtilization": 50}), json!({"averageValue": "1k"}));
+    let cpu = resource("cpu", half.clone());
+    let used = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7, "averageValue": "70m"}}});
+    assert_eq!(of(json!([]), json!([])), "<none>");
+    assert_eq!(of(json!([cpu]), json!([])), "cpu: <unknown>/50%");
+    assert_eq!(of(json!([cpu]), json!([used])), "cpu: 7%/50%");
+    assert_eq!(of(json!([resource("cpu", one.clone())]), json!([used])), "cpu: 70m/1k");
+    assert_eq!(of(json!([resource("memory", json!({}))]), json!([])), "memory: <unknown>/<auto>");
+    let container =
+        json!({"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": half}});
+    assert_eq!(of(json!([container]), json!([])), "cpu: <unknown>/50%");
+    // What is no resource has no name here, and averages say that they are some.
+    assert_eq!(of(json!([named("Pods", "pods", one.clone())]), json!([])), "<unknown>/1k");
+    assert_eq!(of(json!([named("Object", "object", json!({"value": "5"}))]), json!([])), "<unknown>/5");
+    let external = named("External", "external", one.clone());
+    let measured = json!({"type": "External", "external": {"metric": {"name": "m"}, "current": {"averageValue": "2"}}});
+    assert_eq!(of(json!([external]), json!([measured])), "2/1k (avg)");
+    assert_eq!(of(json!([named("Object", "object", one)]), json!([])), "<unknown>/1k (avg)");
+    assert_eq!(of(json!([external, cpu]), json!([])), "<unknown>/1k (avg), cpu: <unknown>/50%");
+    assert_eq!(
+        of(json!([cpu, external, cpu, {"type": "New"}]), json!([])),
+        "cpu: <unknown>/50%, <unknown>/1k (avg) + 2 more..."
+    );
+    let text = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}, "spec": {"minReplicas": 2}});
+    let object = Object::from_value(text).unwrap();
+    let cells = row(object.known_kind().unwrap(), &object, now());
+    assert_eq!((&cells[3], &cells[4]), (&json!("2"), &json!(0)), "the least is text, the most a number");
+}
+
+#[test]
+fn addresses_classes_and_modes_are_in_order() {
+    for (value, expected) in [
+        (
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "lb"}, "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.1",
+                "externalIPs": ["1.1.1.1"], "ports": [{"port": 80}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "9.0.0.2"}, {"ip": "9.0.0.1"}, {"hostname": "a.example"}, {"ip": "9.0.0.2"}]}}}),
+            "lb|LoadBalancer|10.96.0.1|9.0.0.1,9.0.0.2,a.example,1.1.1.1|80/TCP|9s|<none>",
+        ),
+        (
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i", "annotations": {"kubernetes.io/ingress.class": "old"}},
+                "spec": {"rules": [{"host": "a"}, {"host": "b"}, {"host": "c"}, {}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "9.0.0.2"}, {"ip": "9.0.0.1"}, {"ip": "9.0.0.1"}]}}}),
+            "i|<none>|a,b,c + 1 more...|9.0.0.1,9.0.0.2|80|9s",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "annotations": {"volume.beta.kubernetes.io/storage-class": "old"}},
+                "spec": {"volumeName": "v", "storageClassName": "new"}, "status": {"phase": "Pending",
+                "accessModes": ["ReadWriteOncePod", "ReadWriteMany", "ReadOnlyMany", "ReadWriteOnce", "ReadWriteMany"]}}),
+            "c|Pending|v|0|RWO,ROX,RWX,RWOP|old|<unset>|9s|<unset>",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteMany", "ReadWriteOnce"], "storageClassName": "new"}, "status": {"phase": "Available"}}),
+            "v|1Gi|RWO,RWX||Available||new|<unset>||9s|<unset>",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e"}, "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]}),
+            "e||9s",
+        ),
+        (json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e"}}), "e|<none>|9s"),
+        (
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"}, "addressType": "IPv4",
+                "ports": [{"name": "http"}, {"port": 80, "name": "x"}, {}], "endpoints": []}),
+            "s|IPv4|http,80,*|<unset>|9s",
+        ),
+        (
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"}, "addressType": "IPv4", "ports": [{"name": ""}]}),
+            "s|IPv4|<unset>|<unset>|9s",
+        ),
+        (
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass", "metadata": {"name": "gold",
+                "annotations": {"volumeattributesclass.alpha.kubernetes.io/is-default-class": "true"}}, "driverName": "d"}),
+            "gold (default)|d|9s",
+        ),
+        (
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 1, "selector": {
+                "matchLabels": {"b": "2", "d": "4"}, "matchExpressions": [{"key": "c", "operator": "Exists"}, {"key": "a", "operator": "In", "values": ["z", "y"]}]}}}),
+            "d|0/1|0|0|9s|||a in (y,z),b=2,c,d=4",
+        ),
+        (
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}, "value": 7, "globalDefault": true, "preemptionPolicy": "Never"}),
+            "p|7|true|9s|Never",
+        ),
+    ] {
+        assert_eq!(line(value), expected);
+    }
+}
+
+#[test]
+fn rows_of_pods_that_are_over_say_so() {
+    let of = |phase: &str| {
+        let object = Object::from_value(pod(json!({}), json!({"phase": phase}))).unwrap();
+        super::completed(object.known_kind().unwrap(), &object).map(|completed| (completed.reason, completed.message))
+    };
+    assert_eq!(of("Succeeded"), Some(("Succeeded", "The pod has completed successfully.")));
+    assert_eq!(of("Failed"), Some(("Failed", "The pod failed.")));
+    assert_eq!(of("Running"), None);
+}
+
+#[test]
 fn every_kind_prints_even_nonsense() {
     for kind in crate::kinds().iter() {
         for part in [json!(null), json!(3), json!({"metrics": [{"type": "ü"}], "ports": 4}), json!([[]])] {

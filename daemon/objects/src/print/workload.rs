@@ -147,46 +147,88 @@ fn autoscaler(cells: &Cells<'_>, column: &str) -> Option<Value> {
             format!("{}/{}", cells.text("/spec/scaleTargetRef/kind"), cells.text("/spec/scaleTargetRef/name")).into()
         }
         "Targets" => autoscaler_targets(cells).into(),
-        "MinPods" => cells.object.get("/spec/minReplicas").cloned().unwrap_or_else(|| super::UNSET.into()),
+        "MinPods" => match cells.object.get("/spec/minReplicas").and_then(Value::as_i64) {
+            Some(least) => least.to_string().into(),
+            None => super::UNSET.into(),
+        },
         "MaxPods" => cells.number("/spec/maxReplicas").into(),
         "Replicas" => cells.number("/status/currentReplicas").into(),
         _ => return None,
     })
 }
 
-/// Resource metrics as `cpu: 12%/80%`; of other metrics only the kind's name and target.
+/// Most metrics that are shown.
+const METRICS: usize = 2;
+
+/// `cpu: 12%/80%` of resources; what other metrics are called is not shown.
 fn autoscaler_targets(cells: &Cells<'_>) -> String {
-    let show = |(index, metric): (usize, &Value)| {
-        let kind = metric.get("type").and_then(Value::as_str).unwrap_or_default();
-        let mut letters = kind.chars();
-        let source: String = letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
-        let spec = metric.get(&source).unwrap_or(&Value::Null);
-        let status = cells.object.get(&format!("/status/currentMetrics/{index}/{source}/current"));
-        let name = spec
-            .get("name")
-            .and_then(Value::as_str)
-            .or_else(|| spec.pointer("/metric/name")?.as_str())
-            .unwrap_or_default();
-        let percent = |value: Option<&Value>| value?.get("averageUtilization")?.as_i64().map(|n| format!("{n}%"));
-        let amount = |value: Option<&Value>| {
-            let value = value?;
-            Some(value.get("averageValue").or_else(|| value.get("value"))?.as_str()?.to_owned())
-        };
-        let both = |value: Option<&Value>| {
-            percent(value).or_else(|| amount(value)).unwrap_or_else(|| super::UNKNOWN.to_owned())
-        };
-        format!("{name}: {}/{}", both(status), both(spec.get("target")))
-    };
-    let metrics: Vec<String> = cells.list("/spec/metrics").iter().enumerate().map(show).collect();
-    match (metrics.is_empty(), cells.object.get("/spec/targetCPUUtilizationPercentage").and_then(Value::as_i64)) {
-        (false, _) => super::first_few(&metrics, 2).replace(",cpu", ", cpu").replace(",memory", ", memory"),
+    let metrics = cells.list("/spec/metrics");
+    let target = cells.object.get("/spec/targetCPUUtilizationPercentage").and_then(Value::as_i64);
+    match (metrics.is_empty(), target) {
+        (false, _) => {
+            let shown: Vec<String> = metrics
+                .iter()
+                .enumerate()
+                .take(METRICS)
+                .map(|(index, metric)| autoscaler_metric(cells, index, metric))
+                .collect();
+            let shown = shown.join(", ");
+            match metrics.len().saturating_sub(METRICS) {
+                0 => shown,
+                more => format!("{shown} + {more} more..."),
+            }
+        }
         (true, Some(target)) => {
             let current = cells.object.get("/status/currentCPUUtilizationPercentage").and_then(Value::as_i64);
-            let current = current.map_or_else(|| super::UNKNOWN.to_owned(), |n| format!("{n}%"));
-            format!("cpu: {current}/{target}%")
+            format!("cpu: {}/{target}%", percent_or(current, super::UNKNOWN))
         }
         (true, None) => NONE.to_owned(),
     }
+}
+
+/// One metric: what there is, of what there should be.
+fn autoscaler_metric(cells: &Cells<'_>, index: usize, metric: &Value) -> String {
+    let (source, is_resource) = match metric.get("type").and_then(Value::as_str) {
+        Some("Resource") => ("resource", true),
+        Some("ContainerResource") => ("containerResource", true),
+        Some("Pods") => ("pods", false),
+        Some("Object") => ("object", false),
+        Some("External") => ("external", false),
+        _ => return "<unknown type>".to_owned(),
+    };
+    let spec = metric.get(source).unwrap_or(&Value::Null);
+    let target = spec.get("target").unwrap_or(&Value::Null);
+    let status = cells.object.get(&format!("/status/currentMetrics/{index}/{source}"));
+    let current = |field: &str| status.and_then(|status| status.get("current")?.get(field));
+    // What is there without the amount that is asked for: as Go prints a quantity that is no quantity.
+    let amount = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("<nil>").to_owned();
+    let now = |field: &str| if status.is_some() { amount(current(field)) } else { super::UNKNOWN.to_owned() };
+    let average = target.get("averageValue");
+    match (is_resource, average) {
+        (true, Some(_)) => {
+            format!("{}: {}/{}", name_of(spec), now("averageValue"), amount(average))
+        }
+        (true, None) => {
+            let utilization = |value: Option<&Value>| value.and_then(Value::as_i64);
+            let now = percent_or(utilization(current("averageUtilization")), super::UNKNOWN);
+            let wanted = percent_or(utilization(target.get("averageUtilization")), "<auto>");
+            format!("{}: {now}/{wanted}", name_of(spec))
+        }
+        (false, _) if source == "pods" => format!("{}/{}", now("averageValue"), amount(average)),
+        (false, Some(_)) => {
+            let now = current("averageValue").and_then(Value::as_str).unwrap_or(super::UNKNOWN);
+            format!("{now}/{} (avg)", amount(average))
+        }
+        (false, None) => format!("{}/{}", now("value"), amount(target.get("value"))),
+    }
+}
+
+fn name_of(resource: &Value) -> &str {
+    resource.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn percent_or(percent: Option<i64>, otherwise: &str) -> String {
+    percent.map_or_else(|| otherwise.to_owned(), |percent| format!("{percent}%"))
 }
 
 fn budget(cells: &Cells<'_>, column: &str) -> Option<Value> {

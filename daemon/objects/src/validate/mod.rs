@@ -10,6 +10,7 @@
 //! | `workload.rs` `batch.rs` `cron.rs` `autoscaling.rs` | what makes pods |
 //! | `service.rs` `network.rs` `storage.rs` `config.rs` `quota.rs` `rbac.rs` `definition.rs` `small.rs` | the other kinds |
 //! | `update.rs` `difference.rs` `status.rs` | what may change |
+//! | `warnings/` | what is accepted, yet most likely not meant |
 
 mod at;
 mod autoscaling;
@@ -34,7 +35,7 @@ mod workload;
 
 pub use status::validate_status;
 pub use update::{validate_ephemeral_containers, validate_resize, validate_update};
-pub use warnings::warnings;
+pub use warnings::{warnings, warnings_of_update};
 
 use crate::admission::pod_security::check_labels;
 use crate::{field::FieldError, field::FieldReason, kind::Kind, object::Object};

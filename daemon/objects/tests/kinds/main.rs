@@ -42,10 +42,16 @@ fn head(kind: &Kind) -> String {
     )
 }
 
+/// Names as they are on the wire, each with its type where that is not text, and `*` where it is for `-o wide`.
 fn columns(kind: &Kind) -> String {
-    let column =
-        |c: &reddwarf_objects::Column| format!("{}{}", c.name.replace(' ', "-"), if c.wide { "*" } else { "" });
-    kind.columns.iter().map(column).collect::<Vec<_>>().join(" ")
+    let column = |c: &reddwarf_objects::Column| {
+        let about = match reddwarf_objects::print::column(kind, c).kind {
+            "string" => String::new(),
+            other => format!(":{other}"),
+        };
+        format!("{}{about}{}", c.name, if c.wide { "*" } else { "" })
+    };
+    kind.columns.iter().map(column).collect::<Vec<_>>().join("|")
 }
 
 #[test]
