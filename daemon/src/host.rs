@@ -97,7 +97,6 @@ fn linux(
 }
 
 /// The lines of the files of public keys.
-#[cfg(target_os = "linux")]
 fn zar_keys(settings: &Settings) -> HostResult<Vec<String>> {
     let mut keys = Vec::new();
     for path in &settings.zar_keys {
@@ -217,6 +216,7 @@ fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Hos
     let mut options = IllumosOptions::new(&settings.run_dir, &settings.state_dir, helpers);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
+    options.zar_keys = zar_keys(settings)?;
     options.direct_link.clone_from(&settings.zone_nic);
     options.vlan = Some(settings.zone_vlan).filter(|id| *id > 0);
     options.balancer = match settings.zone_balancer {

@@ -7,6 +7,8 @@ use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageId, SandboxId};
 use reddwarf_storage::zfs::pool::Zfs;
 use reddwarf_storage::zfs::text::{Dataset, OWNER, Properties, Property, Snapshot};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 /// The snapshot of an image that containers' root file systems are cloned from.
 const GOLDEN: &str = "golden";
@@ -144,6 +146,40 @@ pub(crate) async fn seal_image(shared: &Shared, op: &'static str, id: &ImageId) 
 /// Makes an image's dataset.
 pub(crate) async fn make_image(shared: &Shared, op: &'static str, id: &ImageId) -> HostResult<()> {
     zfs(shared).create(op, &image(shared, id)?, &marked(shared, "image")).await
+}
+
+/// Adds a stream to an image's dataset that is being made; the first makes it. Not mounted.
+pub(crate) async fn receive_part(
+    shared: &Shared,
+    op: &'static str,
+    id: &ImageId,
+    number: usize,
+    stream: File,
+) -> HostResult<()> {
+    let to = Snapshot::new(image(shared, id)?, &format!("part-{number}"));
+    zfs(shared).receive(op, stream, &to.map_err(|e| invalid(op, id.as_str(), e))?).await
+}
+
+/// Mounts an image's dataset that was received, and marks it as ours. What streams say of themselves is checked first: it is a
+/// file system alone, and lies where all images do.
+pub(crate) async fn adopt_image(shared: &Shared, op: &'static str, id: &ImageId) -> HostResult<()> {
+    let dataset = image(shared, id)?;
+    let found = zfs(shared).properties(op, &dataset, &["mountpoint", "zoned"]).await?;
+    let value = |name: &str| found.get(dataset.as_str())?.get(name).map(|p| p.value.clone());
+    let place = shared.paths.pool().join("images").join(image_component(id));
+    let refuse = |why: String| Err(HostError::new(HostErrorKind::InvalidSpec, op, id.as_str(), why));
+    if let Some(inner) = found.keys().find(|name| *name != dataset.as_str()) {
+        return refuse(format!("its streams hold {inner} too: an image is one file system"));
+    }
+    match (value("mountpoint"), value("zoned")) {
+        (Some(at), zoned) if Path::new(&at) == place && zoned.as_deref() != Some("on") => {}
+        (Some(at), zoned) if zoned.as_deref() != Some("on") => {
+            return refuse(format!("its streams want to be mounted at {at}, not below {}", place.display()));
+        }
+        _ => return refuse("its streams hold no file system, or one that is given to a zone".to_owned()),
+    }
+    zfs(shared).set(op, &dataset, &marked(shared, "image")).await?;
+    zfs(shared).mount(op, &dataset).await
 }
 
 /// Makes a container's root file system of an image, in constant time.

@@ -35,6 +35,8 @@ pub struct IllumosOptions {
     pub host_path_allow: Vec<PathBuf>,
     /// How images are pulled.
     pub registries: RegistryOptions,
+    /// Keys of which one must have signed a `.zar` archive (docs/zar.md); none: any archive is taken.
+    pub zar_keys: Vec<String>,
     /// The system's tools.
     pub tools: Tools,
 }
@@ -68,6 +70,7 @@ impl IllumosOptions {
             brand_dir: PathBuf::from("/usr/lib/brand"),
             host_path_allow: Vec::new(),
             registries: RegistryOptions::default(),
+            zar_keys: Vec::new(),
             tools: Tools::illumos(),
         }
     }

@@ -15,7 +15,7 @@ pub mod sign;
 pub mod write;
 
 pub use manifest::{Manifest, Part, PartKind};
-pub use read::{Opened, Place, damage, open, verify};
+pub use read::{Opened, Place, damage, extract, open, verify};
 pub use sign::{PublicKey, SigningKey};
 pub use write::create;
 

@@ -1,10 +1,17 @@
 //! Opening an archive and verifying it.
 
-use crate::manifest::{MANIFEST_BYTES, Manifest};
+use crate::manifest::{MANIFEST_BYTES, Manifest, Part};
 use crate::sign::{PublicKey, SIGNATURE_BYTES};
 use crate::{Result, ZarError, digest_text, invalid, io};
 use sha2::{Digest, Sha256};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// The entry that all else follows from.
+pub const MANIFEST: &str = "zar.json";
+/// The entry that says who vouches for it.
+pub const SIGNATURE: &str = "zar.sig";
 
 /// Where a part lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,58 +49,120 @@ pub fn damage(error: &std::io::Error) -> String {
 /// `Invalid`, `Io`.
 pub fn open(input: impl Read + Seek) -> Result<Opened> {
     let mut archive = tar::Archive::new(input);
-    let damaged = |e: std::io::Error| match e.raw_os_error() {
-        Some(_) => io("read archive")(e),
-        None => ZarError::Invalid(format!("it is no archive, or a damaged one: {}", damage(&e))),
+    let mut places = Vec::new();
+    let entries = archive.entries_with_seek().map_err(|e| damaged(&e))?;
+    let (manifest, text, signature) = walk(entries, |_, entry| {
+        places.push(Place { offset: entry.raw_file_position(), size: entry.size() });
+        Ok(())
+    })?;
+    Ok(Opened { manifest, text, signature, places })
+}
+
+/// Takes an archive apart as it comes, from a pipe too: `zar.json`, `zar.sig` and `parts/N` as files below `directory`, which is
+/// empty. The same rules hold as for [`open`], and every part's digest is checked; signatures are the caller's matter.
+///
+/// # Errors
+/// `Invalid`, `Io`: what was written until then stays.
+pub fn extract(input: impl Read, directory: &Path) -> Result<()> {
+    let mut archive = tar::Archive::new(input);
+    let entries = archive.entries().map_err(|e| damaged(&e))?;
+    let parts = directory.join("parts");
+    fs::create_dir(&parts).map_err(io("make parts"))?;
+    let mut written = Vec::new();
+    let (manifest, text, signature) = walk(entries, |name, entry| {
+        let mut file = File::create_new(directory.join(name)).map_err(io(format!("write {name}")))?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let n = entry.read(&mut buffer).map_err(|e| damaged(&e))?;
+            if n == 0 {
+                break;
+            }
+            let bytes = buffer.get(..n).unwrap_or_default();
+            hash.update(bytes);
+            file.write_all(bytes).map_err(io(format!("write {name}")))?;
+        }
+        written.push(digest_text(hash));
+        Ok(())
+    })?;
+    for (index, (part, actual)) in manifest.parts.iter().zip(&written).enumerate() {
+        is_whole(index, part, actual)?;
+    }
+    let save = |name: &str, bytes: &[u8]| {
+        let file = File::create_new(directory.join(name));
+        file.and_then(|mut file| file.write_all(bytes)).map_err(io(format!("write {name}")))
     };
-    let entries = archive.entries_with_seek().map_err(damaged)?.raw(true);
-    let (mut manifest, mut text, mut signature, mut places) = (None::<Manifest>, Vec::new(), None, Vec::new());
-    for entry in entries {
-        let mut entry = entry.map_err(damaged)?;
+    save(MANIFEST, &text)?;
+    signature.map_or(Ok(()), |signature| save(SIGNATURE, &signature))
+}
+
+fn damaged(error: &std::io::Error) -> ZarError {
+    match error.raw_os_error() {
+        Some(number) => io("read archive")(std::io::Error::from_raw_os_error(number)),
+        None => ZarError::Invalid(format!("it is no archive, or a damaged one: {}", damage(error))),
+    }
+}
+
+fn is_whole(index: usize, part: &Part, actual: &str) -> Result<()> {
+    if actual == part.digest {
+        return Ok(());
+    }
+    invalid(format!("parts/{index} is damaged: zar.json says {}, it is {actual}", part.digest))
+}
+
+/// Walks over the entries, which must be those that the specification wants; `part` is given each part with its name.
+fn walk<'a, R: Read + 'a>(
+    entries: tar::Entries<'a, R>,
+    mut part: impl FnMut(&str, &mut tar::Entry<'a, R>) -> Result<()>,
+) -> Result<(Manifest, Vec<u8>, Option<Vec<u8>>)> {
+    let (mut manifest, mut text, mut signature, mut parts) = (None::<Manifest>, Vec::new(), None, 0);
+    for entry in entries.raw(true) {
+        let mut entry = entry.map_err(|e| damaged(&e))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if entry.header().entry_type() != tar::EntryType::Regular {
             return invalid(format!("its entry {name:?} is no plain file"));
         }
         let size = entry.size();
         match (&manifest, name.as_str()) {
-            (None, "zar.json") => {
+            (None, MANIFEST) => {
                 if size > MANIFEST_BYTES {
                     return invalid(format!("zar.json has more than {MANIFEST_BYTES} bytes"));
                 }
-                entry.read_to_end(&mut text).map_err(damaged)?;
+                entry.read_to_end(&mut text).map_err(|e| damaged(&e))?;
                 if text.len() as u64 != size {
                     return invalid("it ends within zar.json");
                 }
                 manifest = Some(Manifest::parse(&text)?);
             }
             (None, _) => return invalid("it does not begin with zar.json"),
-            (Some(_), "zar.sig") if signature.is_none() && places.is_empty() => {
+            (Some(_), SIGNATURE) if signature.is_none() && parts == 0 => {
                 if size != SIGNATURE_BYTES as u64 {
                     return invalid(format!("zar.sig has {size} bytes, not {SIGNATURE_BYTES}"));
                 }
                 let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).map_err(damaged)?;
+                entry.read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
                 signature = Some(bytes);
             }
             (Some(manifest), name) => {
-                let Some(part) = manifest.parts.get(places.len()) else {
+                let Some(wanted) = manifest.parts.get(parts) else {
                     return invalid(format!("it holds {name:?}, which zar.json does not name"));
                 };
-                if name != format!("parts/{}", places.len()) {
-                    return invalid(format!("it holds {name:?} where parts/{} should be", places.len()));
+                if name != format!("parts/{parts}") {
+                    return invalid(format!("it holds {name:?} where parts/{parts} should be"));
                 }
-                if size != part.size {
-                    return invalid(format!("{name} has {size} bytes, zar.json says {}", part.size));
+                if size != wanted.size {
+                    return invalid(format!("{name} has {size} bytes, zar.json says {}", wanted.size));
                 }
-                places.push(Place { offset: entry.raw_file_position(), size });
+                part(name, &mut entry)?;
+                parts += 1;
             }
         }
     }
     let Some(manifest) = manifest else { return invalid("it is empty") };
-    if places.len() != manifest.parts.len() {
-        return invalid(format!("it ends before parts/{}", places.len()));
+    if parts != manifest.parts.len() {
+        return invalid(format!("it ends before parts/{parts}"));
     }
-    Ok(Opened { manifest, text, signature, places })
+    Ok((manifest, text, signature))
 }
 
 impl Opened {
@@ -135,10 +204,7 @@ pub fn verify(mut input: impl Read + Seek, keys: &[PublicKey]) -> Result<Opened>
             }
             hash.update(buffer.get(..n).unwrap_or_default());
         }
-        let actual = digest_text(hash);
-        if actual != part.digest {
-            return invalid(format!("parts/{index} is damaged: zar.json says {}, it is {actual}", part.digest));
-        }
+        is_whole(index, part, &digest_text(hash))?;
     }
     Ok(opened)
 }

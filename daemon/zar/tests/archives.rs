@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use proptest::prelude::*;
-use reddwarf_zar::{Manifest, PartKind, PublicKey, SigningKey, ZarError, create, open, verify};
+use reddwarf_zar::{Manifest, PartKind, PublicKey, SigningKey, ZarError, create, extract, open, verify};
 use std::fs::File;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +45,17 @@ fn what_was_made_is_verified_and_found_again() {
     assert_eq!(config["rootfs"]["diff_ids"][0], opened.manifest.parts[0].digest);
     assert_eq!(config["config"]["Cmd"][0], "/bin/app");
     assert_eq!(PublicKey::parse(&key.public().text()).unwrap(), key.public());
+}
+
+#[test]
+fn an_archive_is_taken_apart_as_it_comes() {
+    let key = SigningKey::parse(&SigningKey::generate().unwrap()).unwrap();
+    let bytes = archive(Some(&key));
+    let dir = tempfile::tempdir().unwrap();
+    extract(&bytes[..], dir.path()).unwrap();
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert_eq!((read("parts/0"), read("parts/1")), (vec![1; 700], vec![2; 1024]));
+    assert!(key.public().verifies(&read("zar.json"), &read("zar.sig")));
 }
 
 #[test]
@@ -102,9 +113,14 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
         let before = verify(Cursor::new(&good), &[]).unwrap();
+        let apart = tempfile::tempdir().unwrap();
+        let extracted = extract(&bytes[..], apart.path());
         if let Ok(after) = verify(Cursor::new(&bytes), &[]) {
+            prop_assert!(extracted.is_ok(), "{:?}", extracted);
             prop_assert_eq!(before.manifest.parts, after.manifest.parts);
             prop_assert_eq!(before.places, after.places);
+        } else {
+            prop_assert!(extracted.is_err());
         }
     }
 
@@ -114,6 +130,8 @@ proptest! {
         let good = archive(None);
         let _ = verify(Cursor::new(&good[..cut.index(good.len())]), &[]);
         let _ = Manifest::parse(&bytes);
+        let apart = tempfile::tempdir().unwrap();
+        prop_assert!(extract(&bytes[..], apart.path()).is_err());
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `source.rs` | what is imported: a root file system, an OCI layout, an OCI or docker archive |
 //! | `pull.rs` | images from registries |
 //! | `unpack.rs`, `layer.rs` | putting layers on top of one another, in a child without rights |
+//! | `zar.rs` | `.zar` archives, of layers or of zfs streams |
 //! | `build.rs` | images of files, and of what a container left |
 //!
 //! ```text
@@ -18,6 +19,7 @@ mod layer;
 pub(crate) mod pull;
 mod source;
 pub(crate) mod unpack;
+mod zar;
 
 use crate::datasets;
 use crate::host::{IllumosHost, Shared};
@@ -224,10 +226,15 @@ async fn fill(shared: &Shared, name: &str, found: source::Found) -> HostResult<(
     let dataset = datasets::image(shared, &id)?;
     // What a crash left has no record.
     datasets::destroy(shared, IMPORT, &dataset).await?;
-    datasets::make_image(shared, IMPORT, &id).await?;
     let root = shared.paths.image_root(&id);
-    std::fs::create_dir_all(&root).map_err(|e| io_error(IMPORT, &root, e))?;
-    found.put(shared, &root).await.map_err(|problem| problem.into_host(IMPORT, name))?;
+    match found.streams() {
+        Some(streams) => zar::receive(shared, name, &id, streams).await?,
+        None => {
+            datasets::make_image(shared, IMPORT, &id).await?;
+            std::fs::create_dir_all(&root).map_err(|e| io_error(IMPORT, &root, e))?;
+            found.put(shared, &root).await.map_err(|problem| problem.into_host(IMPORT, name))?;
+        }
+    }
     let size_bytes = blocking({
         let root = root.clone();
         move || layer::tree_size(&root)

@@ -1,7 +1,7 @@
 //! What is imported, found out before anything is made of it.
 
-use super::layer;
 use super::unpack::{What, unpack};
+use super::{layer, zar};
 use crate::host::Shared;
 use reddwarf_host::{HostError, HostErrorKind, ImageConfig, ImageId};
 use serde::Deserialize;
@@ -40,7 +40,7 @@ impl Problem {
     }
 }
 
-fn no_image(what: impl Into<String>) -> Problem {
+pub(super) fn no_image(what: impl Into<String>) -> Problem {
     Problem::NoImage(what.into())
 }
 
@@ -55,9 +55,19 @@ enum Content {
     Directory(PathBuf),
     /// Blobs of layers, lowest first, with what their digests must be (of the blob itself, or of what is in it).
     Layers(Vec<(PathBuf, Option<String>)>),
+    /// Streams of `zfs send`: the first full, the others increments. With what their digests must be.
+    Streams(Vec<(PathBuf, String)>),
 }
 
 impl Found {
+    /// Streams of `zfs send` that it consists of; `None`: it is made of files, by [`Self::put`].
+    pub(super) fn streams(&self) -> Option<&[(PathBuf, String)]> {
+        match &self.content {
+            Content::Streams(streams) => Some(streams),
+            Content::Directory(_) | Content::Layers(_) => None,
+        }
+    }
+
     /// Makes the root file system below `root`, an empty directory.
     pub(super) async fn put(&self, shared: &Shared, root: &Path) -> Result<(), Problem> {
         match &self.content {
@@ -75,12 +85,15 @@ impl Found {
                 }
                 Ok(())
             }
+            Content::Streams(_) => Err(no_image("zfs streams make a dataset, not files")),
         }
     }
 }
 
 /// Long reads, on a thread for such.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -108,16 +121,29 @@ pub(super) async fn find(shared: &Shared, source: &Path, scratch: &Path) -> Resu
         Problem::NoImage(why) => no_image(format!("no root file system, OCI layout or archive: {why}")),
         other => other,
     })?;
+    let keys = shared.options.zar_keys.clone();
     aside(move || {
+        if scratch.join(reddwarf_zar::read::MANIFEST).is_file() {
+            return zar::found(&scratch, &keys);
+        }
         if scratch.join("oci-layout").is_file() {
             return layout(&scratch);
         }
         if scratch.join("manifest.json").is_file() {
             return docker(&scratch);
         }
-        Err(no_image("an archive, but neither of an OCI layout nor of docker"))
+        if ["bin", "etc", "usr"].iter().any(|name| scratch.join(name).symlink_metadata().is_ok()) {
+            return root_archive(&source);
+        }
+        Err(no_image("an archive, but neither of an OCI layout nor of docker, and no root file system: it has no bin, etc or usr"))
     })
     .await
+}
+
+/// An archive of a root file system. The same file is the same image.
+fn root_archive(source: &Path) -> Result<Found, Problem> {
+    let id = ImageId::of_digest(digest(source)?);
+    Ok(Found { id, config: ImageConfig::default(), content: Content::Layers(vec![(source.to_owned(), None)]) })
 }
 
 fn directory(source: &Path) -> Result<Found, Problem> {
@@ -174,7 +200,7 @@ fn blob(layout: &Path, digest: &str) -> Result<PathBuf, Problem> {
     }
 }
 
-fn check_digest(path: &Path, wanted: &str) -> Result<(), Problem> {
+fn digest(path: &Path) -> Result<[u8; 32], Problem> {
     let mut hash = Sha256::new();
     let mut file = File::open(path).map_err(|e| no_image(format!("{}: {e}", path.display())))?;
     let mut buffer = vec![0; 1 << 16];
@@ -185,7 +211,11 @@ fn check_digest(path: &Path, wanted: &str) -> Result<(), Problem> {
         }
         hash.update(buffer.get(..n).unwrap_or_default());
     }
-    let found = hex(&hash.finalize());
+    Ok(hash.finalize().into())
+}
+
+pub(super) fn check_digest(path: &Path, wanted: &str) -> Result<(), Problem> {
+    let found = hex(&digest(path)?);
     if wanted.strip_prefix("sha256:") == Some(&found) {
         return Ok(());
     }
@@ -260,5 +290,10 @@ impl Found {
         let parsed = ImageConfig::of_document(config).map_err(|e| no_image(format!("its config: {e}")))?;
         let id = ImageId::of_digest(Sha256::digest(config).into());
         Ok(Self { id, config: parsed, content: Content::Layers(layers) })
+    }
+
+    /// An image by its config document, and the streams that its dataset is made of.
+    pub(super) fn of_streams(config: &[u8], streams: Vec<(PathBuf, String)>) -> Result<Self, Problem> {
+        Ok(Self { content: Content::Streams(streams), ..Self::of_layers(config, Vec::new())? })
     }
 }

@@ -12,7 +12,7 @@ use super::source::Problem;
 use crate::host::Shared;
 use flate2::read::GzDecoder;
 use reddwarf_command::Tool;
-use reddwarf_zar::damage;
+use reddwarf_zar::{ZarError, damage};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -32,6 +32,9 @@ const PRIVILEGES: &str = "file_read,file_write,file_link_any,file_chown,file_cho
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// What it says is a line.
 const SAID_MOST: u64 = 4096;
+
+/// How a `.zar` archive begins: its first entry's name.
+const ZAR: &[u8] = b"zar.json\0";
 
 /// How it says that the image is at fault, not the host: EX_DATAERR of sysexits(3HEAD).
 const BAD_IMAGE: u8 = 65;
@@ -146,9 +149,19 @@ fn told(error: &io::Error) -> String {
 fn run(what: &OsStr, root: &Path) -> io::Result<()> {
     nix::unistd::chroot(root)?;
     std::env::set_current_dir("/")?;
-    let content = plain(io::stdin().lock())?;
+    let mut content = plain(io::stdin().lock())?;
     if what == What::Layer.word() {
         return layer::apply(content, Path::new("/"));
+    }
+    let mut name = Vec::with_capacity(ZAR.len());
+    content.by_ref().take(ZAR.len() as u64).read_to_end(&mut name)?;
+    let begins_as_zar = name == ZAR;
+    let content = Read::chain(io::Cursor::new(name), content);
+    if begins_as_zar {
+        return reddwarf_zar::extract(content, Path::new("/")).map_err(|error| match error {
+            ZarError::Io { source, .. } => source,
+            ZarError::Invalid(why) | ZarError::Untrusted(why) => layer::Refused::error(why),
+        });
     }
     let mut archive = tar::Archive::new(content);
     for entry in archive.entries()? {

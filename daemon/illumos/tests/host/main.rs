@@ -23,3 +23,4 @@ mod passes;
 mod states;
 mod storage;
 mod supervision;
+mod zar;

@@ -2,14 +2,17 @@
 //! images lie beside an engine's areas, and take the same care of what is others'.
 
 use super::text::{self, Dataset, Properties, Property, Snapshot};
-use reddwarf_command::{Cause, CommandError, Tools};
+use reddwarf_command::{Cause, CommandError, Tool, Tools};
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::time::Duration;
 
 /// How often a dataset that is busy is tried again, and how long in between.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
+/// Taking in a stream of a large file system takes no longer.
+const LONG: Duration = Duration::from_secs(12 * 3600);
 
 /// zfs(8) of one system.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +117,26 @@ impl Zfs<'_> {
         properties: &Properties,
     ) -> HostResult<()> {
         self.run(op, to.as_str(), &text::clone(from, to, properties)).await
+    }
+
+    /// Takes in what `zfs send` wrote, as this snapshot: a full stream makes the dataset, others add to it. It is not mounted, and
+    /// where it would be is not the stream's to say.
+    ///
+    /// # Errors
+    /// The tool's; `Conflict` for an increment to something else.
+    pub async fn receive(self, op: &'static str, stream: File, to: &Snapshot) -> HostResult<()> {
+        let subject = to.to_string();
+        let command = self.0.command(Tool::Zfs.name()).map_err(|e| e.into_host(op, &*subject))?;
+        let command = command.args(["receive", "-u", "-F", "-x", "mountpoint", &subject]);
+        command.stdin_from(stream).deadline(LONG).run().await.map(drop).map_err(|e| e.into_host(op, subject))
+    }
+
+    /// Mounts a file system.
+    ///
+    /// # Errors
+    /// The tool's.
+    pub async fn mount(self, op: &'static str, dataset: &Dataset) -> HostResult<()> {
+        self.run(op, dataset.as_str(), &text::mount(dataset)).await
     }
 
     /// Destroys a dataset with all below it, never what was cloned from it; whether it was there. Waits a moment for one that

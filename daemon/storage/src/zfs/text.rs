@@ -115,6 +115,11 @@ pub fn clone(from: &Snapshot, to: &Dataset, properties: &Properties) -> Invocati
     Invocation::change(Tool::Zfs, args.chain([from.to_string(), to.to_string()]))
 }
 
+/// Mounts a file system where its properties say.
+pub fn mount(dataset: &Dataset) -> Invocation {
+    Invocation::change(Tool::Zfs, ["mount", dataset.as_str()])
+}
+
 /// Changes properties, all at once; `None` when there are none.
 pub fn set(dataset: &Dataset, properties: &Properties) -> Option<Invocation> {
     let pairs: Vec<_> = properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
