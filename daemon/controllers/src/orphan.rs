@@ -7,10 +7,10 @@
 //! object, which the node makes anew.
 
 use crate::runtime::{Again, Change, Context, Controller, Failure, Id, Slim, View};
-use crate::workload::set_disruption_target;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::pod::Phase;
+use reddwarf_objects::pod::set_disruption_target;
 use reddwarf_objects::{Kind, kinds};
 use reddwarf_registry::{Author, DeleteOptions, Preconditions, RegistryError};
 use serde_json::json;

@@ -7,9 +7,9 @@
 
 use crate::runtime::{Again, Change, Context, Controller, Events, Failure, Id, Slim, Taint, View};
 use crate::schedule::{Constraints, Patience};
-use crate::workload::set_disruption_target;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use reddwarf_objects::pod::set_disruption_target;
 use reddwarf_objects::{Kind, Object, kinds};
 use reddwarf_registry::{Author, DeleteOptions, Preconditions, RegistryError};
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 //! exponent; printed canonically with the largest suffix that leaves a whole number; nothing is smaller than a nano.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use std::{cmp::Ordering, fmt, ops::Add, str::FromStr};
+use std::{cmp::Ordering, fmt, ops::Add, ops::Sub, str::FromStr};
 
 /// An exact amount. Equal amounts are equal whatever their spelling; the text prints in canonical form.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,14 @@ impl Add for Quantity {
     fn add(self, other: Self) -> Self {
         let format = if self.is_zero() { other.format } else { self.format };
         Self { nanos: (self.nanos + other.nanos).clamp(-MAX, MAX), format }
+    }
+}
+
+impl Sub for Quantity {
+    type Output = Self;
+    /// The difference, in the first one's format.
+    fn sub(self, other: Self) -> Self {
+        Self { nanos: (self.nanos - other.nanos).clamp(-MAX, MAX), format: self.format }
     }
 }
 

@@ -87,11 +87,12 @@ impl Registry {
         })
     }
 
-    /// Charges a new object to the quotas of its namespace, in the transaction that stores it: a quota that changes in between
-    /// makes that conflict.
+    /// Charges an object that is new, or larger than `before`, to the quotas of its namespace, in the transaction that stores it: a
+    /// quota that changes in between makes that conflict.
     pub(crate) fn charge(
         &self,
         kind: &'static Kind,
+        before: Option<&Object>,
         object: &Object,
         mut transaction: Transaction,
     ) -> Result<Transaction, RegistryError> {
@@ -100,12 +101,12 @@ impl Registry {
         if quotas.is_empty() {
             return Ok(transaction);
         }
-        let charges = match admission::charge(kind, object, &quotas, None) {
+        let charges = match admission::charge(kind, before, object, &quotas, None) {
             Ok(charges) => charges,
             // What the quotas remember may be gone by now: count what is there.
             Err(_) => {
                 let there = self.list(&ListQuery::all(kind).in_namespace(namespace))?.items;
-                admission::charge(kind, object, &quotas, Some(&there))
+                admission::charge(kind, before, object, &quotas, Some(&there))
                     .map_err(|refusal| refused(kind, object, refusal))?
             }
         };

@@ -117,8 +117,8 @@ pub(crate) enum Removal {
     Nothing,
 }
 
-/// Decides how an object goes: a pod on a node with grace waits for the node, finalizers wait for their owners, anything
-/// else goes at once. Pure.
+/// Decides how an object goes: a pod on a node with grace waits for the node unless it has ended, finalizers wait for their
+/// owners, anything else goes at once. Pure.
 pub(crate) fn removal(
     kind: &Kind,
     old: &Object,
@@ -126,7 +126,8 @@ pub(crate) fn removal(
     propagation: Option<Propagation>,
     now: DateTime<Utc>,
 ) -> Removal {
-    let on_node = kind.is_core("Pod") && old.get_str("/spec/nodeName").is_some_and(|node| !node.is_empty());
+    let over = matches!(old.get_str("/status/phase"), Some("Succeeded" | "Failed"));
+    let on_node = kind.is_core("Pod") && old.get_str("/spec/nodeName").is_some_and(|node| !node.is_empty()) && !over;
     let own = || old.get("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE);
     // A spec's grace of 0 still means "stop it, then forget it": only a request may ask to forget at once.
     let grace = if on_node { grace.unwrap_or_else(|| own().max(1)).max(0) } else { 0 };
@@ -171,7 +172,7 @@ pub(crate) fn goes_now(kind: &Kind, object: &Object) -> bool {
         && !kind.is_core("Namespace")
 }
 
-fn check_preconditions(kind: &Kind, old: &Object, wanted: &Preconditions) -> Result<(), RegistryError> {
+pub(crate) fn check_preconditions(kind: &Kind, old: &Object, wanted: &Preconditions) -> Result<(), RegistryError> {
     let refuse = |message: String| {
         Err(RegistryError::Precondition {
             kind: kind.kind.to_owned(),

@@ -2,11 +2,14 @@
 //! <https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/>).
 
 use crate::counters::Counting;
-use crate::key::store_key;
+use crate::delete::check_preconditions;
+use crate::key::{kind_of, store_key};
+use crate::ownership::check_delete;
 use crate::stored::encode;
 use crate::write::{ATTEMPTS, transaction};
 use crate::{Author, DeleteOptions, Deleted, ListQuery, Registry, RegistryError};
 use reddwarf_objects::object::timestamp;
+use reddwarf_objects::pod::set_disruption_target;
 use reddwarf_objects::selector::LabelSelector;
 use reddwarf_objects::{Object, ObjectKey, kinds};
 use reddwarf_store::{CommitError, Revision};
@@ -37,11 +40,11 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let pod = self.get(key)?;
             if is_over(&pod) {
-                return self.delete(author, key, options).await;
+                return self.disrupt(author, key, options).await;
             }
             let budgets = self.budgets(key, &pod)?;
             let budget = match budgets.as_slice() {
-                [] => return self.delete(author, key, options).await,
+                [] => return self.disrupt(author, key, options).await,
                 [budget] => budget,
                 _ => {
                     return Err(RegistryError::Unsupported(
@@ -55,10 +58,36 @@ impl Registry {
                     return Err(RegistryError::Budget { message, retry_seconds });
                 }
                 Verdict::Counted if !options.dry_run && !self.count(author, budget, &pod).await? => continue,
-                Verdict::Counted | Verdict::Free => return self.delete(author, key, options).await,
+                Verdict::Counted | Verdict::Free => return self.disrupt(author, key, options).await,
             }
         }
         Err(RegistryError::Contended { key: key.clone(), attempts: ATTEMPTS })
+    }
+
+    /// Says on the pod why it goes, then deletes it. What the delete will refuse is not marked; a daemon that ends in between leaves a
+    /// marked pod, which the next eviction deletes.
+    async fn disrupt(
+        &self,
+        author: &Author,
+        key: &ObjectKey,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, RegistryError> {
+        let mut options = options.clone();
+        if !options.dry_run {
+            let (kind, now) = (kind_of(key)?, self.now());
+            let wanted = &options.preconditions;
+            let marked = self.modify_status(author, key, |pod| {
+                if check_preconditions(kind, pod, wanted).is_ok() && check_delete(author, kind, pod).is_ok() {
+                    set_disruption_target(pod, "EvictionByEvictionAPI", "Eviction API: evicting", now);
+                }
+            });
+            let marked = marked.await?;
+            // The version that was asked for is the one before the mark.
+            if marked.changed && options.preconditions.resource_version.is_some() {
+                options.preconditions.resource_version = marked.object.resource_version().map(|v| v.to_string());
+            }
+        }
+        self.delete(author, key, &options).await
     }
 
     /// The budgets whose selector matches a pod.

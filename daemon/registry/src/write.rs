@@ -187,7 +187,7 @@ impl Registry {
             };
             let bytes = encode_with(&new, owners.as_deref());
             let create = promises.hold(create.create(at.clone(), bytes.clone()));
-            let create = self.charge(kind, &new, create)?;
+            let create = self.charge(kind, None, &new, create)?;
             if dry_run {
                 return match self.entry(&at)? {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
@@ -443,19 +443,20 @@ impl Registry {
             return Ok(Some(unchanged(old).told(&warnings)));
         }
         let deleted = goes_now(kind, &new);
+        let bytes = encode(&new);
+        let transaction = if deleted {
+            self.removal(writer.author, key, entry.modified)?
+        } else {
+            let update = transaction(writer.author, &format!("update {key}"));
+            let update = promises.hold(update.replace(entry.key.clone(), entry.modified, bytes.clone()));
+            if may_grow(kind, writer.part) { self.charge(kind, Some(&old), &new, update)? } else { update }
+        };
         if writer.dry_run {
             warnings.extend(self.rehearsed(writer.author, kind, &old, &new, declared.as_ref()));
             let mut done = Written { deleted, ..written(new, None, None).told(&warnings) };
             done.object.set_resource_version(Some(entry.modified.get()));
             return Ok(Some(done));
         }
-        let bytes = encode(&new);
-        let transaction = if deleted {
-            self.removal(writer.author, key, entry.modified)?
-        } else {
-            let update = transaction(writer.author, &format!("update {key}"));
-            promises.hold(update.replace(entry.key.clone(), entry.modified, bytes.clone()))
-        };
         match self.commit(transaction).await {
             Ok(done) => {
                 if deleted || new.deletion_timestamp().is_some() {
@@ -604,6 +605,15 @@ fn conditional_update(kind: &Kind) -> bool {
         "policy" => kind.kind == "PodDisruptionBudget",
         "node.k8s.io" => kind.kind == "RuntimeClass",
         "apiextensions.k8s.io" | "apiregistration.k8s.io" | "admissionregistration.k8s.io" => true,
+        _ => false,
+    }
+}
+
+/// Can a write of this part make an object use more of a quota?
+fn may_grow(kind: &Kind, part: Part) -> bool {
+    match part {
+        Part::Main => kind.is_core("PersistentVolumeClaim") || kind.is_core("Service"),
+        Part::Resize => kind.is_core("Pod"),
         _ => false,
     }
 }

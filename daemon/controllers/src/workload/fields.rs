@@ -53,13 +53,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) message: &'a str,
 }
 
-/// Says on a pod why it is about to go, for whoever counts failures: a disruption is none.
-pub(crate) fn set_disruption_target(pod: &mut Object, reason: &str, message: &str, now: DateTime<Utc>) {
-    let mut all = conditions(pod);
-    set_condition(&mut all, Wanted { kind: "DisruptionTarget", status: "True", reason, message }, &[], now);
-    pod.set("/status/conditions", Value::Array(all));
-}
-
 /// Sets a condition. Its transition time changes only with its status; other times (`lastUpdateTime`, `lastProbeTime`) as
 /// named in `touched` are set when anything of it changes.
 pub(crate) fn set_condition(conditions: &mut Vec<Value>, wanted: Wanted<'_>, touched: &[&str], now: DateTime<Utc>) {

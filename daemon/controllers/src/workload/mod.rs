@@ -28,7 +28,7 @@ mod template;
 pub(crate) mod testing;
 
 pub(crate) use claim::reference;
-pub(crate) use fields::{Wanted, conditions as conditions_of, scaled, set_condition, set_disruption_target};
+pub(crate) use fields::{Wanted, conditions as conditions_of, scaled, set_condition};
 
 use crate::runtime::{Change, Id, View};
 use reddwarf_objects::Kind;

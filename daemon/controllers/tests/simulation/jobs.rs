@@ -1,7 +1,8 @@
 //! Jobs and CronJobs as a user sees them.
 
-use crate::world::World;
+use crate::world::{World, alice};
 use reddwarf_objects::Object;
+use reddwarf_registry::{Author, DeleteOptions};
 use serde_json::{Value, json};
 
 fn job(name: &str, image: &str, more: Value) -> Value {
@@ -69,6 +70,24 @@ async fn a_job_that_fails_gives_up() {
     let said = world.list("events");
     assert!(said.iter().any(|e| e.get_str("/reason") == Some("BackoffLimitExceeded")));
     world.writes_nothing_more().await;
+}
+
+#[tokio::test]
+async fn an_evicted_pod_is_no_failure_where_the_policy_says_so() {
+    let mut world = World::new(5).await;
+    let policy =
+        json!({"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]});
+    world.create(job("long", "run", json!({"backoffLimit": 0, "podFailurePolicy": policy}))).await;
+    world.settle(5).await;
+    let first = world.names("pods");
+    let key = world.key("pods", &first[0]);
+    world.registry.evict(&alice(), &key, &DeleteOptions::default()).await.unwrap();
+    let failed = |pod: &mut Object| pod.set("/status/phase", "Failed");
+    world.registry.modify_status(&Author::System("node"), &key, failed).await.unwrap();
+    world.settle(60).await;
+    let long = world.get("jobs", "long");
+    assert_eq!((conditions(&long), count(&long, "failed"), count(&long, "active")), (vec![], 0, 1));
+    assert_ne!(world.names("pods"), first, "another takes its place");
 }
 
 #[tokio::test]

@@ -16,13 +16,14 @@ pub struct Charge {
     pub status: Value,
 }
 
-/// Charges a new object to the quotas of its namespace. What is used already is what the quotas' status says, or else what
-/// `there`, all objects of the kind in the namespace, use.
+/// Charges an object to the quotas of its namespace: a new one, or by how much it has grown since `before`. What is used already is
+/// what the quotas' status says, or else what `there`, all objects of the kind in the namespace, use.
 ///
 /// # Errors
 /// [`Refusal`] when it exceeds one, or lacks what one must be told.
 pub fn charge(
     kind: &Kind,
+    before: Option<&Object>,
     object: &Object,
     quotas: &[Object],
     there: Option<&[Object]>,
@@ -30,21 +31,24 @@ pub fn charge(
     if quotas.is_empty() {
         return Ok(Vec::new());
     }
-    let cost = usage(kind, object);
+    let cost = match before {
+        None => usage(kind, object),
+        Some(before) => growth(&usage(kind, before), usage(kind, object)),
+    };
     let mut charges = Vec::new();
     for (index, quota) in quotas.iter().enumerate().filter(|(_, quota)| counts(quota, kind, object)) {
         let hard = amounts(quota.get("/spec/hard"));
         let asked: Amounts =
             cost.iter().filter(|(name, _)| hard.contains_key(*name)).map(|(n, a)| (n.clone(), *a)).collect();
-        if kind.is_core("Pod") {
+        if kind.is_core("Pod") && before.is_none() {
             check_told(quota, &hard, object)?;
         }
         if asked.is_empty() {
             continue;
         }
-        let before = used(quota, kind, &asked, there)
+        let already = used(quota, kind, &asked, there)
             .ok_or_else(|| Refusal(format!("status unknown for quota: {}", quota.name())))?;
-        let mut used = before.clone();
+        let mut used = already.clone();
         let mut exceeded = BTreeSet::new();
         for (name, amount) in &asked {
             let sum = used.entry(name.clone()).or_insert(Quantity::from_units(0));
@@ -63,7 +67,7 @@ pub fn charge(
                 "exceeded quota: {}, requested: {}, used: {}, limited: {}",
                 quota.name(),
                 show(&asked),
-                show(&before),
+                show(&already),
                 show(&hard)
             )));
         }
@@ -75,6 +79,15 @@ pub fn charge(
         }
     }
     Ok(charges)
+}
+
+/// What is used more than before; what is used less stays charged until somebody counts.
+fn growth(before: &Amounts, now: Amounts) -> Amounts {
+    let more = |(name, amount): (String, Quantity)| match before.get(&name) {
+        None => Some((name, amount)).filter(|_| !amount.is_zero()),
+        Some(before) => (amount > *before).then(|| (name, amount - *before)),
+    };
+    now.into_iter().filter_map(more).collect()
 }
 
 /// What is used of a quota. None when nobody has counted what is asked for.

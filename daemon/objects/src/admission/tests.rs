@@ -236,7 +236,7 @@ fn bounds_of_a_limit_range() {
 }
 
 fn charged(object: &Object, quotas: &[Object], there: Option<&[Object]>) -> Result<Vec<Value>, String> {
-    let charges = charge(object.known_kind().unwrap(), object, quotas, there).map_err(|refusal| refusal.0)?;
+    let charges = charge(object.known_kind().unwrap(), None, object, quotas, there).map_err(|refusal| refusal.0)?;
     Ok(charges.into_iter().map(|charge| charge.status["used"].clone()).collect())
 }
 

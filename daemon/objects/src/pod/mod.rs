@@ -4,6 +4,7 @@
 //! has the reference's default here as well.
 
 mod container;
+mod disruption;
 mod probe;
 mod spec;
 mod status;
@@ -11,6 +12,7 @@ mod support;
 mod volume;
 
 pub use container::*;
+pub use disruption::set_disruption_target;
 pub use probe::*;
 pub use spec::*;
 pub use status::*;

@@ -206,3 +206,45 @@ async fn a_pod_that_is_there_stays_until_what_runs_in_it_changes() {
     let error = patch(&key, Part::EphemeralContainers, Patch::Strategic(guest), false).await.unwrap_err().to_string();
     assert!(error.starts_with("pods \"x\" is forbidden: violates PodSecurity"), "{error}");
 }
+
+#[tokio::test]
+async fn what_grows_is_charged_by_how_much() {
+    let world = World::new().await;
+    let claim = object(
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+    );
+    let service =
+        object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "default"},
+        "spec": {"ports": [{"port": 80}]}}));
+    world.create(quota(json!({"requests.storage": "2Gi", "services.nodeports": "0"}))).await;
+    world.create(claim).await;
+    world.create(service).await;
+    let claim = ObjectKey::core("persistentvolumeclaims", "default", "c");
+    world.registry.modify_status(&Author::System("test"), &claim, |c| c.set("/status/phase", "Bound")).await.unwrap();
+    let patch = async |key: &ObjectKey, change: Value, dry_run| {
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
+        world.registry.patch(&alice(), key, Part::Main, merge(&change), &options).await
+    };
+    let size = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
+    for dry_run in [true, false] {
+        let error = patch(&claim, size("3Gi"), dry_run).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "persistentvolumeclaims \"c\" is forbidden: exceeded quota: q, requested: requests.storage=2Gi, used: requests.storage=1Gi, \
+             limited: requests.storage=2Gi"
+        );
+    }
+    patch(&claim, size("2Gi"), false).await.unwrap();
+    let quota = ObjectKey::core("resourcequotas", "default", "q");
+    let used = world.registry.get(&quota).unwrap().get("/status/used/requests.storage").cloned();
+    assert_eq!(used, Some(json!("2Gi")));
+    // What does not grow costs nothing, whatever is left.
+    patch(&claim, json!({"metadata": {"labels": {"a": "b"}}}), false).await.unwrap();
+    let service = ObjectKey::core("services", "default", "s");
+    let error = patch(&service, json!({"spec": {"type": "NodePort"}}), false).await.unwrap_err().to_string();
+    assert!(
+        error.contains("exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=0"),
+        "{error}"
+    );
+}

@@ -142,3 +142,43 @@ async fn f41_a_delete_during_concurrent_writes_wins_or_loses_whole() {
         assert!(world.registry.find(&key).unwrap().is_none(), "a write never revives a deleted object");
     }
 }
+
+#[tokio::test]
+async fn an_evicted_pod_says_why_it_goes() {
+    let world = World::new().await;
+    placed(&world, "p").await;
+    let version = |object: &Object| object.resource_version().map(|v| v.to_string());
+    let asked = |uid: Option<&str>, resource_version| DeleteOptions {
+        preconditions: Preconditions { uid: uid.map(str::to_owned), resource_version },
+        ..grace(30)
+    };
+    let conditions = || world.registry.get(&pod_key("p")).unwrap().get("/status/conditions").cloned();
+    let wrong = world.registry.evict(&alice(), &pod_key("p"), &asked(Some("nope"), None)).await;
+    assert!(matches!(wrong, Err(RegistryError::Precondition { .. })), "{wrong:?}");
+    let rehearsed = DeleteOptions { dry_run: true, ..grace(30) };
+    world.registry.evict(&alice(), &pod_key("p"), &rehearsed).await.unwrap();
+    assert_eq!(conditions(), None, "what is not deleted is not marked");
+    let now = version(&world.registry.get(&pod_key("p")).unwrap());
+    world.registry.evict(&alice(), &pod_key("p"), &asked(None, now)).await.unwrap();
+    let going = world.registry.get(&pod_key("p")).unwrap();
+    assert!(going.deletion_timestamp().is_some());
+    let mark = json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T03:04:05Z"}]);
+    assert_eq!(conditions(), Some(mark.clone()));
+    // A second time the mark is there already.
+    world.pass(5);
+    world.registry.evict(&alice(), &pod_key("p"), &grace(30)).await.unwrap();
+    assert_eq!(conditions(), Some(mark));
+}
+
+#[tokio::test]
+async fn a_pod_that_has_ended_waits_for_no_grace() {
+    let world = World::new().await;
+    for (name, phase) in [("done", "Succeeded"), ("broken", "Failed"), ("running", "Running")] {
+        placed(&world, name).await;
+        let node = Author::System("node");
+        world.registry.modify_status(&node, &pod_key(name), |pod| pod.set("/status/phase", phase)).await.unwrap();
+        let deleted = world.registry.delete(&alice(), &pod_key(name), &grace(30)).await.unwrap();
+        assert_eq!(matches!(deleted, Deleted::Gone(_)), phase != "Running", "{phase}");
+    }
+}
