@@ -33,21 +33,22 @@ fn fields(structure: &Type, map: &mut Map<String, Value>) {
             continue;
         };
         value(&field.kind, at);
-        nothing |= field.presence != Presence::Always && is_left_out(field.presence, &field.kind, at);
+        nothing |= !field.presence.is_always() && is_left_out(field.presence, &field.kind, at);
     }
     if nothing {
         map.retain(|name, at| match structure.field(name) {
-            Some(field) if field.presence == Presence::Always => true,
+            Some(field) if field.presence.is_always() => true,
             Some(field) => !is_left_out(field.presence, &field.kind, at),
             None => !at.is_null(),
         });
     }
-    for field in structure.fields.iter().filter(|f| f.presence == Presence::Always) {
+    for field in structure.fields.iter().filter(|f| f.presence.is_always()) {
+        let missing = || if field.presence == Presence::Null { Value::Null } else { zero(&field.kind) };
         match map.get_mut(field.name) {
             None => {
-                map.insert(field.name.to_owned(), zero(&field.kind));
+                map.insert(field.name.to_owned(), missing());
             }
-            Some(at) if at.is_null() || is_empty_collection(&field.kind, at) => *at = zero(&field.kind),
+            Some(at) if at.is_null() || is_empty_collection(&field.kind, at) => *at = missing(),
             Some(_) => {}
         }
     }

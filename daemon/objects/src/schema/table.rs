@@ -68,6 +68,15 @@ pub enum Presence {
     Optional,
     /// Always written.
     Always,
+    /// Always written, as null when it is missing.
+    Null,
+}
+
+impl Presence {
+    /// Is it written whatever it holds?
+    pub(super) fn is_always(self) -> bool {
+        matches!(self, Self::Always | Self::Null)
+    }
 }
 
 /// How a strategic merge patch treats a field.
@@ -197,9 +206,10 @@ fn mark_presence(types: &mut [Type], text: &str) {
         let Some(name) = words.next() else { continue };
         let Ok(index) = types.binary_search_by(|t| t.name.cmp(name)) else { continue };
         for word in words {
-            let (presence, field) = match word.strip_prefix('+') {
-                Some(field) => (Presence::Always, field),
-                None => (Presence::Optional, word.trim_start_matches('*')),
+            let (presence, field) = match word.split_at_checked(1) {
+                Some(("+", field)) => (Presence::Always, field),
+                Some(("-", field)) => (Presence::Null, field),
+                _ => (Presence::Optional, word.trim_start_matches('*')),
             };
             if let Ok(at) = types[index].fields.binary_search_by(|f| f.name.cmp(field)) {
                 types[index].fields[at].presence = presence;

@@ -85,7 +85,11 @@ impl<'s> View<'s> {
         match self.resolved() {
             Self::Struct(structure) => {
                 let field = structure.field(name)?;
-                let zero = (field.presence == Presence::Always).then(|| zero(field));
+                let zero = match field.presence {
+                    Presence::Always => Some(zero(field)),
+                    Presence::Null => Some(&Value::Null),
+                    Presence::Filled | Presence::Optional => None,
+                };
                 Some(Child { view: View::Field(&field.kind), declared: true, zero })
             }
             Self::Field(FieldType::Map(element, _)) => {
@@ -103,7 +107,7 @@ impl<'s> View<'s> {
             _ => None,
         };
         let fields = structure.into_iter().flat_map(|structure| &structure.fields);
-        fields.filter(|field| field.presence == Presence::Always).map(|field| field.name)
+        fields.filter(|field| field.presence.is_always()).map(|field| field.name)
     }
 
     /// What the elements of a list are.

@@ -160,6 +160,12 @@ impl<'v, 'p> At<'v, 'p> {
         errors.push(FieldError::invalid(&self.path(), value, message));
     }
 
+    /// This place is invalid as a whole: nothing is shown.
+    pub(super) fn invalid_whole(&self, errors: &mut Errors, message: &str) {
+        let error = FieldError::invalid(&self.path(), Value::Null, message);
+        errors.push(FieldError { value: None, ..error });
+    }
+
     /// One error for each of `problems` of `value`.
     pub(super) fn invalid_all(&self, errors: &mut Errors, value: &str, problems: Vec<String>) {
         problems.into_iter().for_each(|problem| self.invalid_value(errors, value, problem));

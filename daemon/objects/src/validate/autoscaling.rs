@@ -44,12 +44,13 @@ fn check_reference(reference: &At<'_, '_>, errors: &mut Errors) {
     }
 }
 
+/// In the order in which the reference looks at them.
 const METRICS: [(&str, &str); 5] = [
-    ("ContainerResource", "containerResource"),
-    ("External", "external"),
     ("Object", "object"),
+    ("External", "external"),
     ("Pods", "pods"),
     ("Resource", "resource"),
+    ("ContainerResource", "containerResource"),
 ];
 
 fn check_metric(metric: &At<'_, '_>, errors: &mut Errors) {
@@ -57,7 +58,8 @@ fn check_metric(metric: &At<'_, '_>, errors: &mut Errors) {
     if kind.is_empty() {
         metric.child("type").required(errors, "must specify a metric source type");
     }
-    let kinds: Vec<&str> = METRICS.iter().map(|(kind, _)| *kind).collect();
+    let mut kinds: Vec<&str> = METRICS.iter().map(|(kind, _)| *kind).collect();
+    kinds.sort_unstable();
     let expected = METRICS.iter().find(|(name, _)| *name == kind).map(|(_, field)| *field);
     if expected.is_none() {
         metric.child("type").not_supported(errors, kind, &kinds);

@@ -6,12 +6,17 @@ use super::{
     pod::check_template,
     rules,
     workload::check_match,
+    zones,
 };
 use crate::{field::FieldError, names, selector::LabelSelector};
 use serde_json::Value;
 
-/// Most parallel pods of a job that counts them.
+/// Most parallel pods of a job that counts them, and most indexes that may fail.
 const INDEXED_MAX: i64 = 100_000;
+/// The same for one that has more indexes than that and counts the failures of each.
+const MANY_INDEXES_MAX: i64 = 10_000;
+/// The longest list of indexes.
+const INDEXES_MAX: usize = 64 << 10;
 
 /// A job without its metadata's general rules.
 pub(super) fn check_job(job: &At<'_, '_>, errors: &mut Errors) {
@@ -97,32 +102,51 @@ fn check_spec(spec: &At<'_, '_>, errors: &mut Errors) {
 }
 
 fn check_completion_mode(spec: &At<'_, '_>, errors: &mut Errors) {
-    const INDEXED: &str = "requires indexed completion mode";
     spec.one_of(errors, "completionMode", &["Indexed", "NonIndexed"]);
     match spec.text("completionMode") {
-        "Indexed" => {
-            let completions = spec.number("completions");
-            if completions.is_none() {
-                spec.child("completions").required(errors, "when completion mode is Indexed");
-            }
-            if spec.number("parallelism").is_some_and(|pods| pods > INDEXED_MAX) {
-                let message = format!("must be less than or equal to {INDEXED_MAX} when completion mode is Indexed");
-                spec.child("parallelism").invalid(errors, message);
-            }
-            if let (Some(failed), Some(all)) = (spec.number("maxFailedIndexes"), completions)
-                && failed > all
-            {
-                spec.child("maxFailedIndexes").invalid(errors, "must be less than or equal to completions");
-            }
-        }
+        "Indexed" => check_indexed(spec, errors),
         "NonIndexed" => {
-            for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
+            for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 if let Some(found) = spec.given(field) {
                     found.invalid(errors, INDEXED);
                 }
             }
         }
         _ => {}
+    }
+}
+
+const INDEXED: &str = "requires indexed completion mode";
+
+fn check_indexed(spec: &At<'_, '_>, errors: &mut Errors) {
+    let (completions, failures) = (spec.number("completions"), spec.number("maxFailedIndexes"));
+    let (parallelism, failed) = (spec.child("parallelism"), spec.child("maxFailedIndexes"));
+    if completions.is_none() {
+        spec.child("completions").required(errors, "when completion mode is Indexed");
+    }
+    if spec.number("parallelism").is_some_and(|pods| pods > INDEXED_MAX) {
+        let message = format!("must be less than or equal to {INDEXED_MAX} when completion mode is Indexed");
+        parallelism.invalid(errors, message);
+    }
+    if completions.is_some_and(|all| failures.is_some_and(|failures| failures > all)) {
+        failed.invalid(errors, "must be less than or equal to completions");
+    }
+    if failures.is_some_and(|failures| failures > INDEXED_MAX) {
+        failed.invalid(errors, format!("must be less than or equal to {INDEXED_MAX}"));
+    }
+    if completions.is_none_or(|all| all <= INDEXED_MAX) || !spec.has("backoffLimitPerIndex") {
+        return;
+    }
+    if failures.is_none() {
+        failed.required(errors, &format!("must be specified when completions is above {INDEXED_MAX}"));
+    }
+    for (at, number) in [(parallelism, spec.number("parallelism")), (failed, failures)] {
+        if number.is_some_and(|number| number > MANY_INDEXES_MAX) {
+            let message = format!(
+                "must be less than or equal to {MANY_INDEXES_MAX} when completions are above {INDEXED_MAX} and used with backoff limit per index"
+            );
+            at.invalid(errors, message);
+        }
     }
 }
 
@@ -150,18 +174,18 @@ fn check_failure_policy(spec: &At<'_, '_>, errors: &mut Errors) {
     let rules = policy.child("rules");
     too_many(&rules, 20, errors);
     for rule in rules.items() {
-        rule.require_one_of(errors, "action", &["Count", "FailIndex", "FailJob", "Ignore"]);
+        one_of_listed(&rule, "action", &["Count", "FailIndex", "FailJob", "Ignore"], errors);
         if rule.text("action") == "FailIndex" && !spec.has("backoffLimitPerIndex") {
             rule.child("action").invalid(errors, "requires the backoffLimitPerIndex to be set");
         }
         match (rule.given("onExitCodes"), rule.filled("onPodConditions")) {
             (Some(_), true) => {
                 let message = "specifying both OnExitCodes and OnPodConditions is not supported";
-                rule.invalid_value(errors, Value::Null, message);
+                rule.invalid_whole(errors, message);
             }
             (None, false) => {
                 let message = "specifying one of OnExitCodes and OnPodConditions is required";
-                rule.invalid_value(errors, Value::Null, message);
+                rule.invalid_whole(errors, message);
             }
             _ => {}
         }
@@ -172,8 +196,18 @@ fn check_failure_policy(spec: &At<'_, '_>, errors: &mut Errors) {
         too_many(&conditions, 20, errors);
         for condition in conditions.items() {
             condition.child("type").check_text(errors, names::qualified_name);
-            condition.require_one_of(errors, "status", &["False", "True", "Unknown"]);
+            one_of_listed(&condition, "status", &["False", "True", "Unknown"], errors);
         }
+    }
+}
+
+/// A text that must be there and be one of `allowed`, which the error for its absence lists.
+fn one_of_listed(at: &At<'_, '_>, key: &'static str, allowed: &[&str], errors: &mut Errors) {
+    if at.text(key).is_empty() {
+        let quoted: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
+        at.child(key).required(errors, &format!("valid values: [{}]", quoted.join(" ")));
+    } else {
+        at.one_of(errors, key, allowed);
     }
 }
 
@@ -184,7 +218,7 @@ fn too_many(list: &At<'_, '_>, most: usize, errors: &mut Errors) {
 }
 
 fn check_exit_codes(codes: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut Errors) {
-    codes.require_one_of(errors, "operator", &["In", "NotIn"]);
+    one_of_listed(codes, "operator", &["In", "NotIn"], errors);
     let container = codes.child("containerName");
     let pod = spec.child("template");
     let pod = pod.child("spec");
@@ -218,6 +252,10 @@ fn check_exit_codes(codes: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut Errors) 
 
 fn check_success_policy(spec: &At<'_, '_>, errors: &mut Errors) {
     let Some(policy) = spec.given("successPolicy") else { return };
+    if spec.text("completionMode") != "Indexed" {
+        policy.invalid(errors, INDEXED);
+        return;
+    }
     let rules = policy.child("rules");
     if rules.list().is_empty() {
         let message = "at least one rules must be specified when the successPolicy is specified";
@@ -229,11 +267,69 @@ fn check_success_policy(spec: &At<'_, '_>, errors: &mut Errors) {
             let message = "at least one of succeededCount or succeededIndexes must be specified";
             rule.required(errors, message);
         }
-        rule.not_negative(errors, "succeededCount");
+        check_success_rule(&rule, spec.number("completions").unwrap_or(0), errors);
     }
 }
 
-/// A cron job's spec.
+fn check_success_rule(rule: &At<'_, '_>, completions: i64, errors: &mut Errors) {
+    let indexes = rule.child("succeededIndexes");
+    let mut listed = 0;
+    if let Some(text) = indexes.value.as_str() {
+        if text.len() > INDEXES_MAX {
+            indexes.too_long(errors, INDEXES_MAX);
+        }
+        match count_indexes(text, completions) {
+            Ok(count) => listed = count,
+            Err(problem) => indexes.invalid(errors, format!("error parsing succeededIndexes: {problem}")),
+        }
+    }
+    rule.not_negative(errors, "succeededCount");
+    let Some(count) = rule.number("succeededCount") else { return };
+    let at = rule.child("succeededCount");
+    if count > completions {
+        let message = format!("must be less than or equal to {completions} (the number of specified completions)");
+        at.invalid(errors, message);
+    }
+    if !indexes.value.is_null() && count > listed {
+        let message = format!(
+            "must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes field)"
+        );
+        at.invalid(errors, message);
+    }
+}
+
+/// How many indexes a list such as `1,3-5` has, of a job with so many completions.
+fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
+    let number = |text: &str| match text.parse::<i64>() {
+        Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
+        Ok(index) if index >= completions => Err(format!("too large index: {text:?}")),
+        Ok(index) => Ok(index),
+    };
+    let (mut last, mut total) = (-1, 0);
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, end) = match part.split('-').collect::<Vec<_>>().as_slice() {
+            [only] => (number(only)?, None),
+            [first, end] => (number(first)?, Some(number(end)?)),
+            _ => {
+                return Err(format!(
+                    "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+                ));
+            }
+        };
+        for (before, after) in [(Some(first), end), (Some(last), Some(first))] {
+            if let (Some(before), Some(after)) = (before, after)
+                && before >= after
+            {
+                return Err(format!("non-increasing order, previous: {before}, current: {after}"));
+            }
+        }
+        last = end.unwrap_or(first);
+        total += last - first + 1;
+    }
+    Ok(total)
+}
+
+/// A cron job's spec, without what depends on what it was before.
 pub(super) fn check_cron_job(spec: &At<'_, '_>, errors: &mut Errors) {
     let at = spec.child("schedule");
     let schedule = at.str();
@@ -243,12 +339,8 @@ pub(super) fn check_cron_job(spec: &At<'_, '_>, errors: &mut Errors) {
         if let Err(problem) = cron::check(schedule) {
             at.invalid(errors, problem);
         }
-        if schedule.contains("TZ") {
-            at.invalid(errors, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-        }
     }
     spec.not_negative(errors, "startingDeadlineSeconds");
-    check_time_zone(&spec.child("timeZone"), errors);
     spec.require_one_of(errors, "concurrencyPolicy", &["Allow", "Forbid", "Replace"]);
     let template = spec.child("jobTemplate");
     let job = template.child("spec");
@@ -265,16 +357,28 @@ pub(super) fn check_cron_job(spec: &At<'_, '_>, errors: &mut Errors) {
     spec.not_negative(errors, "failedJobsHistoryLimit");
 }
 
-fn check_time_zone(at: &At<'_, '_>, errors: &mut Errors) {
-    let Some(name) = at.value.as_str() else { return };
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+-".contains(&b));
+/// The zone of a cron job's schedule. What was stored before such a rule was made may stay (`before` is the spec as it was).
+pub(super) fn check_zone(spec: &At<'_, '_>, before: Option<&Value>, errors: &mut Errors) {
+    let (at, schedule) = (spec.child("timeZone"), spec.child("schedule"));
+    let old = |field: &str| before.and_then(|spec| spec.get(field)?.as_str());
+    if schedule.str().contains("TZ") {
+        if old("schedule").is_none_or(|schedule| !schedule.contains("TZ")) {
+            schedule.invalid(errors, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+        } else if !at.value.is_null() {
+            schedule.invalid(errors, "cannot use both timeZone field and TZ or CRON_TZ in schedule");
+        }
+    }
+    let Some(name) = at.value.as_str().filter(|name| old("timeZone") != Some(name)) else { return };
     if name.is_empty() {
-        at.invalid(errors, "must be nil or non-empty string");
-    } else if !plain || name.starts_with(['/', '-', '+']) {
-        at.invalid(errors, format!("unknown time zone {name}"));
-    } else if name.eq_ignore_ascii_case("local") {
+        at.invalid(errors, "timeZone must be nil or non-empty string");
+        return;
+    }
+    if name.eq_ignore_ascii_case("local") {
         let message = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         at.invalid(errors, message);
+    }
+    if name != "Local" && !zones::is_known(name) {
+        at.invalid(errors, format!("unknown time zone {name}"));
     }
 }
 

@@ -105,13 +105,24 @@ fn check_conversion(conversion: &At<'_, '_>, errors: &mut Errors) {
         return;
     }
     conversion.require_one_of(errors, "strategy", &["None", "Webhook"]);
+    // Named as in the version in which the reference checks them.
+    let (config, versions) = (conversion.child("webhookClientConfig"), conversion.child("conversionReviewVersions"));
     let webhook = conversion.child("webhook");
-    match (conversion.text("strategy"), webhook.value.is_null()) {
-        ("Webhook", true) => webhook.child("clientConfig").required(errors, "required when strategy is set to Webhook"),
-        ("None", false) => {
-            let message = "should not be set when strategy is not set to Webhook";
-            webhook.forbidden(errors, message);
+    let (configured, listed) = (webhook.has("clientConfig"), webhook.filled("conversionReviewVersions"));
+    const UNUSED: &str = "should not be set when strategy is not set to Webhook";
+    if conversion.text("strategy") == "Webhook" {
+        if !configured {
+            config.required(errors, "required when strategy is set to Webhook");
         }
-        _ => {}
+        if !listed {
+            versions.required(errors, "");
+        }
+    } else {
+        if configured {
+            config.forbidden(errors, UNUSED);
+        }
+        if listed {
+            versions.forbidden(errors, UNUSED);
+        }
     }
 }

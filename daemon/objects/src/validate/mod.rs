@@ -9,16 +9,19 @@
 //! | `pod/` | pods and pod templates |
 //! | `workload.rs` `batch.rs` `cron.rs` `autoscaling.rs` | what makes pods |
 //! | `service.rs` `network.rs` `storage.rs` `config.rs` `quota.rs` `rbac.rs` `definition.rs` `small.rs` | the other kinds |
+//! | `event.rs` `certificate.rs` `zones.rs` | events, requests for certificates, names of time zones |
 //! | `update.rs` `difference.rs` `status.rs` | what may change |
 //! | `warnings/` | what is accepted, yet most likely not meant |
 
 mod at;
 mod autoscaling;
 mod batch;
+mod certificate;
 mod config;
 mod cron;
 mod definition;
 mod difference;
+mod event;
 mod meta;
 mod network;
 mod pod;
@@ -32,10 +35,12 @@ mod storage;
 mod update;
 mod warnings;
 mod workload;
+mod zones;
 
 pub use status::validate_status;
 pub use update::{validate_ephemeral_containers, validate_resize, validate_update};
 pub use warnings::{warnings, warnings_of_update};
+pub use zones::ZONES;
 
 use crate::admission::pod_security::check_labels;
 use crate::{field::FieldError, field::FieldReason, kind::Kind, object::Object};
@@ -44,8 +49,11 @@ use at::{At, Errors};
 /// All rules that a new `object`, defaulted, breaks. Empty when it may be stored. Structure is checked by [`crate::schema::check`].
 pub fn validate(kind: &Kind, object: &Object) -> Vec<FieldError> {
     let mut errors = validate_replacement(kind, object);
-    if kind.is_core("Pod") {
-        pod::check_create(&At::root(object.map()), &mut errors);
+    let at = At::root(object.map());
+    match (kind.group, kind.kind) {
+        ("", "Pod") => pod::check_create(&at, &mut errors),
+        ("networking.k8s.io", "Ingress") => network::check_new_ingress(&at, &mut errors),
+        _ => {}
     }
     if kind.is_core("Namespace") && errors.is_empty() {
         errors = check_labels(object);
@@ -59,6 +67,12 @@ pub fn validate_replacement(kind: &Kind, object: &Object) -> Vec<FieldError> {
     let at = At::root(object.map());
     meta::check(kind, object, &at.child("metadata"), &mut errors);
     check_kind(kind, &at, &mut errors);
+    match (kind.group, kind.kind) {
+        ("batch", "CronJob") => batch::check_zone(&at.child("spec"), None, &mut errors),
+        ("events.k8s.io", "Event") => event::check_new(&at, &mut errors),
+        ("certificates.k8s.io", "CertificateSigningRequest") => certificate::check(&at.child("spec"), &mut errors),
+        _ => {}
+    }
     errors
 }
 
@@ -75,6 +89,7 @@ fn check_kind(kind: &Kind, at: &At<'_, '_>, errors: &mut Errors) {
         ("", "PersistentVolume") => storage::check_volume(at, errors),
         ("", "PersistentVolumeClaim") => storage::check_claim(&at.child("spec"), errors),
         ("", "PodTemplate" | "ReplicationController") | ("apps", _) => workload::check(kind, at, errors),
+        ("" | "events.k8s.io", "Event") => event::check(kind, at, errors),
         ("batch", "Job") => batch::check_job(at, errors),
         ("batch", "CronJob") => batch::check_cron_job(&at.child("spec"), errors),
         ("autoscaling", _) => autoscaling::check(&at.child("spec"), errors),

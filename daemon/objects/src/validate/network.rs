@@ -5,12 +5,12 @@ use super::{
     rules, service,
 };
 use crate::{field::FieldError, kind::Kind, names};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
     let spec = &object.child("spec");
     match kind.kind {
-        "Ingress" => check_ingress(object, spec, errors),
+        "Ingress" => check_ingress(spec, errors),
         "IngressClass" => check_class(spec, errors),
         "NetworkPolicy" => check_policy(spec, errors),
         "EndpointSlice" => check_slice(object, errors),
@@ -20,7 +20,7 @@ pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
     }
 }
 
-fn check_ingress(ingress: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut Errors) {
+fn check_ingress(spec: &At<'_, '_>, errors: &mut Errors) {
     if !spec.filled("rules") && !spec.has("defaultBackend") {
         let message = "either `defaultBackend` or `rules` must be specified";
         let shown = spec.child("rules").value.clone();
@@ -45,13 +45,19 @@ fn check_ingress(ingress: &At<'_, '_>, spec: &At<'_, '_>, errors: &mut Errors) {
     }
     if let Some(class) = spec.given("ingressClassName") {
         class.check_text(errors, names::dns1123_subdomain);
-        const ANNOTATION: &str = "kubernetes.io/ingress.class";
-        let metadata = ingress.child("metadata");
-        let old = metadata.child("annotations").value.get(ANNOTATION).and_then(Value::as_str);
-        if let Some(old) = old.filter(|old| *old != class.str()) {
-            let message = "must match `ingressClassName` when both are specified";
-            At::top("annotations", &Value::Null).child(ANNOTATION).invalid_value(errors, old, message);
-        }
+    }
+}
+
+/// What is asked of new ingresses only: others may be changed whatever they say.
+pub(super) fn check_new_ingress(ingress: &At<'_, '_>, errors: &mut Errors) {
+    const ANNOTATION: &str = "kubernetes.io/ingress.class";
+    let (metadata, spec) = (ingress.child("metadata"), ingress.child("spec"));
+    let old = metadata.child("annotations").value.get(ANNOTATION).and_then(Value::as_str);
+    if let (Some(old), Some(class)) = (old, spec.given("ingressClassName"))
+        && old != class.str()
+    {
+        let message = "must match `ingressClassName` when both are specified";
+        At::top("annotations", &Value::Null).child(ANNOTATION).invalid_value(errors, old, message);
     }
 }
 
@@ -126,8 +132,14 @@ fn check_typed_reference(reference: &At<'_, '_>, errors: &mut Errors) {
     if let Some(group) = reference.given("apiGroup") {
         group.check_text(errors, names::dns1123_subdomain);
     }
-    reference.require_name(errors, "kind", names::path_segment);
-    reference.require_name(errors, "name", names::path_segment);
+    for (field, message) in [("kind", "kind is required"), ("name", "name is required")] {
+        let at = reference.child(field);
+        if at.str().is_empty() {
+            at.required(errors, message);
+        } else {
+            at.check_text(errors, names::path_segment);
+        }
+    }
 }
 
 fn check_class(spec: &At<'_, '_>, errors: &mut Errors) {
@@ -205,7 +217,8 @@ fn check_policy_port(port: &At<'_, '_>, errors: &mut Errors) {
             rules::port(&first, errors);
             if let Some(end) = end {
                 if end < number.as_i64().unwrap_or(0) {
-                    last.invalid(errors, "must be greater than or equal to `port`");
+                    // The reference shows the other end.
+                    last.invalid_value(errors, number.clone(), "must be greater than or equal to `port`");
                 }
                 rules::port(&last, errors);
             }
@@ -284,8 +297,13 @@ fn check_slice(slice: &At<'_, '_>, errors: &mut Errors) {
             if let Some(node) = endpoint.given("nodeName") {
                 node.check_text(errors, names::dns1123_subdomain);
             }
+            too_many_labels(&endpoint.child("deprecatedTopology"), errors);
+            rules::labels(&endpoint, "deprecatedTopology", errors);
             if let Some(name) = endpoint.given("hostname") {
                 name.check_text(errors, names::dns1123_label);
+            }
+            if let Some(hints) = endpoint.given("hints") {
+                check_hints(&hints, errors);
             }
         }
     }
@@ -307,6 +325,32 @@ fn check_slice(slice: &At<'_, '_>, errors: &mut Errors) {
         port.require_one_of(errors, "protocol", rules::PROTOCOLS);
         if let Some(protocol) = port.given("appProtocol") {
             protocol.check_text(errors, names::qualified_name);
+        }
+    }
+}
+
+fn too_many_labels(labels: &At<'_, '_>, errors: &mut Errors) {
+    let found = labels.entries().count();
+    if found > 16 {
+        errors.push(FieldError::too_many(&labels.path(), found, 16));
+    }
+}
+
+/// Which zones and nodes an endpoint is meant for.
+fn check_hints(hints: &At<'_, '_>, errors: &mut Errors) {
+    for field in ["forZones", "forNodes"] {
+        let list = hints.child(field);
+        if too_many(&list, 8, errors) {
+            continue;
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for item in list.items() {
+            let name = item.child("name");
+            if seen.contains(&name.str()) {
+                name.duplicate(errors, name.str());
+            }
+            seen.push(name.str());
+            name.check_text(errors, if field == "forZones" { names::label_value } else { names::dns1123_subdomain });
         }
     }
 }
@@ -382,18 +426,33 @@ fn check_service_cidr(spec: &At<'_, '_>, errors: &mut Errors) {
         list.required(errors, "at least one CIDR required");
         return;
     }
+    // As the reference prints its internal type.
+    let shown = || json!({"CIDRs": list.value});
     if list.list().len() > 2 {
-        list.invalid(errors, "may only hold up to 2 values");
+        list.invalid_value(errors, shown(), "may only hold up to 2 values");
+        return;
+    }
+    let addresses: Vec<&str> = list.items().filter_map(|cidr| cidr.str().split('/').next()).collect();
+    if addresses.len() == 2 && !rules::is_dual_stack(&addresses) {
+        let message = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        list.invalid_value(errors, shown(), message);
+        return;
     }
     for cidr in list.items() {
         rules::cidr(&cidr, cidr.str(), errors);
     }
-    let addresses: Vec<&str> = list.items().filter_map(|cidr| cidr.str().split('/').next()).collect();
-    if addresses.len() == 2 && !rules::is_dual_stack(&addresses) {
-        list.invalid(
-            errors,
-            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
-        );
+}
+
+/// The networks of services stay, but one of the other family may join.
+pub(super) fn check_service_cidr_update(old: &[Value], spec: &At<'_, '_>, errors: &mut Errors) {
+    let list = spec.child("cidrs");
+    let now = list.list();
+    if now.len() != old.len() && (old.len(), now.len()) != (1, 2) {
+        list.invalid(errors, super::update::IMMUTABLE);
+        return;
+    }
+    for (_, new) in old.iter().zip(now).filter(|(old, new)| old != new) {
+        list.index(0).invalid_value(errors, new.clone(), super::update::IMMUTABLE);
     }
 }
 

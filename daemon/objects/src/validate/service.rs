@@ -307,6 +307,12 @@ pub(super) fn check_update(old: &Object, new: &Object, service: &At<'_, '_>, err
     if both && before.child("loadBalancerClass").value != class.value {
         class.invalid(errors, "may not change once set");
     }
+    let checked =
+        |spec: &At<'_, '_>| spec.text("type") == "LoadBalancer" && spec.text("externalTrafficPolicy") == "Local";
+    const HEALTH: &str = "healthCheckNodePort";
+    if checked(&before) && checked(&after) && before.child(HEALTH).value != after.child(HEALTH).value {
+        after.child(HEALTH).forbidden(errors, super::update::IMMUTABLE);
+    }
     check(service, errors);
 }
 

@@ -212,11 +212,7 @@ fn check_both_sources(spec: &At<'_, '_>, errors: &mut Errors) {
 
 /// A storage class.
 pub(super) fn check_class(class: &At<'_, '_>, errors: &mut Errors) {
-    let provisioner = class.text("provisioner");
-    if class.require(errors, "provisioner") {
-        let lower = provisioner.to_lowercase();
-        class.child("provisioner").invalid_all(errors, provisioner, names::qualified_name(&lower));
-    }
+    check_provisioner(class, "provisioner", errors);
     check_parameters(&class.child("parameters"), errors);
     class.one_of(errors, "reclaimPolicy", &["Delete", "Retain"]);
     class.require_one_of(errors, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]);
@@ -242,6 +238,14 @@ pub(super) fn check_class(class: &At<'_, '_>, errors: &mut Errors) {
     }
 }
 
+fn check_provisioner(class: &At<'_, '_>, field: &'static str, errors: &mut Errors) {
+    if class.require(errors, field) {
+        // The reference shows the name as it compares it.
+        let lower = class.text(field).to_lowercase();
+        class.child(field).invalid_all(errors, &lower, names::qualified_name(&lower));
+    }
+}
+
 fn check_parameters(parameters: &At<'_, '_>, errors: &mut Errors) {
     let count = parameters.entries().count();
     if count > PARAMETERS_MAX {
@@ -262,13 +266,11 @@ fn check_parameters(parameters: &At<'_, '_>, errors: &mut Errors) {
 
 /// A class of volume attributes.
 pub(super) fn check_attributes_class(class: &At<'_, '_>, errors: &mut Errors) {
-    if class.require(errors, "driverName") {
-        rules::driver_name(&class.child("driverName"), errors);
-    }
+    check_provisioner(class, "driverName", errors);
+    check_parameters(&class.child("parameters"), errors);
     if !class.filled("parameters") {
         class.child("parameters").required(errors, "must contain at least one key/value pair");
     }
-    check_parameters(&class.child("parameters"), errors);
 }
 
 /// A driver.
@@ -276,10 +278,14 @@ pub(super) fn check_driver(driver: &At<'_, '_>, errors: &mut Errors) {
     let name = driver.child("metadata");
     rules::driver_name(&name.child("name"), errors);
     let spec = driver.child("spec");
-    for field in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
-        if !spec.has(field) {
-            spec.child(field).required(errors, "");
-        }
+    // The first is misspelt in the reference.
+    let needed = [
+        ("attachRequired", "attachedRequired"),
+        ("podInfoOnMount", "podInfoOnMount"),
+        ("storageCapacity", "storageCapacity"),
+    ];
+    for (_, shown) in needed.into_iter().filter(|(field, _)| !spec.has(field)) {
+        spec.child(shown).required(errors, "");
     }
     spec.one_of(errors, "fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"]);
     let mut audiences: Vec<&str> = Vec::new();
@@ -287,6 +293,7 @@ pub(super) fn check_driver(driver: &At<'_, '_>, errors: &mut Errors) {
         let audience = request.text("audience");
         if audiences.contains(&audience) {
             request.child("audience").duplicate(errors, audience);
+            continue;
         }
         audiences.push(audience);
         if let Some(seconds) = request.number("expirationSeconds") {
@@ -298,10 +305,13 @@ pub(super) fn check_driver(driver: &At<'_, '_>, errors: &mut Errors) {
             }
         }
     }
-    for mode in spec.child("volumeLifecycleModes").items() {
-        if !["Ephemeral", "Persistent"].contains(&mode.str()) {
-            mode.not_supported(errors, mode.str(), &["Ephemeral", "Persistent"]);
-        }
+    let modes = spec.child("volumeLifecycleModes");
+    for mode in modes.items().filter(|mode| !["Persistent", "Ephemeral"].contains(&mode.str())) {
+        modes.not_supported(errors, mode.str(), &["Persistent", "Ephemeral"]);
+    }
+    const PERIOD: &str = "nodeAllocatableUpdatePeriodSeconds";
+    if spec.number(PERIOD).is_some_and(|seconds| seconds < 10) {
+        spec.child(PERIOD).invalid(errors, "must be greater than or equal to 10 seconds");
     }
 }
 
@@ -319,8 +329,16 @@ pub(super) fn check_node_drivers(node: &At<'_, '_>, errors: &mut Errors) {
             name.duplicate(errors, name.str());
         }
         seen.push(name.str());
-        for key in driver.child("topologyKeys").items() {
-            rules::label_key(&key, errors);
+        // The reference shows these at the driver.
+        let keys = driver.child("topologyKeys");
+        for (index, key) in keys.items().enumerate() {
+            if key.str().is_empty() {
+                driver.required(errors, "");
+            }
+            if keys.list()[..index].contains(key.value) {
+                driver.duplicate(errors, key.str());
+            }
+            driver.invalid_all(errors, key.str(), names::qualified_name(key.str()));
         }
     }
 }
@@ -333,12 +351,19 @@ pub(super) fn check_attachment(attachment: &At<'_, '_>, errors: &mut Errors) {
     let source = spec.child("source");
     match (source.has("inlineVolumeSpec"), source.has("persistentVolumeName")) {
         (false, false) => {
-            source.required(errors, "must specify one of inlineVolumeSpec and persistentVolumeName");
+            source.required(errors, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
         }
         (true, true) => {
             source.forbidden(errors, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
         }
-        _ => source.optional_name(errors, "persistentVolumeName", names::dns1123_subdomain),
+        (_, true) => {
+            let name = source.child("persistentVolumeName");
+            if name.str().is_empty() {
+                name.required(errors, "must specify non empty persistentVolumeName");
+            }
+            name.check_text(errors, names::dns1123_subdomain);
+        }
+        (true, false) => {}
     }
     spec.child("nodeName").check_text(errors, names::dns1123_subdomain);
 }

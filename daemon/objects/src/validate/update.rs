@@ -58,9 +58,14 @@ pub fn validate_resize(old: &Object, new: &Object) -> Errors {
 pub(super) fn same(old: &Object, new: &Object, pointer: &str, errors: &mut Errors) {
     let (before, after) = (old.get(pointer), new.get(pointer));
     if before != after {
-        let found = after.cloned().unwrap_or(Value::Null);
+        let found = after.cloned().unwrap_or_else(absent);
         errors.push(FieldError::invalid(&FieldPath::from_pointer(pointer), found, IMMUTABLE));
     }
+}
+
+/// What the reference shows of an optional field that is not there: a text.
+fn absent() -> Value {
+    Value::from("null")
 }
 
 fn check_kind(kind: &Kind, old: &Object, new: &Object, at: &At<'_, '_>, errors: &mut Errors) {
@@ -79,6 +84,12 @@ fn check_kind(kind: &Kind, old: &Object, new: &Object, at: &At<'_, '_>, errors: 
         ("apps", "StatefulSet") => check_stateful_set(old, new, errors),
         ("apps", "ControllerRevision") => fixed(&["/data"]),
         ("batch", "Job") => check_job(old, new, errors),
+        ("batch", "CronJob") => super::batch::check_zone(&at.child("spec"), old.spec(), errors),
+        ("events.k8s.io", "Event") => super::event::check_update(old, new, at, errors),
+        ("networking.k8s.io", "ServiceCIDR") => {
+            let before = old.get("/spec/cidrs").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            super::network::check_service_cidr_update(before, &at.child("spec"), errors);
+        }
         ("discovery.k8s.io", "EndpointSlice") => fixed(&["/addressType"]),
         ("node.k8s.io", "RuntimeClass") => fixed(&["/handler"]),
         ("networking.k8s.io", "IngressClass") => fixed(&["/spec/controller"]),
@@ -98,13 +109,40 @@ fn check_kind(kind: &Kind, old: &Object, new: &Object, at: &At<'_, '_>, errors: 
             forbid(old, new, "driverName", "updates to driverName are forbidden.", errors);
             forbid(old, new, "parameters", "updates to parameters are forbidden.", errors);
         }
-        ("storage.k8s.io", "CSIDriver") => fixed(&["/spec/attachRequired", "/spec/volumeLifecycleModes"]),
+        ("storage.k8s.io", "CSIDriver") => {
+            // Misspelt in the reference.
+            if old.get("/spec/attachRequired") != new.get("/spec/attachRequired") {
+                let found = new.get("/spec/attachRequired").cloned().unwrap_or_else(absent);
+                errors.push(FieldError::invalid(&FieldPath::of("spec.attachedRequired"), found, IMMUTABLE));
+            }
+            same(old, new, "/spec/volumeLifecycleModes", errors);
+        }
+        ("storage.k8s.io", "CSINode") => check_node_drivers(old, at, errors),
         ("storage.k8s.io", "CSIStorageCapacity") => fixed(&["/nodeTopology", "/storageClassName"]),
         ("storage.k8s.io", "VolumeAttachment") => fixed(&["/spec"]),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             fixed(&["/spec/group", "/spec/names/plural", "/spec/scope", "/spec/names/kind"]);
         }
         _ => {}
+    }
+}
+
+/// A driver stays what it is on a node, but for how much it can hold.
+fn check_node_drivers(old: &Object, at: &At<'_, '_>, errors: &mut Errors) {
+    let spec = at.child("spec");
+    let drivers = spec.child("drivers");
+    let kept = |driver: &Value| {
+        let mut driver = driver.clone();
+        driver.as_object_mut().map(|map| map.remove("allocatable"));
+        driver
+    };
+    for before in old.get("/spec/drivers").and_then(Value::as_array).into_iter().flatten() {
+        let same_name = |driver: &At<'_, '_>| before.get("name") == Some(driver.child("name").value);
+        for driver in drivers.items().filter(same_name) {
+            if kept(before) != kept(driver.value) {
+                drivers.invalid_value(errors, kept(driver.value), IMMUTABLE);
+            }
+        }
     }
 }
 
@@ -203,13 +241,12 @@ fn check_job(old: &Object, new: &Object, errors: &mut Errors) {
     let indexed = new.get_str("/spec/completionMode") == Some("Indexed");
     if !indexed {
         same(old, new, "/spec/completions", errors);
-    } else if old.get("/spec/completions") != new.get("/spec/completions") {
-        let equal = |object: &Object| object.get("/spec/completions") == object.get("/spec/parallelism");
-        if !equal(old) || !equal(new) {
-            let found = new.get("/spec/completions").cloned().unwrap_or(Value::Null);
-            let message = "can only be modified in tandem with spec.parallelism";
-            errors.push(FieldError::invalid(&path.child("completions"), found, message));
-        }
+    } else if old.get("/spec/completions") != new.get("/spec/completions")
+        && new.get("/spec/completions") != new.get("/spec/parallelism")
+    {
+        let found = new.get("/spec/completions").cloned().unwrap_or_else(absent);
+        let message = "can only be modified in tandem with spec.parallelism";
+        errors.push(FieldError::invalid(&path.child("completions"), found, message));
     }
     same(old, new, "/spec/selector", errors);
     let mut template = new.get("/spec/template").cloned().unwrap_or_default();
@@ -221,11 +258,11 @@ fn check_job(old: &Object, new: &Object, errors: &mut Errors) {
             "/metadata/annotations",
             "/spec/nodeSelector",
             "/spec/tolerations",
-            "/spec/affinity",
             "/spec/schedulingGates",
         ] {
             restore(old.get(&format!("/spec/template{pointer}")), &mut template, pointer);
         }
+        restore_node_affinity(old.get("/spec/template/spec/affinity"), &mut template);
     }
     if old.get("/spec/template") != Some(&template) {
         errors.push(FieldError::invalid(&path.child("template"), template, IMMUTABLE));
@@ -238,6 +275,19 @@ fn check_job(old: &Object, new: &Object, errors: &mut Errors) {
         "/spec/successPolicy",
     ] {
         same(old, new, pointer, errors);
+    }
+}
+
+/// Of a template's affinity only that to nodes may change: puts it back.
+fn restore_node_affinity(old: Option<&Value>, template: &mut Value) {
+    const NODES: &str = "nodeAffinity";
+    let others = |affinity: Option<&Value>| {
+        affinity.and_then(Value::as_object).is_some_and(|map| map.keys().any(|kind| kind != NODES))
+    };
+    if !others(old) && !others(template.pointer("/spec/affinity")) {
+        restore(old, template, "/spec/affinity");
+    } else {
+        restore(old.and_then(|affinity| affinity.get(NODES)), template, "/spec/affinity/nodeAffinity");
     }
 }
 
@@ -289,7 +339,7 @@ fn check_claim(old: &Object, new: &Object, errors: &mut Errors) {
         errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
     }
     if old.get("/spec/volumeMode") != new.get("/spec/volumeMode") {
-        let found = new.get("/spec/volumeMode").cloned().unwrap_or(Value::Null);
+        let found = new.get("/spec/volumeMode").cloned().unwrap_or_else(absent);
         errors.push(FieldError::invalid(&FieldPath::of("volumeMode"), found, IMMUTABLE));
     }
 }
@@ -312,13 +362,13 @@ fn check_volume(old: &Object, new: &Object, errors: &mut Errors) {
         errors.push(FieldError::forbidden(&FieldPath::of("spec.persistentvolumesource"), message));
     }
     if old.get("/spec/volumeMode") != new.get("/spec/volumeMode") {
-        let found = new.get("/spec/volumeMode").cloned().unwrap_or(Value::Null);
+        let found = new.get("/spec/volumeMode").cloned().unwrap_or_else(absent);
         errors.push(FieldError::invalid(&FieldPath::of("volumeMode"), found, IMMUTABLE));
     }
     let affinity = |object: &Object| object.get("/spec/nodeAffinity").cloned();
     if affinity(old).is_some() && affinity(old) != affinity(new) {
         let message = format!("{IMMUTABLE}, except for updating from beta label to GA");
-        let found = affinity(new).unwrap_or(Value::Null);
+        let found = affinity(new).unwrap_or_else(absent);
         errors.push(FieldError::invalid(&FieldPath::of("nodeAffinity"), found, message));
     }
 }

@@ -5,7 +5,7 @@ use super::{
     pod::check_template,
     rules, storage,
 };
-use crate::{field::FieldReason, kind::Kind, names, selector::LabelSelector};
+use crate::{field::FieldError, field::FieldReason, kind::Kind, names, selector::LabelSelector};
 use serde_json::{Value, json};
 
 pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
@@ -30,11 +30,15 @@ pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
 /// The template's labels fall under the selector.
 pub(super) fn check_match(selector: &Value, template: &At<'_, '_>, errors: &mut Errors) {
     let Ok(parsed) = LabelSelector::from_value(selector) else { return };
-    let metadata = template.child("metadata");
-    let labels = metadata.child("labels");
-    if !parsed.matches_labels(|key| labels.value.get(key).and_then(Value::as_str)) {
-        labels.invalid(errors, "`selector` does not match template `labels`");
+    let labels = template.value.pointer("/metadata/labels");
+    if !parsed.matches_labels(|key| labels?.get(key)?.as_str()) {
+        mismatch(template, errors);
     }
+}
+
+fn mismatch(template: &At<'_, '_>, errors: &mut Errors) {
+    let metadata = template.child("metadata");
+    metadata.child("labels").invalid(errors, "`selector` does not match template `labels`");
 }
 
 /// What every kind but jobs asks of its template's pods.
@@ -55,18 +59,21 @@ fn check_selector(spec: &At<'_, '_>, named: &str, errors: &mut Errors) -> bool {
     let selector = spec.child("selector");
     if selector.value.is_null() {
         selector.required(errors, "");
+        // Nothing is selected, so the template's labels are not either.
+        mismatch(&spec.child("template"), errors);
         return false;
     }
+    let before = errors.len();
     rules::label_selector(&selector, errors);
+    let wrong = errors.len() > before || LabelSelector::from_value(selector.value).is_err();
     if rules::is_empty_selector(selector.value) {
         selector.invalid(errors, format!("empty selector is invalid for {named}"));
         return false;
     }
-    if LabelSelector::from_value(selector.value).is_err() {
-        selector.invalid(errors, "invalid label selector");
-        return false;
+    if wrong {
+        selector.invalid(errors, if named == "statefulset" { "" } else { "invalid label selector" });
     }
-    true
+    !wrong
 }
 
 fn check_replication_controller(spec: &At<'_, '_>, errors: &mut Errors) {
@@ -123,8 +130,20 @@ fn check_deployment_strategy(strategy: &At<'_, '_>, errors: &mut Errors) {
             }
             rules::at_most_100_percent(&unavailable, errors);
         }
-        other => strategy.child("type").not_supported(errors, other, &["Recreate", "RollingUpdate"]),
+        _ => unknown_strategy(strategy, &["Recreate", "RollingUpdate"], errors),
     }
+}
+
+/// As the reference prints its internal type.
+fn shown_strategy(strategy: &At<'_, '_>) -> String {
+    let rolling = strategy.child("rollingUpdate").value;
+    format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", json!(strategy.text("type")))
+}
+
+fn unknown_strategy(strategy: &At<'_, '_>, allowed: &[&str], errors: &mut Errors) {
+    let mut error = FieldError::not_supported(&strategy.path(), strategy.text("type"), allowed);
+    error.value = Some(shown_strategy(strategy));
+    errors.push(error);
 }
 
 fn check_replica_set(spec: &At<'_, '_>, errors: &mut Errors) {
@@ -167,15 +186,15 @@ fn check_daemon_set_strategy(strategy: &At<'_, '_>, errors: &mut Errors) {
             let (unavailable, surge) = (rolling.child("maxUnavailable"), rolling.child("maxSurge"));
             rules::positive_int_or_percent(&unavailable, errors);
             rules::positive_int_or_percent(&surge, errors);
+            rules::at_most_100_percent(&unavailable, errors);
+            rules::at_most_100_percent(&surge, errors);
             match (rules::int_or_percent(unavailable.value) > 0, rules::int_or_percent(surge.value) > 0) {
                 (true, true) => surge.invalid(errors, "may not be set when maxUnavailable is non-zero"),
                 (false, false) => unavailable.required(errors, "cannot be 0 when maxSurge is 0"),
                 _ => {}
             }
-            rules::at_most_100_percent(&unavailable, errors);
-            rules::at_most_100_percent(&surge, errors);
         }
-        other => strategy.not_supported(errors, other, &["RollingUpdate", "OnDelete"]),
+        _ => unknown_strategy(strategy, &["RollingUpdate", "OnDelete"], errors),
     }
 }
 
@@ -228,10 +247,8 @@ fn check_stateful_set_strategy(strategy: &At<'_, '_>, errors: &mut Errors) {
                 rules::at_most_100_percent(&unavailable, errors);
             }
         }
-        other => {
-            // As the reference prints its internal type.
-            let rolling = rolling.value;
-            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", json!(other));
+        _ => {
+            let shown = shown_strategy(strategy);
             strategy.raw(errors, FieldReason::Invalid, shown, "must be 'RollingUpdate' or 'OnDelete'");
         }
     }

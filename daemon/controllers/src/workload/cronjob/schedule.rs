@@ -203,6 +203,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A cron job whose zone is accepted is run in it, and none is refused that could be run.
+    #[test]
+    fn the_zones_that_are_accepted_are_those_that_are_known() {
+        let mut known: Vec<&str> = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
+        known.sort_unstable();
+        assert_eq!(reddwarf_objects::validate::ZONES.lines().collect::<Vec<_>>(), known);
+    }
+
     fn next(schedule: &str, after: &str, zone: Tz) -> String {
         let next = Schedule::parse(schedule).unwrap().next(after.parse().unwrap(), zone);
         next.map(|n| n.format("%Y-%m-%dT%H:%MZ").to_string()).unwrap_or_default()

@@ -76,7 +76,7 @@ fn check_deadline(old: &At<'_, '_>, new: &At<'_, '_>, errors: &mut Errors) -> bo
             at.invalid(errors, "must be less than or equal to previous value");
             return false;
         }
-        (Some(_), None) => at.invalid(errors, "must not update from a positive integer to nil value"),
+        (Some(_), None) => at.invalid_value(errors, "null", "must not update from a positive integer to nil value"),
         _ => {}
     }
     true
