@@ -26,15 +26,31 @@ pub fn create(
     };
     let temporary = target.with_extension("zar.new");
     let what = || format!("write {}", temporary.display());
+    free(target)?;
+    // Left by one that was cut off.
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(what())(e)),
+        _ => {}
+    }
     let file = File::create_new(&temporary).map_err(io(what()))?;
     let result = fill(file, &text, key, &manifest, parts).and_then(|file| file.sync_all().map_err(io(what())));
-    match result.and_then(|()| std::fs::rename(&temporary, target).map_err(io(format!("write {}", target.display())))) {
+    let named = || std::fs::rename(&temporary, target).map_err(io(format!("write {}", target.display())));
+    match result.and_then(|()| free(target)).and_then(|()| named()) {
         Ok(()) => Ok(manifest),
         Err(error) => {
             let _ = std::fs::remove_file(&temporary);
             Err(error)
         }
     }
+}
+
+/// An archive that is there already is not replaced.
+fn free(target: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(target).is_err() {
+        return Ok(());
+    }
+    let there = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it is there already: name another file");
+    Err(io(format!("write {}", target.display()))(there))
 }
 
 fn describe(kind: PartKind, path: &Path) -> Result<Part> {

@@ -59,6 +59,19 @@ fn an_archive_is_taken_apart_as_it_comes() {
 }
 
 #[test]
+fn an_archive_replaces_none_and_a_half_made_one_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = [(PartKind::Layer, file(dir.path(), "a", &[1; 700]))];
+    let (target, left) = (dir.path().join("box.zar"), file(dir.path(), "box.zar.new", b"cut off"));
+    create(manifest(), &parts, None, &target).unwrap();
+    assert!(!left.exists());
+    let made = std::fs::read(&target).unwrap();
+    let refused = create(manifest(), &parts, None, &target).unwrap_err();
+    assert!(matches!(&refused, ZarError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists));
+    assert_eq!(std::fs::read(&target).unwrap(), made);
+}
+
+#[test]
 fn a_signature_is_asked_for_where_keys_are_trusted() {
     let new = || SigningKey::parse(&SigningKey::generate().unwrap()).unwrap();
     let (key, other) = (new(), new());
