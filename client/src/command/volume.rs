@@ -69,7 +69,8 @@ enum Verb {
         #[arg(long, value_name = "SNAPSHOT")]
         since: Option<String>,
     },
-    /// Make a volume of a file that `send` wrote, for a claim that is not there yet; an increment goes to the claim's volume
+    /// Make a volume of a file that `send` wrote, for a claim that is not there yet; an increment goes to the claim's volume,
+    /// which must be as it was in the older snapshot
     Receive {
         /// The claim's name
         claim: String,

@@ -329,10 +329,11 @@ pub trait StorageEngine: fmt::Debug + Send + Sync + 'static {
     async fn send(&self, id: &SnapshotId, since: Option<&SnapshotName>, file: &Path) -> HostResult<u64>;
 
     /// Makes a dataset of what [`StorageEngine::send`] wrote, with a snapshot of this name. An increment goes to the dataset
-    /// that has the snapshot it was made since, which then has the newer files; what was written there since is lost.
+    /// whose newest snapshot is the one that it was made since, which then has the newer files. Cut off, the same call again goes on.
     ///
     /// # Errors
-    /// `Conflict` (a whole one and the dataset is there; an increment and it does not fit), `InvalidSpec` (not such a file, or
+    /// `Conflict` (a whole one and the dataset is there; an increment and it does not fit: there is a newer snapshot, or
+    /// something was written since), `InvalidSpec` (not such a file, or
     /// of another engine), `NotFound` (the file).
     async fn receive(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<Change>;
 }

@@ -15,7 +15,7 @@ pub mod pool;
 pub mod text;
 
 use crate::anchor::{Anchor, Ids};
-use crate::tree::{io_error, partial, write_stream};
+use crate::tree::{DATA, NO_BASE, first_difference, io_error, newer_than, partial, write_stream, written_since};
 use async_trait::async_trait;
 use chrono::DateTime;
 use reddwarf_command::{Cause, CommandError, CommandOutput, Invocation, Tool, Tools};
@@ -45,7 +45,7 @@ const READ: Duration = Duration::from_secs(20);
 const CHANGE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(12 * 3600);
 /// A dataset is busy for a moment after the last container in it went.
-const BUSY_TRIES: u32 = 5;
+const BUSY_TRIES: u32 = 8;
 const BUSY_WAIT: Duration = Duration::from_millis(300);
 
 /// The engine.
@@ -335,14 +335,16 @@ impl ZfsEngine {
         if mounted {
             return Ok(());
         }
-        self.change(op, name.as_str(), vec!["mount", name.as_str()]).await
+        let mount = Invocation::change(Tool::Zfs, ["mount", name.as_str()]).within(CHANGE);
+        self.patiently(op, name.as_str(), mount).await
     }
 
     /// Unmounts and mounts, so that whoever opens a file afterwards sees what was received. Nobody may use it.
     async fn remount(&self, op: &'static str, name: &text::Dataset) -> HostResult<()> {
         let found = self.get(name, false, "mounted").await?;
         if found.first().and_then(|(_, p)| p.get("mounted")).is_some_and(|p| p.value == "yes") {
-            self.change(op, name.as_str(), vec!["unmount", name.as_str()]).await?;
+            let unmount = Invocation::change(Tool::Zfs, ["unmount", name.as_str()]).within(CHANGE);
+            self.patiently(op, name.as_str(), unmount).await?;
         }
         self.mount(op, name).await
     }
@@ -355,15 +357,44 @@ impl ZfsEngine {
             let message = format!("{inner} lies in it and is not ours: move it away first");
             return Err(HostError::new(HostErrorKind::Busy, op, name.as_str(), message));
         }
-        self.insist(op, name.as_str(), text::destroy(name)).await
+        let destroyed = self.insist(op, name.as_str(), text::destroy(name)).await;
+        self.naming_clones(&format!("{name}@"), destroyed).await
+    }
+
+    /// Says what was made of snapshots that are to go: with ZFS they stay as long as that does.
+    async fn naming_clones(&self, snapshots: &str, done: HostResult<()>) -> HostResult<()> {
+        let Err(mut error) = done else { return Ok(()) };
+        if error.kind != HostErrorKind::Busy || !error.message.contains("clones") {
+            return Err(error);
+        }
+        if let Ok(pool) = text::Dataset::new(self.pool())
+            && let Ok(found) = self.get(&pool, true, "origin").await
+        {
+            let cloned = |(name, properties): &(String, BTreeMap<String, text::Property>)| {
+                let of = &properties.get("origin")?.value;
+                of.starts_with(snapshots).then(|| format!("{name} is a clone of {of}"))
+            };
+            let clones: Vec<String> = found.iter().filter_map(cloned).take(10).collect();
+            if !clones.is_empty() {
+                error.message = format!("{}: it can go once that has gone", clones.join(", "));
+            }
+        }
+        Err(error)
+    }
+
+    /// Has something gone; it may be so already.
+    async fn insist(&self, op: &'static str, subject: &str, run: Invocation) -> HostResult<()> {
+        match self.patiently(op, subject, run).await {
+            Err(e) if e.kind == HostErrorKind::NotFound && !e.message.contains("no pool") => Ok(()),
+            other => other,
+        }
     }
 
     /// Busy may pass within a moment.
-    async fn insist(&self, op: &'static str, subject: &str, run: Invocation) -> HostResult<()> {
+    async fn patiently(&self, op: &'static str, subject: &str, run: Invocation) -> HostResult<()> {
         let mut tries = 1;
         loop {
             match self.run(op, subject, run.clone()).await {
-                Err(e) if e.kind == HostErrorKind::NotFound && !e.message.contains("no pool") => return Ok(()),
                 Err(e) if e.kind == HostErrorKind::Busy && tries < BUSY_TRIES && !e.message.contains("clones") => {
                     tries += 1;
                     tokio::time::sleep(BUSY_WAIT).await;
@@ -404,6 +435,71 @@ impl ZfsEngine {
             return Err(invalid(OP, &file.display().to_string(), message));
         }
         Ok(())
+    }
+
+    /// Receives an increment where it brings nothing but what is newer: it must be made since the newest snapshot, and nothing may
+    /// have been written since that.
+    async fn receive_since(&self, file: &Path, to: &SnapshotId, brings: u64, since: u64) -> HostResult<()> {
+        const OP: &str = "receive dataset";
+        let conflict = |message: String| Err(HostError::new(HostErrorKind::Conflict, OP, to.to_string(), message));
+        let name = self.dataset(&to.dataset)?;
+        let found = self.get(&name, true, "guid").await?;
+        let snapshot = |(found, properties): &(String, BTreeMap<String, text::Property>)| {
+            let snapshot = found.strip_prefix(name.as_str())?.strip_prefix('@')?.to_owned();
+            Some((snapshot, properties.get("guid")?.value.parse::<u64>().ok()?))
+        };
+        let snapshots: Vec<(String, u64)> = found.iter().filter_map(snapshot).collect();
+        // Received before, and cut off before it had its name.
+        if snapshots.last().is_none_or(|(_, guid)| *guid != brings) {
+            let Some(base) = snapshots.iter().position(|(_, guid)| *guid == since) else {
+                return conflict(NO_BASE.to_owned());
+            };
+            let (older, newer) = snapshots.split_at(base + 1);
+            let newer: Vec<&String> = newer.iter().map(|(name, _)| name).collect();
+            let base = older.last().map(|(name, _)| name.as_str()).unwrap_or_default();
+            if !newer.is_empty() {
+                return conflict(newer_than(base, &newer));
+            }
+            self.receive_onto(file, to, &name, base).await?;
+        }
+        self.name_arrived(&name, &to.name).await?;
+        self.remount(OP, &name).await
+    }
+
+    /// Receives what was made since the newest snapshot.
+    async fn receive_onto(&self, file: &Path, to: &SnapshotId, name: &text::Dataset, base: &str) -> HostResult<()> {
+        match self.stream_in(file, vec!["receive", name.as_str()]).await {
+            Err(e) if e.kind == HostErrorKind::Conflict && e.message.contains("has been modified") => {}
+            other => return other,
+        }
+        // That files were read is a change, too, for ZFS.
+        let Some(path) = self.changed_since(to, name, base).await? else {
+            return self.stream_in(file, vec!["receive", "-F", name.as_str()]).await;
+        };
+        let message = written_since(base, &path);
+        Err(HostError::new(HostErrorKind::Conflict, "receive dataset", to.to_string(), message))
+    }
+
+    /// A path within the files that is not as it was in a snapshot; times of access don't count. Not every ZFS has `zfs diff` or
+    /// shows snapshots as directories: a clone is looked at, which `prepare` clears away where a crash leaves it.
+    async fn changed_since(&self, to: &SnapshotId, name: &text::Dataset, base: &str) -> HostResult<Option<PathBuf>> {
+        const OP: &str = "compare with snapshot";
+        let staged_name = format!("{STAGED}{}", to.dataset.name);
+        let staged = self.area(to.dataset.area).child(&staged_name);
+        let staged = staged.map_err(|e| invalid(OP, &to.to_string(), e.to_string()))?;
+        let snapshot = text::Snapshot::new(name.clone(), base).map_err(|e| invalid(OP, base, e.to_string()))?;
+        self.destroy_alone(OP, &staged).await?;
+        let compared = async {
+            let quiet = text::Properties::from([("readonly".to_owned(), "on".to_owned())]);
+            self.run(OP, staged.as_str(), text::clone(&snapshot, &staged, &quiet)).await?;
+            self.mount(OP, &staged).await?;
+            self.mount(OP, name).await?;
+            let (live, kept) = (self.data(&to.dataset), self.root(to.dataset.area).join(&staged_name).join(DATA));
+            first_difference(OP, live, kept).await
+        };
+        let compared = compared.await;
+        self.destroy_alone(OP, &staged).await?;
+        compared
     }
 
     /// Gives the one snapshot that a stream brought the name that it is to have.
@@ -529,8 +625,16 @@ fn tuning_properties(
     Ok(properties)
 }
 
-/// What a file of `zfs send` begins with (sys/zfs_ioctl.h, dmu_replay_record): whether it is an increment; `None`: it is none.
-fn stream_is_increment(head: &[u8]) -> Option<bool> {
+/// What a file of `zfs send` begins with: the snapshot that it brings, by its guid, and of an increment the one that it was
+/// made since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StreamHead {
+    to: u64,
+    since: Option<u64>,
+}
+
+/// Reads it (sys/zfs_ioctl.h, dmu_replay_record); `None`: it is no such file.
+fn stream_head(head: &[u8]) -> Option<StreamHead> {
     const MAGIC: u64 = 0x2_f5ba_cbac;
     let word = |at: usize| head.get(at..at + 8).and_then(|b| b.try_into().ok());
     let magic: [u8; 8] = word(8)?;
@@ -542,7 +646,8 @@ fn stream_is_increment(head: &[u8]) -> Option<bool> {
         return None;
     };
     // magic, version, creation, type and flags, to, from.
-    Some(read(word(48)?) != 0)
+    let since = Some(read(word(48)?)).filter(|guid| *guid != 0);
+    Some(StreamHead { to: read(word(40)?), since })
 }
 
 #[async_trait]
@@ -685,7 +790,8 @@ impl StorageEngine for ZfsEngine {
             return Ok(Change::Unchanged);
         }
         let name = self.snapshot_name(id)?.to_string();
-        self.insist(OP, &name, Invocation::change(Tool::Zfs, ["destroy", &name]).within(CHANGE)).await?;
+        let removed = self.insist(OP, &name, Invocation::change(Tool::Zfs, ["destroy", &name]).within(CHANGE)).await;
+        self.naming_clones(&name, removed).await?;
         Ok(Change::Changed(format!("removed {id}")))
     }
 
@@ -793,7 +899,7 @@ impl StorageEngine for ZfsEngine {
         args.push(name.clone());
         let part = partial(file);
         let write = async {
-            let out = File::create_new(&part).map_err(|e| io_error(OP, &part, e))?;
+            let out = File::options().write(true).open(&part).map_err(|e| io_error(OP, &part, e))?;
             let command = self.tools.command("zfs").map_err(|e| e.into_host(OP, &*name))?;
             match command.args(args).stdout_to(out).deadline(LONG).run().await {
                 Ok(_) => Ok(()),
@@ -809,25 +915,19 @@ impl StorageEngine for ZfsEngine {
         let mut head = Vec::new();
         let read = File::open(file).and_then(|f| f.take(512).read_to_end(&mut head));
         read.map_err(|e| io_error(OP, file, e))?;
-        let Some(increment) = stream_is_increment(&head) else {
+        let Some(head) = stream_head(&head) else {
             let message = "no ZFS stream: it must be what `reddwarfctl volume send` wrote with this engine";
             return Err(invalid(OP, &file.display().to_string(), message));
         };
         let conflict = |message: &str| Err(HostError::new(HostErrorKind::Conflict, OP, to.to_string(), message));
-        match (self.find(OP, &to.dataset).await?, increment) {
-            (Some(_), false) => return conflict("it is there already: a whole stream makes a new one"),
-            (None, true) => return conflict("an increment needs the dataset that it was made since"),
-            (Some(found), true) if position(&found, &to.name).is_some() => {
+        match (self.find(OP, &to.dataset).await?, head.since) {
+            (Some(_), None) => return conflict("it is there already: a whole stream makes a new one"),
+            (None, Some(_)) => return conflict("an increment needs the dataset that it was made since"),
+            (Some(found), Some(_)) if position(&found, &to.name).is_some() => {
                 return conflict("there is a snapshot of this name already");
             }
-            (Some(_), true) => {
-                let name = self.dataset(&to.dataset)?;
-                // What was written since the older snapshot is lost: the caller was told.
-                self.stream_in(file, vec!["receive", "-F", name.as_str()]).await?;
-                self.name_arrived(&name, &to.name).await?;
-                self.remount(OP, &name).await?;
-            }
-            (None, false) => self.receive_new(file, to, spec).await?,
+            (Some(_), Some(since)) => self.receive_since(file, to, head.to, since).await?,
+            (None, None) => self.receive_new(file, to, spec).await?,
         }
         Ok(Change::Changed(format!("received {to}")))
     }
@@ -866,14 +966,14 @@ mod tests {
 
     #[test]
     fn streams_are_told_apart_by_where_they_come_from() {
-        let head = |from: u64, little: bool| {
+        let head = |to: u64, from: u64, little: bool| {
             let word = |w: u64| if little { w.to_le_bytes() } else { w.to_be_bytes() };
-            [word(0), word(0x2_f5ba_cbac), word(1), word(2), word(3), word(4), word(from)].concat()
+            [word(0), word(0x2_f5ba_cbac), word(1), word(2), word(3), word(to), word(from)].concat()
         };
-        assert_eq!(stream_is_increment(&head(0, true)), Some(false));
-        assert_eq!(stream_is_increment(&head(7, true)), Some(true));
-        assert_eq!(stream_is_increment(&head(7, false)), Some(true));
-        assert_eq!(stream_is_increment(b"no stream at all"), None);
+        assert_eq!(stream_head(&head(4, 0, true)), Some(StreamHead { to: 4, since: None }));
+        assert_eq!(stream_head(&head(4, 7, true)), Some(StreamHead { to: 4, since: Some(7) }));
+        assert_eq!(stream_head(&head(4, 7, false)), Some(StreamHead { to: 4, since: Some(7) }));
+        assert_eq!(stream_head(b"no stream at all"), None);
     }
 
     #[test]
@@ -891,7 +991,7 @@ mod tests {
             if let Ok(found) = in_order(&printed) {
                 let _ = datasets(&text::Dataset::new("a").unwrap(), Area::Volumes, &found);
             }
-            let _ = stream_is_increment(&head);
+            let _ = stream_head(&head);
         }
     }
 }

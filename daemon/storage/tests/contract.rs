@@ -122,12 +122,57 @@ async fn directories_keep_the_contract() {
     assert_eq!(fs::read_to_string(foreign).unwrap(), "not ours");
 }
 
+/// A crash after an increment has arrived, before its files are in their place and after: the same call again goes on.
+async fn a_cut_off_increment_is_finished(engine: &dyn StorageEngine, scratch: &Path, volumes: &Path) {
+    let (from, to) = (volume("from"), volume("to"));
+    let at = |id: &DatasetId, name: &str| id.at(name.to_owned().try_into().unwrap());
+    let (whole, increment) = (scratch.join("from-whole"), scratch.join("from-increment"));
+    drop(engine.create(&from, &spec()).await.unwrap());
+    for (text, name) in [("one", "first"), ("two", "second")] {
+        fs::write(engine.data(&from).join("file"), text).unwrap();
+        drop(engine.snapshot(&at(&from, name)).await.unwrap());
+    }
+    assert!(engine.send(&at(&from, "first"), None, &whole).await.unwrap() > 0);
+    assert!(engine.send(&at(&from, "second"), Some(&at(&from, "first").name), &increment).await.unwrap() > 0);
+    drop(engine.receive(&whole, &at(&to, "first"), &spec()).await.unwrap());
+    drop(engine.receive(&increment, &at(&to, "second"), &spec()).await.unwrap());
+    let (place, second) = (volumes.join("to"), volumes.join(".snapshots/to/second/reddwarf.json"));
+    let unapplied = || {
+        let mark = fs::read_to_string(&second).unwrap();
+        assert!(mark.contains(r#""applied":true"#), "{mark}");
+        fs::write(&second, mark.replace(r#""applied":true"#, r#""applied":false"#)).unwrap();
+    };
+    let says = || fs::read_to_string(engine.data(&to).join("file")).unwrap();
+    unapplied();
+    drop(engine.receive(&increment, &at(&to, "second"), &spec()).await.unwrap());
+    assert_eq!(says(), "two");
+    // And before: the dataset is as in its first snapshot still.
+    unapplied();
+    let mark = fs::read(place.join("reddwarf.json")).unwrap();
+    let first = fs::read_dir(volumes.join(".snapshots/to/first")).unwrap().map(|e| e.unwrap().path());
+    let first = first.into_iter().find(|path| path.is_dir()).unwrap();
+    let btrfs =
+        |args: &[&Path]| std::process::Command::new("btrfs").arg("-q").arg("subvolume").args(args).status().unwrap();
+    assert!(btrfs(&[Path::new("delete"), &place]).success());
+    assert!(btrfs(&[Path::new("snapshot"), &first, &place]).success());
+    fs::write(place.join("reddwarf.json"), mark).unwrap();
+    assert_eq!(says(), "one");
+    drop(engine.receive(&increment, &at(&to, "second"), &spec()).await.unwrap());
+    assert_eq!(says(), "two");
+    let again = engine.receive(&increment, &at(&to, "second"), &spec()).await.unwrap_err();
+    assert_eq!(again.kind, HostErrorKind::Conflict, "done is done: {again}");
+    for id in [from, to] {
+        drop(engine.destroy(&id).await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn btrfs_keeps_the_contract() {
     let Some(disk) = Btrfs::mounted(512) else { return };
     let fixture = AtPath::new(&disk.path().join("place"), EngineKind::Btrfs).await;
     suite(&fixture).await;
     cut_streams_make_nothing(&fixture).await;
+    a_cut_off_increment_is_finished(&*fixture.engine, fixture.scratch.path(), &disk.path().join("place/volumes")).await;
     assert_eq!(open(&disk.path().join("place"), None).await.about().kind, EngineKind::Btrfs, "chosen without a word");
     // And by btrfs(8) alone, as where the host offers no calls.
     let place = disk.path().join("by-tool");
@@ -187,6 +232,17 @@ async fn zfs_keeps_the_contract_and_names_a_pool_that_is_gone() {
     drop(engine.create(&volume("tuned"), &tuned("gzip")).await.unwrap());
     let refused = engine.create(&volume("other"), &tuned("nonsense")).await.unwrap_err();
     assert_eq!(refused.kind, HostErrorKind::InvalidSpec, "{refused}");
+    // A volume stays as long as its clone, which is named.
+    let (snapshot, clone) = (volume("tuned").at("s".to_owned().try_into().unwrap()), volume("of-tuned"));
+    drop(engine.snapshot(&snapshot).await.unwrap());
+    drop(engine.clone_of(&snapshot, &clone, &spec()).await.unwrap());
+    for busy in [engine.destroy(&volume("tuned")).await, engine.snapshot_remove(&snapshot).await] {
+        let busy = busy.unwrap_err();
+        assert_eq!(busy.kind, HostErrorKind::Busy, "{busy}");
+        assert!(busy.message.contains("volumes/of-tuned is a clone of") && busy.message.contains("tuned@s"), "{busy}");
+    }
+    drop(engine.destroy(&clone).await.unwrap());
+    drop(engine.snapshot_remove(&snapshot).await.unwrap());
     // Somebody's dataset within ours: ours is not destroyed.
     let inner = format!("{}/reddwarf/volumes/tuned/precious", zfs.pool);
     assert!(zfs.zfs(&["create", &inner]));

@@ -7,7 +7,7 @@ use crate::storage::{Area, Dataset, DatasetId, DatasetSpec, Limits, StorageEngin
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What an engine's test supplies. The place is empty at first and nobody else's.
@@ -303,6 +303,7 @@ async fn streams(fixture: &dyn StorageFixture, engine: &dyn StorageEngine) {
     let sent = engine.send(&second, Some(&named("first")), &increment).await;
     if engine.about().features.incremental {
         sent.unwrap();
+        diverged(fixture, engine, &copy, &increment).await;
         drop(engine.receive(&increment, &copy.at(named("second")), &spec("b")).await.unwrap());
         other.says("two");
         let wrong = engine.send(&first, Some(&named("second")), &fixture.scratch().join("wrong")).await;
@@ -320,6 +321,29 @@ async fn streams(fixture: &dyn StorageFixture, engine: &dyn StorageEngine) {
     }
     drop(engine.destroy(&copy).await.unwrap());
     drop(engine.destroy(&id).await.unwrap());
+}
+
+/// An increment never undoes what was written since the snapshot that it was made since, nor what was kept.
+#[allow(clippy::unwrap_used, reason = "a test suite")]
+async fn diverged(fixture: &dyn StorageFixture, engine: &dyn StorageEngine, copy: &DatasetId, increment: &Path) {
+    let file = File::of(fixture, engine, copy);
+    let refused = async |why: &str| {
+        let error = engine.receive(increment, &copy.at(named("second")), &spec("b")).await.unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::Conflict, "{why}: {error}");
+        assert!(!fixture.files() || error.message.contains(why), "{why}: {error}");
+    };
+    if fixture.files() {
+        file.write("mine");
+        refused("go back to first first").await;
+        file.says("mine");
+        drop(engine.rollback(&copy.at(named("first"))).await.unwrap());
+        file.says("one");
+    }
+    drop(engine.snapshot(&copy.at(named("mine"))).await.unwrap());
+    refused("remove them first: mine").await;
+    let found = engine.list().await.unwrap();
+    assert_eq!(found[copy].snapshots.len(), 2, "what was there is there");
+    drop(engine.snapshot_remove(&copy.at(named("mine"))).await.unwrap());
 }
 
 #[allow(clippy::unwrap_used, reason = "a test suite")]

@@ -283,7 +283,9 @@ impl StorageEngine for MemoryEngine {
             let present = ours(state, "receive dataset", &to.dataset)?.map(|d| d.clone());
             match (since, present) {
                 (None, Some(_)) => Err(error(HostErrorKind::Conflict, "receive dataset", to, "it is there already")),
-                (Some(base), Some(dataset)) if has(&dataset, &base) => take_snapshot(state, "receive dataset", to),
+                (Some(base), Some(dataset)) if dataset.snapshots.last().is_some_and(|last| last.name == base) => {
+                    take_snapshot(state, "receive dataset", to)
+                }
                 (Some(_), _) => {
                     Err(error(HostErrorKind::Conflict, "receive dataset", to, "the increment does not fit"))
                 }

@@ -2,7 +2,7 @@
 //! btrfs(8), but for what the host offers to do itself ([`Subvolumes`]).
 
 use super::directory::is_full;
-use super::{Layout, Stream, TreeEngine, Trees, io_error};
+use super::{Base, Layout, Stream, TreeEngine, Trees, io_error};
 use async_trait::async_trait;
 use reddwarf_command::{CommandError, CommandOutput, Tools};
 use reddwarf_host::storage::{EngineKind, Features, Subvolumes};
@@ -22,6 +22,8 @@ const SUBVOLUME_INODE: u64 = 256;
 /// Streams may be large.
 const LONG: Duration = Duration::from_secs(12 * 3600);
 const SHORT: Duration = Duration::from_secs(120);
+/// A stream's first command, with names as long as they may be, lies within so many bytes.
+const HEAD: u64 = 8192;
 /// Subvolumes within a subvolume that is removed; a pod may make them.
 const NESTED: usize = 10_000;
 
@@ -253,7 +255,7 @@ impl Trees for Btrfs {
 
     async fn look(&self, file: &Path) -> HostResult<Stream> {
         let mut head = Vec::new();
-        let read = File::open(file).and_then(|f| f.take(64).read_to_end(&mut head));
+        let read = File::open(file).and_then(|f| f.take(HEAD).read_to_end(&mut head));
         read.map_err(|e| io_error("receive dataset", file, e))?;
         let kind = stream_kind(&head).ok_or_else(|| {
             let message = "no btrfs stream: it must be what `reddwarfctl volume send` wrote with this engine";
@@ -261,6 +263,11 @@ impl Trees for Btrfs {
         })?;
         super::whole(file, super::archive::btrfs).await?;
         Ok(kind)
+    }
+
+    async fn is_base(&self, snapshot: &Path, base: Base) -> HostResult<bool> {
+        let shown = self.short("receive dataset", snapshot, &["subvolume", "show"], &[snapshot]).await?;
+        Ok(is_known_as(&String::from_utf8_lossy(&shown.stdout), base))
     }
 
     async fn receive(&self, file: &Path, within: &Path) -> HostResult<()> {
@@ -310,15 +317,37 @@ fn own(root: &Path, subvolumes: &str, groups: &str) -> BTreeMap<String, u64> {
     subvolumes.lines().filter_map(named).collect()
 }
 
-/// Reads a stream's beginning: magic, version, then its first command (linux/fs/btrfs/send.h).
+/// Whether what `btrfs subvolume show` prints names this subvolume: itself, or what it was received of.
+fn is_known_as(shown: &str, base: Base) -> bool {
+    let digits: String = base.iter().map(|byte| format!("{byte:02x}")).collect();
+    let named = |line: &str| {
+        let (key, value) = line.trim().split_once(':')?;
+        ["UUID", "Received UUID"].contains(&key).then(|| value.trim().replace('-', "").eq_ignore_ascii_case(&digits))
+    };
+    shown.lines().filter_map(named).any(|same| same)
+}
+
+/// Reads a stream's beginning: magic, version, then its first command and, of an increment, which subvolume it was made since
+/// (linux/fs/btrfs/send.h).
 fn stream_kind(head: &[u8]) -> Option<Stream> {
     const MAGIC: &[u8] = b"btrfs-stream\0";
+    const CLONE_UUID: [u8; 2] = [20, 0];
     let rest = head.strip_prefix(MAGIC)?;
-    // Version (4), length of the command (4), its number (2).
+    // Version (4), length of the command (4), its number (2), its checksum (4).
     match rest.get(8..10)? {
-        [1, 0] => Some(Stream::Whole),
-        [2, 0] => Some(Stream::Increment),
-        _ => None,
+        [1, 0] => return Some(Stream::Whole),
+        [2, 0] => {}
+        _ => return None,
+    }
+    // Attributes: number (2), length (2), value.
+    let mut left = rest.get(14..)?;
+    loop {
+        let (kind, length) = (left.get(..2)?, u16::from_le_bytes(left.get(2..4)?.try_into().ok()?));
+        let (value, next) = left.get(4..)?.split_at_checked(usize::from(length))?;
+        if kind == CLONE_UUID {
+            return value.try_into().ok().map(Stream::Increment);
+        }
+        left = next;
     }
 }
 
@@ -347,7 +376,16 @@ mod tests {
     fn streams_are_told_apart_by_their_first_command() {
         let head = |command: u8| [b"btrfs-stream\0".as_slice(), &[1, 0, 0, 0], &[9, 0, 0, 0], &[command, 0]].concat();
         assert_eq!(stream_kind(&head(1)), Some(Stream::Whole));
-        assert_eq!(stream_kind(&head(2)), Some(Stream::Increment));
+        let base = [&[15, 0, 1, 0, b's'][..], &[20, 0, 16, 0], &[0xab; 16]].concat();
+        let since = [head(2), vec![0; 4], base].concat();
+        assert_eq!(stream_kind(&since), Some(Stream::Increment([0xab; 16])));
+        assert_eq!(stream_kind(&since[..since.len() - 1]), None, "cut off");
+        let shown =
+            "volumes/a\n\tName: \t\t\ta\n\tUUID: \t\t\t01ababab-abab-abab-abab-abababababab\n\tParent UUID: \t\t-\n";
+        assert!(!is_known_as(shown, [0xab; 16]) && is_known_as(&shown.replace("01", "ab"), [0xab; 16]));
+        let received = shown.to_owned() + "\tReceived UUID: \t\tabababab-abab-abab-abab-abababababab\n";
+        assert!(is_known_as(&received, [0xab; 16]));
+        assert!(!is_known_as("\tParent UUID: \t\tabababab-abab-abab-abab-abababababab\n", [0xab; 16]));
         assert_eq!((stream_kind(&head(3)), stream_kind(b"btrfs"), stream_kind(b"")), (None, None, None));
     }
 

@@ -1,7 +1,7 @@
 //! Plain directories, on any file system: the engine that needs nothing. Snapshots and clones are copies (which share their
 //! blocks where the file system can: XFS). Quotas are noted, not kept.
 
-use super::{Layout, Stream, TreeEngine, Trees, io_error};
+use super::{Base, Layout, Stream, TreeEngine, Trees, io_error};
 use async_trait::async_trait;
 use reddwarf_command::{CommandError, Tools};
 use reddwarf_host::storage::{EngineKind, Features};
@@ -57,6 +57,18 @@ impl Directories {
     }
 }
 
+/// Whether nothing but files that were listed and then were not there kept cp(1) from copying everything.
+fn is_vanished(message: &str) -> bool {
+    let gone = |line: &str| {
+        ["cannot stat", "cannot access", "cannot open"].iter().any(|words| line.starts_with(&format!("cp: {words} ")))
+            && line.ends_with(": No such file or directory")
+    };
+    // The command and its status, then what it said.
+    let said = message.split_once(": cp: ").map(|(_, said)| format!("cp: {said}"));
+    // A long message is told without its middle.
+    said.is_some_and(|said| said.lines().all(gone) && !said.contains(" [...] "))
+}
+
 /// The C library's words, which these tools end their messages with.
 pub(super) fn is_full(stderr: &str) -> bool {
     ["No space left on device", "Disk quota exceeded"].iter().any(|words| stderr.contains(words))
@@ -90,7 +102,13 @@ impl Trees for Directories {
             super::mounts::one_file_system("copy dataset", from)?;
             options.splice(0..0, ["-x"]);
         }
-        self.run("copy dataset", from, "cp", arguments(&options, [from, to])).await?;
+        match self.run("copy dataset", from, "cp", arguments(&options, [from, to])).await {
+            // A file that went while the copy was made might have gone before it was begun.
+            Err(error) if error.kind != HostErrorKind::Exhausted && is_vanished(&error.message) && to.is_dir() => {
+                tracing::info!(%error, "files that went meanwhile are not in the copy");
+            }
+            copied => copied?,
+        }
         // A copy that is renamed into place must be on the disk by then.
         #[cfg(target_os = "linux")]
         self.run("copy dataset", to, "sync", arguments(&["-f"], [to])).await?;
@@ -154,6 +172,11 @@ impl Trees for Directories {
         Err(HostError::new(HostErrorKind::InvalidSpec, "receive dataset", file.display().to_string(), message))
     }
 
+    async fn is_base(&self, _snapshot: &Path, _base: Base) -> HostResult<bool> {
+        // Directories have no increments.
+        Ok(false)
+    }
+
     #[cfg(target_os = "linux")]
     async fn receive(&self, file: &Path, within: &Path) -> HostResult<()> {
         let tree = within.join("received");
@@ -201,4 +224,25 @@ fn bytes_below(root: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_went_meanwhile_is_told_from_a_failure() {
+        let command = "/usr/bin/cp -a --reflink=auto -- /a /b: exit status: 1: ";
+        let gone = "cp: cannot stat '/a/data/x': No such file or directory\ncp: cannot open '/a/y' for reading: No such file or directory";
+        assert!(is_vanished(&format!("{command}{gone}")));
+        for failure in [
+            "cp: error writing '/b/x': Input/output error",
+            "cp: cannot create directory '/b/x': No such file or directory",
+            "cp: cannot open '/a/x' for reading: Permission denied",
+            "cp: cannot stat '/a/x': No such file or directory\ncp: cannot stat '/a/y': Input/output error",
+            "",
+        ] {
+            assert!(!is_vanished(&format!("{command}{failure}")), "{failure}");
+        }
+    }
 }

@@ -27,11 +27,18 @@ pub(crate) struct Mark {
     /// Orders snapshots of one moment.
     #[serde(default)]
     pub(crate) sequence: u64,
+    /// Of a snapshot: the dataset has been as it is. Not so between an increment's arrival and its files' taking their place.
+    #[serde(default = "yes")]
+    pub(crate) applied: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Mark {
     pub(crate) fn new(spec: &DatasetSpec, created: DateTime<Utc>) -> Self {
-        Self { version: VERSION, marks: spec.marks.clone(), limits: spec.limits, created, sequence: 0 }
+        Self { version: VERSION, marks: spec.marks.clone(), limits: spec.limits, created, sequence: 0, applied: true }
     }
 
     /// The mark of a directory; `None` when it bears none that this version knows.

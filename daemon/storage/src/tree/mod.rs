@@ -7,18 +7,22 @@
 
 mod archive;
 pub mod btrfs;
+mod compare;
 mod crash;
 pub mod directory;
 mod layout;
 mod mark;
 mod mounts;
+mod stream;
 
 pub use layout::Layout;
+pub(crate) use stream::{partial, write_stream};
 
 use crate::anchor::Anchor;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use layout::{DATA, Stage};
+pub(crate) use layout::DATA;
+use layout::Stage;
 use mark::Mark;
 pub(crate) use mark::sync_dir;
 use nix::sys::statvfs::statvfs;
@@ -66,6 +70,8 @@ pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
     async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()>;
     /// Whether a file holds all of what [`Trees::send`] writes, and whether that is an increment.
     async fn look(&self, file: &Path) -> HostResult<Stream>;
+    /// Whether a snapshot's tree is the one that an increment was made since.
+    async fn is_base(&self, snapshot: &Path, base: Base) -> HostResult<bool>;
     /// Makes a tree of a stream in an empty directory; its name there is the stream's.
     async fn receive(&self, file: &Path, within: &Path) -> HostResult<()>;
 }
@@ -74,8 +80,11 @@ pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Whole,
-    Increment,
+    Increment(Base),
 }
+
+/// What an increment calls the snapshot that it was made since.
+pub(crate) type Base = [u8; 16];
 
 /// An engine over [`Trees`].
 pub struct TreeEngine {
@@ -103,6 +112,34 @@ pub(crate) fn io_error(op: &'static str, path: &Path, error: io::Error) -> HostE
         _ => HostErrorKind::Other,
     };
     HostError::new(kind, op, path.display().to_string(), error.to_string())
+}
+
+/// The first path within two trees that differs, one of which is of a snapshot of the other.
+pub(crate) async fn first_difference(op: &'static str, live: PathBuf, kept: PathBuf) -> HostResult<Option<PathBuf>> {
+    let shown = live.clone();
+    let compared = tokio::task::spawn_blocking(move || compare::first_difference(&live, &kept)).await;
+    compared.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| io_error(op, &shown, e))
+}
+
+/// Why an increment does not fit.
+pub(crate) const NO_BASE: &str = "the increment was made since a snapshot that it does not have";
+
+/// Why an increment does not fit: it was made since an older snapshot.
+pub(crate) fn newer_than(base: &str, newer: &[impl fmt::Display]) -> String {
+    let newer: Vec<String> = newer.iter().map(ToString::to_string).collect();
+    format!(
+        "the increment was made since its snapshot {base}, and there are newer ones, remove them first: {}",
+        newer.join(", ")
+    )
+}
+
+/// Why an increment does not fit: what was written would be lost.
+pub(crate) fn written_since(base: &str, path: &Path) -> String {
+    format!(
+        "{} was changed since its snapshot {base}, which the increment would undo: go back to {base} first (`volume rollback`), or \
+         receive a whole stream under another name",
+        Path::new(DATA).join(path).display()
+    )
 }
 
 /// Has a stream walked to its end: one that was cut off or damaged on its way makes no dataset.
@@ -389,7 +426,7 @@ impl TreeEngine {
                 crash::point();
                 mark
             }
-            Fill::Stream(file, spec) => {
+            Fill::Stream(file, spec, applied) => {
                 self.trees.receive(file, staged).await?;
                 let tree = self.tree("receive dataset", staged)?;
                 if !fs::symlink_metadata(tree.join(DATA)).is_ok_and(|m| m.is_dir()) {
@@ -397,7 +434,7 @@ impl TreeEngine {
                     let subject = file.display().to_string();
                     return Err(HostError::new(HostErrorKind::InvalidSpec, "receive dataset", subject, message));
                 }
-                Mark::new(spec, self.now())
+                Mark { applied, ..Mark::new(spec, self.now()) }
             }
         };
         Mark { created: self.now(), sequence, ..mark }.write(staged).map_err(failed)?;
@@ -417,6 +454,42 @@ impl TreeEngine {
     async fn check_replaceable(&self, op: &'static str, id: &DatasetId) -> HostResult<()> {
         mounts::none_below(op, &self.layout.dataset(id))?;
         self.check_whole(op, id).await
+    }
+
+    /// What differs between a dataset's files and a snapshot's.
+    async fn changed(&self, op: &'static str, since: &SnapshotId) -> HostResult<Option<PathBuf>> {
+        let live = self.layout.dataset(&since.dataset).join(DATA);
+        let kept = self.tree(op, &self.layout.snapshot(since))?.join(DATA);
+        first_difference(op, live, kept).await
+    }
+
+    /// Whether an increment brings nothing but what is newer: it must be made since the newest snapshot, and nothing may have been
+    /// written since that.
+    async fn check_follows(&self, op: &'static str, to: &SnapshotId, base: Base) -> HostResult<()> {
+        let conflict = |message: String| Err(HostError::new(HostErrorKind::Conflict, op, to.to_string(), message));
+        let mut newer: Vec<SnapshotName> = Vec::new();
+        for (SnapshotInfo { name, .. }, _) in self.snapshots(&to.dataset)?.into_iter().rev() {
+            let snapshot = to.dataset.at(name);
+            if !self.trees.is_base(&self.tree(op, &self.layout.snapshot(&snapshot))?, base).await? {
+                newer.push(snapshot.name);
+                continue;
+            }
+            if !newer.is_empty() {
+                return conflict(newer_than(snapshot.name.as_str(), &newer));
+            }
+            return match self.changed(op, &snapshot).await? {
+                None => Ok(()),
+                Some(path) => conflict(written_since(snapshot.name.as_str(), &path)),
+            };
+        }
+        conflict(NO_BASE.to_owned())
+    }
+
+    /// An increment's files are in their place.
+    fn applied(&self, op: &'static str, id: &SnapshotId) -> HostResult<()> {
+        let dir = self.layout.snapshot(id);
+        let mark = self.snapshot_there(op, id)?;
+        Mark { applied: true, ..mark }.write(&dir).map_err(|e| io_error(op, &dir, e))
     }
 
     /// Puts a snapshot's files in the dataset's place.
@@ -444,7 +517,8 @@ impl TreeEngine {
 /// What a snapshot is made of.
 enum Fill<'f> {
     Dataset(Mark),
-    Stream(&'f Path, &'f DatasetSpec),
+    /// And whether there is nothing that it would take the place of.
+    Stream(&'f Path, &'f DatasetSpec, bool),
 }
 
 /// Whether it must be there, and be gone, after a power cut as well. Pods' roots go with their pods then, so that making one
@@ -480,46 +554,6 @@ fn names(dir: &Path) -> io::Result<Vec<String>> {
 /// Directories that only the daemon enters.
 fn make_dirs(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// The temporary name of a stream that is being written.
-pub(crate) fn partial(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    PathBuf::from(name)
-}
-
-/// Checks where a stream is to go, has it written, and gives it its name: its size.
-pub(crate) async fn write_stream(
-    op: &'static str,
-    file: &Path,
-    write: impl Future<Output = HostResult<()>>,
-) -> HostResult<u64> {
-    if fs::symlink_metadata(file).is_ok() {
-        let message = "the file is there already: name another one";
-        return Err(HostError::new(HostErrorKind::Conflict, op, file.display().to_string(), message));
-    }
-    let part = partial(file);
-    let failed = |e| io_error(op, file, e);
-    match fs::remove_file(&part) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
-    let finish = || {
-        fs::set_permissions(&part, Permissions::from_mode(0o600))?;
-        let written = fs::File::open(&part)?;
-        written.sync_all()?;
-        renamed(&part, file)?;
-        Ok(written.metadata()?.len())
-    };
-    let result = match write.await {
-        Ok(()) => finish().map_err(failed),
-        Err(error) => Err(error),
-    };
-    if result.is_err() {
-        drop(fs::remove_file(&part));
-    }
-    result
 }
 
 /// What statvfs(3) says of a place; what the file system reserves is not part of it, as in df(1).
@@ -739,22 +773,32 @@ impl StorageEngine for TreeEngine {
         fs::metadata(file).map_err(|e| io_error(OP, file, e))?;
         let conflict = |message: &str| Err(HostError::new(HostErrorKind::Conflict, OP, to.to_string(), message));
         let present = self.mark(OP, &to.dataset)?;
-        match (self.trees.look(file).await?, &present) {
+        let stream = self.trees.look(file).await?;
+        match (stream, &present) {
             (Stream::Whole, Some(_)) => return conflict("it is there already: a whole stream makes a new one"),
-            (Stream::Increment, None) => return conflict("an increment needs the dataset that it was made since"),
+            (Stream::Increment(_), None) => return conflict("an increment needs the dataset that it was made since"),
             _ => {}
         }
         if let Some(mark) = self.snapshot_mark(OP, to)? {
-            if present.is_some() || mark.marks != spec.marks {
+            // Received before, and cut off before the dataset was made of it, or had its files.
+            let cut_off = if present.is_some() { !mark.applied } else { mark.marks == spec.marks };
+            if !cut_off {
                 return conflict("there is a snapshot of this name already");
             }
-            // Received before, and cut off before the dataset was made of it.
+            if present.is_some() && self.changed(OP, to).await?.is_none() {
+                self.applied(OP, to)?;
+                return Ok(Change::Changed(format!("received {to}")));
+            }
             self.remove_snapshot(&self.layout.snapshot(to)).await?;
         }
-        self.place_snapshot(to, Fill::Stream(file, spec)).await?;
+        if let Stream::Increment(base) = stream {
+            self.check_follows(OP, to, base).await?;
+            self.check_replaceable(OP, &to.dataset).await?;
+        }
+        self.place_snapshot(to, Fill::Stream(file, spec, present.is_none())).await?;
         let dir = self.layout.snapshot(to);
         let placed = match present {
-            Some(mark) => self.replace(to, &mark).await,
+            Some(mark) => self.replace(to, &mark).await.and_then(|()| self.applied(OP, to)),
             None => {
                 let tree = self.tree(OP, &dir)?;
                 self.place(&to.dataset, &Mark::new(spec, self.now()), Some(&tree)).await
