@@ -15,7 +15,7 @@
 //! | [`counts`] | how often and for how long each tool ran, for metrics |
 //! | `error` | [`CommandError`], and how it becomes a host error |
 //!
-//! A program has an absolute path, a cleared environment (`LC_ALL=C` only), a deadline and a cap on what it may print. It
+//! A program has an absolute path, a cleared environment ([`ENVIRONMENT`] only), a deadline and a cap on what it may print. It
 //! runs in a process group of its own, which is killed as a whole at the deadline and when the caller goes away. There is
 //! never a shell. Secrets and scripts go by standard input, never by arguments: arguments show in logs and in process
 //! lists.
@@ -31,5 +31,5 @@ pub use cause::Cause;
 pub use counts::{ToolCounts, counts};
 pub use error::CommandError;
 pub use invocation::{Invocation, Tool};
-pub use run::{CommandOutput, ExternalCommand};
+pub use run::{CommandOutput, ENVIRONMENT, ExternalCommand};
 pub use tools::Tools;

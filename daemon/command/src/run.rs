@@ -16,6 +16,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+/// Where programs look for others, as those do that are scripts or call hooks: without it nothing is found on illumos.
+const PATH: &str = if cfg!(target_os = "linux") { "/usr/sbin:/usr/bin:/sbin:/bin" } else { "/usr/sbin:/usr/bin:/sbin" };
+
+/// All of the environment that a tool of the system gets, whoever starts it.
+pub const ENVIRONMENT: [(&str, &str); 2] = [("LC_ALL", "C"), ("PATH", PATH)];
+
 /// One run of an external program.
 #[derive(Clone)]
 pub struct ExternalCommand {
@@ -94,7 +100,7 @@ impl ExternalCommand {
         self
     }
 
-    /// What it reads from standard input; nothing by default.
+    /// What it reads from standard input; /dev/null by default.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
@@ -197,20 +203,22 @@ impl ExternalCommand {
 
     fn spawn(&self) -> Result<tokio::process::Child, CommandError> {
         let spawned = |source| CommandError::Spawn { command: self.shown(), source };
-        let file = |file: &Option<Arc<File>>| match file {
+        let file = |file: &Option<Arc<File>>, or: fn() -> Stdio| match file {
             Some(file) => file.try_clone().map(Stdio::from),
-            None => Ok(Stdio::piped()),
+            None => Ok(or()),
         };
+        let input =
+            file(&self.input, if self.stdin.is_empty() { Stdio::null } else { Stdio::piped }).map_err(spawned)?;
         // The runner itself: every other module goes through it.
         #[allow(clippy::disallowed_methods)]
         let mut command = tokio::process::Command::new(&self.program);
         command
             .args(&self.args)
             .env_clear()
-            .env("LC_ALL", "C")
+            .envs(ENVIRONMENT)
             .current_dir("/")
-            .stdin(file(&self.input).map_err(spawned)?)
-            .stdout(file(&self.output).map_err(spawned)?)
+            .stdin(input)
+            .stdout(file(&self.output, Stdio::piped).map_err(spawned)?)
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
@@ -279,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn gives_output_and_clears_the_environment() {
         let out = ExternalCommand::find("env").unwrap().run().await.unwrap();
-        assert_eq!(String::from_utf8(out.stdout).unwrap(), "LC_ALL=C\n");
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), "LC_ALL=C\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n");
     }
 
     #[tokio::test]
@@ -297,9 +305,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn passes_stdin() {
+    async fn passes_stdin_or_nothing_at_all() {
         let out = ExternalCommand::find("cat").unwrap().stdin("hello").run().await.unwrap();
         assert_eq!(out.stdout, b"hello");
+        let out = ExternalCommand::find("readlink").unwrap().args(["/proc/self/fd/0"]).run().await.unwrap();
+        assert_eq!(out.stdout, b"/dev/null\n");
     }
 
     #[tokio::test]

@@ -64,7 +64,7 @@ async fn by_zone(shared: &Shared, id: &SandboxId, port: u16) -> HostResult<Conne
         .arg(id.as_str())
         .arg(&script)
         .env_clear()
-        .env("LC_ALL", "C")
+        .envs(reddwarf_command::ENVIRONMENT)
         .current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;

@@ -314,7 +314,13 @@ async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResul
         }
         Err(_) => tokio::process::Command::new(&exe),
     };
-    command.arg(supervisor::ARGUMENT).arg(dir.path()).env_clear().current_dir("/").process_group(0);
+    command
+        .arg(supervisor::ARGUMENT)
+        .arg(dir.path())
+        .env_clear()
+        .envs(reddwarf_command::ENVIRONMENT)
+        .current_dir("/")
+        .process_group(0);
     command.stdin(Stdio::from(lock)).stdout(Stdio::from(report)).stderr(Stdio::from(log));
     // Not waited for: it outlives us; tokio collects it should it end first.
     drop(command.spawn().map_err(failed)?);

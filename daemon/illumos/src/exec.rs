@@ -154,7 +154,7 @@ fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<
         .arg(id.as_str())
         .arg(&run.script)
         .env_clear()
-        .env("LC_ALL", "C")
+        .envs(reddwarf_command::ENVIRONMENT)
         .current_dir("/");
     command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);

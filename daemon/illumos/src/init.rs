@@ -142,7 +142,7 @@ fn tool(path: &str, args: &[&str], env: &[(&str, &str)]) -> Result<String, Strin
     #[expect(clippy::disallowed_methods, reason = "in the zone: a short run of the zone's own tool")]
     let mut command = Command::new(program);
     if cfg!(target_os = "illumos") {
-        command.env_clear();
+        command.env_clear().envs(reddwarf_command::ENVIRONMENT);
     }
     command.args(args).env("LC_ALL", "C").envs(env.iter().copied()).stdin(Stdio::null());
     let output = command.output().map_err(|e| format!("{path}: {e}"))?;

@@ -209,7 +209,7 @@ fn is_up(zoneadm: &str, zone: &str) -> Result<bool, String> {
 fn command(program: &str, args: &[&str]) -> Command {
     #[expect(clippy::disallowed_methods, reason = "the supervisor's side: there is no runner here")]
     let mut command = Command::new(program);
-    command.args(args).env_clear().env("LC_ALL", "C").stdin(Stdio::null());
+    command.args(args).env_clear().envs(reddwarf_command::ENVIRONMENT).stdin(Stdio::null());
     command
 }
 

@@ -455,7 +455,7 @@ mod system {
     fn run<'a>(program: &str, words: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> io::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "in the zone: a short run of the zone's own tool")]
         let mut command = std::process::Command::new(program);
-        let said = command.env_clear().env("LC_ALL", "C").args(words).output()?;
+        let said = command.env_clear().envs(reddwarf_command::ENVIRONMENT).args(words).output()?;
         if said.status.success() {
             return Ok(());
         }

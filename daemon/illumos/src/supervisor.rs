@@ -124,7 +124,7 @@ fn start(launch: &Launch) -> io::Result<Child> {
     if !launch.stdin {
         command.arg("-n");
     }
-    command.arg(&launch.zone).arg(&launch.script).env_clear().env("LC_ALL", "C").process_group(0);
+    command.arg(&launch.zone).arg(&launch.script).env_clear().envs(reddwarf_command::ENVIRONMENT).process_group(0);
     command.stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }

@@ -103,7 +103,12 @@ fn set_size(terminal: &Path, columns: &str, lines: &str) {
         if Path::new(program).exists() {
             #[expect(clippy::disallowed_methods, reason = "in the zone: a short run of the zone's own tool")]
             let mut command = Command::new(program);
-            command.args(["rows", lines, "columns", columns]).env_clear().stdin(on).stdout(Stdio::null());
+            command
+                .args(["rows", lines, "columns", columns])
+                .env_clear()
+                .envs(reddwarf_command::ENVIRONMENT)
+                .stdin(on)
+                .stdout(Stdio::null());
             let _ = command.stderr(Stdio::null()).status();
             return;
         }

@@ -32,7 +32,9 @@ pub(crate) fn end(root: u32, others: bool) {
         return;
     }
     #[expect(clippy::disallowed_methods, reason = "in the zone: a short run of the zone's own tool")]
-    let run = |program: &str, words: &[&str]| Command::new(program).env_clear().env("LC_ALL", "C").args(words).output();
+    let run = |program: &str, words: &[&str]| {
+        Command::new(program).env_clear().envs(reddwarf_command::ENVIRONMENT).args(words).output()
+    };
     let Ok(said) = run("/usr/bin/ps", &["-o", "ctid=", "-p", &root.to_string()]) else { return };
     let contract = String::from_utf8_lossy(&said.stdout).trim().to_owned();
     if contract.parse::<u32>().is_ok() {

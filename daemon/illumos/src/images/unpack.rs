@@ -74,7 +74,15 @@ pub(super) async fn unpack(shared: &Shared, what: What, file: &Path, root: &Path
         Err(_) if !cfg!(target_os = "illumos") => tokio::process::Command::new(&program),
         Err(error) => return Err(io::Error::other(error.to_string()).into()),
     };
-    command.arg(ARGUMENT).arg(what.word()).arg(root).env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+    command
+        .arg(ARGUMENT)
+        .arg(what.word())
+        .arg(root)
+        .env_clear()
+        .envs(reddwarf_command::ENVIRONMENT)
+        .current_dir("/")
+        .process_group(0)
+        .kill_on_drop(true);
     command.stdin(Stdio::from(from)).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut said = String::new();
