@@ -89,6 +89,11 @@ const CAUSES: &[(Tool, &str, Cause)] = &[
     (Tool::Zfs, "no such pool", Cause::NotFound),
     (Tool::Zpool, "no such pool", Cause::NotFound),
     (Tool::Zpool, "pool or dataset is busy", Cause::Busy),
+    // Without its filter the kernel has no translation.
+    (Tool::Ipnat, "ioctl(SIOCGNATS)", Cause::WrongState),
+    (Tool::Ipnat, "error at", Cause::Invalid),
+    (Tool::Ipf, "Could not find running zone", Cause::WrongState),
+    (Tool::Ipf, "error at", Cause::Invalid),
     (Tool::Ilbadm, "already exists", Cause::Exists),
     (Tool::Ilbadm, "specified rule does not exist", Cause::NotFound),
     (Tool::Ilbadm, "cannot find specified server", Cause::NotFound),
@@ -154,6 +159,11 @@ mod tests {
             (Tool::Ipadm, "ipadm: Could not create address: Address object already exists", Cause::Exists),
             (Tool::Ilbadm, "ilbadm: cannot find specified server group", Cause::NotFound),
             (Tool::Ilbadm, "ilbadm: cannot add 10.88.0.5 to sg1: invalid argument(s) - see man page", Cause::Invalid),
+            (Tool::Ipnat, "ioctl(SIOCGNATS): I/O error", Cause::WrongState),
+            (Tool::Ipnat, "syntax error error at \"x\", line 3", Cause::Invalid),
+            (Tool::Ipf, "Could not find running zone: rw-a", Cause::WrongState),
+            (Tool::Ipf, "Bad value specified for netmask error at \"128\", line 2", Cause::Invalid),
+            (Tool::Prctl, "prctl: zone.max-lwps: Invalid argument", Cause::Other),
             (Tool::Kstat, "dataset does not exist", Cause::Other),
         ] {
             assert_eq!(Cause::of(tool, stderr), cause, "{stderr}");

@@ -7,7 +7,7 @@
 
 use crate::host::Shared;
 use crate::ilbadm::digest;
-use crate::ipadm::{self, Address};
+use crate::ipadm::{self, Address, DUPLICATE};
 use crate::options::IllumosOptions;
 use ipnet::IpNet;
 use reddwarf_command::{Cause, Invocation};
@@ -17,8 +17,6 @@ use std::net::IpAddr;
 
 const OP: &str = "announce addresses";
 const LOOPBACK: &str = "lo0";
-/// The state of an address that another machine answered for. ipadm makes the object all the same.
-const DUPLICATE: &str = "duplicate";
 
 /// Address objects by name.
 pub(crate) type Addresses = BTreeMap<String, Address>;

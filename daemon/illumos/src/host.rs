@@ -3,8 +3,9 @@
 use crate::images::pull;
 use crate::options::IllumosOptions;
 use crate::paths::Paths;
+use crate::policies::Policies;
 use crate::record::ContainerRunning;
-use crate::services::{Balancing, Policies};
+use crate::services::Balancing;
 use crate::zone::brand::{self, ZoneBrand};
 use crate::zone_events::{self, Source, ZoneEvents};
 use crate::{info, init, leftovers, observe, watch};

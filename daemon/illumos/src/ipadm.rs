@@ -56,6 +56,13 @@ pub fn show_forwarding(ipv6: bool) -> Invocation {
     Invocation::read(Tool::Ipadm, ["show-prop", "-c", "-p", "forwarding", "-o", "current", family])
 }
 
+/// The state of an address that serves.
+pub const OK: &str = "ok";
+/// The state of one that is new: whether somebody else has it is being asked.
+pub const TENTATIVE: &str = "tentative";
+/// The state of one that another machine answered for. ipadm makes the object all the same.
+pub const DUPLICATE: &str = "duplicate";
+
 /// An address object of the global zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -72,7 +72,7 @@ impl fmt::Display for Rule {
                     Protocol::Udp => "udp",
                 };
                 match from {
-                    Some(from) => write!(f, "rdr {link} from {from} to {to}/{bits} port = {port}")?,
+                    Some(from) => write!(f, "rdr {link} from {} to {to}/{bits} port = {port}", from.trunc())?,
                     None => write!(f, "rdr {link} {to}/{bits} port {port}")?,
                 }
                 // A rule that names its sources writes the target's port with a sign.
@@ -81,12 +81,12 @@ impl fmt::Display for Rule {
                 if *sticky { f.write_str(" sticky") } else { Ok(()) }
             }
             Self::Masquerade { link, from, ports } => {
-                let zero = if from.addr().is_ipv4() { "0/32" } else { "::/128" };
+                let (from, zero) = (from.trunc(), if from.addr().is_ipv4() { "0/32" } else { "::/128" });
                 write!(f, "map {link} from {from} ! to {from} -> {zero}")?;
                 if *ports { f.write_str(" portmap tcp/udp auto") } else { Ok(()) }
             }
             Self::Hairpin { link, pods, gateway } => {
-                let bits = if gateway.is_ipv4() { 32 } else { 128 };
+                let (pods, bits) = (pods.trunc(), if gateway.is_ipv4() { 32 } else { 128 });
                 write!(f, "map {link} from {pods} to {pods} -> {gateway}/{bits} portmap tcp/udp auto")
             }
         }
@@ -102,12 +102,23 @@ pub struct Difference {
     pub fresh: Vec<Rule>,
 }
 
-/// Compares what we applied with what is wanted. Rules that map ports come before those that do not: the first that
-/// fits is taken.
-pub fn difference(applied: &BTreeSet<Rule>, wanted: &BTreeSet<Rule>) -> Difference {
-    let mut fresh: Vec<_> = wanted.difference(applied).cloned().collect();
+/// Compares what we applied, of which some are `missing` by now, with what is wanted. What is too much is taken away in any
+/// case: taking away a rule that is not there does nothing. Rules that map ports come before those that do not, for the
+/// first that fits is taken and new ones come last: so the one that does not is made anew with the one that does.
+pub fn difference(applied: &BTreeSet<Rule>, missing: &BTreeSet<Rule>, wanted: &BTreeSet<Rule>) -> Difference {
+    let loaded: BTreeSet<&Rule> = applied.difference(missing).collect();
+    let mut fresh: BTreeSet<&Rule> = wanted.iter().filter(|rule| !loaded.contains(rule)).collect();
+    let mut stale: BTreeSet<&Rule> = applied.difference(wanted).collect();
+    for rule in wanted {
+        let Rule::Masquerade { link, from, ports: false } = rule else { continue };
+        let before = Rule::Masquerade { link: link.clone(), from: *from, ports: true };
+        if fresh.contains(&before) && fresh.insert(rule) {
+            stale.insert(rule);
+        }
+    }
+    let mut fresh: Vec<Rule> = fresh.into_iter().cloned().collect();
     fresh.sort_by_key(|rule| matches!(rule, Rule::Masquerade { ports: false, .. }));
-    Difference { stale: applied.difference(wanted).cloned().collect(), fresh }
+    Difference { stale: stale.into_iter().cloned().collect(), fresh }
 }
 
 fn text<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> String {
@@ -130,19 +141,30 @@ impl Difference {
     }
 }
 
-/// Asks for the rules that are loaded, without names for numbers: fewer than we applied means that someone flushed.
+/// Asks for the rules that are loaded, without names for numbers; [`missing`] reads the answer.
 pub fn list() -> Invocation {
     Invocation::read(Tool::Ipnat, ["-lR"])
 }
 
-/// How many rules of each kind a listing shows: maps and redirects.
-pub fn count(listing: &str) -> (usize, usize) {
+/// Those of the rules that a listing does not show: somebody took them away.
+pub fn missing(applied: &BTreeSet<Rule>, listing: &str) -> BTreeSet<Rule> {
     let rules = listing.lines().take_while(|line| !line.starts_with("List of active sessions"));
-    rules.fold((0, 0), |(maps, redirects), line| match line.split(' ').next() {
-        Some("map") => (maps + 1, redirects),
-        Some("rdr") => (maps, redirects + 1),
-        _ => (maps, redirects),
-    })
+    let loaded: BTreeSet<String> = rules.map(spelt_out).collect();
+    applied.iter().filter(|rule| !loaded.contains(&spelt_out(&rule.to_string()))).cloned().collect()
+}
+
+/// A rule as ipnat lists it, but for the sign before a port, which some forms have, and blanks.
+fn spelt_out(rule: &str) -> String {
+    let words = rule.split_ascii_whitespace().filter(|word| *word != "=");
+    words.map(|word| if word == "0/32" { "0.0.0.0/32" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+/// What a run complained of; `None`: it is done. ipnat ends with 0 whatever the kernel says of a rule. That one is there, or
+/// that one is not, is as it should be.
+pub fn complaint(stderr: &str) -> Option<String> {
+    let fine = |line: &&str| line.is_empty() || line.ends_with(": File exists") || line.ends_with(": No such process");
+    let all: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !fine(line)).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 #[cfg(test)]
@@ -177,31 +199,117 @@ mod tests {
         );
     }
 
+    /// Each form of each family, as the real parser took them.
+    #[test]
+    fn each_form_has_two_families() {
+        let redirect = |from: Option<&str>, to: &str, backend: &str, sticky| Rule::Redirect {
+            link: "net0".into(),
+            from: from.map(|f| f.parse().unwrap()),
+            to: to.parse().unwrap(),
+            port: 80,
+            backend: (backend.parse().unwrap(), 8080),
+            protocol: Protocol::Udp,
+            sticky,
+        };
+        let masquerade =
+            |from: &str, ports| Rule::Masquerade { link: "net0".into(), from: from.parse().unwrap(), ports };
+        let hairpin = |pods: &str, gateway: &str| Rule::Hairpin {
+            link: "rwgw0".into(),
+            pods: pods.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+        };
+        for (rule, text) in [
+            (
+                redirect(Some("10.1.2.3/8"), "10.96.0.5", "10.88.0.5", true),
+                "rdr net0 from 10.0.0.0/8 to 10.96.0.5/32 port = 80 -> 10.88.0.5 port = 8080 udp round-robin sticky",
+            ),
+            (
+                redirect(None, "fd00:96::5", "fd00::5", false),
+                "rdr net0 fd00:96::5/128 port 80 -> fd00::5 port 8080 udp round-robin",
+            ),
+            (
+                redirect(Some("fd01::/64"), "fd00:96::5", "fd00::5", false),
+                "rdr net0 from fd01::/64 to fd00:96::5/128 port = 80 -> fd00::5 port = 8080 udp round-robin",
+            ),
+            (masquerade("10.88.0.64/26", false), "map net0 from 10.88.0.64/26 ! to 10.88.0.64/26 -> 0/32"),
+            (masquerade("fd00::/64", true), "map net0 from fd00::/64 ! to fd00::/64 -> ::/128 portmap tcp/udp auto"),
+            (
+                hairpin("10.88.0.64/26", "10.88.0.65"),
+                "map rwgw0 from 10.88.0.64/26 to 10.88.0.64/26 -> 10.88.0.65/32 portmap tcp/udp auto",
+            ),
+            (
+                hairpin("fd00::/64", "fd00::1"),
+                "map rwgw0 from fd00::/64 to fd00::/64 -> fd00::1/128 portmap tcp/udp auto",
+            ),
+        ] {
+            assert_eq!(rule.to_string(), text);
+        }
+    }
+
+    fn shown(difference: &Difference) -> Vec<String> {
+        difference.runs().iter().map(|r| format!("{r} < {}", String::from_utf8_lossy(&r.stdin))).collect()
+    }
+
     /// A backend that goes takes one rule away; sessions of the others go on.
     #[test]
     fn only_the_difference_is_applied() {
         let applied = BTreeSet::from([redirect("10.88.0.5"), redirect("10.88.0.6"), masquerade(true)]);
         let wanted =
             BTreeSet::from([redirect("10.88.0.6"), masquerade(false), masquerade(true), redirect("10.88.0.7")]);
-        let runs = difference(&applied, &wanted).runs();
-        let shown: Vec<_> = runs.iter().map(|r| format!("{r} < {}", String::from_utf8_lossy(&r.stdin))).collect();
         assert_eq!(
-            shown,
+            shown(&difference(&applied, &BTreeSet::new(), &wanted)),
             [
                 "ipnat -r -f - < rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.5 port 8080 tcp round-robin\n",
                 "ipnat -f - < rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.7 port 8080 tcp round-robin\n\
                  map net0 from 10.88.0.0/24 ! to 10.88.0.0/24 -> 0/32\n",
             ]
         );
-        assert_eq!(difference(&wanted, &wanted).runs(), []);
+        assert_eq!(difference(&wanted, &BTreeSet::new(), &wanted).runs(), []);
+        assert_eq!(check(&BTreeSet::from([masquerade(false)])).to_string(), "ipnat -n -f -");
+        assert_eq!(list().to_string(), "ipnat -lR");
     }
 
+    /// What is left of what is not wanted any more goes, and what is left of what is wanted stays.
     #[test]
-    fn a_flush_by_someone_else_shows() {
+    fn a_part_that_somebody_took_away_comes_back() {
+        let applied =
+            BTreeSet::from([redirect("10.88.0.5"), redirect("10.88.0.6"), masquerade(true), masquerade(false)]);
+        let missing = BTreeSet::from([redirect("10.88.0.6"), masquerade(true)]);
+        let wanted = BTreeSet::from([redirect("10.88.0.6"), masquerade(true), masquerade(false)]);
+        assert_eq!(
+            shown(&difference(&applied, &missing, &wanted)),
+            [
+                "ipnat -r -f - < rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.5 port 8080 tcp round-robin\n\
+                 map net0 from 10.88.0.0/24 ! to 10.88.0.0/24 -> 0/32\n",
+                "ipnat -f - < rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.6 port 8080 tcp round-robin\n\
+                 map net0 from 10.88.0.0/24 ! to 10.88.0.0/24 -> 0/32 portmap tcp/udp auto\n\
+                 map net0 from 10.88.0.0/24 ! to 10.88.0.0/24 -> 0/32\n",
+            ]
+        );
+    }
+
+    /// As many rules as ours are no sign that they are ours.
+    #[test]
+    fn rules_are_found_by_what_they_say() {
+        let sources = Rule::Redirect {
+            link: "net0".into(),
+            from: Some("10.0.0.0/8".parse().unwrap()),
+            to: "10.96.0.5".parse().unwrap(),
+            port: 80,
+            backend: ("10.88.0.5".parse().unwrap(), 8080),
+            protocol: Protocol::Tcp,
+            sticky: false,
+        };
+        let applied = BTreeSet::from([redirect("10.88.0.5"), redirect("10.88.0.6"), masquerade(false), sources]);
         let listing = "List of active MAP/Redirect filters:\nmap net0 from 10.88.0.0/24 ! to 10.88.0.0/24 -> 0.0.0.0/32\n\
-                       rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.5 port 8080 tcp round-robin\n\nList of active sessions:\n\
-                       map 1.2.3.4 5 <- -> 6.7.8.9 10\n";
-        assert_eq!(count(listing), (1, 1));
-        assert_eq!(count("List of active MAP/Redirect filters:\n\nList of active sessions:\n"), (0, 0));
+                       rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.5 port 8080 tcp round-robin\n\
+                       rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.99 port 8080 tcp round-robin\n\
+                       rdr net0 from 10.0.0.0/8 to 10.96.0.5/32 port = 80 -> 10.88.0.5 port = 8080 tcp round-robin\n\
+                       \nList of active sessions:\n\
+                       rdr rwgw0 10.96.0.5/32 port 80 -> 10.88.0.6 port 8080 tcp round-robin\n";
+        assert_eq!(missing(&applied, listing), BTreeSet::from([redirect("10.88.0.6")]));
+        assert_eq!(missing(&applied, "List of active MAP/Redirect filters:\n\nList of active sessions:\n"), applied);
+        assert_eq!(complaint("0:ioctl(add/insert rule): File exists\n1:ioctl(remove nat): No such process\n"), None);
+        assert!(complaint("0:ioctl(add/insert rule): Not enough space\n").is_some());
     }
 }

@@ -67,6 +67,7 @@ mod observe;
 pub mod options;
 pub mod parsable;
 mod paths;
+mod policies;
 #[cfg(target_os = "illumos")]
 mod port;
 mod project;

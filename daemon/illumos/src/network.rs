@@ -16,9 +16,15 @@ use reddwarf_host::{
 };
 use reddwarf_supervise::files::{io_error, names_in, read_record, remove_file, write_json};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
 
 const ENSURE: &str = "make pod network";
 const REMOVE: &str = "remove pod network";
+
+/// How long a new address may be tentative: a system asks for some seconds whether somebody has it.
+const IN_FORCE: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What was asked for last on this boot.
 pub(crate) fn applied(shared: &Shared) -> HostResult<Option<NetworkSpec>> {
@@ -100,13 +106,19 @@ impl Parts {
         for wanted in &self.addresses {
             let object = ipadm::address_object(name, wanted);
             match seen.addresses.get(&object).and_then(|a| a.address) {
-                Some(address) if address == *wanted => {}
+                Some(address) if address == *wanted => drift.extend(trouble(seen, &object)),
                 Some(address) => drift.push(format!("{object} is {address}")),
                 None => drift.push(format!("address {object} is missing")),
             }
         }
         drift
     }
+}
+
+/// That an address does not serve, in words. One that is new is about to.
+fn trouble(seen: &Seen, object: &str) -> Option<String> {
+    let state = seen.addresses.get(object)?.state.as_str();
+    (!matches!(state, ipadm::OK | ipadm::TENTATIVE)).then(|| format!("address {object} is {state}"))
 }
 
 #[async_trait]
@@ -159,11 +171,15 @@ async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
     if elsewhere {
         seen = look(shared, ENSURE).await?;
     }
+    let anew = !done.is_empty();
     for wanted in &parts.addresses {
         address(shared, &parts, wanted, &seen, &mut done).await?;
         for run in ipadm::forward(wanted.addr().is_ipv6()) {
             shared.run(ENSURE, &spec.link, &run).await?;
         }
+    }
+    if anew {
+        services::find_interfaces(shared).await?;
     }
     let file = shared.paths.network();
     write_json(&file, spec).map_err(|e| io_error(ENSURE, &file, e))?;
@@ -185,7 +201,7 @@ async fn address(
     let object = ipadm::address_object(name, wanted);
     let subject = object.as_str();
     match seen.addresses.get(&object).and_then(|a| a.address) {
-        Some(address) if address == *wanted => return Ok(()),
+        Some(address) if address == *wanted => return until_in_force(shared, &object).await,
         // Another one under our name: with the interface it goes.
         Some(_) => drop(shared.run(ENSURE, subject, &ipadm::delete_interface(name)).await?),
         None => {}
@@ -199,7 +215,26 @@ async fn address(
     }
     exists_is_fine(shared.tools().run(&ipadm::create_address(name, wanted)).await)?;
     done.push("gateway address");
-    Ok(())
+    until_in_force(shared, &object).await
+}
+
+/// A new address is tentative until nobody on the link was heard to have it.
+async fn until_in_force(shared: &Shared, object: &str) -> HostResult<()> {
+    let fail = |kind, message: String| Err(HostError::new(kind, ENSURE, object, message));
+    let until = Instant::now() + IN_FORCE;
+    loop {
+        let text = shared.run(ENSURE, object, &ipadm::show_addresses()).await?;
+        let all =
+            ipadm::addresses(&text).map_err(|e| HostError::new(HostErrorKind::Other, ENSURE, object, e.to_string()))?;
+        match all.get(object).map(|address| address.state.as_str()) {
+            Some(ipadm::OK) => return Ok(()),
+            Some(ipadm::DUPLICATE) => {
+                return fail(HostErrorKind::Conflict, "another machine on the link has this address".to_owned());
+            }
+            Some(ipadm::TENTATIVE) if Instant::now() < until => tokio::time::sleep(LOOK).await,
+            state => return fail(HostErrorKind::InvalidState, format!("is {}, not ok", state.unwrap_or("gone"))),
+        }
+    }
 }
 
 /// Whether the gateway's link is plumbed.

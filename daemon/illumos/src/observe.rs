@@ -86,8 +86,9 @@ fn one(shared: &Shared, id: &SandboxId, facts: &Facts) -> HostResult<Option<Sand
         return Ok(None);
     }
     let zones = facts.zones.as_ref().map_err(again)?;
-    let noted = sandbox::running(shared, id)?;
-    let mut state = sandbox_state(zones.get(id.as_str()).map(|z| &z.state), noted.is_some());
+    let zone = zones.get(id.as_str());
+    let noted = sandbox::running(shared, id)?.filter(|noted| noted.is_of(zone.and_then(|z| z.id)));
+    let mut state = sandbox_state(zone.map(|z| &z.state), noted.is_some());
     if state == SandboxState::Running
         && let Ok(seen) = &facts.seen
         && !seen.vnics.contains_key(LinkName::for_sandbox(id).as_str())
@@ -104,7 +105,7 @@ fn again(error: &reddwarf_host::HostError) -> reddwarf_host::HostError {
     reddwarf_host::HostError::new(error.kind, error.op, error.subject.clone(), error.message.clone())
 }
 
-/// A zone's state as a sandbox's. `noted`: `sandbox_ensure` brought it to its end on this boot.
+/// A zone's state as a sandbox's. `noted`: `sandbox_ensure` brought it to its end on this boot of the zone.
 pub(crate) fn sandbox_state(zone: Option<&ZoneState>, noted: bool) -> SandboxState {
     let partial = |what: &str| SandboxState::Partial(what.to_owned());
     match zone {

@@ -22,6 +22,17 @@ pub(crate) struct SandboxMark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SandboxRunning {
     pub(crate) started: BootTime,
+    /// The number that its zone has, another one after each boot: one that somebody else booted anew lacks what we do after
+    /// a boot. Notes of earlier versions have none.
+    #[serde(default)]
+    pub(crate) zone: Option<u32>,
+}
+
+impl SandboxRunning {
+    /// Whether it is about the zone of this number.
+    pub(crate) fn is_of(&self, zone: Option<u32>) -> bool {
+        self.zone.is_none() || self.zone == zone
+    }
 }
 
 /// `launch.json`: all that a supervisor needs.

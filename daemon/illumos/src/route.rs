@@ -19,13 +19,13 @@ pub fn interface(text: &str) -> Option<String> {
     plain.then(|| name.to_owned())
 }
 
-/// Asks for all routes; [`routes`] reads the answer.
-pub fn show() -> Invocation {
-    Invocation::read(Tool::Netstat, ["-rn", "-f", "inet"])
+/// Asks for all routes of a family; [`routes`] reads the answer.
+pub fn show(ipv6: bool) -> Invocation {
+    Invocation::read(Tool::Netstat, ["-rn", "-f", if ipv6 { "inet6" } else { "inet" }])
 }
 
-/// Networks and the links that lead there, where the table names one. A network without a prefix length has that of its
-/// old class, which is no use to anyone: it is taken as /24 or as a host.
+/// Networks and the links that lead there, where the table names one, those of the links themselves left out. An IPv4
+/// network without a prefix length has that of its old class, which is no use to anyone: it is taken as /24 or as a host.
 pub fn routes(text: &str) -> Vec<(String, IpNet)> {
     let route = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -35,13 +35,15 @@ pub fn routes(text: &str) -> Vec<(String, IpNet)> {
             Ok(net) => net,
             Err(_) => {
                 let address: IpAddr = destination.parse().ok()?;
-                let host = destination.rsplit('.').next() != Some("0");
-                IpNet::new(address, if host { 32 } else { 24 }).ok()?
+                let network = address.is_ipv4() && destination.rsplit('.').next() == Some("0");
+                if network { IpNet::new(address, 24).ok()? } else { IpNet::from(address) }
             }
         };
         Some((link, net))
     };
-    text.lines().filter_map(route).filter(|(link, _)| link != "lo0").collect()
+    let of_links =
+        |net: &IpNet| matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local() || v6.addr().is_multicast());
+    text.lines().filter_map(route).filter(|(link, net)| link != "lo0" && !of_links(net)).collect()
 }
 
 #[cfg(test)]
@@ -65,5 +67,14 @@ mod tests {
                     192.0.2.0            192.0.2.2            U         1          0 net0      \n\
                     127.0.0.1            127.0.0.1            UH        2          0 lo0       \n";
         assert_eq!(routes(text), [("net0".to_owned(), "192.0.2.0/24".parse().unwrap())]);
+        let text = "\nRouting Table: IPv6\n  Destination/Mask            Gateway                   Flags Ref   Use    If   \n\
+                    --------------------------- --------------------------- ----- --- ------- ----- \n\
+                    default                     fe80::1                     UG      2       0 net0  \n\
+                    fd00:2::/64                 fd00:2::2                   U       2       0 net0  \n\
+                    fe80::/10                   fe80::8:20ff:fe00:1         U       2       0 net0  \n\
+                    ::1                         ::1                         UH      2       0 lo0   \n";
+        assert_eq!(routes(text), [("net0".to_owned(), "fd00:2::/64".parse().unwrap())]);
+        assert_eq!([show(false), show(true)].map(|r| r.to_string()), ["netstat -rn -f inet", "netstat -rn -f inet6"]);
+        assert_eq!(get_default(true).to_string(), "route -n get -inet6 default");
     }
 }

@@ -12,7 +12,7 @@ use crate::zone::machine::Machine;
 use crate::zone::state::Goal;
 use crate::zone::{config, golden, live};
 use crate::zonecfg::ValueError;
-use crate::{datasets, delegated, images, init, inside, machine, services, vnic, volumes};
+use crate::{datasets, delegated, images, init, inside, machine, policies, vnic, volumes};
 use reddwarf_command::Cause;
 use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
@@ -128,13 +128,12 @@ fn told(done: String, after_boot: &BTreeSet<&'static str>) -> String {
     format!("{done} (at the zone's next boot: {})", waits.join(", "))
 }
 
-/// Made, and its zone runs: not halted behind our back.
+/// Made, and its zone runs: neither halted nor booted anew behind our back.
 async fn is_up(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
-    if running(shared, id)?.is_none() {
-        return Ok(false);
-    }
+    let Some(noted) = running(shared, id)? else { return Ok(false) };
     let zones = crate::zone::drive::zones(shared, MAKE).await?;
-    Ok(zones.iter().any(|z| z.name == id.as_str() && z.state == crate::zoneadm::ZoneState::Running))
+    let up = |z: &crate::zoneadm::Zone| z.state == crate::zoneadm::ZoneState::Running && noted.is_of(z.id);
+    Ok(zones.iter().any(|z| z.name == id.as_str() && up(z)))
 }
 
 /// What comes before the zone itself.
@@ -165,9 +164,9 @@ async fn finish(shared: &Shared, spec: &SandboxSpec, brand: ZoneBrand, driven: &
     if brand.programs() == Programs::Native {
         until_services_are_up(shared, &spec.id, brand).await?;
     }
-    services::isolate_again(shared, &spec.id, spec).await?;
+    let zone = policies::isolate_again(shared, spec).await?;
     write_mark(shared, spec)?;
-    let state = SandboxRunning { started: shared.clock.boot() };
+    let state = SandboxRunning { started: shared.clock.boot(), zone: Some(zone) };
     write_record("note that the sandbox runs", &shared.paths.run.sandbox_state(&spec.id), &state)?;
     let done = if driven.done.is_empty() { "made sandbox".to_owned() } else { driven.done.join(", ") };
     Ok(Change::Changed(told(done, &driven.after_boot)))

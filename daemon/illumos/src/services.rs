@@ -1,40 +1,29 @@
-//! Services by ipnat(8), network policies by ipf(8).
+//! Services by ipnat(8); network policies are `policies`.
 //!
 //! Every frontend that is not ILB's (`ilb`) is a redirection for each backend, once on the gateway's link (from pods) and once
 //! on the link that leads outside; at addresses of the host's, announced ones (`announced`) among them, also on the interface
 //! that has them. What we applied is kept in `RUN/ipnat.json` (a boot loses both), so that only the difference is applied and
 //! sessions of other rules go on.
-//! Policies are filters of the isolated pods' own zones: pods on one etherstub talk without passing the global zone.
 
 use crate::announced::{self, Addresses};
 use crate::host::{IllumosHost, Shared};
 use crate::ilb::{self, Split};
 use crate::ilbadm::{Balanced, Prefix};
-use crate::ipf::ZoneFilter;
 use crate::ipnat::{self, Rule};
 use crate::options::Balancer;
-use crate::{ipadm, network, route, sandbox};
+use crate::{ipadm, ipf, network, policies, route};
 use async_trait::async_trait;
 use ipnet::IpNet;
-use reddwarf_command::Cause;
-use reddwarf_host::service::{Backends, Direction, Frontend, Isolation, Listener, Place, Protocol, ServiceTable};
-use reddwarf_host::spec::{NetworkSpec, SandboxNetwork, SandboxSpec, Subnet};
-use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, SandboxId, Services};
-use reddwarf_supervise::files::{io_error, names_in, read_record, write_json};
+use reddwarf_command::{Cause, Invocation};
+use reddwarf_host::service::{Backends, Frontend, Listener, Place, Protocol, ServiceTable};
+use reddwarf_host::spec::{NetworkSpec, Subnet};
+use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Services};
+use reddwarf_supervise::files::{io_error, read_record, write_json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 const ENSURE: &str = "make services";
 const OBSERVE: &str = "observe services";
-
-/// The policies that this daemon applied last. Every boot of a zone waits for them, so that no other tool is run with them
-/// locked.
-#[derive(Default)]
-pub(crate) struct Policies {
-    table: ServiceTable,
-    /// Filters by zone, as they were loaded.
-    filters: BTreeMap<SandboxId, ZoneFilter>,
-}
 
 /// What this daemon had ILB do last; whoever changes rules of ILB or of ipnat, or addresses of services, locks it.
 #[derive(Default)]
@@ -62,7 +51,10 @@ impl Services for IllumosHost {
 
     async fn routes(&self) -> HostResult<Vec<(String, IpNet)>> {
         let ours = network::applied(&self.shared)?;
-        let text = self.shared.run("list routes", "routes", &route::show()).await?;
+        let mut text = String::new();
+        for ipv6 in [false, true] {
+            text += &self.shared.run("list routes", "routes", &route::show(ipv6)).await?;
+        }
         let seen = addresses(&self.shared).await?;
         let announced = announced::ours(&seen, &self.shared.options.instance);
         let all = route::routes(&text).into_iter();
@@ -86,7 +78,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     }
     let mut balancing = shared.balancing.lock().await;
     // What one part fails with keeps no other: first of all the policies.
-    let filtered = isolate(shared, table).await;
+    let filtered = policies::isolate(shared, table).await;
     let bare = std::mem::take(&mut balancing.bare);
     let idle = bare && table.frontends.is_empty() && table.announced.is_empty();
     let seen = if idle { Addresses::new() } else { addresses(shared).await? };
@@ -148,33 +140,64 @@ fn known_rules(shared: &Shared) -> HostResult<BTreeSet<Rule>> {
 
 /// Whether something was done. Checks the whole set first, so that a rule that ipnat does not take changes nothing.
 async fn apply_rules(shared: &Shared, wanted: &BTreeSet<Rule>) -> HostResult<bool> {
-    let mut known = known_rules(shared)?;
-    if !known.is_empty() && flushed(shared, &known).await? {
-        tracing::warn!("somebody flushed ipnat's rules: ours are added again");
-        known.clear();
+    let known = known_rules(shared)?;
+    let missing = missing(shared, &known).await?;
+    if !missing.is_empty() {
+        tracing::warn!(rules = missing.len(), "somebody took rules of ours from ipnat");
     }
-    let difference = ipnat::difference(&known, wanted);
+    let difference = ipnat::difference(&known, &missing, wanted);
     let runs = difference.runs();
     if runs.is_empty() {
         return Ok(false);
     }
-    shared.run(ENSURE, "NAT rules", &ipnat::check(wanted)).await?;
+    run_ipnat(shared, ENSURE, &ipnat::check(wanted)).await?;
     let file = shared.paths.nat();
     // First what will be there in any case: a crash in the middle leaves nothing of ours unknown.
     let union: BTreeSet<Rule> = known.union(wanted).cloned().collect();
     write_json(&file, &union).map_err(|e| io_error(ENSURE, &file, e))?;
     for run in runs {
-        shared.run(ENSURE, "NAT rules", &run).await?;
+        run_ipnat(shared, ENSURE, &run).await?;
     }
     write_json(&file, wanted).map_err(|e| io_error(ENSURE, &file, e))?;
     Ok(true)
 }
 
-/// Fewer rules are loaded than we applied.
-async fn flushed(shared: &Shared, known: &BTreeSet<Rule>) -> HostResult<bool> {
-    let (maps, redirects) = ipnat::count(&shared.run(OBSERVE, "NAT rules", &ipnat::list()).await?);
-    let ours = known.iter().filter(|r| matches!(r, Rule::Redirect { .. })).count();
-    Ok(redirects < ours || maps < known.len() - ours)
+/// Rules that we applied and that are not loaded.
+async fn missing(shared: &Shared, known: &BTreeSet<Rule>) -> HostResult<BTreeSet<Rule>> {
+    if known.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    Ok(ipnat::missing(known, &run_ipnat(shared, OBSERVE, &ipnat::list()).await?))
+}
+
+/// Runs ipnat, or ipf for its rules; what it printed.
+async fn run_ipnat(shared: &Shared, op: &'static str, run: &Invocation) -> HostResult<String> {
+    const SUBJECT: &str = "NAT rules";
+    let said = match shared.tools().run(run).await {
+        Ok(said) => said,
+        Err(error) if error.cause() == Cause::WrongState => {
+            let version = shared.run(op, SUBJECT, &ipf::version()).await.unwrap_or_default();
+            if ipf::is_enabled(&version) {
+                return Err(error.into_host(op, SUBJECT));
+            }
+            let message = "ipfilter is off: `svcadm enable ipfilter`, and see `svcs -x ipfilter`";
+            return Err(HostError::new(HostErrorKind::InvalidState, op, SUBJECT, message).caused_by(error));
+        }
+        Err(error) => return Err(error.into_host(op, SUBJECT)),
+    };
+    match ipnat::complaint(&said.stderr) {
+        Some(complaint) => Err(HostError::new(HostErrorKind::Other, op, SUBJECT, format!("{run}: {complaint}"))),
+        None => Ok(String::from_utf8_lossy(&said.stdout).into_owned()),
+    }
+}
+
+/// After a link of ours was made anew: rules of before were about the one that went.
+pub(crate) async fn find_interfaces(shared: &Shared) -> HostResult<()> {
+    let _turn = shared.balancing.lock().await;
+    if known_rules(shared)?.is_empty() {
+        return Ok(());
+    }
+    run_ipnat(shared, ENSURE, &ipf::find_interfaces()).await.map(drop)
 }
 
 /// Each frontend's redirections. `own` are the host's addresses, among all that were `seen`.
@@ -188,8 +211,13 @@ async fn redirects(
     if frontends.is_empty() {
         return Ok(rules);
     }
-    let uplink = uplink(shared, false).await?;
-    let links: BTreeSet<String> = [Some(shared.options.gateway_link.clone()), uplink].into_iter().flatten().collect();
+    // Each family leaves by its own way, if at all.
+    let mut links = BTreeMap::new();
+    for family in [false, true] {
+        let mut of: BTreeSet<String> = [shared.options.gateway_link.clone()].into();
+        of.extend(uplink(shared, family).await?);
+        links.insert(family, of);
+    }
     let homes = announced::interfaces(seen);
     for (Frontend { place, protocol, port }, backends) in frontends {
         let targets: Vec<IpAddr> = match place {
@@ -204,7 +232,7 @@ async fn redirects(
         };
         // Where neighbours ask for an address need not be where the default route leads.
         let at = |to: &IpAddr| {
-            let there = links.iter().chain(places.links(to)).map(String::as_str);
+            let there = links.get(&to.is_ipv6()).into_iter().flatten().chain(places.links(to)).map(String::as_str);
             there.chain(homes.get(to).into_iter().flatten().copied()).map(|link| (link, *to)).collect::<BTreeSet<_>>()
         };
         for (link, to) in targets.iter().flat_map(at) {
@@ -296,98 +324,30 @@ pub(crate) async fn remove_masquerade(shared: &Shared) -> HostResult<()> {
     apply_rules(shared, &wanted).await.map(drop)
 }
 
-/// What of the table concerns a pod with these addresses: what may pass for one of them may pass for all.
-fn filter_of(table: &ServiceTable, network: &SandboxNetwork) -> ZoneFilter {
-    let addresses = network.addresses();
-    let of = |direction| {
-        let fits =
-            |i: &&Isolation| i.direction == direction && addresses.iter().any(|a| i.pods.contains(&a.address.addr()));
-        let mut isolations = table.isolations.iter().filter(fits).peekable();
-        isolations.peek()?;
-        Some(isolations.flat_map(|i| i.allow.iter().cloned()).collect())
-    };
-    ZoneFilter {
-        ingress: of(Direction::Ingress),
-        egress: of(Direction::Egress),
-        host: addresses.iter().map(|a| a.gateway).collect(),
-        resolvers: table.resolvers.clone(),
-    }
-}
-
-/// Puts a table's policies in force; how many zones that changed.
-async fn isolate(shared: &Shared, table: &ServiceTable) -> HostResult<usize> {
-    let mut policies = shared.policies.lock().await;
-    let changed = filter_zones(shared, &mut policies, table).await?;
-    policies.table = table.clone();
-    Ok(changed)
-}
-
-/// Gives every zone whose filter changed its new one; how many.
-async fn filter_zones(shared: &Shared, applied: &mut Policies, table: &ServiceTable) -> HostResult<usize> {
-    let mut changed = 0;
-    if table.isolations.is_empty() && applied.filters.is_empty() {
-        return Ok(0);
-    }
-    let marks = shared.paths.marks();
-    for name in names_in(&marks).map_err(|e| io_error(ENSURE, &marks, e))? {
-        let Ok(id) = SandboxId::new(name) else { continue };
-        let Some(mark) = sandbox::own_mark(shared, &id)? else { continue };
-        if sandbox::running(shared, &id)?.is_none() {
-            applied.filters.remove(&id);
-            continue;
-        }
-        let wanted = filter_of(table, &mark.spec.network);
-        let known = applied.filters.get(&id);
-        if known == Some(&wanted) || (known.is_none() && wanted.is_open()) {
-            continue;
-        }
-        load_filter(shared, &id, &wanted).await?;
-        applied.filters.insert(id, wanted);
-        changed += 1;
-    }
-    Ok(changed)
-}
-
-async fn load_filter(shared: &Shared, id: &SandboxId, filter: &ZoneFilter) -> HostResult<()> {
-    for run in filter.runs(id.as_str()) {
-        shared.run(ENSURE, id.as_str(), &run).await?;
-    }
-    Ok(())
-}
-
-/// After a zone's boot its filters are gone: the pod gets those of the table that is in force, before anything runs in it.
-pub(crate) async fn isolate_again(shared: &Shared, id: &SandboxId, spec: &SandboxSpec) -> HostResult<()> {
-    let mut applied = shared.policies.lock().await;
-    let wanted = filter_of(&applied.table, &spec.network);
-    applied.filters.remove(id);
-    if !wanted.is_open() {
-        load_filter(shared, id, &wanted).await?;
-        applied.filters.insert(id.clone(), wanted);
-    }
-    Ok(())
-}
-
 async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
     let balancing = shared.balancing.lock().await;
     let mut drift = ilb::drift(shared, &balancing.ilb).await?;
     let known = known_rules(shared)?;
-    if !known.is_empty() && flushed(shared, &known).await? {
-        drift.push(format!("ipnat: fewer rules are loaded than the {} of ours", known.len()));
+    let missing = missing(shared, &known).await?;
+    if !missing.is_empty() {
+        drift.push(format!("ipnat: {} of our {} rules are not loaded", missing.len(), known.len()));
     }
-    let wanted = shared.policies.lock().await.table.announced.clone();
+    let wanted = shared.policies.lock().await.announced();
     if !wanted.is_empty() {
         drift.extend(announced::drift(&wanted, &addresses(shared).await?));
     }
+    drift.extend(policies::drift(shared).await?);
     Ok(drift)
 }
 
-/// netstat(8) lists addresses as `*.80` and `192.0.2.2.80`, with the state last. A system that does not list them has none
-/// to warn about.
+/// netstat(8) lists addresses as `*.80`, `192.0.2.2.80` and `fd00::2.80`, with the state last, or of IPv6 an interface behind
+/// it. A system that does not list them has none to warn about.
 async fn listeners(shared: &Shared) -> HostResult<BTreeSet<Listener>> {
-    use reddwarf_command::{CommandError, Invocation, Tool};
+    use reddwarf_command::{CommandError, Tool};
     let mut found = BTreeSet::new();
-    for (protocol, name, state) in [(Protocol::Tcp, "tcp", "LISTEN"), (Protocol::Udp, "udp", "Idle")] {
-        let run = Invocation::read(Tool::Netstat, ["-an", "-f", "inet", "-P", name]);
+    let protocols = [(Protocol::Tcp, "tcp", "LISTEN"), (Protocol::Udp, "udp", "Idle")];
+    for (family, (protocol, name, state)) in ["inet", "inet6"].iter().flat_map(|f| protocols.map(|p| (*f, p))) {
+        let run = Invocation::read(Tool::Netstat, ["-an", "-f", family, "-P", name]);
         let text = match shared.tools().run(&run).await {
             Ok(said) => String::from_utf8_lossy(&said.stdout).into_owned(),
             Err(CommandError::Failed { .. }) => continue,
@@ -402,7 +362,8 @@ fn ports(text: &str, state: &str) -> BTreeSet<u16> {
     let port = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let local = words.next()?;
-        (words.next_back()? == state && !local.starts_with("127.")).then_some(())?;
+        let is_state = words.rev().take(2).any(|word| word == state);
+        (is_state && !local.starts_with("127.") && !local.starts_with("::1.")).then_some(())?;
         local.rsplit('.').next()?.parse().ok()
     };
     text.lines().filter_map(port).collect()
@@ -421,5 +382,11 @@ mod tests {
                     192.0.2.2.80         *.*                      0      0 128000      0 LISTEN\n\
                     192.0.2.2.22         192.0.2.9.5555       64128      0 128872      0 ESTABLISHED\n";
         assert_eq!(ports(text, "LISTEN"), BTreeSet::from([22, 80]));
+        let text = "\nTCP: IPv6\n   Local Address      Remote Address     Swind Send-Q Rwind Recv-Q   State      If\n\
+                    --------------------------------- ------------------------------- ------ ----------- -----\n\
+                    *.8443                            *.*                             0      0 128000      0 LISTEN\n\
+                    fe80::1.546                       *.*                             0      0 128000      0 LISTEN     net0\n\
+                    ::1.25                            *.*                             0      0 128000      0 LISTEN\n";
+        assert_eq!(ports(text, "LISTEN"), BTreeSet::from([546, 8443]));
     }
 }

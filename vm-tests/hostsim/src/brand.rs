@@ -90,7 +90,9 @@ impl Brand {
         let words = words.map(|w| w.replace("%z", zone).replace("%R", &path));
         #[expect(clippy::disallowed_methods, reason = "what zoneadm does")]
         let mut run = Command::new("/bin/sh");
-        run.arg(program).args(words).args(options).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        // It has what its caller has.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        run.arg(program).args(words).args(options).env_clear().env("PATH", path);
         match run.current_dir("/").stdin(Stdio::null()).output() {
             Ok(output) if output.status.success() => Installed::Done,
             Ok(output) => {

@@ -311,6 +311,10 @@ pub fn main() -> i32 {
     if crate::platform::is_inside(&sim) {
         return print(&crate::smf::inside_a_zone(&sim, &tool, &args));
     }
+    // Hooks and scripts of brands call `ipf` and the like by name.
+    if std::env::var_os("PATH").is_none_or(|path| !path.to_string_lossy().contains("/usr/sbin")) {
+        return print(&broken(&format!("{tool} was called without a PATH")));
+    }
     let mut call = Call::new(&sim, &tool, args);
     let action = match sim.fault(&call) {
         Ok(action) => action,

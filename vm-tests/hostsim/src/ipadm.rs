@@ -127,8 +127,10 @@ fn create_addr(state: &mut State, words: &[&str]) -> Outcome {
         _ => return Err(usage()),
     };
     plumb(state, link, temporary)?;
+    let tentative_until = crate::platform::wall() + state.times.dad;
     if let Some(interface) = state.interfaces.get_mut(link) {
-        interface.addresses.insert(name.to_owned(), Address { kind: kind.to_owned(), address, temporary });
+        let made = Address { kind: kind.to_owned(), address, temporary, tentative_until };
+        interface.addresses.insert(name.to_owned(), made);
     }
     Ok(Answer::ok())
 }
@@ -141,6 +143,18 @@ fn delete_addr(state: &mut State, object: &str) -> Outcome {
     Ok(Answer::ok())
 }
 
+/// Whether an address serves: the object is made before that is known.
+fn state_of(state: &State, address: &Address) -> &'static str {
+    let ip = address.address.parse::<IpNet>().map(|net| net.addr());
+    if crate::platform::wall() < address.tentative_until {
+        "tentative"
+    } else if ip.is_ok_and(|ip| state.neighbours.contains(&ip)) {
+        "duplicate"
+    } else {
+        "ok"
+    }
+}
+
 fn show_addr(state: &State, words: &[&str]) -> Outcome {
     let (fields, only) = match words {
         ["-p", "-o", fields] | ["-po", fields] => (fields, None),
@@ -149,11 +163,12 @@ fn show_addr(state: &State, words: &[&str]) -> Outcome {
     };
     let fields: Vec<&str> = fields.split(',').collect();
     let mut out = String::new();
-    let own = OF_LOOPBACK.map(|(name, address)| (format!("{LOOPBACK}/{name}"), "static", address.to_owned(), false));
+    let own =
+        OF_LOOPBACK.map(|(name, address)| (format!("{LOOPBACK}/{name}"), "static", address.to_owned(), false, "ok"));
     let mut all = Vec::from(own);
     for (link, interface) in &state.interfaces {
         for (name, a) in &interface.addresses {
-            all.push((format!("{link}/{name}"), a.kind.as_str(), a.address.clone(), a.temporary));
+            all.push((format!("{link}/{name}"), a.kind.as_str(), a.address.clone(), a.temporary, state_of(state, a)));
         }
     }
     let fits = |object: &str| {
@@ -167,11 +182,11 @@ fn show_addr(state: &State, words: &[&str]) -> Outcome {
     if let (Some(only), true) = (only, shown.is_empty()) {
         return Err(error(format!("{only}: Object not found")));
     }
-    for (object, kind, address, temporary) in shown {
+    for (object, kind, address, temporary, serves) in shown {
         let field = |f: &&str| match *f {
             "addrobj" => Ok(object.clone()),
             "type" => Ok(kind.to_owned()),
-            "state" => Ok("ok".to_owned()),
+            "state" => Ok(serves.to_owned()),
             "current" => Ok("U--".to_owned()),
             "persistent" => Ok(if temporary { "---" } else { "U--" }.to_owned()),
             "addr" => Ok(address.clone()),

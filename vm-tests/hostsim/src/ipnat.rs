@@ -22,6 +22,9 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
         }
     }
     let has = |l| letters.contains(l);
+    if !has('n') && !crate::ipf::is_running(state) {
+        return Answer::fail("ioctl(SIOCGNATS): I/O error");
+    }
     let mut answer = Answer::ok();
     if has('C') && !has('n') {
         answer.out += &format!("{} entries flushed from NAT list\n", state.nat.len());
@@ -211,8 +214,9 @@ fn redirect(words: &mut Words<'_>, links: &str) -> Result<String, String> {
     let targets = targets.into_iter().map(|t| address(t).map(|ip| ip.to_string())).collect::<Result<Vec<_>, _>>()?;
     text += &format!(" -> {}", targets.join(","));
     if words.take("port") {
-        words.take("=");
-        text += &format!(" port {}", single_port(words.next())?);
+        // The sign is kept: with it the port is no beginning of a range.
+        let sign = if words.take("=") { "= " } else { "" };
+        text += &format!(" port {sign}{}", single_port(words.next())?);
     } else if matched {
         // The target's port can't be left out.
         return Err(words.peek().to_owned());

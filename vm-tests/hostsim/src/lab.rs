@@ -141,7 +141,7 @@ impl Lab {
         use std::io::Write;
         #[expect(clippy::disallowed_methods, reason = "tests play the daemon's runner")]
         let mut command = Command::new(self.tools().join(tool));
-        command.args(args).env_clear().env("LC_ALL", "C").current_dir("/");
+        command.args(args).env_clear().env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
@@ -191,6 +191,7 @@ impl Lab {
             crate::smf::forward(state);
             state.nat.clear();
             state.filters.clear();
+            crate::ipf::start(state);
             state.balancer.connected.clear();
             state.balancer.held.clear();
             for zone in state.zones.values_mut().filter(|z| z.state.is_up()) {
@@ -282,7 +283,11 @@ fn fresh(sim: &Sim, system: System) -> State {
     state.datasets.insert("rpool".into(), pool);
     let net = Link { class: "phys".into(), mtu: 1500, mac: "2:8:20:0:0:1".into(), ..Link::default() };
     state.links.insert("net0".into(), net);
-    let address = crate::state::Address { kind: "static".into(), address: "192.0.2.2/24".into(), temporary: false };
+    let address = crate::state::Address {
+        kind: "static".into(),
+        address: "192.0.2.2/24".into(),
+        ..crate::state::Address::default()
+    };
     let mut interface = crate::state::Interface::default();
     interface.addresses.insert("v4".into(), address);
     state.interfaces.insert("net0".into(), interface);
@@ -306,5 +311,6 @@ fn fresh(sim: &Sim, system: System) -> State {
     ] {
         state.services.insert(service.into(), Service { state: "disabled".into(), ..Service::default() });
     }
+    crate::ipf::start(&mut state);
     state
 }

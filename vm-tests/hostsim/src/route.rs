@@ -38,13 +38,13 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
                 _ => Answer::out(format!("{verb} net {destination}: gateway {router}\n")),
             }
         }
-        ["get", words @ ..] => get(state, words.last().copied().unwrap_or_default()),
+        ["get", words @ ..] => get(state, words.last().copied().unwrap_or_default(), words.contains(&"-inet6")),
         _ => Answer::fail("usage: route [-fnvq] cmd [[-<qualifers>] args ]"),
     }
 }
 
 /// The link that an address is reached by, and the router on the way.
-fn get(state: &State, destination: &str) -> Answer {
+fn get(state: &State, destination: &str, ipv6: bool) -> Answer {
     let wanted = match destination {
         "default" => None,
         text => match text.parse::<IpAddr>() {
@@ -57,7 +57,9 @@ fn get(state: &State, destination: &str) -> Answer {
         all.find(|(_, a)| a.address.parse::<IpNet>().is_ok_and(|n| n.contains(&ip))).map(|(l, _)| l.clone())
     };
     let direct = wanted.and_then(on_link);
-    let router = state.routes.iter().find(|(d, _)| d == "default").map(|(_, r)| r.clone());
+    let ipv6 = wanted.map_or(ipv6, |ip| ip.is_ipv6());
+    let of_family = |router: &str| router.parse::<IpAddr>().is_ok_and(|r| r.is_ipv6() == ipv6);
+    let router = state.routes.iter().find(|(d, r)| d == "default" && of_family(r)).map(|(_, r)| r.clone());
     let (gateway, link) = match (direct, router) {
         (Some(link), _) => (String::new(), link),
         (None, Some(router)) => {
@@ -72,11 +74,14 @@ fn get(state: &State, destination: &str) -> Answer {
 }
 
 fn netstat(state: &State, words: &[&str]) -> Answer {
-    if let ["-an", "-f", "inet" | "inet6", "-P", protocol @ ("tcp" | "udp")] = words {
-        let name = protocol.to_ascii_uppercase();
+    if let ["-an", "-f", family @ ("inet" | "inet6"), "-P", protocol @ ("tcp" | "udp")] = words {
+        let (name, family) = (protocol.to_ascii_uppercase(), if *family == "inet" { "IPv4" } else { "IPv6" });
         return Answer::out(format!(
-            "\n{name}: IPv4\n   Local Address        Remote Address    Swind Send-Q Rwind Recv-Q    State\n"
+            "\n{name}: {family}\n   Local Address        Remote Address    Swind Send-Q Rwind Recv-Q    State\n"
         ));
+    }
+    if words == ["-rn", "-f", "inet6"] {
+        return six(state);
     }
     if words != ["-rn", "-f", "inet"] && words != ["-rn"] {
         return Answer::fail("hostsim: netstat is played as -rn and -an only");
@@ -85,7 +90,7 @@ fn netstat(state: &State, words: &[&str]) -> Answer {
         "\nRouting Table: IPv4\n  Destination           Gateway           Flags  Ref     Use     Interface \n\
          -------------------- -------------------- ----- ----- ---------- --------- \n",
     );
-    for (destination, router) in &state.routes {
+    for (destination, router) in state.routes.iter().filter(|(_, router)| !router.contains(':')) {
         out += &format!("{destination:<20} {router:<20} UG        1          0           \n");
     }
     for (link, interface) in &state.interfaces {
@@ -100,4 +105,25 @@ fn netstat(state: &State, words: &[&str]) -> Answer {
         }
     }
     Answer::out(out + "127.0.0.1            127.0.0.1            UH        2          0 lo0       \n")
+}
+
+fn six(state: &State) -> Answer {
+    let mut out = String::from(
+        "\nRouting Table: IPv6\n  Destination/Mask            Gateway                   Flags Ref   Use    If   \n\
+         --------------------------- --------------------------- ----- --- ------- ----- \n",
+    );
+    for (destination, router) in state.routes.iter().filter(|(_, router)| router.contains(':')) {
+        out += &format!("{destination:<27} {router:<27} UG      2       0       \n");
+    }
+    for (link, interface) in &state.interfaces {
+        let nets = interface.addresses.values().filter_map(|a| a.address.parse::<IpNet>().ok());
+        for net in nets.filter(|n| n.addr().is_ipv6()) {
+            out += &format!(
+                "{:<27} {:<27} U       2       0 {link:<5}\n",
+                net.trunc().to_string(),
+                net.addr().to_string()
+            );
+        }
+    }
+    Answer::out(out + "::1                         ::1                         UH      2       0 lo0   \n")
 }

@@ -128,6 +128,9 @@ fn svcadm(state: &mut State, words: &[&str]) -> Answer {
         "refresh" => {}
         _ => return Answer::usage("Usage: svcadm [-v] [cmd [args ... ]]"),
     }
+    if name == crate::ipf::SERVICE {
+        crate::ipf::start(state);
+    }
     if name.contains("-forwarding:") {
         state.protocols.retain(|property, _| !property.ends_with("/forwarding"));
         forward(state);

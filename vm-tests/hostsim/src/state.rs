@@ -33,6 +33,8 @@ pub struct State {
     pub filters: BTreeMap<String, Filters>,
     /// ILB's health checks, groups and rules.
     pub balancer: Balancer,
+    /// Addresses that other machines have.
+    pub neighbours: BTreeSet<std::net::IpAddr>,
     /// Services of the global zone by FMRI.
     pub services: BTreeMap<String, Service>,
     /// The id of the next zone that comes up.
@@ -53,6 +55,8 @@ pub struct Times {
     pub milestone: u64,
     /// A zone's own shutdown; beyond `shutdown_limit` it fails.
     pub shutdown: u64,
+    /// Until it is known that nobody else has a new address.
+    pub dad: u64,
     /// How long zoneadm waits for a shutdown; 0 stands for the 100 s of the real one.
     pub shutdown_limit: u64,
 }
@@ -252,6 +256,7 @@ pub struct Interface {
 
 /// One address object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Address {
     /// `static`, `addrconf`, `dhcp`.
     pub kind: String,
@@ -259,6 +264,8 @@ pub struct Address {
     pub address: String,
     /// Gone at the next boot of the system.
     pub temporary: bool,
+    /// Wall time in milliseconds until which it is being asked whether somebody else has it.
+    pub tentative_until: u64,
 }
 
 /// One dataset or snapshot.
@@ -283,14 +290,26 @@ pub struct Dataset {
     pub mounted: bool,
 }
 
-/// One set of packet filters.
+/// The packet filters of one stack: an active and an inactive set, of which each family has its own rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filters {
+    /// Whether they do anything, and take anything.
+    pub enabled: bool,
     /// In force.
-    pub active: Vec<String>,
+    pub active: FilterSet,
     /// Being prepared.
-    pub inactive: Vec<String>,
+    pub inactive: FilterSet,
+}
+
+/// Rules in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FilterSet {
+    /// For IPv4.
+    pub v4: Vec<String>,
+    /// For IPv6.
+    pub v6: Vec<String>,
 }
 
 /// The integrated load balancer. Its configuration outlasts boots.

@@ -61,6 +61,7 @@ pub(crate) fn halted(state: &mut State, name: &str) {
     }
     (zone.state, zone.id, zone.booted) = (ZoneState::Installed, None, None);
     give_back(state, name);
+    crate::ipf::stack_gone(state, name);
 }
 
 /// Gives a zone's links back.

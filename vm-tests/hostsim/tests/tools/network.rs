@@ -146,9 +146,58 @@ fn filters_are_swapped_as_a_whole() {
     let bench = Bench::new();
     let load = |text: &str| bench.lab.run_reading("ipf", &["-I", "-Fa", "-f", "-", "-s"], text).unwrap();
     assert_eq!(load("pass in quick proto tcp from any to any port = 22 keep state\nblock in all\n").code, 0);
-    assert_eq!(bench.lab.state().unwrap().filters[""].active.len(), 2);
+    let active = || bench.lab.state().unwrap().filters[""].active.clone();
+    assert_eq!(active().v4.len(), 2);
     assert_eq!(load("pass in all\nblock sideways\n").code, 1);
-    assert_eq!(bench.lab.state().unwrap().filters[""].active.len(), 2, "what is in force stays");
+    assert_eq!(active().v4.len(), 2, "what is in force stays");
+}
+
+/// Each zone's filter has to be enabled, each family be loaded by itself; most failures end with 0.
+#[test]
+fn filters_of_zones_are_their_own() {
+    let bench = Bench::new();
+    bench
+        .lab
+        .change(|state| {
+            let up = reddwarf_hostsim::state::ZoneState::Running;
+            state.zones.insert("web".into(), reddwarf_hostsim::state::Zone { state: up, ..Default::default() });
+        })
+        .unwrap();
+    let answer = |args: &str, text: &str| {
+        let words: Vec<&str> = args.split(' ').collect();
+        let answer = bench.lab.run_reading("ipf", &words, text).unwrap();
+        (answer.code, answer.err)
+    };
+    let fine = (0, String::new());
+    let rule = "block in all\n";
+    assert_eq!(answer("-G -I -Fa -f - web", rule), (1, "ioctl(SIOCIPFFL): I/O error\n".to_owned()));
+    assert_eq!(answer("-G -I -f - web", rule), (0, "1:ioctl(add/insert rule): I/O error\n".to_owned()));
+    assert_eq!(answer("-G -s web", ""), (0, "ioctl(SIOCSWAPA): I/O error\n".to_owned()));
+    assert_eq!(answer("-GE web", ""), fine);
+    assert_eq!(answer("-G -E web", ""), fine, "once more is no error");
+    assert_eq!(answer("-G -I -Fa -f - web", rule), fine);
+    assert_eq!(answer("-G -I -f - web", rule), (0, "1:ioctl(add/insert rule): File exists\n".to_owned()));
+    let six = "block in quick from fd00::1/128 to any\n";
+    let refused = (1, "Bad value specified for netmask error at \"128\", line 1\n".to_owned());
+    assert_eq!(answer("-G -I -f - web", six), refused);
+    assert_eq!(answer("-6 -G -I -Fa -f - web", six), fine);
+    assert_eq!(answer("-G -s web", ""), fine);
+    assert_eq!(answer("-G -y web", ""), fine);
+    let mut filters = bench.lab.state().unwrap().filters;
+    let web = filters.remove("gz/web").unwrap();
+    assert_eq!(
+        (web.active.v4, web.active.v6),
+        (vec![rule.trim().to_owned()], vec![six.trim().to_owned()]),
+        "both at once"
+    );
+    assert_eq!(filters[""].active, Default::default(), "the global zone's own is another");
+    assert_eq!(answer("-G -s none", ""), (0, "Could not find running zone: none\n".to_owned()));
+    assert_eq!(answer("-G -Fa none", ""), (1, "Could not find running zone: none\n".to_owned()));
+    // Without its filter the global zone has no translation either.
+    bench.ok("svcadm disable svc:/network/ipfilter:default");
+    assert!(bench.ok("ipf -V").contains("Running: no"));
+    bench.fails("ipnat -lR", 1, "ioctl(SIOCGNATS): I/O error");
+    assert_eq!(bench.lab.run_reading("ipnat", &["-n", "-f", "-"], "map net0 10.0.0.0/8 -> 0/32\n").unwrap().code, 0);
 }
 
 #[test]
