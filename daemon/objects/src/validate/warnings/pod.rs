@@ -263,8 +263,13 @@ fn of_ports(containers: &[(String, &Value)], said: &mut Vec<String>) {
         }
         others.push((at, port));
     }
+    // An init container that ends has nothing to do with what is found by name later.
+    let ends = |at: &str| {
+        let init = containers.iter().find(|(of, _)| of.contains(".initContainers[") && at.starts_with(of.as_str()));
+        init.is_some_and(|(_, container)| text(container, "restartPolicy") != "Always")
+    };
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    for (at, port) in &all {
+    for (at, port) in all.iter().filter(|(at, _)| !ends(at)) {
         let name = text(port, "name");
         match names.get(name) {
             Some(other) => said.push(format!(

@@ -52,6 +52,19 @@ fn of_templates() {
 }
 
 #[test]
+fn of_names_of_ports_where_they_last() {
+    let named = |number: i64| json!([{"containerPort": number, "name": "x"}]);
+    let pod = |policy: &str| {
+        let first = json!({"name": "i", "restartPolicy": policy, "ports": named(1)});
+        let spec = json!({"initContainers": [first], "containers": [{"name": "a", "ports": named(2)}]});
+        said(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}))
+    };
+    let expected = "spec.containers[0].ports[0]: duplicate port name \"x\" with spec.initContainers[0].ports[0], services and probes that select ports by name will use spec.initContainers[0].ports[0]";
+    assert_eq!(pod("Always"), [expected], "a sidecar");
+    assert_eq!(pod(""), [""; 0]);
+}
+
+#[test]
 fn of_names_that_pods_are_called_by() {
     let named = |version: &str, kind: &str| {
         said(json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a.b"}, "spec": {}}))
