@@ -21,7 +21,7 @@ struct Content {
     entries: Vec<Entry>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     /// Below the dataset; empty for itself.
     path: String,
@@ -30,7 +30,7 @@ struct Entry {
     kind: Kind,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Directory,
     File(Vec<u8>),
@@ -137,12 +137,17 @@ pub(super) fn receive(state: &mut State, given: &Given<'_>) -> Result<(), String
             return Err(format!("cannot receive incremental stream: destination '{name}' does not exist"));
         }
         let newest = tree::snapshots(state, name).pop();
-        if newest.is_none_or(|newest| guid(state, &newest) != from) {
+        if newest.as_ref().is_none_or(|newest| guid(state, newest) != from) {
             return Err(format!(
                 "cannot receive incremental stream: most recent snapshot of {name} does not\nmatch incremental source"
             ));
         }
-        if !given.has('F') {
+        let mut kept = [Vec::new(), Vec::new()];
+        for (of, entries) in [name, newest.as_deref().unwrap_or_default()].iter().zip(&mut kept) {
+            read(&tree::place(state, of), "", entries).map_err(failed)?;
+        }
+        let [live, kept] = kept;
+        if live != kept && !given.has('F') {
             return Err(format!(
                 "cannot receive incremental stream: destination {name} has been modified\nsince most recent snapshot"
             ));
