@@ -147,6 +147,9 @@ mod tests {
     #[test]
     fn messages_are_told_apart_by_tool() {
         for (tool, stderr, cause) in [
+            (Tool::Prctl, "4711:\t/sbin/init\nprctl: no matching resource control to replace", Cause::NotFound),
+            (Tool::Prctl, "prctl: resource control already exists", Cause::Exists),
+            (Tool::Prctl, "prctl: a: No controllable process found in task, project, or zone.", Cause::WrongState),
             (Tool::Dladm, "dladm: vnic creation over rwstub0 failed: object already exists", Cause::Exists),
             (Tool::Dladm, "dladm: invalid vnic name 'rwa0': object not found", Cause::NotFound),
             (Tool::Dladm, "dladm: vnic deletion failed: link busy", Cause::Busy),

@@ -1,6 +1,7 @@
 //! How often and for how long each tool ran: one set of counts for the whole process, since metrics have one page.
 
 use crate::cause::Cause;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -79,21 +80,23 @@ pub fn exposition() -> String {
 }
 
 /// One run: counted as waiting, then as running, then as ended, whatever becomes of its caller.
+#[derive(Debug)]
 pub(crate) struct Counted<'p> {
-    program: &'p str,
+    program: Cow<'p, str>,
     started: Option<tokio::time::Instant>,
     failure: Option<Cause>,
 }
 
 impl<'p> Counted<'p> {
-    pub(crate) fn waiting(program: &'p str) -> Self {
-        change(program, |c| c.waiting += 1);
+    pub(crate) fn waiting(program: impl Into<Cow<'p, str>>) -> Self {
+        let program = program.into();
+        change(&program, |c| c.waiting += 1);
         // What is dropped before it said otherwise was given up by its caller.
         Self { program, started: None, failure: Some(Cause::Other) }
     }
 
     pub(crate) fn runs(&mut self) {
-        change(self.program, |c| {
+        change(&self.program, |c| {
             c.waiting = c.waiting.saturating_sub(1);
             c.running += 1;
         });
@@ -109,7 +112,7 @@ impl<'p> Counted<'p> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         let took = self.started.map(|s| s.elapsed().as_secs_f64());
-        change(self.program, |c| {
+        change(&self.program, |c| {
             match took {
                 None => c.waiting = c.waiting.saturating_sub(1),
                 Some(took) => {
@@ -125,5 +128,51 @@ impl Drop for Counted<'_> {
                 *c.failures.entry(cause).or_default() += 1;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One set of counts for the process: a program of this test's own.
+    #[tokio::test(start_paused = true)]
+    async fn the_exposition_has_each_program_s_histogram_and_what_failed_and_goes_on() {
+        for (milliseconds, failure) in [(3, None), (20, None), (90_000, Some(Cause::Busy)), (900_000, None)] {
+            let mut counted = Counted::waiting("exposed");
+            counted.runs();
+            tokio::time::advance(Duration::from_millis(milliseconds)).await;
+            assert_eq!(counted.ended(failure), Duration::from_millis(milliseconds));
+        }
+        let mut goes_on = Counted::waiting("exposed");
+        goes_on.runs();
+        let _waits = Counted::waiting("exposed");
+        let text = exposition();
+        let ours: Vec<&str> = text.lines().filter(|l| l.starts_with("# ") || l.contains("\"exposed\"")).collect();
+        let bucket = |le: &str, n: u32| format!("reddwarf_command_seconds_bucket{{tool=\"exposed\",le=\"{le}\"}} {n}");
+        let mut wanted = vec!["# TYPE reddwarf_command_seconds histogram".to_owned()];
+        let counts = [
+            ("0.005", 1),
+            ("0.025", 2),
+            ("0.1", 2),
+            ("0.25", 2),
+            ("0.5", 2),
+            ("1", 2),
+            ("5", 2),
+            ("30", 2),
+            ("120", 3),
+        ];
+        wanted.extend(counts.map(|(le, n)| bucket(le, n)));
+        wanted.extend([
+            bucket("600", 3),
+            bucket("+Inf", 4),
+            "reddwarf_command_seconds_sum{tool=\"exposed\"} 990.023".to_owned(),
+            "reddwarf_command_seconds_count{tool=\"exposed\"} 4".to_owned(),
+            "# TYPE reddwarf_command_failures_total counter".to_owned(),
+            "reddwarf_command_failures_total{tool=\"exposed\",cause=\"busy\"} 1".to_owned(),
+            "# TYPE reddwarf_command_running gauge".to_owned(),
+            "reddwarf_command_running{tool=\"exposed\"} 1".to_owned(),
+        ]);
+        assert_eq!(ours, wanted);
     }
 }

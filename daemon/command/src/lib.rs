@@ -32,4 +32,4 @@ pub use counts::{ToolCounts, counts};
 pub use error::CommandError;
 pub use invocation::{Invocation, Tool};
 pub use run::{CommandOutput, ENVIRONMENT, ExternalCommand};
-pub use tools::Tools;
+pub use tools::{Beginning, Tools};

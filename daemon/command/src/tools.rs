@@ -1,14 +1,16 @@
 //! Where programs are, and how many of one may run at a time.
 
+use crate::counts::Counted;
 use crate::error::CommandError;
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, Tool};
 use crate::run::{CommandOutput, ExternalCommand};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Where Linux distributions keep administrators' programs.
 const LINUX: &[&str] =
@@ -111,10 +113,67 @@ impl Tools {
             .await
     }
 
+    /// The beginning of a run that goes on for as long as its caller wants: a session, a supervisor. It waits for its turn
+    /// among other beginnings of the tool, and is counted apart from the tool's runs, as `NAME-session`, until the caller
+    /// says that it [`has begun`](Beginning::begun); without that word it counts as failed.
+    ///
+    /// # Errors
+    /// As [`Tools::path`], and [`CommandError::Crowded`] when there was no turn in time.
+    pub async fn begin(&self, tool: Tool, within: Duration) -> Result<Beginning, CommandError> {
+        let path = self.path(tool.name())?;
+        let name = format!("{}-session", tool.name());
+        let turn = self.turn(&name, false);
+        let mut counted = Counted::waiting(name.clone());
+        match tokio::time::timeout(within, turn.acquire_owned()).await {
+            Ok(turn) => {
+                counted.runs();
+                let span = tracing::debug_span!("command", tool = %name);
+                Ok(Beginning { path, counted, _turn: turn.ok(), span })
+            }
+            Err(_) => {
+                let command = path.display().to_string();
+                Err(CommandError::Crowded { command, deadline: within, at_once: self.0.at_once })
+            }
+        }
+    }
+
     fn turn(&self, program: &str, reads: bool) -> Arc<Semaphore> {
         let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = turns.entry((program.to_owned(), reads));
         turn.or_insert_with(|| Arc::new(Semaphore::new(self.0.at_once))).clone()
+    }
+}
+
+/// A run that begins; see [`Tools::begin`].
+#[derive(Debug)]
+pub struct Beginning {
+    path: PathBuf,
+    counted: Counted<'static>,
+    _turn: Option<OwnedSemaphorePermit>,
+    span: tracing::Span,
+}
+
+impl Beginning {
+    /// The tool's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tool with the surroundings of every run: no environment but the one of all runs, the root directory, a process group of
+    /// its own. Arguments and streams are the caller's.
+    pub fn command(&self) -> tokio::process::Command {
+        // The runner itself: every other module goes through it.
+        #[allow(clippy::disallowed_methods)]
+        let mut command = tokio::process::Command::new(&self.path);
+        command.env_clear().envs(crate::ENVIRONMENT).current_dir("/").process_group(0);
+        command
+    }
+
+    /// It runs, or ran.
+    pub fn begun(self) {
+        let took = self.counted.ended(None);
+        let _in = self.span.enter();
+        tracing::trace!(took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "begun");
     }
 }
 
@@ -138,9 +197,7 @@ fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), CommandError> {
 mod tests {
     use super::*;
     use crate::cause::Cause;
-    use crate::invocation::Tool;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     fn stand_in(dir: &Path, name: &str, script: &str) -> PathBuf {
         let path = dir.join(name);
@@ -202,5 +259,31 @@ mod tests {
             let _ = task.await;
         }
         assert_eq!(crate::counts()["zoneadm"].running, 0);
+    }
+
+    /// Sessions are runs too: in turn, counted, with a known environment; those that run already take no turn.
+    #[tokio::test]
+    async fn sessions_begin_in_turn_and_are_counted_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        stand_in(dir.path(), "ppriv", "/usr/bin/env");
+        let tools = Tools::only_in(dir.path()).unwrap();
+        let soon = Duration::from_millis(50);
+        let mut all = Vec::new();
+        for _ in 0..AT_ONCE {
+            all.push(tools.begin(Tool::Ppriv, soon).await.unwrap());
+        }
+        let crowded = tools.begin(Tool::Ppriv, soon).await.unwrap_err();
+        assert!(matches!(crowded, CommandError::Crowded { .. }), "{crowded}");
+        all.pop().unwrap().begun();
+        let one = tools.begin(Tool::Ppriv, soon).await.unwrap();
+        let said = one.command().output().await.unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap().lines().find(|l| l.starts_with("LC_ALL")), Some("LC_ALL=C"));
+        one.begun();
+        drop(all);
+        let counts = &crate::counts()["ppriv-session"];
+        assert_eq!((counts.runs, counts.running, counts.waiting), (17, 0, 0));
+        // Those that never said that they had begun, and the one without a turn.
+        assert_eq!(counts.failures[&Cause::Other], 16);
+        assert!(!crate::counts().contains_key("ppriv"));
     }
 }

@@ -6,6 +6,7 @@ use crate::zlogin::quoted;
 use crate::zone::brand::Programs;
 use crate::{inside, sandbox};
 use async_trait::async_trait;
+use reddwarf_command::Tool;
 use reddwarf_host::spec::SandboxNetwork;
 use reddwarf_host::{Connect, Connection, HostError, HostErrorKind, HostResult, SandboxId};
 use reddwarf_supervise::dial;
@@ -54,19 +55,12 @@ impl Connect for IllumosHost {
 }
 
 async fn by_zone(shared: &Shared, id: &SandboxId, port: u16) -> HostResult<Connection> {
-    let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(OP, id.as_str()))?;
-    let failed = |e| io_error(OP, &zlogin, e);
+    let beginning = shared.tools().begin(Tool::Zlogin, PATIENCE).await.map_err(|e| e.into_host(OP, id.as_str()))?;
+    let failed = |e| io_error(OP, beginning.path(), e);
     let script = format!("exec {} {ARGUMENT} {port}", quoted(&inside::program()));
-    #[expect(clippy::disallowed_methods, reason = "a connection of its own length, whose streams its caller has")]
-    let mut command = tokio::process::Command::new(&zlogin);
-    command
-        .args(inside::login(shared, id))
-        .arg(id.as_str())
-        .arg(&script)
-        .env_clear()
-        .envs(reddwarf_command::ENVIRONMENT)
-        .current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+    let mut command = beginning.command();
+    command.args(inside::login(shared, id)).arg(id.as_str()).arg(&script);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     let (Some(stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(failed(io::ErrorKind::BrokenPipe.into()));
@@ -74,8 +68,13 @@ async fn by_zone(shared: &Shared, id: &SandboxId, port: u16) -> HostResult<Conne
     let subject = format!("{id}:{port}");
     let first = tokio::time::timeout(PATIENCE * 3, stdout.read_u8()).await;
     match first {
-        Ok(Ok(CONNECTED)) => Ok(Box::new(Through { stdin: Some(stdin), stdout, _zlogin: child })),
+        Ok(Ok(CONNECTED)) => {
+            beginning.begun();
+            Ok(Box::new(Through { stdin: Some(stdin), stdout, _zlogin: child }))
+        }
         Ok(Ok(_)) => {
+            // zlogin did its work; nobody listens there.
+            beginning.begun();
             let mut why = String::new();
             let _ = stdout.take(1000).read_to_string(&mut why).await;
             Err(HostError::new(HostErrorKind::InvalidState, OP, subject, why.trim().to_owned()))

@@ -10,6 +10,7 @@ use crate::supervisor;
 use crate::zone::brand::Programs;
 use crate::zone::drive::{STUBBORN, halt};
 use crate::{datasets, images, linux, machine, sandbox, volumes};
+use reddwarf_command::{CommandError, Tool};
 use reddwarf_host::capability;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
 use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
@@ -304,28 +305,35 @@ async fn supervise(shared: &Shared, dir: &ContainerDir, lock: File) -> HostResul
         OpenOptions::new().append(true).create(true).mode(0o600).open(record::supervisor_log(dir)).map_err(failed)?;
     let (sender, receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
     let report = sender.into_blocking_fd().map_err(failed)?;
-    let program = shared.tools().path("ctrun");
-    #[expect(clippy::disallowed_methods, reason = "not a tool whose output is awaited: it outlives the call")]
-    let mut command = match &program {
-        Ok(ctrun) => {
-            let mut command = tokio::process::Command::new(ctrun);
+    // Where there is none, as on Linux, it is started by itself.
+    let beginning = match shared.tools().begin(Tool::Ctrun, PATIENCE).await {
+        Ok(beginning) => Some(beginning),
+        Err(CommandError::Missing { .. }) => None,
+        Err(error) => return Err(error.into_host(START, exe.to_string_lossy())),
+    };
+    let mut command = match &beginning {
+        Some(beginning) => {
+            let mut command = beginning.command();
             command.args(["-l", "none", "-f", "hwerr", "-o", "pgrponly"]).arg(&exe);
             command
         }
-        Err(_) => tokio::process::Command::new(&exe),
+        None => {
+            #[expect(clippy::disallowed_methods, reason = "not a tool whose output is awaited: it outlives the call")]
+            let mut command = tokio::process::Command::new(&exe);
+            command.env_clear().envs(reddwarf_command::ENVIRONMENT).current_dir("/").process_group(0);
+            command
+        }
     };
-    command
-        .arg(supervisor::ARGUMENT)
-        .arg(dir.path())
-        .env_clear()
-        .envs(reddwarf_command::ENVIRONMENT)
-        .current_dir("/")
-        .process_group(0);
+    command.arg(supervisor::ARGUMENT).arg(dir.path());
     command.stdin(Stdio::from(lock)).stdout(Stdio::from(report)).stderr(Stdio::from(log));
     // Not waited for: it outlives us; tokio collects it should it end first.
     drop(command.spawn().map_err(failed)?);
     drop(command);
-    program::heard(receiver, dir.path(), &record::supervisor_log(dir)).await
+    let report = program::heard(receiver, dir.path(), &record::supervisor_log(dir)).await;
+    if let (Some(beginning), Ok(Report::Ready)) = (beginning, &report) {
+        beginning.begun();
+    }
+    report
 }
 
 /// Sends a signal and records stop requests.

@@ -8,6 +8,7 @@ use crate::starter::{Start, command_prefix, ended_file, read_ended, read_started
 use crate::zone::brand::Programs;
 use crate::{linux, sandbox, supervisor};
 use async_trait::async_trait;
+use reddwarf_command::{Beginning, Tool};
 use reddwarf_host::{
     ContainerName, Exec, ExecExit, ExecRequest, HostError, HostErrorKind, HostResult, SandboxId, Session, TerminalSize,
 };
@@ -39,9 +40,9 @@ impl Exec for IllumosHost {
             return Err(HostError::new(HostErrorKind::InvalidSpec, OP, subject, "no program is named"));
         }
         let run = begin(shared, id, name, &request)?;
-        let spawned = spawn(shared, id, &run, request.stdin);
-        let mut child = match spawned {
-            Ok(child) => child,
+        let spawned = spawn(shared, id, &run, request.stdin).await;
+        let (mut child, beginning) = match spawned {
+            Ok(spawned) => spawned,
             Err(error) => {
                 run.clear();
                 return Err(error);
@@ -50,7 +51,10 @@ impl Exec for IllumosHost {
         // Waiting for a child closes its standard input.
         let stdin = child.stdin.take();
         match tokio::time::timeout(PATIENCE, until_begun(&mut child, &run)).await {
-            Ok(Begun::Runs | Begun::Ended(None)) => Ok(session(shared, id, run, child, stdin, &request)),
+            Ok(Begun::Runs | Begun::Ended(None)) => {
+                beginning.begun();
+                Ok(session(shared, id, run, child, stdin, &request))
+            }
             Ok(Begun::Ended(Some(message))) => {
                 run.clear();
                 Err(HostError::new(HostErrorKind::InvalidSpec, OP, subject, message))
@@ -142,23 +146,17 @@ fn begin(shared: &Shared, id: &SandboxId, name: &ContainerName, request: &ExecRe
     Ok(Run { start: file, program, out, script, size })
 }
 
-fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<Child> {
-    let zlogin = shared.tools().path("zlogin").map_err(|e| e.into_host(OP, id.as_str()))?;
-    #[expect(clippy::disallowed_methods, reason = "a session of its own length, whose streams its caller has")]
-    let mut command = tokio::process::Command::new(&zlogin);
+async fn spawn(shared: &Shared, id: &SandboxId, run: &Run, stdin: bool) -> HostResult<(Child, Beginning)> {
+    let beginning = shared.tools().begin(Tool::Zlogin, PATIENCE).await.map_err(|e| e.into_host(OP, id.as_str()))?;
+    let mut command = beginning.command();
     if !stdin {
         command.arg("-n");
     }
-    command
-        .args(inside::login(shared, id))
-        .arg(id.as_str())
-        .arg(&run.script)
-        .env_clear()
-        .envs(reddwarf_command::ENVIRONMENT)
-        .current_dir("/");
+    command.args(inside::login(shared, id)).arg(id.as_str()).arg(&run.script);
     command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    command.spawn().map_err(|e| io_error(OP, &zlogin, e))
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(|e| io_error(OP, beginning.path(), e))?;
+    Ok((child, beginning))
 }
 
 enum Begun {
