@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
+/// What always lies below the base.
+const PARTS: [&str; 3] = ["zones", "images", "pods"];
+
 /// The snapshot of an image that containers' root file systems are cloned from.
 const GOLDEN: &str = "golden";
 
@@ -106,13 +109,36 @@ pub(crate) async fn ensure_base(shared: &Shared, op: &'static str) -> HostResult
             }
         },
     }
-    for part in ["zones", "images", "pods"] {
+    for part in PARTS {
         let child = below(shared, &[part])?;
         if !found.contains_key(child.as_str()) {
             zfs(shared).create(op, &child, &marked(shared, part)).await?;
         }
     }
+    check_mounted(shared, op).await?;
     *looked = true;
+    Ok(())
+}
+
+/// Zonepaths and roots are named by where these datasets are mounted: one that is mounted elsewhere, or not at all, would have
+/// zones' files end up beside it.
+async fn check_mounted(shared: &Shared, op: &'static str) -> HostResult<()> {
+    let all = zfs(shared).properties(op, &base(shared)?, &["mountpoint", "mounted"]).await?;
+    let pool = shared.paths.pool();
+    let places = PARTS.map(|part| (below(shared, &[part]), pool.join(part)));
+    for (dataset, place) in std::iter::once((base(shared), pool.clone())).chain(places) {
+        let dataset = dataset?;
+        let value = |name: &str| all.get(dataset.as_str()).and_then(|of| of.get(name)).map(|p| p.value.as_str());
+        let (at, mounted) = (value("mountpoint").unwrap_or("none"), value("mounted"));
+        let fail = |what: String| Err(HostError::new(HostErrorKind::InvalidState, op, dataset.as_str(), what));
+        if Path::new(at) != place {
+            let place = place.display();
+            return fail(format!("its mountpoint is {at}, and not {place}: zfs set mountpoint={place} {dataset}"));
+        }
+        if mounted != Some("yes") {
+            return fail(format!("it is not mounted: zfs mount {dataset}"));
+        }
+    }
     Ok(())
 }
 

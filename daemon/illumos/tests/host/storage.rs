@@ -4,7 +4,7 @@ use crate::support::{World, played};
 use async_trait::async_trait;
 use reddwarf_command::Tools;
 use reddwarf_host::contract::storage::{StorageFixture, suite};
-use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, SnapshotName, StorageEngine};
+use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, Sandboxes, SnapshotName, StorageEngine};
 use reddwarf_storage::zfs::ZfsEngine;
 use reddwarf_storage::zfs::text::Dataset;
 use std::collections::BTreeMap;
@@ -67,5 +67,32 @@ fn the_zfs_engine_keeps_its_contract_on_illumos() {
         }
         let found = engine.list().await.unwrap();
         assert_eq!(found[&to].snapshots.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    });
+}
+
+/// Zonepaths are where their dataset is mounted: one that somebody moved, or that is not mounted, is told and not written beside.
+#[test]
+fn datasets_that_are_mounted_elsewhere_are_told() {
+    played(|world| async move {
+        let zfs = |args: &[&str]| assert_eq!(world.lab.run("zfs", args).unwrap().code, 0, "{args:?}");
+        let sandbox = world.running().await;
+        let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let _ = world.host.sandbox_destroy(&sandbox.id).await.unwrap();
+        let zones = format!("{}/zones", world.options.dataset);
+        let template = world.lab.state().unwrap().zones.keys().next().unwrap().clone();
+        for args in [["-z", template.as_str(), "uninstall", "-F"], ["-z", template.as_str(), "delete", "-F"]] {
+            let tool = if args[2] == "delete" { "zonecfg" } else { "zoneadm" };
+            assert_eq!(world.lab.run(tool, &args).unwrap().code, 0);
+        }
+        let place = world.options.state_dir.join("pool/zones");
+        let elsewhere = format!("mountpoint={}", world.lab.dir().join("root/elsewhere").display());
+        zfs(&["set", &elsewhere, &zones]);
+        let refused = world.second_daemon().sandbox_ensure(&sandbox).await.unwrap_err();
+        assert!(refused.to_string().contains(&format!("zfs set mountpoint={}", place.display())), "{refused}");
+        assert!(world.lab.state().unwrap().zones.is_empty());
+        zfs(&["set", &format!("mountpoint={}", place.display()), &zones]);
+        let _ = world.second_daemon().sandbox_ensure(&sandbox).await.unwrap();
+        let zone = world.lab.state().unwrap().zones.remove(sandbox.id.as_str()).unwrap();
+        assert_eq!(zone.config.zonepath(), place.join(sandbox.id.as_str()));
     });
 }
