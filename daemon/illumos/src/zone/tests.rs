@@ -205,16 +205,25 @@ proptest! {
         name in "[ -~\n\"';=\\[\\]()#$]{1,80}",
         path in "/[ -~\n\"';]{0,60}",
         domain in "[ -~\n\"]{0,30}",
+        dataset in "[a-z]{1,9}/[ -~\n\"]{1,9}",
+        word in prop::sample::select(vec!["bootorder", "bootrom", "cloud-init", "disk", "cdrom", "extra", "sshkey", "uuid"]).prop_map(str::to_owned),
+        value in "[ -~\n\"';]{0,40}",
+        many in 0..8_u32,
     ) {
+        // Ten thousand bytes and more, now and then.
+        let (name, domain) = (name.repeat(if many == 0 { 400 } else { 1 }), domain.repeat(if many == 1 { 1000 } else { 1 }));
         let mut spec = pod(&namespace, &name);
         spec.dns.searches = vec![domain];
+        spec.datasets.insert(dataset);
+        // What a pod says of a machine is one of the brand's words, or refused.
+        let machine = Machine::of(&BTreeMap::from([(word, value.clone()), ("sshkey".to_owned(), value)])).unwrap_or_default();
         spec.volumes.insert(
             VolumeName::new("data").unwrap(),
             VolumeSpec::HostPath { path: path.into(), kind: HostPathKind::Any },
         );
-        for brand in [ZoneBrand::Sparse, ZoneBrand::Lx] {
+        for brand in [ZoneBrand::Sparse, ZoneBrand::Lx, ZoneBrand::Bhyve, ZoneBrand::Reddwarf] {
             let link = LinkName::for_sandbox(&spec.id);
-            if let Ok(config) = of_sandbox(&spec, brand, &Machine::default(), &paths(), "reddwarf", Some(&link)) {
+            if let Ok(config) = of_sandbox(&spec, brand, &machine, &paths(), "reddwarf", Some(&link)) {
                 prop_assert_eq!(interpret(&create(&config), None), Ok(config));
             }
         }

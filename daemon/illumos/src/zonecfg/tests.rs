@@ -44,6 +44,23 @@ fn a_zone_s_file_is_the_one_that_the_real_parser_took() {
     );
 }
 
+/// What no pod asks for yet, in the order that `add` wants.
+#[test]
+fn flags_further_controls_and_locked_memory_have_their_text() {
+    let mut zone = ZoneConfig::new(text("lipkg"), text("/zones/z"));
+    zone.memory = Memory { physical: Some(512 << 20), swap: None, locked: Some(64 << 20) };
+    zone.security_flags = SecurityFlags { default: Some(text("aslr")), lower: Some(text("none")), upper: None };
+    let value = RctlValue { privilege: RctlPriv::Privileged, limit: 16, action: RctlAction::Deny };
+    zone.rctls.insert(RctlName::new("zone.max-shm-ids").unwrap(), vec![value]);
+    assert_eq!(
+        create(&zone),
+        "create -F -b\nset brand=\"lipkg\"\nset zonepath=\"/zones/z\"\nset autoboot=false\nset ip-type=exclusive\n\
+         add capped-memory\nset physical=536870912\nset locked=67108864\nend\n\
+         add security-flags\nset default=\"aslr\"\nset lower=\"none\"\nend\n\
+         add rctl\nset name=zone.max-shm-ids\nadd value (priv=privileged,limit=16,action=deny)\nend\nverify\ncommit\n"
+    );
+}
+
 /// `export` prints bounds as resource controls (OmniOS) or in part as resources (illumos-gate), lists one by one, members
 /// in an order of its own.
 #[test]
@@ -71,8 +88,8 @@ fn exports_of_both_kinds_of_systems_read_the_same() {
 /// The earlier reddwarf put manifest values between the lines of a command file.
 #[test]
 fn u10_a_value_that_could_change_a_file_is_no_value() {
-    let long = "x".repeat(1001);
-    for bad in ["", "a\nset brand=evil", "a\"; delete -F; set value=\"", "a\0", "naïve", "tab\there", long.as_str()] {
+    let (long, longer) = ("x".repeat(1001), "a\nset brand=evil\n".repeat(1000));
+    for bad in ["", "a\nset brand=evil", "a\"; delete -F; set value=\"", "a\0", "naïve", "tab\there", &long, &longer] {
         assert!(Text::new(bad).is_err(), "{bad:?}");
     }
     for fine in ["a; b", "-F", "a=b", "[x](y)", "#x", "$(reboot)", "'; exit", "\\"] {
