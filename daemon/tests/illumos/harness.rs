@@ -196,10 +196,17 @@ impl World {
                 found.push(format!("process {cmdline}"));
             }
         }
-        for dir in ["sandboxes", "zonecfg"] {
-            let entries = std::fs::read_dir(self.state_dir().join(dir)).into_iter().flatten().flatten();
+        let run = self.lab.dir().join("root/var/run/reddwarf");
+        let kept = ["sandboxes", "zonecfg"].map(|dir| self.state_dir().join(dir));
+        for dir in kept.into_iter().chain(["sandboxes", "sockets"].map(|dir| run.join(dir))) {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
             found.extend(entries.map(|e| format!("file {}", e.path().display())));
         }
+        // Of pods' addresses are redirections' targets.
+        let pods = format!("-> 10.{}.0.", 100 + self.number % 100);
+        found.extend(
+            state.nat.iter().filter(|r| r.starts_with("rdr ") && r.contains(&pods)).map(|r| format!("rule {r}")),
+        );
         found
     }
 

@@ -168,8 +168,11 @@ pub struct Line {
     pub stdin: Option<String>,
     /// How it ended; `None` when a fault keeps it from ending.
     pub rc: Option<i32>,
-    /// Whether it changes the system: no question, and no zlogin.
+    /// Whether it changes the system: no question.
     pub changing: bool,
+    /// Whether its caller wants to hear English.
+    #[serde(default)]
+    pub c_locale: bool,
     /// What went wrong on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -210,7 +213,7 @@ impl<'s> Call<'s> {
         })
     }
 
-    /// Whether it changes the system, by its words alone. What zlogin does is the zone's own business.
+    /// Whether it changes the system, by its words alone.
     pub(crate) fn changes(&self) -> bool {
         let words = self.words();
         let has = |word: &str| words.contains(&word);
@@ -228,13 +231,16 @@ impl<'s> Call<'s> {
             "zpool" => !matches!(verb, "list" | "get" | "status"),
             "ipnat" => !(has("-n") || words.iter().any(|w| w.starts_with("-l"))),
             "ipf" => !(has("-V") || has("-n")),
-            "svcadm" => true,
+            // What runs in a zone may change it.
+            "svcadm" | "zlogin" | "ctrun" => true,
+            "prctl" => ["-r", "-s", "-x"].iter().any(|w| has(w)),
+            "rcapadm" => has("-m"),
             "svccfg" => !has("validate") && !has("export"),
             _ => false,
         }
     }
 
-    fn note(&self, rc: Option<i32>, fault: Option<&Action>) {
+    pub(crate) fn note(&self, rc: Option<i32>, fault: Option<&Action>) {
         let digest = |text: &String| Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
         let line = Line {
             tool: self.tool.to_owned(),
@@ -242,6 +248,7 @@ impl<'s> Call<'s> {
             stdin: self.stdin.get().map(digest),
             rc,
             changing: self.changes(),
+            c_locale: std::env::var_os("LC_ALL").is_some_and(|locale| locale == "C"),
             fault: fault.map(|f| format!("{f:?}")),
             caller: getppid().as_raw(),
         };
@@ -259,6 +266,7 @@ impl<'s> Call<'s> {
             "zlogin" => crate::zlogin::run(self),
             "pfexec" => crate::zlogin::pfexec(self),
             "ppriv" => crate::privileges::ppriv(self),
+            "ctrun" => crate::privileges::ctrun(self),
             tool => match self.sim.lock() {
                 Ok(mut locked) => {
                     let answer = self.on(tool, &mut locked.state);

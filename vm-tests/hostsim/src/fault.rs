@@ -9,7 +9,7 @@
 //! zonecfg/-f 1 partial 5             the first file is carried out up to its fifth statement
 //! ```
 //!
-//! TOOL is a tool's name, `*` for any, `changing` for any that changes the system (zlogin does not). Each WORD has to be one of
+//! TOOL is a tool's name, `*` for any, `changing` for any that changes the system, or a zone from inside. Each WORD has to be one of
 //! the arguments, or part of one. WHICH counts the calls that fit the rule, from 1; `*` is each of them.
 
 /// What goes wrong with a call.

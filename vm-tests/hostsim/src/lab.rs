@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 /// The tools that there are links for.
 pub const TOOLS: &[&str] = &[
-    "dladm", "fuser", "hostsim", "ilbadm", "ipadm", "ipf", "ipmgmtd", "ipnat", "isainfo", "kstat", "netstat",
+    "ctrun", "dladm", "fuser", "hostsim", "ilbadm", "ipadm", "ipf", "ipmgmtd", "ipnat", "isainfo", "kstat", "netstat",
     "newtask", "pfexec", "pkill", "ppriv", "prctl", "prstat", "psrinfo", "prtconf", "rcapadm", "route", "svcadm",
     "svccfg", "svcprop", "svcs", "uname", "zfs", "zlogin", "zoneadm", "zonecfg", "zonename", "zpool",
 ];

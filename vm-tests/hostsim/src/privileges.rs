@@ -1,7 +1,8 @@
-//! ppriv(1): a command with other privilege sets. What it would take away is checked and noted; the command is a local process
-//! with all that it had.
+//! ppriv(1) and ctrun(1): a command with other privilege sets, a command in a process contract. What would be taken away or
+//! told is checked and noted; the command is a local process as any.
 
 use crate::call::{Answer, Call};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Of privileges(7), those of the basic set and those that a zone may have.
@@ -57,6 +58,18 @@ pub(crate) fn ppriv(call: &Call<'_>) -> Answer {
         Ok(status) => Answer { code: status.code().unwrap_or(1), ..Answer::default() },
         Err(e) => Answer::fail(format!("ppriv: {program}: {e}")),
     }
+}
+
+/// Becomes the command, of which nobody waits for the end.
+pub(crate) fn ctrun(call: &Call<'_>) -> Answer {
+    let words = call.words();
+    let ["-l", "none", "-f", "hwerr", "-o", "pgrponly", program, args @ ..] = words.as_slice() else {
+        return Answer::usage("usage: ctrun [options] command [args ...]");
+    };
+    call.note(Some(0), None);
+    #[expect(clippy::disallowed_methods, reason = "what ctrun does")]
+    let error = Command::new(program).args(args).exec();
+    Answer::fail(format!("ctrun: exec failed: {program}: {error}"))
 }
 
 #[cfg(test)]
