@@ -152,7 +152,8 @@ fn datasets_are_made_with_their_quota() {
     if skip() {
         return;
     }
-    let world = World::started("quota");
+    let mut world = World::new("quota").args(&["--storage-pool", "rpool/volumes"]);
+    world.start();
     let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec:\n  \
                  accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 64Mi}}\n";
     let more = "volumeMounts: [{name: data, mountPath: /data}]";
@@ -160,7 +161,7 @@ fn datasets_are_made_with_their_quota() {
     let pod = pod("a", "volumes: [{name: data, persistentVolumeClaim: {claimName: data}}],", &command, more);
     world.file("a.yaml", &format!("{claim}---\n{pod}"));
     world.ready("a");
-    let of_quota = |l: &Line| l.tool == "zfs" && l.argv.iter().any(|a| a.contains("quota=67108864"));
+    let of_quota = |l: &Line| l.tool == "zfs" && l.argv.iter().any(|a| a == "refquota=67108864");
     let calls: Vec<_> = world.calls().into_iter().filter(of_quota).collect();
     assert!(calls.len() == 1 && calls[0].argv[0] == "create", "{calls:#?}");
 }

@@ -191,11 +191,14 @@ pub struct Call<'s> {
     /// How many statements it carries out before it fails.
     pub(crate) statements: Option<usize>,
     stdin: OnceCell<String>,
+    /// Opened at the beginning: who has gone into a zone does not find it any more.
+    transcript: Option<File>,
 }
 
 impl<'s> Call<'s> {
     pub(crate) fn new(sim: &'s Sim, tool: &'s str, args: Vec<String>) -> Self {
-        Self { sim, tool, args, statements: None, stdin: OnceCell::new() }
+        let transcript = File::options().create(true).append(true).open(sim.dir.join("transcript")).ok();
+        Self { sim, tool, args, statements: None, stdin: OnceCell::new(), transcript }
     }
 
     /// The arguments as texts.
@@ -254,9 +257,8 @@ impl<'s> Call<'s> {
         };
         let Ok(mut text) = serde_json::to_string(&line) else { return };
         text.push('\n');
-        let file = File::options().create(true).append(true).open(self.sim.dir.join("transcript"));
         // One write: lines of calls at the same time do not mix.
-        let _ = file.and_then(|mut f| f.write_all(text.as_bytes()));
+        let _ = self.transcript.as_ref().map(|mut file| file.write_all(text.as_bytes()));
     }
 
     fn answer(&self) -> Answer {
