@@ -12,7 +12,7 @@ use crate::zone::machine::Machine;
 use crate::zone::state::Goal;
 use crate::zone::{config, golden, live};
 use crate::zonecfg::ValueError;
-use crate::{datasets, delegated, images, init, inside, machine, policies, vnic, volumes};
+use crate::{container, datasets, delegated, images, init, inside, machine, policies, vnic, volumes};
 use reddwarf_command::Cause;
 use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
 use reddwarf_host::{Change, ContainerState, HostError, HostErrorKind, HostResult, LinkName, SandboxId};
@@ -398,6 +398,9 @@ pub(crate) async fn remove_files(shared: &Shared, id: &SandboxId) -> HostResult<
     for (name, attempt, _) in shared.paths.run.instances(id)? {
         let lock = shared.paths.run.lock(id, &name, attempt);
         remove_file(&lock).map_err(|e| io_error(DESTROY, &lock, e))?;
+        // A supervisor that was killed left it.
+        let socket = container::socket(shared, id, &name, attempt);
+        remove_file(&socket).map_err(|e| io_error(DESTROY, &socket, e))?;
     }
     for dir in [shared.paths.pod(id), shared.paths.run.sandbox(id), shared.paths.zonepath(id.as_str())] {
         remove_tree(&dir).map_err(|e| io_error(DESTROY, &dir, e))?;
