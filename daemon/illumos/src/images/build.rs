@@ -126,7 +126,7 @@ fn put_together(parts: &Parts, scratch: &Path, tree: &Path) -> Result<(), Proble
         pack(&mut tar, file)?;
     }
     tar.into_inner()?.sync_all()?;
-    Ok(layer::apply(File::open(&packed)?, tree)?)
+    Ok(layer::apply(File::open(&packed)?, tree, layer::Limits::default())?)
 }
 
 fn pack(tar: &mut tar::Builder<File>, file: &BuildFile) -> Result<(), Problem> {

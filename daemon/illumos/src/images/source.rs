@@ -191,10 +191,27 @@ pub(super) fn architecture() -> &'static str {
     }
 }
 
+/// A file of an image. Links of an archive may lead anywhere, and to what never ends; only a regular file below the image's
+/// directory is one of its own.
+fn inside(dir: &Path, name: &str) -> Result<PathBuf, Problem> {
+    let plain = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+    if !plain {
+        return Err(no_image(format!("{name:?} leads outside")));
+    }
+    let real = dir.join(name).canonicalize().map_err(|e| no_image(format!("{name}: {e}")))?;
+    if !real.starts_with(dir.canonicalize()?) {
+        return Err(no_image(format!("{name:?} leads outside")));
+    }
+    if !fs::symlink_metadata(&real)?.is_file() {
+        return Err(no_image(format!("{name:?} is no regular file")));
+    }
+    Ok(real)
+}
+
 fn blob(layout: &Path, digest: &str) -> Result<PathBuf, Problem> {
     match digest.split_once(':') {
         Some(("sha256", hex)) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            Ok(layout.join("blobs/sha256").join(hex))
+            inside(layout, &format!("blobs/sha256/{hex}"))
         }
         _ => Err(no_image(format!("the digest {digest:?} is not one of sha256"))),
     }
@@ -227,7 +244,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn layout(dir: &Path) -> Result<Found, Problem> {
-    let (mut index, _) = json::<Index>(&dir.join("index.json"))?;
+    let (mut index, _) = json::<Index>(&inside(dir, "index.json")?)?;
     // An index may lead to another; never further.
     for _ in 0..2 {
         let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.architecture == architecture());
@@ -255,21 +272,10 @@ struct DockerManifest {
 }
 
 fn docker(dir: &Path) -> Result<Found, Problem> {
-    let (manifests, _) = json::<Vec<DockerManifest>>(&dir.join("manifest.json"))?;
+    let (manifests, _) = json::<Vec<DockerManifest>>(&inside(dir, "manifest.json")?)?;
     let Some(manifest) = manifests.into_iter().next() else { return Err(no_image("manifest.json names no image")) };
-    let inside = |name: &str| -> Result<PathBuf, Problem> {
-        let plain = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
-        let path = dir.join(name);
-        // Links of the archive may lead anywhere.
-        let real = path.canonicalize().map_err(|e| no_image(format!("{name}: {e}")))?;
-        if plain && real.starts_with(dir.canonicalize()?) {
-            Ok(real)
-        } else {
-            Err(no_image(format!("{name:?} leads outside")))
-        }
-    };
-    let layers = manifest.layers.iter().map(|l| Ok((inside(l)?, None))).collect::<Result<_, Problem>>()?;
-    of_config(&inside(&manifest.config)?, layers)
+    let layers = manifest.layers.iter().map(|l| Ok((inside(dir, l)?, None))).collect::<Result<_, Problem>>()?;
+    of_config(&inside(dir, &manifest.config)?, layers)
 }
 
 fn of_config(path: &Path, layers: Vec<(PathBuf, Option<String>)>) -> Result<Found, Problem> {

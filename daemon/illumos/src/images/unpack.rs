@@ -7,17 +7,19 @@
 //!                                   └─ chroot ROOT; reads standard input; exit code and one line say how it went
 //! ```
 
-use super::layer;
+use super::layer::{self, Limits};
 use super::source::Problem;
 use crate::host::Shared;
 use flate2::read::GzDecoder;
 use reddwarf_command::Tool;
 use reddwarf_zar::{ZarError, damage};
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -136,6 +138,12 @@ fn system(error: &io::Error) -> Option<&io::Error> {
     error.get_ref()?.source()?.downcast_ref().and_then(system)
 }
 
+/// What we said ourselves, behind whatever the tar crate has put around it.
+fn refused(error: &io::Error) -> Option<&layer::Refused> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref().or_else(|| inner.source()?.downcast_ref().and_then(refused))
+}
+
 /// Whether the file is at fault: also for what its paths lead to.
 fn is_content(error: &io::Error) -> bool {
     use nix::errno::Errno as E;
@@ -148,8 +156,7 @@ fn told(error: &io::Error) -> String {
     let text = match system(error) {
         Some(reason) if reason.raw_os_error() == error.raw_os_error() => error.to_string(),
         Some(reason) => format!("{error}: {reason}"),
-        None if error.get_ref().is_some_and(|e| e.is::<layer::Refused>()) => error.to_string(),
-        None => damage(error),
+        None => refused(error).map_or_else(|| damage(error), ToString::to_string),
     };
     text.replace('\n', " ")
 }
@@ -157,9 +164,10 @@ fn told(error: &io::Error) -> String {
 fn run(what: &OsStr, root: &Path) -> io::Result<()> {
     nix::unistd::chroot(root)?;
     std::env::set_current_dir("/")?;
-    let mut content = plain(io::stdin().lock())?;
+    let mut limits = Limits::default();
+    let mut content = plain(io::stdin().lock(), limits)?;
     if what == What::Layer.word() {
-        return layer::apply(content, Path::new("/"));
+        return layer::apply(content, Path::new("/"), limits);
     }
     let mut name = Vec::with_capacity(ZAR.len());
     content.by_ref().take(ZAR.len() as u64).read_to_end(&mut name)?;
@@ -173,13 +181,59 @@ fn run(what: &OsStr, root: &Path) -> io::Result<()> {
     }
     let mut archive = tar::Archive::new(content);
     for entry in archive.entries()? {
-        entry?.unpack_in("/")?;
+        let mut entry = entry?;
+        limits.take(entry.size())?;
+        entry.unpack_in("/")?;
     }
     Ok(())
 }
 
-/// A file's content, decompressed where it is compressed by gzip or zstd.
-fn plain<'r>(file: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
+/// Counts what passes.
+struct Counting<R> {
+    inner: R,
+    count: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.count.set(self.count.get().saturating_add(n as u64));
+        Ok(n)
+    }
+}
+
+/// Ends with an error where content is more than it may be.
+struct Limited<'r> {
+    content: Box<dyn Read + 'r>,
+    limits: Limits,
+    plain: u64,
+    compressed: Rc<Cell<u64>>,
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.content.read(buffer)?;
+        self.plain = self.plain.saturating_add(n as u64);
+        let Limits { bytes, ratio, ratio_free_bytes, .. } = self.limits;
+        if self.plain > bytes {
+            return Err(self.limits.too_large());
+        }
+        if self.plain > ratio_free_bytes && self.plain / ratio > self.compressed.get() {
+            let message = format!("it unpacks to more than {ratio} times its size: refused as a decompression bomb");
+            return Err(layer::Refused::error(message));
+        }
+        Ok(n)
+    }
+}
+
+/// A file's content, decompressed where it is compressed by gzip or zstd, as far as it is held to be some.
+fn plain<'r>(file: impl Read + 'r, limits: Limits) -> io::Result<Limited<'r>> {
+    let compressed = Rc::new(Cell::new(0));
+    let content = decompressed(Counting { inner: file, count: compressed.clone() })?;
+    Ok(Limited { content, limits, plain: 0, compressed })
+}
+
+fn decompressed<'r>(file: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
     let mut file = BufReader::new(file);
     let mut begin = Vec::with_capacity(4);
     file.by_ref().take(4).read_to_end(&mut begin)?;
@@ -203,7 +257,7 @@ mod tests {
     fn content_is_told_by_how_it_begins() {
         let read = |bytes: &[u8]| {
             let mut text = String::new();
-            plain(bytes).unwrap().read_to_string(&mut text).unwrap();
+            plain(bytes, Limits::default()).unwrap().read_to_string(&mut text).unwrap();
             text
         };
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -215,12 +269,37 @@ mod tests {
     }
 
     #[test]
+    fn content_is_held_to_limits_and_says_so_through_whatever_reads_it() {
+        let limits = Limits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..Limits::default() };
+        let zeros = |bytes: usize| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes as u64);
+            let mut tar = tar::Builder::new(Vec::new());
+            tar.append_data(&mut header, "zeros", vec![0; bytes].as_slice()).unwrap();
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(&tar.into_inner().unwrap()).unwrap();
+            gzip.finish().unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let unpack = |bytes: &[u8], limits| {
+            let content = plain(bytes, limits)?;
+            let mut archive = tar::Archive::new(content);
+            archive.entries()?.try_for_each(|entry| entry?.unpack_in(dir.path()).map(drop))
+        };
+        let bomb = zeros(32 << 20);
+        let said = |limits| told(&unpack(&bomb, limits).unwrap_err());
+        assert!(said(limits).ends_with("refused as a decompression bomb"), "{}", said(limits));
+        assert_eq!(said(Limits { bytes: 1 << 20, ..limits }), "it unpacks to more than 1 MiB");
+        unpack(&zeros(1 << 19), limits).unwrap();
+    }
+
+    #[test]
     fn an_error_says_why_and_quotes_nothing_of_the_file() {
         let secret = "root:$6$saltsalt$hash";
         let not_tar =
             tar::Archive::new(secret.repeat(100).as_bytes()).entries().unwrap().next().unwrap().err().unwrap();
         let garbled = [&[0x28, 0xb5, 0x2f, 0xfd], secret.as_bytes()].concat();
-        let not_zstd = plain(garbled.as_slice()).err().unwrap();
+        let not_zstd = plain(garbled.as_slice(), Limits::default()).err().unwrap();
         for error in [not_tar, not_zstd] {
             let told = told(&error);
             assert!(system(&error).is_none() && !told.is_empty() && !told.contains("salt"), "{told}");

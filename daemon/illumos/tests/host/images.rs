@@ -34,6 +34,65 @@ fn layout(world: &World, name: &str, path: &str) -> PathBuf {
     dir
 }
 
+/// An archive of a layout whose file at `at` is what `add` puts there.
+fn archive(world: &World, name: &str, at: &str, add: impl FnOnce(&mut tar::Builder<std::fs::File>, &str)) -> PathBuf {
+    let dir = layout(world, &format!("{name}-layout"), "srv/page");
+    let path = world.dir.path().join(format!("{name}.tar"));
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    tar.follow_symlinks(false);
+    let at = match at {
+        "blob" => {
+            let mut blobs: Vec<_> =
+                std::fs::read_dir(dir.join("blobs/sha256")).unwrap().map(|b| b.unwrap().path()).collect();
+            // Its layer is the largest.
+            blobs.sort_by_key(|b| b.metadata().unwrap().len());
+            blobs.pop().unwrap().strip_prefix(&dir).unwrap().to_str().unwrap().to_owned()
+        }
+        at => at.to_owned(),
+    };
+    std::fs::remove_file(dir.join(&at)).unwrap();
+    tar.append_dir_all(".", &dir).unwrap();
+    add(&mut tar, &at);
+    tar.finish().unwrap();
+    path
+}
+
+#[test]
+fn an_archive_leads_nowhere_and_to_nothing_without_an_end() {
+    played(|world| async move {
+        let link = |to: &'static str| {
+            move |tar: &mut tar::Builder<std::fs::File>, at: &str| {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                tar.append_link(&mut header, at, to).unwrap();
+            }
+        };
+        let pipe = |tar: &mut tar::Builder<std::fs::File>, at: &str| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Fifo);
+            header.set_size(0);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, at, std::io::empty()).unwrap();
+        };
+        let archives = [
+            (archive(&world, "zeros", "blob", link("/dev/zero")), "leads outside"),
+            (archive(&world, "index", "index.json", link("/etc/passwd")), "leads outside"),
+            // It is unpacked as a file without content.
+            (archive(&world, "pipe", "blob", pipe), "has the digest"),
+            (archive(&world, "directory", "blob", link("..")), "is no regular file"),
+        ];
+        for (archive, why) in archives {
+            let import = world.host.image_import(&archive, "bad:1");
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(30), import).await;
+            let refused = ended.unwrap_or_else(|_| panic!("{} is read for ever", archive.display())).unwrap_err();
+            assert_eq!(refused.kind, HostErrorKind::InvalidSpec, "{refused}");
+            assert!(refused.message.contains(why), "{}: {refused}", archive.display());
+        }
+        assert!(world.host.image_list().await.unwrap().is_empty());
+    });
+}
+
 #[test]
 fn layers_are_unpacked_by_a_child_that_may_touch_files_and_nothing_else() {
     played(|world| async move {
