@@ -1,6 +1,7 @@
 //! What can go wrong on a host, told apart by what to do about it.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 /// Result of a host call.
 pub type HostResult<T> = Result<T, HostError>;
@@ -57,6 +58,8 @@ pub struct HostError {
     pub subject: String,
     /// Why, and how to mend it; for commands: the command, its status and its stderr.
     pub message: String,
+    /// For how long whoever is far away asked to be left alone.
+    pub retry_after: Option<Duration>,
     /// The cause.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
@@ -65,7 +68,13 @@ pub struct HostError {
 impl HostError {
     /// An error without a deeper cause.
     pub fn new(kind: HostErrorKind, op: &'static str, subject: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind, op, subject: subject.into(), message: message.into(), source: None }
+        Self { kind, op, subject: subject.into(), message: message.into(), retry_after: None, source: None }
+    }
+
+    /// The same, not to be tried again before so long.
+    #[must_use]
+    pub fn retry_after(self, pause: Option<Duration>) -> Self {
+        Self { retry_after: pause, ..self }
     }
 
     /// The same with its cause kept. The cause is not repeated in the message.

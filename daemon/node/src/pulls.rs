@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Failed {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// For how long the registry asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// One pull, for all who want it.
@@ -122,8 +124,9 @@ fn failed(reference: &ImageReference, result: HostResult<PulledImage>) -> Result
             HostErrorKind::Unreachable => Failed {
                 reason: "RegistryUnavailable",
                 message: format!("image pull failed for {reference} because the registry is unavailable: {text}"),
+                retry_after: error.retry_after,
             },
-            _ => Failed { reason: "ErrImagePull", message: text },
+            _ => Failed { reason: "ErrImagePull", message: text, retry_after: error.retry_after },
         }
     })
 }
@@ -209,8 +212,8 @@ fn end_for_container(
         if let Some(ticket) = state.memory.pulls.get_mut(&key).filter(|t| t.image == image) {
             ticket.state = match outcome.result {
                 Ok(_) => TicketState::Ready,
-                Err(Failed { reason, message }) => {
-                    TicketState::Failed(PullFailure::after(ticket.failure(), reason, message, now))
+                Err(Failed { reason, message, retry_after }) => {
+                    TicketState::Failed(PullFailure::after(ticket.failure(), reason, message, now, retry_after))
                 }
             };
         }

@@ -134,6 +134,23 @@ async fn a_registry_that_does_not_answer_is_called_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_registry_that_asks_for_a_pause_gets_it() {
+    let world = World::new().await;
+    world.host.serve_image(WEB, image(&["/bin/web"]), None);
+    world.host.faults().on(Op::ImagePull, Fault::AskLater(Duration::from_secs(1800)));
+    world.host.faults().on(Op::ImagePull, Fault::AskLater(Duration::from_secs(86_400)));
+    world.plane.apply(wants("web", WEB, "IfNotPresent"));
+    world.sleep(1750).await;
+    assert_eq!(pulls(&world), 1);
+    world.sleep(100).await;
+    assert_eq!(pulls(&world), 2);
+    // A day is too long.
+    world.sleep(3500).await;
+    assert_eq!(pulls(&world), 2);
+    world.until(200, "ready", |w| w.is_ready("web")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn secrets_let_in_and_a_mended_one_counts_at_once() {
     let world = World::new().await;
     world.host.serve_image(WEB, image(&["/bin/web"]), Some("hunter2"));

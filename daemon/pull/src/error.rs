@@ -30,7 +30,7 @@ pub struct PullError {
     /// What, where, how to mend; without secrets.
     pub message: String,
     /// When the registry said that it may be asked again.
-    pub(crate) retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
     /// Whether asking once more at once may help.
     pub(crate) again: bool,
 }
@@ -61,7 +61,7 @@ impl PullError {
             PullErrorKind::Exhausted => HostErrorKind::Exhausted,
             PullErrorKind::Local => HostErrorKind::Other,
         };
-        HostError::new(kind, op, name, self.message)
+        HostError::new(kind, op, name, self.message).retry_after(self.retry_after)
     }
 
     /// A failed read or write of a file of ours.

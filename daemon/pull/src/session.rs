@@ -7,9 +7,10 @@ use crate::options::{Endpoint, Scheme};
 use crate::transport::{ConnectError, Transport, Url, read_all};
 use base64::Engine;
 use bytes::Bytes;
+use chrono::DateTime;
 use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
 use hyper::http::{Method, StatusCode};
 use serde::Deserialize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use std::time::Duration;
 const REDIRECTS: usize = 5;
 /// How often a request is made in all, when its failure may pass.
 const TRIES: u32 = 3;
-/// A registry that wants a longer pause is not waited for: the caller's own back-off is longer.
+/// A registry that wants a longer pause is not waited for here: the failure says how long ([`PullError::retry_after`]).
 const PAUSE_MOST: Duration = Duration::from_secs(20);
 /// Tokens and error documents.
 const SMALL: usize = 256 << 10;
@@ -317,6 +318,19 @@ fn encoded(form: &[(&str, String)]) -> String {
     text
 }
 
+/// How long a registry asks to be left alone: seconds, or a date (RFC 9110, 10.2.3), which counts from the answer's own: its
+/// clock and ours need not agree.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
+    let asked = text(RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| DateTime::parse_from_rfc2822(text).ok();
+    // One that is past asks for nothing.
+    Some((date(asked)? - date(text(DATE)?)?).to_std().unwrap_or_default())
+}
+
 /// What a registry's answer means (distribution specification, "Error codes").
 fn refusal(url: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> PullError {
     #[derive(Deserialize)]
@@ -335,8 +349,7 @@ fn refusal(url: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> P
     let words = words.map(|w| if w.message.is_empty() { w.code } else { w.message }).unwrap_or_default();
     let words: String = words.chars().filter(|c| !c.is_control()).take(300).collect();
     let answer = format!("{url} answers {}{}{words}", status.as_u16(), if words.is_empty() { "" } else { ": " });
-    let seconds = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
-    let retry_after: Option<Duration> = seconds.map(Duration::from_secs);
+    let retry_after = retry_after(headers);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => PullError::new(
             PullErrorKind::Denied,
@@ -365,6 +378,24 @@ fn refusal(url: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_a_date() {
+        let now = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let asked = |pause: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(pause).unwrap());
+            date.map(|date| headers.insert(DATE, HeaderValue::from_str(date).unwrap()));
+            retry_after(&headers).map(|pause| pause.as_secs())
+        };
+        assert_eq!(asked(" 120", None), Some(120));
+        assert_eq!(asked("Sun, 06 Nov 1994 09:00:37 GMT", Some(now)), Some(660));
+        assert_eq!(asked("Sun, 06 Nov 1994 08:00:00 GMT", Some(now)), Some(0), "past");
+        for (pause, date) in [("Sun, 06 Nov 1994 09:00:37 GMT", None), ("soon", Some(now)), ("-1", Some(now))] {
+            assert_eq!(asked(pause, date), None, "{pause}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn forms_are_encoded() {

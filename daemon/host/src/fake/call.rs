@@ -46,6 +46,9 @@ impl Call<'_> {
     async fn before(self) -> HostResult<Self> {
         match &self.fault {
             Some(Fault::FailBefore(kind)) => Err(self.finish_injected(*kind)),
+            Some(Fault::AskLater(pause)) => {
+                Err(self.finish_injected(HostErrorKind::Unreachable).retry_after(Some(*pause)))
+            }
             Some(Fault::TimeoutBefore(after)) => {
                 tokio::time::sleep(*after).await;
                 Err(self.finish_injected(HostErrorKind::Timeout))

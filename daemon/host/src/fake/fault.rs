@@ -141,6 +141,8 @@ impl Op {
 pub enum Fault {
     /// Fails with this kind, having done nothing.
     FailBefore(HostErrorKind),
+    /// Fails as unreachable, having done nothing, and asks to be left alone for so long.
+    AskLater(Duration),
     /// Does all of it and then fails with this kind (exit status 1 having done it, F26).
     FailAfter(HostErrorKind),
     /// Does so many of its steps and then fails. `sandbox_ensure`, `sandbox_stop`, `sandbox_destroy` and

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// For so long a failure shows as itself; then as the back-off that it causes.
 const SHOWN: Duration = Duration::from_secs(2);
 
+/// A registry that asks for a longer pause is asked again sooner than that.
+const ASKED_MOST: Duration = Duration::from_secs(3600);
+
 /// How the pulls for containers stand.
 pub type Tickets = BTreeMap<(PodUid, ContainerName), Ticket>;
 
@@ -57,10 +60,12 @@ pub struct PullFailure {
 }
 
 impl PullFailure {
-    /// The failure that follows `before`: 10 s, doubling to 5 minutes, as new after 10 minutes.
-    pub fn after(before: Option<&Self>, reason: &str, message: String, at: BootTime) -> Self {
+    /// The failure that follows `before`: 10 s, doubling to 5 minutes, as new after 10 minutes; longer where the registry
+    /// asked for that, and an hour at most.
+    pub fn after(before: Option<&Self>, reason: &str, message: String, at: BootTime, asked: Option<Duration>) -> Self {
         let before = before.filter(|b| at.since(b.at.plus(b.wait)) < HEALTHY_AFTER);
         let wait = before.map_or(BACKOFF_FIRST, |b| b.wait.saturating_mul(2).min(BACKOFF_MOST));
+        let wait = wait.max(asked.unwrap_or_default().min(ASKED_MOST));
         Self { reason: reason.to_owned(), message, at, wait }
     }
 

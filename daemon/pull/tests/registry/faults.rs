@@ -102,6 +102,8 @@ async fn pauses_that_are_asked_for_are_kept_unless_they_are_long() {
     let refused = error(world.pull("app:1").await);
     assert_eq!(refused.kind, PullErrorKind::Unreachable);
     assert!(refused.message.contains("too many requests; it asks for a pause of 3600 s"), "{refused}");
+    let told = refused.into_host("pull image", "app:1");
+    assert_eq!(told.retry_after, Some(Duration::from_secs(3600)), "who tries again is told");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
