@@ -72,6 +72,12 @@ impl Storage {
         Ok(Arc::new(Self { roots, node: settings.node_name.clone(), state: Mutex::default(), engine }))
     }
 
+    /// Over an engine, for tests.
+    #[cfg(test)]
+    pub(crate) fn over(engine: Arc<dyn StorageEngine>) -> Self {
+        Self { engine, roots: Roots::TheHosts, node: "n".into(), state: Mutex::default() }
+    }
+
     /// The engine, if pods' root file systems are to be clones on it; made ready if that can be had soon.
     pub(crate) async fn for_roots(&self) -> Option<Arc<dyn StorageEngine>> {
         if self.roots != Roots::Clones {
@@ -100,7 +106,7 @@ impl Storage {
     ///
     /// # Errors
     /// The engine's.
-    async fn ready(&self) -> HostResult<()> {
+    pub(crate) async fn ready(&self) -> HostResult<()> {
         if matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), Some(Ok(()))) {
             return Ok(());
         }

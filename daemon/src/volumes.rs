@@ -7,19 +7,28 @@ use crate::storage::Storage;
 use reddwarf_api::runtime::RuntimeError;
 use reddwarf_api::types::{Done, StoredVolume, VolumeAction, VolumeList, VolumeRequest, VolumeSnapshot};
 use reddwarf_controllers::volume::{DRIVER, Provisioner};
+use reddwarf_host::storage::SnapshotInfo;
 use reddwarf_host::{
-    Area, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, Limits, SnapshotId, SnapshotName,
+    Area, Change, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, Limits, SnapshotId,
+    SnapshotName,
 };
 use reddwarf_objects::pod::{Phase, Pod};
 use reddwarf_objects::{Object, ObjectKey, Quantity, kinds};
 use reddwarf_registry::{Author, ListQuery, Registry, RegistryError, WriteOptions};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 const US: Author = Author::System("storage");
 /// The owner, in a dataset's marks, of a volume that was made by hand and waited for its claim.
 pub(crate) const ADMINISTRATOR: &str = "administrator";
+/// The mark that says which stream a dataset was received from ([`fingerprint`]).
+const STREAM: &str = "stream";
+/// The mark that says which snapshot a dataset was cloned from.
+const FROM: &str = "from";
 
 fn failed(error: HostError) -> RuntimeError {
     let text = error.chain();
@@ -61,11 +70,13 @@ pub(crate) async fn list(storage: &Storage, registry: &Registry) -> Result<Volum
         if id.area != Area::Volumes {
             continue;
         }
-        let used = storage.engine().usage(&id).await.map_err(failed)?;
-        let snapshot = |s: &reddwarf_host::storage::SnapshotInfo| VolumeSnapshot {
-            name: s.name.to_string(),
-            created: Some(s.created),
+        let used = match storage.engine().usage(&id).await {
+            Ok(used) => used,
+            // Destroyed meanwhile.
+            Err(error) if error.kind == HostErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
         };
+        let snapshot = |s: &SnapshotInfo| VolumeSnapshot { name: s.name.to_string(), created: Some(s.created) };
         items.push(StoredVolume {
             known: known.contains(id.name.as_str()),
             claim: dataset.marks.get("claim").cloned().unwrap_or_default(),
@@ -193,8 +204,8 @@ impl Work<'_> {
         let id = self.snapshot_id()?;
         self.dataset(&id.dataset).await?;
         match self.storage.engine().snapshot(&id).await.map_err(failed)? {
-            reddwarf_host::Change::Changed(_) => Ok(format!("snapshot {} of {} made", id.name, id.dataset.name)),
-            reddwarf_host::Change::Unchanged => {
+            Change::Changed(_) => Ok(format!("snapshot {} of {} made", id.name, id.dataset.name)),
+            Change::Unchanged => {
                 Err(RuntimeError::Conflict(format!("{} has a snapshot {} already", id.dataset.name, id.name)))
             }
         }
@@ -203,8 +214,8 @@ impl Work<'_> {
     async fn snapshot_remove(&self) -> Result<String, RuntimeError> {
         let id = self.snapshot_id()?;
         match self.storage.engine().snapshot_remove(&id).await.map_err(failed)? {
-            reddwarf_host::Change::Changed(_) => Ok(format!("snapshot {} of {} removed", id.name, id.dataset.name)),
-            reddwarf_host::Change::Unchanged => {
+            Change::Changed(_) => Ok(format!("snapshot {} of {} removed", id.name, id.dataset.name)),
+            Change::Unchanged => {
                 Err(RuntimeError::NotFound(format!("{} has no snapshot {}", id.dataset.name, id.name)))
             }
         }
@@ -220,10 +231,32 @@ impl Work<'_> {
     async fn clone_of(&self) -> Result<String, RuntimeError> {
         let from = self.snapshot_id()?;
         let dataset = self.dataset(&from.dataset).await?;
-        let (to, spec) = self.set_aside(&self.request.to, dataset.limits)?;
-        drop(self.storage.engine().clone_of(&from, &to, &spec).await.map_err(failed)?);
-        self.publish(&self.request.to, &to, dataset.limits).await?;
-        Ok(format!("volume {} of {}@{} waits for claim {}", to.name, from.dataset.name, from.name, self.request.to))
+        let Some(snapshot) = dataset.snapshots.iter().find(|s| s.name == from.name) else {
+            return Err(RuntimeError::NotFound(format!("{} has no snapshot {}", from.dataset.name, from.name)));
+        };
+        let (to, mut spec) = self.set_aside(&self.request.to, dataset.limits)?;
+        // With its time: a snapshot may be removed and made anew.
+        let source = format!("{}@{} of {}", from.dataset.name, from.name, snapshot.created.to_rfc3339());
+        spec.marks.insert(FROM.to_owned(), source.clone());
+        self.waits(&self.request.to, &to)?;
+        let engine = self.storage.engine();
+        let (limits, was_there) = match engine.list().await.map_err(failed)?.remove(&to) {
+            None => {
+                drop(engine.clone_of(&from, &to, &spec).await.map_err(failed)?);
+                (dataset.limits, "")
+            }
+            Some(there) if there.marks == spec.marks => (there.limits, WAS_THERE),
+            Some(there) => {
+                let of = there.marks.get(FROM).map_or_else(String::new, |of| format!(", a clone of {of}"));
+                let what = format!("volume {} is there already{of}, and not a clone of {source}", to.name);
+                return Err(RuntimeError::Conflict(what));
+            }
+        };
+        self.publish(&self.request.to, &to, limits).await?;
+        Ok(format!(
+            "volume {} of {}@{}{was_there} waits for claim {}",
+            to.name, from.dataset.name, from.name, self.request.to
+        ))
     }
 
     async fn send(&self) -> Result<String, RuntimeError> {
@@ -246,26 +279,78 @@ impl Work<'_> {
             drop(self.storage.engine().receive(path, &id.at(snapshot), &spec).await.map_err(failed)?);
             return Ok(format!("claim {} has what {} brought", claim.name(), path.display()));
         }
-        let (id, spec) = self.set_aside(&self.request.volume, Limits::default())?;
-        let engine = self.storage.engine();
-        let limits = match engine.list().await.map_err(failed)?.remove(&id) {
+        let (id, mut spec) = self.set_aside(&self.request.volume, Limits::default())?;
+        self.waits(&self.request.volume, &id)?;
+        // What a crash left half-made is settled before anything is taken for absent.
+        self.storage.ready().await.map_err(failed)?;
+        if let Some(stream) = fingerprint(path).await? {
+            spec.marks.insert(STREAM.to_owned(), stream);
+        }
+        let to = id.at(snapshot);
+        let (limits, was_there) = match self.storage.engine().list().await.map_err(failed)?.remove(&id) {
             None => {
-                drop(engine.receive(path, &id.at(snapshot), &spec).await.map_err(failed)?);
-                Limits::default()
+                self.receive_new(path, &to, &spec).await?;
+                (Limits::default(), "")
             }
-            // An increment for one that waits still: it need not have room within what was enough so far.
-            Some(Dataset { limits, .. }) => {
-                drop(engine.resize(&id, &Limits { quota_bytes: None, ..limits }).await.map_err(failed)?);
-                let received = engine.receive(path, &id.at(snapshot), &spec).await;
-                if received.is_err() {
-                    drop(engine.resize(&id, &limits).await.map_err(failed)?);
-                }
-                drop(received.map_err(failed)?);
-                Limits { quota_bytes: None, ..limits }
+            // Received before, and cut off before there was an object of it, or asked for twice.
+            Some(Dataset { marks, limits, snapshots })
+                if marks == spec.marks && newest(&snapshots) == Some(&to.name) =>
+            {
+                (limits, WAS_THERE)
             }
+            Some(there) => (self.receive_increment(path, &to, there).await?, ""),
         };
         self.publish(&self.request.volume, &id, limits).await?;
-        Ok(format!("volume {} waits for claim {}", id.name, self.request.volume))
+        Ok(format!("volume {}{was_there} waits for claim {}", id.name, self.request.volume))
+    }
+
+    async fn receive_new(&self, path: &Path, to: &SnapshotId, spec: &DatasetSpec) -> Result<(), RuntimeError> {
+        let engine = self.storage.engine();
+        match engine.receive(path, to, spec).await {
+            // A snapshot of another stream, perhaps, which was cut off before the dataset was made of it.
+            Err(error) if error.kind == HostErrorKind::Conflict => {
+                let there = engine.list().await.map_err(failed)?.contains_key(&to.dataset);
+                if there || engine.snapshot_remove(to).await.map_err(failed)? == Change::Unchanged {
+                    return Err(failed(error));
+                }
+                engine.receive(path, to, spec).await.map(drop).map_err(failed)
+            }
+            received => received.map(drop).map_err(failed),
+        }
+    }
+
+    /// An increment for a volume that waits still: it need not have room within what was enough so far. The limits that it has
+    /// then.
+    async fn receive_increment(&self, path: &Path, to: &SnapshotId, there: Dataset) -> Result<Limits, RuntimeError> {
+        let (engine, Dataset { marks, limits, .. }) = (self.storage.engine(), there);
+        let whose = format!("{}/{}", self.namespace(), self.request.volume);
+        if marks.get("claim") != Some(&whose) {
+            let of = marks.get("claim").map_or_else(String::new, |of| format!(": it was made for claim {of}"));
+            return Err(RuntimeError::Conflict(format!("volume {} is there already{of}", to.dataset.name)));
+        }
+        let free = Limits { quota_bytes: None, ..limits };
+        drop(engine.resize(&to.dataset, &free).await.map_err(failed)?);
+        match engine.receive(path, to, &DatasetSpec { marks, ..DatasetSpec::default() }).await {
+            Ok(_) => Ok(free),
+            Err(error) => {
+                // Without a limit it is the rest of one that was cut off after it had brought its files: that is finished.
+                match limits.quota_bytes {
+                    Some(_) => drop(engine.resize(&to.dataset, &limits).await.map_err(failed)?),
+                    None => self.publish(&self.request.volume, &to.dataset, limits).await?,
+                }
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Refuses a volume that is there and does not wait for the claim any more.
+    fn waits(&self, claim: &str, id: &DatasetId) -> Result<(), RuntimeError> {
+        let all = objects(self.registry, "PersistentVolume")?;
+        let of = all.iter().filter(|v| v.name() == id.name.as_str() || handle(v) == Some(id.name.as_str()));
+        match of.into_iter().find(|v| !waits(v, id, self.namespace(), claim)) {
+            None => Ok(()),
+            Some(volume) => Err(taken(volume)),
+        }
     }
 
     /// The dataset of a volume that waits for a claim: the same for the same claim, so that a repeat finishes it.
@@ -305,13 +390,14 @@ impl Work<'_> {
         match self.registry.create(&US, object, WriteOptions::default()).await {
             Ok(_) => Ok(()),
             Err(RegistryError::AlreadyExists(key)) => {
+                let waits = |live: &Object| waits(live, id, self.namespace(), claim);
                 let update = |live: &mut Object| {
-                    let waits = live.get_str("/spec/claimRef/uid").unwrap_or_default().is_empty();
-                    if waits && handle(live) == Some(id.name.as_str()) {
+                    if waits(live) {
                         live.set("/spec/capacity/storage", json!(capacity));
                     }
                 };
-                self.registry.modify(&US, &key, update).await.map(drop).map_err(internal)
+                let now = self.registry.modify(&US, &key, update).await.map_err(internal)?.object;
+                if waits(&now) { Ok(()) } else { Err(taken(&now)) }
             }
             Err(error) => Err(internal(error)),
         }
@@ -329,6 +415,63 @@ impl Work<'_> {
     }
 }
 
+/// Said of a volume that was not made anew.
+const WAS_THERE: &str = " was there already, with whatever was written to it since, and";
+
+/// Whether a PersistentVolume is the one that [`Work::publish`] makes of a dataset, and nobody has it yet.
+fn waits(volume: &Object, id: &DatasetId, namespace: &str, claim: &str) -> bool {
+    let is = |pointer: &str, text: &str| volume.get_str(pointer).unwrap_or_default() == text;
+    volume.name() == id.name.as_str()
+        && handle(volume) == Some(id.name.as_str())
+        && volume.deletion_timestamp().is_none()
+        && is("/spec/claimRef/namespace", namespace)
+        && is("/spec/claimRef/name", claim)
+        && is("/spec/claimRef/uid", "")
+}
+
+fn taken(volume: &Object) -> RuntimeError {
+    let text = |pointer: &str| volume.get_str(pointer).unwrap_or_default();
+    let has = match (text("/spec/claimRef/namespace"), text("/spec/claimRef/name")) {
+        (_, "") => "it is for no claim in particular".to_owned(),
+        (namespace, claim) if text("/spec/claimRef/uid").is_empty() => format!("it is for claim {namespace}/{claim}"),
+        (namespace, claim) => format!("claim {namespace}/{claim} has it, or had"),
+    };
+    let name = volume.name();
+    RuntimeError::Conflict(format!("there is a PersistentVolume {name}: {has}; nothing was changed"))
+}
+
+fn newest(snapshots: &[SnapshotInfo]) -> Option<&SnapshotName> {
+    snapshots.last().map(|s| &s.name)
+}
+
+/// What tells a stream from another one without reading all of it: its length, and a digest of its beginning and of places
+/// all over it. `None`: there is no such file, or it is none; the engine says so in its own words.
+async fn fingerprint(path: &Path) -> Result<Option<String>, RuntimeError> {
+    const BEGINNING: u64 = 1 << 20;
+    const PLACES: u64 = 64;
+    const PLACE: u64 = 16 << 10;
+    let path = path.to_owned();
+    let read = move || -> io::Result<Option<String>> {
+        // Looked at first: opening a pipe would wait for whoever writes to it.
+        let length = match std::fs::metadata(&path) {
+            Ok(found) if found.is_file() => found.len(),
+            _ => return Ok(None),
+        };
+        let mut file = File::open(&path)?;
+        let places = (1..=PLACES).map(|n| (length.saturating_sub(PLACE) / PLACES * n, PLACE));
+        let mut hash = Sha256::new();
+        for (at, bytes) in std::iter::once((0, BEGINNING)).chain(places) {
+            file.seek(SeekFrom::Start(at))?;
+            let mut part = Vec::new();
+            file.by_ref().take(bytes).read_to_end(&mut part)?;
+            hash.update(&part);
+        }
+        let digest: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Some(format!("{length}-{digest}")))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(internal)
+}
+
 /// Room for files that take so many bytes, in whole MiB: a sixteenth more, since file systems count their own part late.
 fn room(used: u64) -> u64 {
     const MIB: u64 = 1 << 20;
@@ -340,13 +483,4 @@ fn snapshot_name(text: &str) -> Result<SnapshotName, RuntimeError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_is_room_for_what_is_there() {
-        assert_eq!((room(0), room(4096), room(1 << 20)), (1 << 20, 1 << 20, 2 << 20));
-        assert_eq!(room(160 << 20), 171 << 20);
-        assert!(room(u64::MAX) > u64::MAX / 2, "no overflow");
-    }
-}
+mod tests;

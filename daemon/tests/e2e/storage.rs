@@ -250,6 +250,16 @@ fn snapshots_go_back_and_volumes_travel_by_file() {
     let file = world.dir.join("notes.copy");
     world.ctl(&["volume", "send", "notes", "before", file.to_str().unwrap()]).ok();
     world.ctl(&["volume", "receive", "restored", "before", file.to_str().unwrap()]).ok();
+    // Cut off before there was an object of it, a repeat finishes it, and nothing else does.
+    world.ctl(&["delete", "pv", "default-restored"]).ok();
+    world.until("the object to go", |w| get(w, "pv", "default-restored").is_none().then_some(()));
+    let again = world.ctl(&["volume", "receive", "restored", "before", file.to_str().unwrap()]).ok();
+    assert!(again.contains("was there already"), "{again}");
+    let other = world.dir.join("notes.other");
+    world.ctl(&["volume", "snapshot", "notes", "later"]).ok();
+    world.ctl(&["volume", "send", "notes", "later", other.to_str().unwrap()]).ok();
+    world.ctl(&["volume", "rm", "notes", "later"]).ok();
+    world.ctl(&["volume", "receive", "restored", "before", other.to_str().unwrap()]).exits(5);
     world.ctl(&["volume", "clone", "notes", "before", "copied"]).ok();
     world.ctl(&["volume", "clone", "notes", "before", "little"]).ok();
     assert_eq!(world.ctl(&["volume", "rm", "notes", "before"]).code, 0);
