@@ -149,7 +149,9 @@ fn problem(object: &Object) -> Option<String> {
         }
         ("", "PersistentVolumeClaim") => {
             let phase = object.get_str("/status/phase").unwrap_or("Pending");
-            (phase != "Bound").then(|| format!("phase {phase}"))
+            let why = holds("reddwarf.io/Provisioned", "False").map(told);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            (phase != "Bound").then(|| format!("phase {phase}{why}"))
         }
         ("", "PersistentVolume") => {
             let text = |pointer: &str| object.get_str(pointer).unwrap_or_default();

@@ -77,6 +77,8 @@ pub struct ClaimFacts {
     pub leaving: bool,
     /// A block device instead of files.
     pub block: bool,
+    /// For one pod at a time (`ReadWriteOncePod`).
+    pub one_pod: bool,
 }
 
 /// What a pod's volume needs of a PersistentVolume.
@@ -88,6 +90,8 @@ pub struct VolumeFacts {
     pub source: VolumeSource,
     /// Nobody may write to it.
     pub read_only: bool,
+    /// How it is to be mounted (`mountOptions`).
+    pub mount_options: Vec<String>,
 }
 
 /// Where a PersistentVolume is.

@@ -136,7 +136,20 @@ fn put_pod(desired: &mut Desired, object: Object) -> Vec<PodKey> {
             && b.source == a.source
             && gates(b) == gates(a)
     });
-    if same { Vec::new() } else { vec![key] }
+    if same {
+        return Vec::new();
+    }
+    let mut affected = after.map(|intent| rivals(desired, intent)).unwrap_or_default();
+    affected.push(key);
+    affected
+}
+
+/// Pods that wait, perhaps, for a claim that only one pod at a time may have, and that this pod mounts.
+fn rivals(desired: &Desired, intent: &PodIntent) -> Vec<PodKey> {
+    let claims = intent.pod.spec.volumes.iter().filter_map(|v| v.claim_name(&intent.key.name));
+    let at = claims.map(|name| (intent.key.namespace.clone(), name));
+    let at = at.filter(|at| desired.config.claims.get(at).is_some_and(|claim| claim.one_pod));
+    at.flat_map(|at| claim_users(desired, &at)).filter(|key| *key != intent.key).collect()
 }
 
 fn gone(desired: &mut Desired, object: &Object) -> Affected {
@@ -167,7 +180,7 @@ fn gone(desired: &mut Desired, object: &Object) -> Affected {
             // Not its successor of the same name.
             let uid = object.uid().unwrap_or_default();
             if desired.pods.get(&key).is_some_and(|i| i.uid.as_str() == uid) {
-                desired.pods.remove(&key);
+                affected.pods = desired.pods.remove(&key).map(|intent| rivals(desired, &intent)).unwrap_or_default();
             }
             desired.tokens.retain(|request| request.uid != uid);
             affected.gone.push((key.clone(), uid.to_owned()));
@@ -199,6 +212,7 @@ fn claim(object: &Object) -> ClaimFacts {
         owners: object.owner_references().into_iter().map(|o| o.uid).collect(),
         leaving: object.deletion_timestamp().is_some(),
         block: object.get_str("/spec/volumeMode") == Some("Block"),
+        one_pod: words(object, "/spec/accessModes").any(|mode| mode == "ReadWriteOncePod"),
     }
 }
 
@@ -218,7 +232,13 @@ fn volume(object: &Object) -> VolumeFacts {
         let field = known.iter().find(|f| object.get(&format!("/spec/{f}")).is_some());
         VolumeSource::Other((*field.unwrap_or(&"its source")).to_owned())
     };
-    VolumeFacts { claim, source, read_only: object.get("/spec/csi/readOnly") == Some(&Value::Bool(true)) }
+    let read_only = object.get("/spec/csi/readOnly") == Some(&Value::Bool(true));
+    let mount_options = words(object, "/spec/mountOptions").map(str::to_owned).collect();
+    VolumeFacts { claim, source, read_only, mount_options }
+}
+
+fn words<'o>(object: &'o Object, pointer: &str) -> impl Iterator<Item = &'o str> {
+    object.get(pointer).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// What a pod may refer to.

@@ -149,6 +149,7 @@ impl BoxInput {
         let known = Observation::Known(images());
         let images = Images::new(&known);
         let facts = Facts {
+            pods: &wanted.pods,
             config: &wanted.config,
             tokens: &wanted.tokens,
             images: &images,

@@ -78,6 +78,7 @@ impl Setup {
         let observed = Observation::Known(BTreeMap::from([(id, info)]));
         let images = Images::new(&observed);
         let facts = Facts {
+            pods: &desired.pods,
             config: &desired.config,
             tokens: &desired.tokens,
             images: &images,
@@ -310,6 +311,55 @@ fn only_files_of_this_host_may_ask_for_privileges() {
     let mut by_api = privileged;
     by_api.remove_annotation("reddwarf.io/source");
     assert!(setup.container_of(by_api).unwrap_err().message.contains("only pods declared by a file"));
+}
+
+/// A claim that is bound to a volume of this host's storage.
+fn bound(name: &str, mode: &str, options: Value) -> [Object; 2] {
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-uid")},
+        "spec": {"accessModes": [mode], "volumeName": format!("{name}-volume")}, "status": {"phase": "Bound"}});
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("{name}-volume")},
+        "spec": {"csi": {"driver": "volumes.reddwarf.io", "volumeHandle": format!("{name}-volume")}, "mountOptions": options,
+            "claimRef": {"namespace": "default", "name": name, "uid": format!("{name}-uid")}}});
+    [claim, volume].map(|value| Object::from_value(value).unwrap())
+}
+
+#[test]
+fn a_claim_for_one_pod_is_mounted_by_one_and_options_are_kept_or_refused() {
+    let storage = reddwarf_node::NodeStorage { volume_root: "/storage".into(), about: String::new() };
+    let mut setup = Setup { settings: NodeSettings { storage: Some(storage), ..settings() }, ..Setup::new() };
+    setup.objects.extend(bound("one", "ReadWriteOncePod", json!([])));
+    setup.objects.extend(bound("many", "ReadWriteOnce", json!([])));
+    setup.objects.extend(bound("strict", "ReadWriteOnce", json!(["noexec", "nodev"])));
+    let of = |name: &str, claim: &str, time: &str| {
+        let mut pod = pod(name, mounting(json!([{"name": "v", "persistentVolumeClaim": {"claimName": claim}}])));
+        pod.set_creation_timestamp(time.parse().unwrap());
+        pod.set("/spec/nodeName", settings().node_name);
+        pod
+    };
+    let mine = |setup: &Setup, claim: &str| {
+        let made = setup.sandbox_of(of("web", claim, "2026-01-02T03:04:05Z"), None);
+        made.map(drop).map_err(|problems| problems[0].to_string())
+    };
+    assert_eq!(mine(&setup, "one"), Ok(()));
+    let refused = mine(&setup, "strict").unwrap_err();
+    assert!(refused.contains("mountOptions (noexec, nodev)"), "{refused}");
+    let mut other = |claim: &str, time: &str, phase: &str| {
+        let mut other = of("zeta", claim, time);
+        other.set_uid("uid-2");
+        other.set("/status/phase", phase);
+        let of_all = setup.objects.iter().filter(|o| o.kind() != "Pod").cloned();
+        setup.objects = of_all.chain([other]).collect();
+        mine(&setup, claim)
+    };
+    assert_eq!(other("one", "2027-01-01T00:00:00Z", "Pending"), Ok(()), "a younger one gives way");
+    assert_eq!(other("many", "2025-01-01T00:00:00Z", "Running"), Ok(()));
+    assert_eq!(other("one", "2025-01-01T00:00:00Z", "Succeeded"), Ok(()), "it is over");
+    assert_eq!(
+        other("one", "2025-01-01T00:00:00Z", "Running").unwrap_err(),
+        "FailedMount: MountVolume.SetUp failed for volume \"v\" : PVC default/one: volume uses the ReadWriteOncePod access mode \
+         and is already in use by another pod: default/zeta [spec.volumes[0]]"
+    );
 }
 
 /// A spec whose container mounts every volume.

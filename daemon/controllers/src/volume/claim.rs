@@ -9,6 +9,8 @@ use super::{
 };
 use crate::runtime::{Action, Again, Context, Events, Failure, Id};
 use crate::schedule::selects_node;
+use chrono::{DateTime, TimeDelta};
+use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Object, kinds};
 use reddwarf_registry::{Author, ListQuery, RegistryError, WriteOptions};
 use serde_json::{Value, json};
@@ -18,6 +20,10 @@ use std::sync::{Arc, PoisonError};
 const US: Author = Author::System(NAME);
 const FIRST_CONSUMER: &str = "waiting for first consumer to be created before binding";
 const NO_CLASS: &str = "no persistent volumes available for this claim and no storage class is set";
+/// The condition that says why a claim has no volume yet.
+const PROVISIONED: &str = "reddwarf.io/Provisioned";
+/// So often the words of one reason are written anew.
+const NOTED_AGAIN: TimeDelta = TimeDelta::seconds(60);
 const LOST: &str = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
 const MISBOUND: &str = "Two claims are bound to the same volume, this one is bound incorrectly";
 
@@ -68,6 +74,39 @@ impl Subject<'_> {
         self.context.act(NAME, vec![Action::Patch { id, uid, patch }]).await
     }
 
+    /// Keeps why it waits where it can be read when the event is long gone. `waits`: for what comes in the course of things,
+    /// which is written only over another reason. A reason whose words change all the time is written now and then: every
+    /// write brings the next attempt nearer.
+    async fn note(&self, event: &Action, waits: bool) -> Result<Again, Failure> {
+        let Action::Say(said) = event else { return Ok(Again::NEVER) };
+        let before = self.object.condition(PROVISIONED);
+        let reason = before.filter(|c| c["reason"] == said.reason);
+        let same = reason.is_some_and(|c| c["message"] == said.message);
+        if self.claim.bound || same || (waits && before.is_none()) {
+            return Ok(Again::NEVER);
+        }
+        let now = self.context.registry.now();
+        let since = reason.and_then(|c| DateTime::parse_from_rfc3339(c["lastTransitionTime"].as_str()?).ok());
+        if let Some(due) = since.map(|since| since.to_utc() + NOTED_AGAIN).filter(|due| *due > now) {
+            return Ok(Again::NEVER.at(due, now));
+        }
+        let condition = json!({"type": PROVISIONED, "status": "False", "reason": said.reason, "message": said.message,
+            "lastTransitionTime": timestamp(now)});
+        let key = self.id.key();
+        let written = self.context.registry.modify_status(&US, &key, |live| {
+            if live.uid() != Some(&self.claim.uid) {
+                return;
+            }
+            let all = live.get("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+            let kept: Vec<Value> = all.filter(|c| c["type"] != PROVISIONED).cloned().collect();
+            live.set("/status/conditions", Value::Array(kept.into_iter().chain([condition.clone()]).collect()));
+        });
+        match written.await {
+            Ok(_) | Err(RegistryError::NotFound(_)) => Ok(Again::NEVER),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn say(&self, event: Action) -> Result<(), Failure> {
         self.context.act(NAME, vec![event]).await
     }
@@ -83,8 +122,11 @@ impl Subject<'_> {
                 }
             }
         }
-        if let Some(conditions) = before.get("conditions") {
-            status["conditions"] = conditions.clone();
+        // Why it waited is over.
+        let conditions = before.get("conditions").and_then(Value::as_array).into_iter().flatten();
+        let conditions: Vec<&Value> = conditions.filter(|c| c["type"] != PROVISIONED).collect();
+        if !conditions.is_empty() {
+            status["conditions"] = json!(conditions);
         }
         if before == status {
             return Ok(false);
@@ -102,12 +144,14 @@ impl Volumes {
             Action::Say(said) => format!("{}: {}", said.reason, said.message),
             _ => String::new(),
         };
+        let waits = text.starts_with("WaitFor");
+        let again = subject.note(&event, waits).await?;
         let now = (subject.claim.uid.clone(), text);
         let before = self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.id.clone(), now.clone());
         if before.as_ref() != Some(&now) {
             subject.say(event).await?;
         }
-        Ok(Again::NEVER)
+        Ok(again)
     }
 
     async fn warn(
@@ -351,6 +395,14 @@ impl Volumes {
                     .any(|p| subject.object.get(p).is_some_and(|v| !v.is_null())),
                 "volumes are not made from data sources: use `reddwarfctl volume clone`",
             ),
+            (
+                subject.claim.selector.is_some(),
+                "claim Selector is not supported: it chooses among volumes that are there, and none with these labels is free",
+            ),
+            (
+                class.mount_options.as_ref().and_then(Value::as_array).is_some_and(|options| !options.is_empty()),
+                "its mountOptions are not applied by this version: take them off the class",
+            ),
         ];
         let failed = |why: &str| format!("failed to provision volume with StorageClass {:?}: {why}", class.name);
         if let Some((_, why)) = lacks.iter().find(|(lacks, _)| *lacks) {
@@ -473,7 +525,7 @@ fn volume_object(
     let claim = &subject.claim;
     let capacity = subject.object.get("/spec/resources/requests/storage").cloned().unwrap_or(Value::Null);
     let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [provisioner.node()]}]});
-    let mut spec = json!({
+    let spec = json!({
         "capacity": {"storage": capacity},
         "accessModes": subject.object.get("/spec/accessModes").cloned().unwrap_or_else(|| json!([])),
         "claimRef": {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": claim.namespace,
@@ -484,9 +536,6 @@ fn volume_object(
         "csi": {"driver": DRIVER, "volumeHandle": made.handle, "volumeAttributes": made.attributes},
         "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
     });
-    if let Some(options) = &class.mount_options {
-        spec["mountOptions"] = options.clone();
-    }
     let value = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {
         "name": name,
         "annotations": {PROVISIONED_BY: PROVISIONER},

@@ -238,3 +238,53 @@ async fn a_claim_that_goes_takes_along_nothing_that_was_written_to() {
         assert!(said.get_str("/message").unwrap().contains(&volume), "{said:?}");
     }
 }
+
+fn said_of(world: &World, name: &str) -> Vec<(String, String)> {
+    let text = |e: &Object, pointer: &str| e.get_str(pointer).unwrap_or_default().to_owned();
+    let events = world.list("events");
+    let of = events.iter().filter(|e| e.get_str("/involvedObject/name") == Some(name));
+    of.map(|e| (text(e, "/reason"), text(e, "/message"))).collect()
+}
+
+#[tokio::test]
+async fn a_claim_that_chooses_by_labels_waits_for_a_volume_that_has_them() {
+    for seed in 0..12 {
+        let mut world = World::new(seed).await;
+        world.check = Some(Box::new(sound));
+        world.create(claim("picky", json!({"selector": {"matchLabels": {"disk": "fast"}}}))).await;
+        world.settle(600).await;
+        assert!(world.storage.volumes.lock().unwrap().is_empty(), "seed {seed}: none was made");
+        let said = said_of(&world, "picky");
+        assert!(said.iter().any(|(r, m)| r == "ProvisioningFailed" && m.contains("Selector")), "{said:?}");
+        // It is there to read when the event is not any more, and it is written once.
+        let why = world.get("pvc", "picky").condition("reddwarf.io/Provisioned").unwrap().clone();
+        assert_eq!((why["status"].as_str(), why["reason"].as_str()), (Some("False"), Some("ProvisioningFailed")));
+        assert!(why["message"].as_str().unwrap().contains("Selector"), "{why}");
+        world.writes_nothing_more().await;
+        let volume = |name: &str, label: &str| {
+            json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name, "labels": {"disk": label}}, "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "standard",
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/x"}}})
+        };
+        world.create(volume("slow", "slow")).await;
+        world.create(volume("fast", "fast")).await;
+        world.settle(60).await;
+        let bound = world.get("pvc", "picky");
+        assert_eq!(bound.get_str("/spec/volumeName"), Some("fast"), "seed {seed}");
+        assert!(bound.condition("reddwarf.io/Provisioned").is_none(), "it waits no more");
+    }
+}
+
+#[tokio::test]
+async fn a_class_whose_options_can_not_be_kept_makes_no_volume() {
+    let mut world = World::new(1).await;
+    world
+        .create(json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "strict"},
+            "provisioner": "reddwarf.io/volumes", "mountOptions": ["noexec"]}))
+        .await;
+    world.create(claim("c", json!({"storageClassName": "strict"}))).await;
+    world.settle(600).await;
+    assert!(world.storage.volumes.lock().unwrap().is_empty());
+    let said = said_of(&world, "c");
+    assert!(said.iter().any(|(r, m)| r == "ProvisioningFailed" && m.contains("mountOptions")), "{said:?}");
+}

@@ -157,8 +157,8 @@ impl<'a> View<'a> {
 
     /// What specs are made from.
     pub(super) fn facts(&self) -> Facts<'_> {
-        let Desired { config, tokens, settings, host, .. } = self.desired;
-        Facts { config, tokens, images: &self.images, settings, host, pulls: &self.memory.pulls }
+        let Desired { pods, config, tokens, settings, host, .. } = self.desired;
+        Facts { pods, config, tokens, images: &self.images, settings, host, pulls: &self.memory.pulls }
     }
 }
 

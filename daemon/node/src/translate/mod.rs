@@ -46,6 +46,7 @@ pub(crate) use sandbox::dns_warnings;
 pub use sandbox::sandbox;
 
 use crate::desired::{ConfigBytes, ConfigData, HostFacts, PodIntent};
+use crate::key::PodKey;
 use crate::plan::{Notice, Tickets};
 use crate::settings::NodeSettings;
 use crate::tokens::Tokens;
@@ -71,6 +72,8 @@ pub struct Identity {
 /// What specs are made from besides the pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
+    /// All pods of this node.
+    pub pods: &'a BTreeMap<PodKey, Arc<PodIntent>>,
     /// ConfigMaps, Secrets, Services.
     pub config: &'a ConfigData,
     /// Tokens of accounts.

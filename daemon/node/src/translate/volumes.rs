@@ -138,6 +138,13 @@ fn bound(
     if claim.leaving && !running {
         return refuse(format!("persistentvolumeclaim {name:?} is being deleted"));
     }
+    if claim.one_pod
+        && !running
+        && let Some(other) = holder(intent, facts, name)
+    {
+        let why = "volume uses the ReadWriteOncePod access mode and is already in use by another pod";
+        return refuse(format!("PVC {namespace}/{name}: {why}: {}", other.key));
+    }
     let Some(volume_name) = &claim.volume else {
         let why = "pod has unbound immediate PersistentVolumeClaims";
         return refuse(format!("PVC {namespace}/{name} is not bound: {why}"));
@@ -151,6 +158,12 @@ fn bound(
     }
     if claim.block {
         return refuse(format!("PVC {namespace}/{name} has volumeMode Block: this version mounts file systems only"));
+    }
+    if !volume.mount_options.is_empty() {
+        let options = volume.mount_options.join(", ");
+        return refuse(format!(
+            "PV {volume_name:?} has mountOptions ({options}), which this version does not apply: take them off"
+        ));
     }
     match &volume.source {
         VolumeSource::Storage(handle) => {
@@ -169,6 +182,20 @@ fn bound(
         }
     }
     .map_err(|problem| Problem { field: "persistentVolumeClaim".into(), ..problem })
+}
+
+/// The pod that has a claim which is for one pod at a time: of those that are placed here and not over, the eldest but us.
+/// Between two the same one always gives way.
+fn holder<'f>(intent: &PodIntent, facts: Facts<'f>, claim: &str) -> Option<&'f PodIntent> {
+    let age = |pod: &PodIntent| (pod.object.creation_timestamp(), pod.uid.clone());
+    facts.pods.values().map(|other| &**other).find(|other| {
+        other.key.namespace == intent.key.namespace
+            && other.uid != intent.uid
+            && !other.finished
+            && !other.pod.spec.node_name.is_empty()
+            && age(other) < age(intent)
+            && other.pod.spec.volumes.iter().any(|v| v.claim_name(&other.key.name).as_deref() == Some(claim))
+    })
 }
 
 /// Whether no container may write to a volume: its claim's mount or its PersistentVolume says so.
