@@ -20,6 +20,8 @@ pub struct World {
     pub lab: Lab,
     daemon: Option<Child>,
     extra: Vec<String>,
+    /// What follows the pods' first network: a comma and the second.
+    second: &'static str,
     number: u32,
 }
 
@@ -44,12 +46,19 @@ impl World {
             lab,
             daemon: None,
             extra: Vec::new(),
+            second: "",
             number,
         }
     }
 
     pub fn args(mut self, args: &[&str]) -> Self {
         self.extra = args.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Pods have addresses of both families.
+    pub fn dual(mut self) -> Self {
+        self.second = ",fd00:88::/64";
         self
     }
 
@@ -84,7 +93,7 @@ impl World {
             .arg(self.state_dir())
             .arg("--run")
             .arg(self.lab.dir().join("root/var/run/reddwarf"))
-            .args(["--pod-cidr", &format!("10.{}.0.0/24", 100 + self.number % 100)])
+            .args(["--pod-cidr", &format!("10.{}.0.0/24{}", 100 + self.number % 100, self.second)])
             .args(&self.extra)
             .env("REDDWARF_TOOLS", self.lab.tools())
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))

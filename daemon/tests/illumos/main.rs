@@ -21,3 +21,4 @@ mod lifecycle;
 mod limits;
 mod matrix;
 mod network;
+mod policies;
