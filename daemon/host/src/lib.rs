@@ -36,6 +36,7 @@ pub mod storage;
 pub mod termination;
 pub mod time;
 pub mod traits;
+pub mod unpack;
 pub mod usage;
 
 pub use build::{BuildContent, BuildFile, ImageBuild};
@@ -55,4 +56,5 @@ pub use traits::{
     Attach, AttachRequest, Connect, Connection, Duplex, Exec, ExecExit, ExecRequest, Host, HostEvent, ImageStore,
     Network, Sandboxes, Services, Session, TerminalSize, Usage,
 };
+pub use unpack::{TooMuch, UnpackLimits};
 pub use usage::{HostPressure, SandboxDisk, SandboxUsage, UsageReport};

@@ -207,7 +207,7 @@ impl World {
         }
         let run = self.lab.dir().join("root/var/run/reddwarf");
         let kept = ["sandboxes", "zonecfg"].map(|dir| self.state_dir().join(dir));
-        for dir in kept.into_iter().chain([run.join("sandboxes")]) {
+        for dir in kept.into_iter().chain(["sandboxes", "sockets"].map(|dir| run.join(dir))) {
             let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
             found.extend(entries.map(|e| format!("file {}", e.path().display())));
         }

@@ -10,7 +10,7 @@ use crate::record;
 use reddwarf_host::spec::ContainerImage;
 use reddwarf_host::{
     BuildContent, BuildFile, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, ImageBuild, ImageId,
-    ImageInfo, SandboxId,
+    ImageInfo, SandboxId, UnpackLimits,
 };
 use reddwarf_supervise::files::{io_error, make_dir, read_record, remove_tree};
 use std::fs::{self, File};
@@ -126,7 +126,7 @@ fn put_together(parts: &Parts, scratch: &Path, tree: &Path) -> Result<(), Proble
         pack(&mut tar, file)?;
     }
     tar.into_inner()?.sync_all()?;
-    Ok(layer::apply(File::open(&packed)?, tree, layer::Limits::default())?)
+    Ok(layer::apply(File::open(&packed)?, tree, UnpackLimits::default())?)
 }
 
 fn pack(tar: &mut tar::Builder<File>, file: &BuildFile) -> Result<(), Problem> {

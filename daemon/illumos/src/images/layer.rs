@@ -2,6 +2,7 @@
 //! outside of the root that is made: entries whose way leads through a link out of it are refused by the tar crate, and
 //! whiteouts are carried out below the root's own directories only.
 
+use reddwarf_host::UnpackLimits;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,41 +24,32 @@ impl Refused {
     }
 }
 
-/// What one layer or archive may come to when unpacked: as on Linux.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Most bytes, decompressed.
-    pub(super) bytes: u64,
-    /// Most entries.
-    pub(super) entries: u64,
-    /// Most decompressed bytes per compressed byte, past the first [`Limits::ratio_free_bytes`].
-    pub(super) ratio: u64,
-    /// How many bytes may be had at any ratio: small files of zeros are common.
-    pub(super) ratio_free_bytes: u64,
+/// What is left of the limits while entries come.
+#[derive(Debug)]
+pub(super) struct Room {
+    limits: UnpackLimits,
+    entries: u64,
+    bytes: u64,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 2_000_000, ratio: 200, ratio_free_bytes: 256 << 20 }
-    }
-}
-
-impl Limits {
-    pub(super) fn too_large(self) -> io::Error {
-        Refused::error(format!("it unpacks to more than {} MiB", self.bytes >> 20))
+impl Room {
+    pub(super) fn of(limits: UnpackLimits) -> Self {
+        Self { limits, entries: 0, bytes: 0 }
     }
 
-    /// Takes away one entry of so many bytes, which a sparse one may claim without bringing them.
+    /// Takes one entry of so many bytes, which a sparse one may claim without bringing them.
     pub(super) fn take(&mut self, bytes: u64) -> io::Result<()> {
-        let (entries, left) = (self.entries.checked_sub(1), self.bytes.checked_sub(bytes));
-        self.entries = entries.ok_or_else(|| Refused::error("it has too many entries"))?;
-        self.bytes = left.ok_or_else(|| Self::default().too_large())?;
-        Ok(())
+        self.entries = self.entries.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        let fits = self.limits.check_entries(self.entries);
+        // What there is of it is counted where it is decompressed.
+        fits.and_then(|()| self.limits.check_bytes(self.bytes, u64::MAX)).map_err(|e| Refused::error(e.to_string()))
     }
 }
 
 /// Puts a layer on top of what is there.
-pub(super) fn apply(layer: impl Read, root: &Path, mut limits: Limits) -> io::Result<()> {
+pub(super) fn apply(layer: impl Read, root: &Path, limits: UnpackLimits) -> io::Result<()> {
+    let mut room = Room::of(limits);
     let mut archive = tar::Archive::new(layer);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
@@ -66,7 +58,7 @@ pub(super) fn apply(layer: impl Read, root: &Path, mut limits: Limits) -> io::Re
     let mut fresh = BTreeSet::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
-        limits.take(entry.size())?;
+        room.take(entry.size())?;
         let path = entry.path()?.into_owned();
         let invalid = |what: &str| Refused::error(format!("{}: {what}", path.display()));
         if path.components().any(|c| matches!(c, Component::ParentDir)) {
@@ -269,13 +261,13 @@ mod tests {
         apply(
             &layer(&[("etc/a", "1"), ("etc/b", "2"), ("var/x", "3"), ("was", "-> etc")])[..],
             &root,
-            Limits::default(),
+            UnpackLimits::default(),
         )
         .unwrap();
         apply(
             &layer(&[("etc/.wh.b", ""), ("var/y", "4"), ("var/.wh..wh..opq", ""), ("was", "a file now")])[..],
             &root,
-            Limits::default(),
+            UnpackLimits::default(),
         )
         .unwrap();
         assert_eq!(fs::read_to_string(root.join("etc/a")).unwrap(), "1");
@@ -288,10 +280,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let three = layer(&[("a", "1"), ("b", "22"), ("c", "333")]);
         let apply = |layer: &[u8], limits| apply(layer, dir.path(), limits).map_err(|e| e.to_string());
-        let limits = Limits { entries: 3, bytes: 6, ..Limits::default() };
+        let limits = UnpackLimits { entries: 3, bytes: 6, ..UnpackLimits::default() };
         assert_eq!(apply(&three, limits), Ok(()));
-        assert_eq!(apply(&three, Limits { entries: 2, ..limits }).unwrap_err(), "it has too many entries");
-        assert!(apply(&three, Limits { bytes: 5, ..limits }).unwrap_err().starts_with("it unpacks to more than"));
+        assert_eq!(apply(&three, UnpackLimits { entries: 2, ..limits }).unwrap_err(), "it has more than 2 entries");
+        assert!(apply(&three, UnpackLimits { bytes: 5, ..limits }).unwrap_err().starts_with("it unpacks to more than"));
         // Nothing but a header, which says that 8 GiB of zeros follow.
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::GNUSparse);
@@ -304,7 +296,7 @@ mod tests {
         header.set_cksum();
         let mut sparse = header.as_bytes().to_vec();
         sparse.resize(sparse.len() + 1024, 0);
-        let limits = Limits { bytes: 1 << 20, ..Limits::default() };
+        let limits = UnpackLimits { bytes: 1 << 20, ..UnpackLimits::default() };
         assert!(apply(&sparse, limits).unwrap_err().starts_with("it unpacks to more than"));
         assert!(!dir.path().join("sparse").exists());
     }
@@ -320,7 +312,7 @@ mod tests {
         let _ = apply(
             &layer(&[("out", &link), ("out/f", "theirs"), ("out/.wh.f", ""), ("out/.wh..wh..opq", "")])[..],
             &root,
-            Limits::default(),
+            UnpackLimits::default(),
         );
         assert_eq!(fs::read_to_string(outside.join("f")).unwrap(), "mine");
     }

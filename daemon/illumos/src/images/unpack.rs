@@ -7,11 +7,12 @@
 //!                                   └─ chroot ROOT; reads standard input; exit code and one line say how it went
 //! ```
 
-use super::layer::{self, Limits};
+use super::layer::{self, Room};
 use super::source::Problem;
 use crate::host::Shared;
 use flate2::read::GzDecoder;
 use reddwarf_command::Tool;
+use reddwarf_host::UnpackLimits;
 use reddwarf_zar::{ZarError, damage};
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
@@ -164,7 +165,7 @@ fn told(error: &io::Error) -> String {
 fn run(what: &OsStr, root: &Path) -> io::Result<()> {
     nix::unistd::chroot(root)?;
     std::env::set_current_dir("/")?;
-    let mut limits = Limits::default();
+    let limits = UnpackLimits::default();
     let mut content = plain(io::stdin().lock(), limits)?;
     if what == What::Layer.word() {
         return layer::apply(content, Path::new("/"), limits);
@@ -179,10 +180,10 @@ fn run(what: &OsStr, root: &Path) -> io::Result<()> {
             ZarError::Invalid(why) | ZarError::Untrusted(why) => layer::Refused::error(why),
         });
     }
-    let mut archive = tar::Archive::new(content);
+    let (mut archive, mut room) = (tar::Archive::new(content), Room::of(limits));
     for entry in archive.entries()? {
         let mut entry = entry?;
-        limits.take(entry.size())?;
+        room.take(entry.size())?;
         entry.unpack_in("/")?;
     }
     Ok(())
@@ -205,7 +206,7 @@ impl<R: Read> Read for Counting<R> {
 /// Ends with an error where content is more than it may be.
 struct Limited<'r> {
     content: Box<dyn Read + 'r>,
-    limits: Limits,
+    limits: UnpackLimits,
     plain: u64,
     compressed: Rc<Cell<u64>>,
 }
@@ -214,20 +215,14 @@ impl Read for Limited<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.content.read(buffer)?;
         self.plain = self.plain.saturating_add(n as u64);
-        let Limits { bytes, ratio, ratio_free_bytes, .. } = self.limits;
-        if self.plain > bytes {
-            return Err(self.limits.too_large());
-        }
-        if self.plain > ratio_free_bytes && self.plain / ratio > self.compressed.get() {
-            let message = format!("it unpacks to more than {ratio} times its size: refused as a decompression bomb");
-            return Err(layer::Refused::error(message));
-        }
+        let fits = self.limits.check_bytes(self.plain, self.compressed.get());
+        fits.map_err(|too_much| layer::Refused::error(too_much.to_string()))?;
         Ok(n)
     }
 }
 
 /// A file's content, decompressed where it is compressed by gzip or zstd, as far as it is held to be some.
-fn plain<'r>(file: impl Read + 'r, limits: Limits) -> io::Result<Limited<'r>> {
+fn plain<'r>(file: impl Read + 'r, limits: UnpackLimits) -> io::Result<Limited<'r>> {
     let compressed = Rc::new(Cell::new(0));
     let content = decompressed(Counting { inner: file, count: compressed.clone() })?;
     Ok(Limited { content, limits, plain: 0, compressed })
@@ -257,7 +252,7 @@ mod tests {
     fn content_is_told_by_how_it_begins() {
         let read = |bytes: &[u8]| {
             let mut text = String::new();
-            plain(bytes, Limits::default()).unwrap().read_to_string(&mut text).unwrap();
+            plain(bytes, UnpackLimits::default()).unwrap().read_to_string(&mut text).unwrap();
             text
         };
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -270,7 +265,7 @@ mod tests {
 
     #[test]
     fn content_is_held_to_limits_and_says_so_through_whatever_reads_it() {
-        let limits = Limits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..Limits::default() };
+        let limits = UnpackLimits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..UnpackLimits::default() };
         let zeros = |bytes: usize| {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes as u64);
@@ -289,7 +284,7 @@ mod tests {
         let bomb = zeros(32 << 20);
         let said = |limits| told(&unpack(&bomb, limits).unwrap_err());
         assert!(said(limits).ends_with("refused as a decompression bomb"), "{}", said(limits));
-        assert_eq!(said(Limits { bytes: 1 << 20, ..limits }), "it unpacks to more than 1 MiB");
+        assert_eq!(said(UnpackLimits { bytes: 1 << 20, ..limits }), "it unpacks to more than 1 MiB");
         unpack(&zeros(1 << 19), limits).unwrap();
     }
 
@@ -299,7 +294,7 @@ mod tests {
         let not_tar =
             tar::Archive::new(secret.repeat(100).as_bytes()).entries().unwrap().next().unwrap().err().unwrap();
         let garbled = [&[0x28, 0xb5, 0x2f, 0xfd], secret.as_bytes()].concat();
-        let not_zstd = plain(garbled.as_slice(), Limits::default()).err().unwrap();
+        let not_zstd = plain(garbled.as_slice(), UnpackLimits::default()).err().unwrap();
         for error in [not_tar, not_zstd] {
             let told = told(&error);
             assert!(system(&error).is_none() && !told.is_empty() && !told.contains("salt"), "{told}");

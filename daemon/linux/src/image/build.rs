@@ -12,7 +12,7 @@ use crate::unpack::{Job, LayerSource};
 use reddwarf_host::spec::ContainerImage;
 use reddwarf_host::{
     BuildContent, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, ImageBuild, ImageConfig,
-    ImageId, ImageInfo, SandboxId,
+    ImageId, ImageInfo, SandboxId, UnpackLimits,
 };
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ async fn make(
     host: &LinuxHost,
     wanted: &ImageBuild,
     base: Option<&ImageId>,
-    job: impl FnOnce(PathBuf, crate::unpack::Limits) -> Job,
+    job: impl FnOnce(PathBuf, UnpackLimits) -> Job,
 ) -> HostResult<ImageInfo> {
     let options = &host.shared.options;
     let store = Store::of(options);

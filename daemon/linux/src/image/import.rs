@@ -7,8 +7,8 @@ use super::store::{Locked, Record, Store};
 use crate::info::architecture;
 use crate::options::LinuxOptions;
 use crate::rootfs::io_error;
-use crate::unpack::{Answer, ImageSource, Job, LayerJob, LayerSource, Limits, UnpackError, digest_of};
-use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo};
+use crate::unpack::{Answer, ImageSource, Job, LayerJob, LayerSource, UnpackError, digest_of};
+use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo, UnpackLimits};
 use reddwarf_supervise::tree::tree_size;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ pub(super) async fn import_pulled(
     let store = Store::of(options);
     let locked = store.lock().await?;
     let repo_digest = Some(repo_digest);
-    let import = Import { options, locked: &locked, name, limits: Limits::default(), repo_digest };
+    let import = Import { options, locked: &locked, name, limits: UnpackLimits::default(), repo_digest };
     let result = import.take(config, layers, unpacked).await;
     tidy_up(&locked, in_use);
     result
@@ -101,7 +101,8 @@ pub(super) async fn name_pulled(
     let record = store.record(id)?.ok_or_else(|| {
         HostError::new(HostErrorKind::Busy, IMPORT, name, "the image was removed at this very moment; try again")
     })?;
-    Import { options, locked: &locked, name, limits: Limits::default(), repo_digest: Some(repo_digest) }.record(record)
+    Import { options, locked: &locked, name, limits: UnpackLimits::default(), repo_digest: Some(repo_digest) }
+        .record(record)
 }
 
 pub(super) fn tidy_up(locked: &Locked<'_>, in_use: &InUse<'_>) {
@@ -126,7 +127,7 @@ pub(super) struct Import<'a> {
     options: &'a LinuxOptions,
     locked: &'a Locked<'a>,
     name: &'a str,
-    limits: Limits,
+    limits: UnpackLimits,
     /// What a registry calls it; `None`: it did not come from one.
     repo_digest: Option<&'a str>,
 }
@@ -134,7 +135,7 @@ pub(super) struct Import<'a> {
 impl<'a> Import<'a> {
     /// Of an image that comes from no registry.
     pub(super) fn by_hand(options: &'a LinuxOptions, locked: &'a Locked<'a>, name: &'a str) -> Self {
-        Self { options, locked, name, limits: Limits::default(), repo_digest: None }
+        Self { options, locked, name, limits: UnpackLimits::default(), repo_digest: None }
     }
 
     async fn run(&self, source: &Path) -> HostResult<ImageInfo> {
@@ -198,7 +199,7 @@ impl<'a> Import<'a> {
     }
 
     /// Packs a layer of what is here; `None`: there was nothing to pack.
-    pub(super) async fn pack(&self, job: impl FnOnce(PathBuf, Limits) -> Job) -> HostResult<Option<LayerSource>> {
+    pub(super) async fn pack(&self, job: impl FnOnce(PathBuf, UnpackLimits) -> Job) -> HostResult<Option<LayerSource>> {
         match self.call(job(self.scratch("packed")?, self.limits)).await? {
             Answer::Packed(layer) => Ok(layer),
             other => Err(self.confused(&other)),

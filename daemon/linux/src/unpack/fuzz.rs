@@ -3,12 +3,13 @@
 use super::entry::{EntryKind, read_entries};
 use super::layer::{Tree, open_root};
 use super::path::EntryPath;
-use super::stream::{BlobReader, Limits};
+use super::stream::BlobReader;
+use reddwarf_host::UnpackLimits;
 use std::io::Read;
 use std::path::Path;
 
 /// Small enough that bombs cost nothing.
-const LIMITS: Limits = Limits { bytes: 1 << 20, entries: 1000, ratio: 50, ratio_free_bytes: 1 << 16 };
+const LIMITS: UnpackLimits = UnpackLimits { bytes: 1 << 20, entries: 1000, ratio: 50, ratio_free_bytes: 1 << 16 };
 
 /// Any bytes as a layer's blob, compressed or not, read to its end.
 pub fn stream(bytes: &[u8]) {

@@ -7,7 +7,6 @@
 use super::entry::{Entry, EntryKind, read_entries};
 use super::error::{Result, UnpackError};
 use super::path::EntryPath;
-use super::stream::Limits;
 use super::xattr;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
@@ -16,6 +15,7 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat};
+use reddwarf_host::UnpackLimits;
 use reddwarf_supervise::tree::entries;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -60,12 +60,10 @@ impl Tree {
     ///
     /// # Errors
     /// `Invalid` for what may not or can't be unpacked, naming the entry; `Exhausted`, `Other`.
-    pub(crate) fn apply(mut self, stream: impl Read, limits: &Limits) -> Result<Applied> {
+    pub(crate) fn apply(mut self, stream: impl Read, limits: &UnpackLimits) -> Result<Applied> {
         read_entries(stream, |entry, _, content| {
             self.entries += 1;
-            if self.entries > limits.entries {
-                return Err(UnpackError::invalid(format!("it has more than {} entries", limits.entries)));
-            }
+            limits.check_entries(self.entries).map_err(|e| UnpackError::invalid(e.to_string()))?;
             self.apply_entry(&entry, content)
         })?;
         for (path, mtime) in std::mem::take(&mut self.directory_times).into_iter().rev() {

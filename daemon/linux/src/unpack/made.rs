@@ -4,15 +4,14 @@ use super::error::{Result, UnpackError};
 use super::overlay::Overlay;
 use super::pack::Packer;
 use super::source::LayerSource;
-use super::stream::Limits;
-use reddwarf_host::BuildFile;
+use reddwarf_host::{BuildFile, UnpackLimits};
 use std::path::{Component, Path, PathBuf};
 
 /// Packs files into `scratch`, in their order.
 ///
 /// # Errors
 /// `NotFound`, `Invalid` (a target that is none, a device node), `Exhausted`, `Other`.
-pub(super) fn files(files: &[BuildFile], scratch: &Path, limits: &Limits) -> Result<Option<LayerSource>> {
+pub(super) fn files(files: &[BuildFile], scratch: &Path, limits: &UnpackLimits) -> Result<Option<LayerSource>> {
     let mut packer = Packer::new(scratch, limits)?;
     for BuildFile { source, target, owner } in files {
         // The user's own link is meant to be followed.
@@ -46,7 +45,7 @@ pub(super) fn changes(
     origin: Option<&Path>,
     mount_points: &[PathBuf],
     scratch: &Path,
-    limits: &Limits,
+    limits: &UnpackLimits,
 ) -> Result<Option<LayerSource>> {
     let mut packer = Packer::new(scratch, limits)?.of_overlay(Overlay::new(mount_points));
     if let Some(origin) = origin {

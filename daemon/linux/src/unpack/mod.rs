@@ -38,10 +38,10 @@ mod zstd;
 
 pub(crate) use error::UnpackError;
 pub(crate) use source::{BlobPlace, ImageSource, LayerSource};
-pub(crate) use stream::{Limits, digest_of};
+pub(crate) use stream::digest_of;
 
 use error::{Kind, Result};
-use reddwarf_host::BuildFile;
+use reddwarf_host::{BuildFile, UnpackLimits};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ pub(crate) enum Job {
         /// Ours, as OCI names it.
         architecture: String,
         /// Limits.
-        limits: Limits,
+        limits: UnpackLimits,
         /// Public keys, one of which must have signed a `.zar`; none: unsigned ones are taken.
         zar_keys: Vec<String>,
     },
@@ -88,7 +88,7 @@ pub(crate) enum Job {
         /// An empty directory.
         scratch: PathBuf,
         /// Limits.
-        limits: Limits,
+        limits: UnpackLimits,
     },
     /// Pack what a container changed.
     Changes {
@@ -101,7 +101,7 @@ pub(crate) enum Job {
         /// An empty directory.
         scratch: PathBuf,
         /// Limits.
-        limits: Limits,
+        limits: UnpackLimits,
     },
 }
 
@@ -118,7 +118,7 @@ pub(crate) struct LayerJob {
     /// A directory that gets: `upper` (the layer), `work`, `merged`.
     pub(crate) scratch: PathBuf,
     /// Limits.
-    pub(crate) limits: Limits,
+    pub(crate) limits: UnpackLimits,
 }
 
 /// What a job gives.

@@ -4,11 +4,12 @@
 use super::error::{Result, UnpackError};
 use super::overlay::{self, Overlay};
 use super::source::{BlobPlace, ImageSource, LayerSource};
-use super::stream::{Limits, digest_text};
+use super::stream::digest_text;
 use super::xattr;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use reddwarf_host::UnpackLimits;
 use reddwarf_supervise::tree::entries;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// `Invalid` for an empty directory, device nodes outside of /dev and too many entries; `Exhausted`, `Other`.
-pub(crate) fn directory(root: &Path, scratch: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
+pub(crate) fn directory(root: &Path, scratch: &Path, architecture: &str, limits: &UnpackLimits) -> Result<ImageSource> {
     let mut packer = Packer::new(scratch, limits)?;
     packer.tree(root)?;
     if packer.entries() <= 1 {
@@ -36,7 +37,7 @@ pub(crate) fn directory(root: &Path, scratch: &Path, architecture: &str, limits:
 ///
 /// # Errors
 /// `Invalid` past the limits, `Other`.
-pub(super) fn tarball(file: &Path, architecture: &str, limits: &Limits) -> Result<ImageSource> {
+pub(super) fn tarball(file: &Path, architecture: &str, limits: &UnpackLimits) -> Result<ImageSource> {
     let failed = |e: io::Error| UnpackError::io("read", file.display(), &e);
     let mut input = File::open(file).map_err(failed)?.take(limits.bytes.saturating_add(1));
     let mut hash = Sha256::new();
@@ -93,7 +94,7 @@ pub(super) struct Packer {
     /// The first name of every file that has several.
     names: BTreeMap<(u64, u64), PathBuf>,
     entries: u64,
-    limits: Limits,
+    limits: UnpackLimits,
     /// What comes next lies below this directory of the archive.
     below: PathBuf,
     /// What comes next belongs to this user and group; `None`: to whom it belongs.
@@ -106,7 +107,7 @@ pub(super) struct Packer {
 
 impl Packer {
     /// Into a new file in `scratch`.
-    pub(super) fn new(scratch: &Path, limits: &Limits) -> Result<Self> {
+    pub(super) fn new(scratch: &Path, limits: &UnpackLimits) -> Result<Self> {
         let path = scratch.join("packed.tar");
         let file = File::create_new(&path).map_err(|e| UnpackError::io("make", path.display(), &e))?;
         let output = Hashing { inner: BufWriter::new(file), hash: Sha256::new(), length: 0 };
@@ -338,9 +339,7 @@ impl Packer {
     fn count(&mut self) -> Result<()> {
         super::confine::check_not_abandoned()?;
         self.entries += 1;
-        if self.entries > self.limits.entries {
-            return Err(UnpackError::invalid(format!("it has more than {} entries", self.limits.entries)));
-        }
+        self.limits.check_entries(self.entries).map_err(|e| UnpackError::invalid(e.to_string()))?;
         Ok(())
     }
 }

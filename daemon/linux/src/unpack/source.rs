@@ -4,7 +4,8 @@
 use super::entry::{EntryKind, Place, read_entries};
 use super::error::{Kind, Result, UnpackError};
 use super::path::EntryPath;
-use super::stream::{BlobReader, Compression, Limits, digest_of, sniff};
+use super::stream::{BlobReader, Compression, digest_of, sniff};
+use reddwarf_host::UnpackLimits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -53,7 +54,7 @@ pub(crate) fn find(
     source: &Path,
     scratch: &Path,
     architecture: &str,
-    limits: &Limits,
+    limits: &UnpackLimits,
     zar_keys: &[String],
 ) -> Result<ImageSource> {
     let meta = std::fs::metadata(source).map_err(|e| UnpackError::io("open", source.display(), &e))?;
@@ -140,7 +141,7 @@ enum Found {
 }
 
 impl Archive {
-    fn open(source: &Path, scratch: &Path, limits: &Limits) -> Result<Self> {
+    fn open(source: &Path, scratch: &Path, limits: &UnpackLimits) -> Result<Self> {
         let failed = |e| UnpackError::io("read", source.display(), &e);
         let mut input = File::open(source).map_err(failed)?;
         let mut start = [0; 8];
@@ -169,7 +170,7 @@ impl Archive {
     }
 }
 
-fn decompress(input: File, target: &Path, limits: &Limits) -> Result<()> {
+fn decompress(input: File, target: &Path, limits: &UnpackLimits) -> Result<()> {
     let mut reader = BlobReader::new(input, *limits)?;
     let mut output = File::create_new(target).map_err(|e| UnpackError::io("make", target.display(), &e))?;
     let mut buffer = vec![0; 1 << 16];
@@ -184,13 +185,11 @@ fn decompress(input: File, target: &Path, limits: &Limits) -> Result<()> {
     }
 }
 
-fn index(file: File, limits: &Limits) -> Result<BTreeMap<PathBuf, Found>> {
+fn index(file: File, limits: &UnpackLimits) -> Result<BTreeMap<PathBuf, Found>> {
     let mut entries = BTreeMap::new();
     read_entries(std::io::BufReader::new(file), |entry, place, content| {
         let path = EntryPath::parse(&entry.path)?.to_path();
-        if entries.len() as u64 >= limits.entries {
-            return Err(UnpackError::invalid("it has too many entries"));
-        }
+        limits.check_entries(entries.len() as u64 + 1).map_err(|e| UnpackError::invalid(e.to_string()))?;
         match entry.kind {
             EntryKind::File(_) => {
                 entries.insert(path, Found::File(place));

@@ -4,31 +4,11 @@ use super::confine::check_not_abandoned;
 use super::error::{Result, UnpackError};
 use super::zstd::ZstdReader;
 use flate2::bufread::MultiGzDecoder;
-use serde::{Deserialize, Serialize};
+use reddwarf_host::UnpackLimits;
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
-
-/// What one layer or archive may come to when unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Limits {
-    /// Most bytes, decompressed.
-    pub(crate) bytes: u64,
-    /// Most entries.
-    pub(crate) entries: u64,
-    /// Most decompressed bytes per compressed byte, past the first [`Limits::ratio_free_bytes`].
-    pub(crate) ratio: u64,
-    /// How many bytes may be had at any ratio: small files of zeros are common.
-    pub(crate) ratio_free_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 2_000_000, ratio: 200, ratio_free_bytes: 256 << 20 }
-    }
-}
 
 /// `sha256:` and the hexadecimal digest.
 pub(crate) fn digest_text(hash: Sha256) -> String {
@@ -94,7 +74,7 @@ pub(crate) struct BlobReader<R: Read> {
     hash: Sha256,
     compressed: Rc<Cell<u64>>,
     plain: u64,
-    limits: Limits,
+    limits: UnpackLimits,
 }
 
 /// What a blob turned out to be.
@@ -111,7 +91,7 @@ impl<R: Read> BlobReader<R> {
     ///
     /// # Errors
     /// `Invalid` for a compression that is not known here.
-    pub(crate) fn new(input: R, limits: Limits) -> Result<Self> {
+    pub(crate) fn new(input: R, limits: UnpackLimits) -> Result<Self> {
         let compressed = Rc::new(Cell::new(0));
         let hashing = Hashing { inner: input, hash: Sha256::new(), count: compressed.clone() };
         let mut input = BufReader::with_capacity(1 << 16, hashing);
@@ -142,15 +122,8 @@ impl<R: Read> Read for BlobReader<R> {
         }
         self.hash.update(buffer.get(..n).unwrap_or_default());
         self.plain += n as u64;
-        let Limits { bytes, ratio, ratio_free_bytes, .. } = self.limits;
-        if self.plain > bytes {
-            let message = format!("it unpacks to more than {} MiB", bytes >> 20);
-            return Err(UnpackError::invalid(message).into_io());
-        }
-        if self.plain > ratio_free_bytes && self.plain / ratio > self.compressed.get() {
-            let message = format!("it unpacks to more than {ratio} times its size: refused as a decompression bomb");
-            return Err(UnpackError::invalid(message).into_io());
-        }
+        let fits = self.limits.check_bytes(self.plain, self.compressed.get());
+        fits.map_err(|too_much| UnpackError::invalid(too_much.to_string()).into_io())?;
         Ok(n)
     }
 }
@@ -194,23 +167,24 @@ mod tests {
     fn both_digests_come_out_whatever_was_read_before() {
         let blob = gzip(b"hello");
         for read_first in [0, 2, 5] {
-            let mut reader = BlobReader::new(&blob[..], Limits::default()).unwrap();
+            let mut reader = BlobReader::new(&blob[..], UnpackLimits::default()).unwrap();
             reader.read_exact(&mut vec![0; read_first]).unwrap();
             let sums = reader.finish().unwrap();
             assert_eq!(sums.digest, digest_of(&blob));
             assert_eq!(sums.plain_digest, digest_of(b"hello"));
         }
-        let plain = BlobReader::new(&b"hello"[..], Limits::default()).unwrap().finish().unwrap();
+        let plain = BlobReader::new(&b"hello"[..], UnpackLimits::default()).unwrap().finish().unwrap();
         assert_eq!(plain.digest, plain.plain_digest);
     }
 
     #[test]
     fn bombs_are_stopped() {
-        let limits = Limits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..Limits::default() };
+        let limits = UnpackLimits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..UnpackLimits::default() };
         let bomb = gzip(&vec![0; 32 << 20]);
         let error = BlobReader::new(&bomb[..], limits).unwrap().finish().unwrap_err();
         assert!(error.message.contains("decompression bomb"), "{error}");
-        let error = BlobReader::new(&bomb[..], Limits { bytes: 1 << 20, ..limits }).unwrap().finish().unwrap_err();
+        let error =
+            BlobReader::new(&bomb[..], UnpackLimits { bytes: 1 << 20, ..limits }).unwrap().finish().unwrap_err();
         assert_eq!(error.message, "it unpacks to more than 1 MiB");
         // Half a MiB of zeros is no bomb.
         BlobReader::new(&gzip(&vec![0; 1 << 19])[..], limits).unwrap().finish().unwrap();
@@ -218,7 +192,7 @@ mod tests {
 
     #[test]
     fn other_compressions_are_named() {
-        let Err(error) = BlobReader::new(&b"BZh91AY"[..], Limits::default()) else { panic!("taken") };
+        let Err(error) = BlobReader::new(&b"BZh91AY"[..], UnpackLimits::default()) else { panic!("taken") };
         assert!(error.message.contains("compressed with bzip2: known here"), "{error}");
     }
 
@@ -226,9 +200,9 @@ mod tests {
     fn zstd_is_held_to_the_same_limits() {
         use ruzstd::encoding::{CompressionLevel, compress_to_vec};
         let blob = compress_to_vec(&b"hello"[..], CompressionLevel::Fastest);
-        let sums = BlobReader::new(&blob[..], Limits::default()).unwrap().finish().unwrap();
+        let sums = BlobReader::new(&blob[..], UnpackLimits::default()).unwrap().finish().unwrap();
         assert_eq!((sums.digest, sums.plain_digest), (digest_of(&blob), digest_of(b"hello")));
-        let limits = Limits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..Limits::default() };
+        let limits = UnpackLimits { ratio: 100, ratio_free_bytes: 1 << 20, bytes: 64 << 20, ..UnpackLimits::default() };
         let bomb = compress_to_vec(&vec![0u8; 32 << 20][..], CompressionLevel::Fastest);
         let error = BlobReader::new(&bomb[..], limits).unwrap().finish().unwrap_err();
         assert!(error.message.contains("decompression bomb"), "{error}");
@@ -237,7 +211,7 @@ mod tests {
     #[test]
     fn a_cut_off_gzip_is_damaged() {
         let blob = gzip(&[7; 100_000]);
-        let error = BlobReader::new(&blob[..blob.len() - 10], Limits::default()).unwrap().finish().unwrap_err();
+        let error = BlobReader::new(&blob[..blob.len() - 10], UnpackLimits::default()).unwrap().finish().unwrap_err();
         assert_eq!(error.kind, super::super::error::Kind::Invalid, "{error}");
     }
 }

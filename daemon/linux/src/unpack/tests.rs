@@ -2,9 +2,9 @@
 //! alone.
 
 use super::layer::{Tree, open_root};
-use super::stream::Limits;
 use super::*;
 use proptest::prelude::*;
+use reddwarf_host::UnpackLimits;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -65,7 +65,7 @@ impl World {
 
     fn apply(&self, entries: &[E]) -> Result<layer::Applied> {
         let bytes = stream(entries);
-        Tree::new(open_root(&self.root()).unwrap(), None).apply(&bytes[..], &Limits::default())
+        Tree::new(open_root(&self.root()).unwrap(), None).apply(&bytes[..], &UnpackLimits::default())
     }
 
     fn assert_outside_untouched(&self) {
@@ -179,7 +179,7 @@ fn attributes_are_kept_and_foreign_ones_left_out() {
     header.set_cksum();
     builder.append(&header, &b""[..]).unwrap();
     let bytes = builder.into_inner().unwrap();
-    Tree::new(open_root(&world.root()).unwrap(), None).apply(&bytes[..], &Limits::default()).unwrap();
+    Tree::new(open_root(&world.root()).unwrap(), None).apply(&bytes[..], &UnpackLimits::default()).unwrap();
     let meta = fs::metadata(world.root().join("ping")).unwrap();
     assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o4755, 1234, 5678));
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_234_567_890, 500_000_000));
@@ -216,7 +216,7 @@ fn too_many_entries_are_refused() {
     }
     let world = World::new();
     let bytes = stream(&[e(b'5', "a", ""), e(b'5', "b", "")]);
-    let limits = Limits { entries: 1, ..Limits::default() };
+    let limits = UnpackLimits { entries: 1, ..UnpackLimits::default() };
     let error = Tree::new(open_root(&world.root()).unwrap(), None).apply(&bytes[..], &limits).unwrap_err();
     assert_eq!(error.message, "it has more than 1 entries");
 }
@@ -230,7 +230,7 @@ fn a_stream_that_ends_early_is_refused() {
     for length in [600, 1024, 1200, 1600, 2049] {
         let world = World::new();
         let cut = &whole[..length.min(whole.len())];
-        let result = Tree::new(open_root(&world.root()).unwrap(), None).apply(cut, &Limits::default());
+        let result = Tree::new(open_root(&world.root()).unwrap(), None).apply(cut, &UnpackLimits::default());
         assert!(result.is_err(), "{length}");
     }
 }
