@@ -77,6 +77,7 @@ pub(crate) struct About {
 #[async_trait]
 impl Directory for Directories {
     async fn status(&self) -> Result<types::StatusReport, RuntimeError> {
+        self.node.first_look().await;
         let status = self.handle.status();
         let checks = self.node.checks();
         let pods = self.pods()?;

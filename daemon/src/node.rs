@@ -37,6 +37,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// A status is answered without the first look at the host after this long.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// What the node's answers need besides the node.
 pub(crate) struct Wiring {
     /// Objects.
@@ -166,6 +169,14 @@ impl NodeRuntime {
                 why = node.failed() => Err(why),
             }
         })
+    }
+
+    /// Waits a moment for the first look at the host: who asks for the status right after the start wants to hear of pods.
+    pub(crate) async fn first_look(&self) {
+        if let Some(node) = &self.node {
+            // Later is said to be so by the checks.
+            let _ = tokio::time::timeout(FIRST_LOOK, node.looked()).await;
+        }
     }
 
     /// What keeps the host from being as asked.

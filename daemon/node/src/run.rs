@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) pulls: crate::pulls::Pulls,
     /// Ends all tasks.
     pub(crate) stop: watch::Sender<bool>,
+    /// Whether the host was looked at as a whole since the start.
+    pub(crate) looked: watch::Sender<bool>,
 }
 
 /// What is to be written about a pod.
@@ -111,6 +113,7 @@ impl Shared {
             probes: Probes::default(),
             pulls: crate::pulls::Pulls::new(),
             stop: watch::Sender::new(false),
+            looked: watch::Sender::new(false),
             settings,
         });
         (shared, event_queue)
@@ -541,6 +544,7 @@ fn pods_pass(
         let plan = state.plan_all(observed, complete, now);
         state.host_notices.clone_from(&plan.host);
         state.last_pass = Some(now);
+        shared.looked.send_replace(true);
         state.pods.retain(|key, _| plan.pods.contains_key(key));
         state.memory.checks.retain_pods(|key| plan.pods.contains_key(key));
         shared.probes.retain(|key| plan.pods.contains_key(key));

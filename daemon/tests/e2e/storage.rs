@@ -322,7 +322,7 @@ impl Disk {
     fn datasets(&self, area: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.join("place").join(area)).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != ".snapshots");
+        names.retain(|name| ![".snapshots", ".reddwarf-id"].contains(&name.as_str()));
         names.sort();
         names
     }

@@ -520,6 +520,12 @@ impl NodeHandle {
         self.shared.enqueue(Work::Host, now);
     }
 
+    /// Waits until the host was looked at as a whole since the start.
+    pub async fn looked(&self) {
+        // The sender lives as long as the node.
+        let _ = self.shared.looked.subscribe().wait_for(|looked| *looked).await;
+    }
+
     /// The node in figures.
     pub fn status(&self) -> NodeSummary {
         let (working, queued) = self.shared.load();
