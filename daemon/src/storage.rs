@@ -8,8 +8,8 @@ use reddwarf_controllers::volume::{Binding, PROVISIONER, ProvisionError, Provisi
 use reddwarf_host::fake::MemoryEngine;
 use reddwarf_host::storage::Tuning;
 use reddwarf_host::{
-    Area, Change, Clock, DatasetId, DatasetName, DatasetSpec, EngineKind, HostError, HostErrorKind, HostResult, Limits,
-    StorageEngine,
+    Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, EngineKind, HostError, HostErrorKind,
+    HostResult, Limits, StorageEngine,
 };
 use reddwarf_node::NodeStorage;
 use reddwarf_objects::{Object, names::did_you_mean};
@@ -121,6 +121,14 @@ impl Storage {
             _ => {}
         }
         prepared.map(drop)
+    }
+
+    /// A volume of ours and what it is; `None`: it is not there.
+    async fn find(&self, handle: &str) -> Result<Option<(DatasetId, Dataset)>, ProvisionError> {
+        self.ready().await.map_err(|e| failed(&e))?;
+        let id = volume(handle)?;
+        let mut all = self.engine.list().await.map_err(|e| failed(&e))?;
+        Ok(all.remove(&id).map(|found| (id, found)))
     }
 
     /// Whether there are no files in a volume. One that is not mounted can't be looked into, which is an error.
@@ -311,19 +319,14 @@ impl Provisioner for Storage {
     }
 
     async fn made_for(&self, handle: &str) -> Result<Option<Binding>, ProvisionError> {
-        self.ready().await.map_err(|e| failed(&e))?;
-        let all = self.engine.list().await.map_err(|e| failed(&e))?;
-        let Some(found) = all.get(&volume(handle)?) else { return Ok(None) };
+        let Some((_, found)) = self.find(handle).await? else { return Ok(None) };
         let mark = |key: &str| found.marks.get(key).map_or("", String::as_str);
         let (namespace, name) = mark("claim").split_once('/').unwrap_or_default();
         Ok(Some(Binding { namespace: namespace.into(), name: name.into(), uid: mark("owner").into() }))
     }
 
     async fn destroy_unused(&self, handle: &str) -> Result<bool, ProvisionError> {
-        self.ready().await.map_err(|e| failed(&e))?;
-        let id = volume(handle)?;
-        let all = self.engine.list().await.map_err(|e| failed(&e))?;
-        let Some(found) = all.get(&id) else { return Ok(true) };
+        let Some((id, found)) = self.find(handle).await? else { return Ok(true) };
         if !found.snapshots.is_empty() || !self.is_empty(&id).await? {
             return Ok(false);
         }
@@ -336,10 +339,7 @@ impl Provisioner for Storage {
     }
 
     async fn resize(&self, handle: &str, bytes: u64) -> Result<(), ProvisionError> {
-        self.ready().await.map_err(|e| failed(&e))?;
-        let id = volume(handle)?;
-        let all = self.engine.list().await.map_err(|e| failed(&e))?;
-        let Some(found) = all.get(&id) else {
+        let Some((id, found)) = self.find(handle).await? else {
             return Err(ProvisionError(format!("storage has no volume {handle:?} of ours")));
         };
         let Limits { quota_bytes, reservation_bytes } = found.limits;

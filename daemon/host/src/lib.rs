@@ -10,7 +10,7 @@
 //! | [`termination`] | a container's last words |
 //! | [`observe`] | what a host says of itself: `Known`/`Unknown`, sandbox and container states |
 //! | [`reference`], [`pull`] | images' names in full; fetching images from registries |
-//! | [`build`] | making images of what is here |
+//! | [`build`], [`unpack`] | making images of what is here; what layers may come to |
 //! | [`usage`] | figures of what the host and what runs on it use |
 //! | [`traits`] | the traits a host implements, each method's contract in its docstring |
 //! | [`error`] | [`HostError`] and its families |

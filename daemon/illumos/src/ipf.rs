@@ -186,8 +186,13 @@ pub fn is_enabled(version: &str) -> bool {
 /// What one of [`ZoneFilter::runs`] complained of; `None`: it is done. ipf ends with 0 whatever the kernel says of a rule, of
 /// an exchange, of a zone that is not there: only what it prints tells. A rule that is there already is there.
 pub fn complaint(stderr: &str) -> Option<String> {
-    let all: Vec<&str> =
-        stderr.lines().map(str::trim).filter(|l| !l.is_empty() && !l.ends_with(": File exists")).collect();
+    complaints(stderr, &[": File exists"])
+}
+
+/// What a tool of ipfilter printed, but for lines that end in words that are fine.
+pub(crate) fn complaints(stderr: &str, fine: &[&str]) -> Option<String> {
+    let is_fine = |line: &&str| line.is_empty() || fine.iter().any(|words| line.ends_with(words));
+    let all: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !is_fine(line)).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 

@@ -1,6 +1,7 @@
 //! Address translation (ipnat(5), ipnat(8)): rules as values, the file that checks them, and what to add and take away.
 //! `ipnat -CF -f` is not atomic and drops sessions, so rules are never flushed: the difference is applied.
 
+use crate::ipf;
 use ipnet::IpNet;
 use reddwarf_command::{Invocation, Tool};
 use serde::{Deserialize, Serialize};
@@ -162,9 +163,7 @@ fn spelt_out(rule: &str) -> String {
 /// What a run complained of; `None`: it is done. ipnat ends with 0 whatever the kernel says of a rule. That one is there, or
 /// that one is not, is as it should be.
 pub fn complaint(stderr: &str) -> Option<String> {
-    let fine = |line: &&str| line.is_empty() || line.ends_with(": File exists") || line.ends_with(": No such process");
-    let all: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !fine(line)).collect();
-    (!all.is_empty()).then(|| all.join("; "))
+    ipf::complaints(stderr, &[": File exists", ": No such process"])
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@
 //! | `delegated` | datasets that pods administer themselves |
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
-//! | `network`, `services` | etherstub and gateway; services by ipnat, policies by ipf |
+//! | `network`, `services`, `policies` | etherstub and gateway; services by ipnat, policies by ipf |
 //! | `announced` | load balancers' addresses: which interface has them, what is ours |
 //! | `ilb` | services by ILB, if so asked: what it can do, what is to be changed, carrying that out |
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |

@@ -139,6 +139,16 @@ async fn a_claim_gets_what_was_set_aside_for_it_or_nothing() {
     }
 }
 
+/// A world with the claim `c`, and the name of the volume that it is bound to.
+async fn bound(seed: u64) -> (World, String) {
+    let mut world = World::new(seed).await;
+    world.check = Some(Box::new(sound));
+    world.create(claim("c", json!({}))).await;
+    world.settle(60).await;
+    let original = world.get("pvc", "c").get_str("/spec/volumeName").unwrap().to_owned();
+    (world, original)
+}
+
 /// Another PersistentVolume of the same data.
 fn copy(of: &Object, name: &str, change: Value) -> Value {
     let mut value =
@@ -159,11 +169,7 @@ fn shown(world: &World, volume: &str) -> (String, String) {
 #[tokio::test]
 async fn a_copied_volume_does_not_take_its_originals_data_along() {
     for seed in 0..12 {
-        let mut world = World::new(seed).await;
-        world.check = Some(Box::new(sound));
-        world.create(claim("c", json!({}))).await;
-        world.settle(60).await;
-        let original = world.get("pvc", "c").get_str("/spec/volumeName").unwrap().to_owned();
+        let (mut world, original) = bound(seed).await;
         world.create(copy(&world.get("pv", &original), "copy", json!({}))).await;
         world.settle(60).await;
         let (phase, message) = shown(&world, "copy");
@@ -188,11 +194,7 @@ async fn a_copied_volume_does_not_take_its_originals_data_along() {
 #[tokio::test]
 async fn what_another_volume_or_a_claim_has_is_not_destroyed() {
     for seed in 0..12 {
-        let mut world = World::new(seed).await;
-        world.check = Some(Box::new(sound));
-        world.create(claim("c", json!({}))).await;
-        world.settle(60).await;
-        let original = world.get("pvc", "c").get_str("/spec/volumeName").unwrap().to_owned();
+        let (mut world, original) = bound(seed).await;
         world.patch("pv", &original, json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})).await;
         let gone = json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": "default", "name": "former", "uid": "former"});
         let change = json!({"claimRef": gone, "persistentVolumeReclaimPolicy": "Delete"});

@@ -132,12 +132,17 @@ pub(super) async fn find(shared: &Shared, source: &Path, scratch: &Path) -> Resu
         if scratch.join("manifest.json").is_file() {
             return docker(&scratch);
         }
-        if ["bin", "etc", "usr"].iter().any(|name| scratch.join(name).symlink_metadata().is_ok()) {
+        if is_root(&scratch) {
             return root_archive(&source);
         }
         Err(no_image("an archive, but neither of an OCI layout nor of docker, and no root file system: it has no bin, etc or usr"))
     })
     .await
+}
+
+/// Whether a directory may be a root file system's top.
+pub(super) fn is_root(dir: &Path) -> bool {
+    ["bin", "etc", "usr"].iter().any(|name| dir.join(name).symlink_metadata().is_ok())
 }
 
 /// An archive of a root file system. The same file is the same image.

@@ -3,7 +3,7 @@
 //! dataset, with nothing copied twice.
 
 use super::IMPORT;
-use super::source::{Found, Problem, architecture, aside, check_digest, no_image};
+use super::source::{Found, Problem, architecture, aside, check_digest, is_root, no_image};
 use crate::datasets;
 use crate::host::Shared;
 use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageId};
@@ -16,9 +16,6 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// What a root file system has at its top, one of them at least.
-const ROOT_HAS: [&str; 3] = ["bin", "etc", "usr"];
 
 /// What an archive that lies in pieces below `scratch` holds, if one of the keys signed it.
 pub(super) fn found(scratch: &Path, keys: &[String]) -> Result<Found, Problem> {
@@ -113,12 +110,11 @@ fn blame(error: HostError, name: &str) -> HostError {
 
 /// Brings the root file system to `root`, in a file system that holds it either there, as a zonepath does, or at its top.
 fn settle(root: &Path) -> Result<(), Problem> {
-    let has = |dir: &Path| ROOT_HAS.iter().any(|name| dir.join(name).symlink_metadata().is_ok());
     let Some(top) = root.parent() else { return Err(no_image("it has no place")) };
-    if !has(top) {
+    if !is_root(top) {
         // A link would lead out of it.
         let there = root.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-        return match there && has(root) {
+        return match there && is_root(root) {
             true => Ok(()),
             false => {
                 Err(no_image("its streams hold no root file system: neither it nor `root` in it has a bin, etc or usr"))
