@@ -8,7 +8,7 @@
 //!
 //! This table belongs to our socket (NFT_TABLE_F_OWNER, Linux 5.12) and outlasts every flush. It goes with the socket: with the
 //! daemon, unless the service manager keeps the socket for the next one. One chain of it does nothing, which is enough for connections. Two come right after those of the rules: what begins
-//! anew, concerns an isolated pod and was not seen by the rules ([`SEEN`]) is dropped. Which of it is allowed only the rules know.
+//! anew, concerns an isolated pod and was not let pass by its policies ([`mark`]) is dropped. Which of it is allowed only the rules know.
 
 use crate::nfnetlink::{self, NFTABLES, NLM_F_ACK, NLM_F_CREATE, Socket, Writer};
 use reddwarf_host::service::{Direction, ServiceTable};
@@ -16,9 +16,17 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-/// The bit of a packet's mark by which the rules tell the guard that they have seen it. It is set in our chains and taken away by
-/// the guard's, which come next: nobody in between, and nobody after.
-pub(super) const SEEN: u32 = 0x1000_0000;
+/// The bit of a packet's mark by which policies of one direction tell the guard that they let it pass. It is set in our chains and
+/// taken away by the guard's, which come next: nobody in between, and nobody after.
+///
+/// That a packet came by the rules would not do: one that is on its way through them while the kernel takes them away still meets
+/// the rules, but maps that are empty already, and so no policy.
+pub(super) const fn mark(direction: Direction) -> u32 {
+    match direction {
+        Direction::Ingress => 0x1000_0000,
+        Direction::Egress => 0x2000_0000,
+    }
+}
 
 const NFPROTO_INET: u8 = 1;
 const NEW_TABLE: u16 = 0;
@@ -175,11 +183,11 @@ impl Guard {
         for (name, hook) in [("forward", FORWARD), ("input", INPUT)] {
             chain(w, table, (name, "filter"), hook, PRIORITY_FILTER);
             rule(w, table, name, established_passes);
-            rule(w, table, name, seen_passes);
             // What is for the host itself is nobody's ingress.
             for of in ISOLATED.iter().filter(|of| hook == FORWARD || of.direction == Direction::Egress) {
-                rule(w, table, name, |w| others_do_not(w, of));
+                rule(w, table, name, |w| only_allowed_passes(w, of));
             }
+            rule(w, table, name, unmark);
         }
         chain(w, table, ("keep_connections", "nat"), INPUT, PRIORITY_NAT);
         // `ct state`, into a register that nobody reads.
@@ -281,25 +289,28 @@ fn established_passes(w: &mut Writer) {
     verdict(w, ACCEPT);
 }
 
-/// `meta mark & SEEN != 0 meta mark set mark & ~SEEN accept`
-fn seen_passes(w: &mut Writer) {
+/// `meta mark & BITS != 0 meta mark set mark & ~BITS`
+fn unmark(w: &mut Writer) {
+    const BITS: u32 = mark(Direction::Ingress) | mark(Direction::Egress);
     load_meta(w, META_MARK);
-    keep_bits(w, SEEN);
+    keep_bits(w, BITS);
     continue_if(w, NOT_EQUAL, &[0; 4]);
     load_meta(w, META_MARK);
-    keep_bits(w, !SEEN);
+    keep_bits(w, !BITS);
     expression(w, "meta", |w| {
         w.number(2, META_MARK);
         w.number(3, REGISTER);
     });
-    verdict(w, ACCEPT);
 }
 
-/// `ip daddr @ingress4 drop` and the like.
-fn others_do_not(w: &mut Writer, of: &Isolated) {
+/// `meta mark & BIT == 0 ip daddr @ingress4 drop` and the like.
+fn only_allowed_passes(w: &mut Writer, of: &Isolated) {
     const NFPROTO_IPV4: u8 = 2;
     const NFPROTO_IPV6: u8 = 10;
     const NETWORK_HEADER: u32 = 1;
+    load_meta(w, META_MARK);
+    keep_bits(w, mark(of.direction));
+    continue_if(w, EQUAL, &[0; 4]);
     load_meta(w, META_FAMILY);
     continue_if(w, EQUAL, &[if of.v4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]);
     expression(w, "payload", |w| {

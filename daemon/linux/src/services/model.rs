@@ -12,9 +12,6 @@ use std::fmt::Write;
 /// Elements of one `add element` command; nft takes them in one transaction all the same.
 const PER_COMMAND: usize = 2000;
 
-/// The chain whose rules say that the table is whole: they are made after all elements.
-pub(crate) const LAST_CHAIN: &str = "whole";
-
 /// A chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chain {
@@ -113,7 +110,6 @@ impl Model {
         for change in self.element_changes(nothing()) {
             elements(&mut text, table, &change);
         }
-        self.rules(LAST_CHAIN, nothing(), table, &mut text);
         text
     }
 
@@ -121,9 +117,7 @@ impl Model {
     pub(crate) fn create(&self, table: &str) -> Steps<'_> {
         let mut before = beginning(table);
         self.frame(nothing(), table, &mut before);
-        let mut after = String::new();
-        self.rules(LAST_CHAIN, nothing(), table, &mut after);
-        Steps { before, elements: self.element_changes(nothing()), after }
+        Steps { before, elements: self.element_changes(nothing()), after: String::new() }
     }
 
     /// What leads from `old` to this. `None`: only replacing does (a base chain or a type is another one).
@@ -138,10 +132,7 @@ impl Model {
         }
         let mut before = String::new();
         self.frame(old, table, &mut before);
-        let mut after = String::new();
-        self.rules(LAST_CHAIN, old, table, &mut after);
-        after.push_str(&self.leftovers(old, table));
-        Some(Steps { before, elements: self.element_changes(old), after })
+        Some(Steps { before, elements: self.element_changes(old), after: self.leftovers(old, table) })
     }
 
     /// What is new, empty, and the rules.
@@ -157,7 +148,7 @@ impl Model {
                 let _ = writeln!(text, "add chain inet {table} {name} {{ {} }}", chain.hook);
             }
         }
-        for name in self.chains.keys().filter(|name| *name != LAST_CHAIN) {
+        for name in self.chains.keys() {
             self.rules(name, old, table, text);
         }
     }
@@ -280,7 +271,7 @@ pub(crate) struct Steps<'m> {
     pub(crate) before: String,
     /// Elements.
     pub(crate) elements: Vec<ElementChange<'m>>,
-    /// Text for nft: what says that the table is whole, and what goes.
+    /// Text for nft: what goes.
     pub(crate) after: String,
 }
 

@@ -10,8 +10,8 @@
 //!
 //! A connection costs two look-ups however many services there are, and a changed endpoint is a changed element.
 
-use super::guard::SEEN;
-use super::model::{LAST_CHAIN, Model, Rule, digest};
+use super::guard;
+use super::model::{Model, Rule, digest};
 use super::words::{Element, Part, Types, Value, Values, Words};
 use ipnet::IpNet;
 use reddwarf_host::service::{Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, ServiceTable};
@@ -114,13 +114,6 @@ fn skeleton(model: &mut Model, table: &ServiceTable) {
         model.chain(chain, hook);
         rule(model, chain, "ct state established,related accept");
     }
-    if !table.isolations.is_empty() {
-        // The guard takes the bit away again, and drops what comes to isolated pods without: also what comes before there are policies.
-        for chain in ["input", "forward"] {
-            rule(model, chain, format!("jump {LAST_CHAIN}"));
-        }
-        rule(model, LAST_CHAIN, format!("meta mark set meta mark | {SEEN:#x}"));
-    }
     for f in &FAMILIES {
         let (ip, digit) = (f.ip, f.digit);
         for name in ["frontends", "refused", "local", "refused_local"] {
@@ -174,21 +167,23 @@ fn refusals(model: &mut Model, table: &ServiceTable) {
     }
 }
 
+/// What lets a packet pass a policy, and tells the guard so.
+fn passes(direction: Direction, verdict: &str) -> String {
+    format!("meta mark set meta mark | {:#x} {verdict}", guard::mark(direction))
+}
+
 /// Where packets meet policies: forwarded ones on both ends, those for the host itself on the pod's.
 fn policy_hooks(model: &mut Model, table: &ServiceTable) {
     for f in &FAMILIES {
         let (ip, digit) = (f.ip, f.digit);
+        for resolver in table.resolvers.iter().filter(|r| r.is_ipv4() == f.v4) {
+            let asked =
+                format!("{ip} daddr {} meta l4proto {{ tcp, udp }} th dport {}", resolver.ip(), resolver.port());
+            let pass =
+                if table.isolations.is_empty() { "accept".to_owned() } else { passes(Direction::Egress, "accept") };
+            rule(model, "input", format!("{asked} {pass}"));
+        }
         for chain in ["input", "forward"] {
-            for resolver in table.resolvers.iter().filter(|r| r.is_ipv4() == f.v4) {
-                let text = format!(
-                    "{ip} daddr {} meta l4proto {{ tcp, udp }} th dport {} accept",
-                    resolver.ip(),
-                    resolver.port()
-                );
-                if chain == "input" {
-                    rule(model, chain, text);
-                }
-            }
             rule(model, chain, format!("{ip} saddr vmap @egress{digit}"));
         }
         rule(model, "forward", format!("{ip} daddr vmap @ingress{digit}"));
@@ -311,9 +306,10 @@ fn add_isolation(model: &mut Model, isolation: &Isolation) {
         }
         let mut rules: Vec<String> = Vec::new();
         // Of a pod with itself policies say nothing.
-        rules.push(format!("{0} saddr . {0} daddr @self_pods{1} return", f.ip, f.digit));
+        let pass = passes(isolation.direction, "return");
+        rules.push(format!("{0} saddr . {0} daddr @self_pods{1} {pass}", f.ip, f.digit));
         for allow in &isolation.allow {
-            rules.extend(allowed(f, peer, allow));
+            rules.extend(allowed(f, peer, allow).into_iter().map(|what| format!("{what}{pass}")));
         }
         rules.push("drop".to_owned());
         let chain = format!("{way}_{}", digest(&format!("{} {rules:?}", f.digit)));
@@ -328,7 +324,7 @@ fn add_isolation(model: &mut Model, isolation: &Isolation) {
     }
 }
 
-/// The rules that let something pass.
+/// What is let pass: matches, each with a space at its end.
 fn allowed(f: &Family, peer: &str, allow: &Allow) -> Vec<String> {
     let who = match &allow.peers {
         None => String::new(),
@@ -337,13 +333,13 @@ fn allowed(f: &Family, peer: &str, allow: &Allow) -> Vec<String> {
             peers => format!("{} {peer} {{ {peers} }} ", f.ip),
         },
     };
-    let Some(ports) = &allow.ports else { return vec![format!("{who}return")] };
+    let Some(ports) = &allow.ports else { return vec![who] };
     let port = |range: &PortRange| {
         let protocol = range.protocol.as_str();
         match (range.first, range.last) {
-            (0, u16::MAX) => format!("{who}meta l4proto {protocol} return"),
-            (first, last) if first == last => format!("{who}{protocol} dport {first} return"),
-            (first, last) => format!("{who}{protocol} dport {first}-{last} return"),
+            (0, u16::MAX) => format!("{who}meta l4proto {protocol} "),
+            (first, last) if first == last => format!("{who}{protocol} dport {first} "),
+            (first, last) => format!("{who}{protocol} dport {first}-{last} "),
         }
     };
     ports.iter().map(port).collect()

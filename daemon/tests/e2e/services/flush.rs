@@ -150,9 +150,28 @@ while time.time() < end:
 print("tried", tried, "done", done, flush=True)
 "#;
 
-fn trying(world: &World, pod: &str, host: &str, seconds: &str) -> std::process::Child {
+/// Sends as fast as it can to a port at which nobody listens: a packet is on every bit of the way when the rules go.
+const FLOOD: &str = r#"
+import socket, sys, time
+sock, sent, end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 0, time.time() + float(sys.argv[3])
+while time.time() < end:
+    for _ in range(100):
+        try: sock.sendto(b"x", (sys.argv[1], 9)); sent += 1
+        except OSError: pass
+print("tried", sent, "done", sent, flush=True)
+"#;
+
+/// The datagrams that came to a pod's ports at which nobody listens (`NoPorts` in proc_net_snmp(5)).
+fn for_nobody(world: &World, pod: &str) -> u64 {
+    let snmp = world.ctl(&["exec", pod, "--", "cat", "/proc/net/snmp"]).ok();
+    let udp: Vec<&str> = snmp.lines().filter(|line| line.starts_with("Udp: ")).collect();
+    let at = udp[0].split(' ').position(|name| name == "NoPorts").unwrap();
+    udp[1].split(' ').nth(at).unwrap().parse().unwrap()
+}
+
+fn trying(world: &World, program: &str, pod: &str, host: &str, seconds: &str) -> std::process::Child {
     let mut command = world.ctl_command();
-    command.args(["exec", pod, "--", "python3", "-c", TRIER, host, "8080", seconds]);
+    command.args(["exec", pod, "--", "python3", "-c", program, host, "8080", seconds]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -181,10 +200,12 @@ fn policies_hold_while_others_flush() {
     served_by(&world, "the policy", &["failed:"], || from_pod(&world, "stranger", "tcp", &kept, 8080, 1));
     served_by(&world, "the other", &["failed:"], || from_pod(&world, "quiet", "tcp", &open, 8080, 1));
     served_by(&world, "a friend", &["kept"], || from_pod(&world, "open", "tcp", &kept, 8080, 1));
-    let (in_vain, quiet) = (trying(&world, "stranger", &kept, "3"), trying(&world, "quiet", &open, "3"));
-    let (friend, anyone) = (trying(&world, "open", &kept, "3"), trying(&world, "stranger", &open, "3"));
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(400));
+    let try_it = |pod: &str, host: &str| trying(&world, TRIER, pod, host, "3");
+    let (in_vain, quiet) = (try_it("stranger", &kept), try_it("quiet", &open));
+    let (friend, anyone) = (try_it("open", &kept), try_it("stranger", &open));
+    let flood = trying(&world, FLOOD, "stranger", &kept, "3");
+    for _ in 0..9 {
+        std::thread::sleep(Duration::from_millis(300));
         assert!(world.inside("nft").args(["flush", "ruleset"]).status().unwrap().success());
     }
     for (what, child) in [("ingress", in_vain), ("egress", quiet)] {
@@ -192,13 +213,15 @@ fn policies_hold_while_others_flush() {
         let counts: Vec<u32> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert!(counts[0] > 20 && counts[1] == 0, "{what}: {said}");
     }
+    let flood = ended_well("the flood", flood);
+    assert_eq!(for_nobody(&world, "kept"), 0, "{flood}");
     for (what, child) in [("a friend", friend), ("others", anyone)] {
         assert!(!ended_well(what, child).contains(" done 0"), "{what}");
     }
     // With the last policy its traces go.
     world.remove("policies.yaml");
     served_by(&world, "without policies", &["kept"], || from_pod(&world, "stranger", "tcp", &kept, 8080, 1));
-    assert!(!rules(&world.name).contains("jump whole"), "{}", rules(&world.name));
+    assert!(!rules(&world.name).contains("mark | 0x"), "{}", rules(&world.name));
     world.stop();
 }
 
