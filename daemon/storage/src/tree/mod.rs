@@ -3,16 +3,19 @@
 //!
 //! A dataset is made under a name that begins with a dot and renamed when it is complete; it is removed by being renamed
 //! first. So a crash leaves it whole or absent, and what begins with a dot is cleared away (or, of a rollback, put back) by
-//! [`TreeEngine::prepare`].
+//! `TreeEngine::prepare`: `place.rs` does the former, `settle.rs` the latter, `calls.rs` has the trait's calls.
 
 mod archive;
 pub mod btrfs;
+mod calls;
 mod compare;
 mod crash;
 pub mod directory;
 mod layout;
 mod mark;
 mod mounts;
+mod place;
+mod settle;
 mod stream;
 
 pub use layout::Layout;
@@ -26,20 +29,16 @@ use layout::Stage;
 use mark::Mark;
 pub(crate) use mark::sync_dir;
 use nix::sys::statvfs::statvfs;
-use reddwarf_host::storage::{
-    Capacity, DatasetUsage, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks,
-};
+use reddwarf_host::storage::{Capacity, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks};
 use reddwarf_host::usage::fillable;
 use reddwarf_host::{
-    Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
-    SnapshotId, SnapshotName, StorageEngine,
+    Area, Change, Clock, DatasetId, DatasetSpec, HostError, HostErrorKind, HostResult, Limits, SnapshotId, SnapshotName,
 };
-use reddwarf_supervise::files::remove_tree;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -154,13 +153,6 @@ async fn whole(
         Ok(()) => Ok(()),
         Err(archive::Flaw::Read(error)) => Err(io_error(OP, file, error)),
         Err(flaw) => Err(HostError::new(HostErrorKind::InvalidSpec, OP, file.display().to_string(), flaw.to_string())),
-    }
-}
-
-/// Cleaning up after a failure: the failure itself is what matters, `prepare` clears what stays.
-async fn discard(trees: &dyn Trees, path: &Path) {
-    if let Err(error) = trees.remove(path).await {
-        tracing::warn!(%error, "half-made storage is cleared away at the next start");
     }
 }
 
@@ -296,229 +288,6 @@ impl TreeEngine {
         marked.map_err(|e| io_error("resize dataset", &path, e))?;
         Ok(Change::Changed("limits changed".into()))
     }
-
-    /// Fills a staged tree and gives it its place.
-    async fn place(&self, id: &DatasetId, mark: &Mark, from: Option<&Path>) -> HostResult<()> {
-        let staged = self.layout.staged(id, Stage::New);
-        self.trees.remove(&staged).await?;
-        let filled = self.fill(&staged, mark, from, lasting(id)).await;
-        let placed = filled.and_then(|()| {
-            let path = self.layout.dataset(id);
-            let failed = |e| io_error("make dataset", &path, e);
-            renamed(&staged, &path).map_err(failed)?;
-            if lasting(id) { sync_dir(&self.layout.root(id.area)).map_err(failed) } else { Ok(()) }
-        });
-        if placed.is_err() {
-            discard(&*self.trees, &staged).await;
-        }
-        placed
-    }
-
-    async fn fill(&self, staged: &Path, mark: &Mark, from: Option<&Path>, lasting: bool) -> HostResult<()> {
-        match from {
-            Some(from) => self.trees.copy(from, staged, false).await?,
-            None => self.trees.make(staged).await?,
-        }
-        crash::point();
-        let failed = |e| io_error("make dataset", staged, e);
-        let data = staged.join(DATA);
-        if from.is_none() {
-            fs::create_dir(&data).map_err(failed)?;
-            // Past the umask: whoever the containers run as must be able to write.
-            fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
-        }
-        crash::point();
-        if lasting { mark.write_new(staged) } else { mark.write_lazily(staged) }.map_err(failed)?;
-        // A tree that was just made has no limits.
-        if mark.limits == Limits::default() { Ok(()) } else { self.trees.limit(staged, &mark.limits).await }
-    }
-
-    /// Finishes or clears what begins with a dot in an area. What can't be cleared away stands in nobody's way but its own: it
-    /// stays for the next start.
-    async fn settle(&self, area: Area) -> HostResult<bool> {
-        let root = self.layout.root(area);
-        let mut any = false;
-        let mut cleared = |done: HostResult<()>| match done {
-            Ok(()) => any = true,
-            Err(error) => tracing::warn!(%error, "what an earlier call left half-done can't be cleared away"),
-        };
-        for name in names(&root).map_err(|e| io_error("prepare storage", &root, e))? {
-            let staged = Stage::ALL.iter().find_map(|stage| Some((*stage, name.strip_prefix(stage.prefix())?)));
-            let Some((stage, of)) = staged else { continue };
-            let Ok(id) = DatasetName::new(of).map(|name| DatasetId { area, name }) else { continue };
-            // A call for it may be under way, when the place is prepared once more.
-            let _one = self.lock(&id).await;
-            let (path, place) = (root.join(&name), root.join(of));
-            if path.exists() {
-                cleared(self.settle_one(stage, &path, &place).await);
-            }
-        }
-        let snapshots = root.join(".snapshots");
-        for dataset in names(&snapshots).map_err(|e| io_error("prepare storage", &snapshots, e))? {
-            let dir = snapshots.join(&dataset);
-            for name in names(&dir).map_err(|e| io_error("prepare storage", &dir, e))? {
-                if Stage::ALL.iter().any(|stage| name.starts_with(stage.prefix())) {
-                    cleared(self.remove_snapshot(&dir.join(&name)).await);
-                }
-            }
-        }
-        Ok(any)
-    }
-
-    async fn settle_one(&self, stage: Stage, path: &Path, place: &Path) -> HostResult<()> {
-        if stage == Stage::Old && !place.exists() {
-            // A rollback was cut off between its two renames: as if it had not begun.
-            return renamed(path, place).map_err(|e| io_error("undo rollback", path, e));
-        }
-        if stage == Stage::Gone
-            && let (Some(root), Some(of)) = (place.parent(), place.file_name())
-        {
-            self.remove_below(&root.join(".snapshots").join(of)).await?;
-        }
-        self.trees.remove(path).await
-    }
-
-    /// Removes a snapshot's directory: its trees first.
-    async fn remove_snapshot(&self, dir: &Path) -> HostResult<()> {
-        let failed = |e| io_error("remove snapshot", dir, e);
-        for name in names(dir).map_err(failed)? {
-            let path = dir.join(name);
-            if fs::symlink_metadata(&path).map_err(failed)?.is_dir() {
-                self.trees.remove(&path).await?;
-                crash::point();
-            }
-        }
-        remove_tree(dir).map(drop).map_err(failed)
-    }
-
-    /// Removes all snapshots in a directory, and it.
-    async fn remove_below(&self, dir: &Path) -> HostResult<()> {
-        for name in names(dir).map_err(|e| io_error("destroy dataset", dir, e))? {
-            self.remove_snapshot(&dir.join(name)).await?;
-        }
-        match fs::remove_dir(dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error("destroy dataset", dir, e)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes a snapshot of a dataset or a stream, under its name when it is complete.
-    async fn place_snapshot(&self, id: &SnapshotId, fill: Fill<'_>) -> HostResult<()> {
-        let staged = self.layout.staged_snapshot(id, Stage::New);
-        self.remove_snapshot(&staged).await?;
-        make_dirs(&staged).map_err(|e| io_error("make snapshot", &staged, e))?;
-        crash::point();
-        let result = self.fill_snapshot(id, &staged, fill).await;
-        if result.is_err()
-            && let Err(error) = self.remove_snapshot(&staged).await
-        {
-            tracing::warn!(%error, "a half-made snapshot is cleared away at the next start");
-        }
-        result
-    }
-
-    async fn fill_snapshot(&self, id: &SnapshotId, staged: &Path, fill: Fill<'_>) -> HostResult<()> {
-        let sequence = self.snapshots(&id.dataset)?.last().map_or(0, |(_, last)| last.saturating_add(1));
-        let failed = |e| io_error("make snapshot", staged, e);
-        let mark = match fill {
-            Fill::Dataset(mark) => {
-                self.trees.copy(&self.layout.dataset(&id.dataset), &staged.join(id.name.as_str()), true).await?;
-                crash::point();
-                mark
-            }
-            Fill::Stream(file, spec, applied) => {
-                self.trees.receive(file, staged).await?;
-                let tree = self.tree("receive dataset", staged)?;
-                if !fs::symlink_metadata(tree.join(DATA)).is_ok_and(|m| m.is_dir()) {
-                    let message = "the stream holds no volume of ours: it has no directory `data`";
-                    let subject = file.display().to_string();
-                    return Err(HostError::new(HostErrorKind::InvalidSpec, "receive dataset", subject, message));
-                }
-                Mark { applied, ..Mark::new(spec, self.now()) }
-            }
-        };
-        Mark { created: self.now(), sequence, ..mark }.write(staged).map_err(failed)?;
-        renamed(staged, self.layout.snapshot(id)).map_err(failed)?;
-        sync_dir(&self.layout.snapshots(&id.dataset)).map_err(failed)
-    }
-
-    /// Volumes' users may make in them what no copy holds. Roots are what we made of an image.
-    async fn check_whole(&self, op: &'static str, id: &DatasetId) -> HostResult<()> {
-        if id.area != Area::Volumes {
-            return Ok(());
-        }
-        self.trees.check_whole(op, &self.layout.dataset(id)).await
-    }
-
-    /// Whether nothing but what was written since would be lost if other files took a dataset's place.
-    async fn check_replaceable(&self, op: &'static str, id: &DatasetId) -> HostResult<()> {
-        mounts::none_below(op, &self.layout.dataset(id))?;
-        self.check_whole(op, id).await
-    }
-
-    /// What differs between a dataset's files and a snapshot's.
-    async fn changed(&self, op: &'static str, since: &SnapshotId) -> HostResult<Option<PathBuf>> {
-        let live = self.layout.dataset(&since.dataset).join(DATA);
-        let kept = self.tree(op, &self.layout.snapshot(since))?.join(DATA);
-        first_difference(op, live, kept).await
-    }
-
-    /// Whether an increment brings nothing but what is newer: it must be made since the newest snapshot, and nothing may have been
-    /// written since that.
-    async fn check_follows(&self, op: &'static str, to: &SnapshotId, base: Base) -> HostResult<()> {
-        let conflict = |message: String| Err(HostError::new(HostErrorKind::Conflict, op, to.to_string(), message));
-        let mut newer: Vec<SnapshotName> = Vec::new();
-        for (SnapshotInfo { name, .. }, _) in self.snapshots(&to.dataset)?.into_iter().rev() {
-            let snapshot = to.dataset.at(name);
-            if !self.trees.is_base(&self.tree(op, &self.layout.snapshot(&snapshot))?, base).await? {
-                newer.push(snapshot.name);
-                continue;
-            }
-            if !newer.is_empty() {
-                return conflict(newer_than(snapshot.name.as_str(), &newer));
-            }
-            return match self.changed(op, &snapshot).await? {
-                None => Ok(()),
-                Some(path) => conflict(written_since(snapshot.name.as_str(), &path)),
-            };
-        }
-        conflict(NO_BASE.to_owned())
-    }
-
-    /// An increment's files are in their place.
-    fn applied(&self, op: &'static str, id: &SnapshotId) -> HostResult<()> {
-        let dir = self.layout.snapshot(id);
-        let mark = self.snapshot_there(op, id)?;
-        Mark { applied: true, ..mark }.write(&dir).map_err(|e| io_error(op, &dir, e))
-    }
-
-    /// Puts a snapshot's files in the dataset's place.
-    async fn replace(&self, id: &SnapshotId, mark: &Mark) -> HostResult<()> {
-        let staged = self.layout.staged(&id.dataset, Stage::New);
-        let (path, old) = (self.layout.dataset(&id.dataset), self.layout.staged(&id.dataset, Stage::Old));
-        self.trees.remove(&staged).await?;
-        let tree = self.tree("roll back dataset", &self.layout.snapshot(id))?;
-        if let Err(error) = self.fill(&staged, mark, Some(&tree), true).await {
-            discard(&*self.trees, &staged).await;
-            return Err(error);
-        }
-        let failed = |e| io_error("roll back dataset", &path, e);
-        renamed(&path, &old).map_err(failed)?;
-        if let Err(error) = renamed(&staged, &path) {
-            renamed(&old, &path).map_err(failed)?;
-            return Err(failed(error));
-        }
-        sync_dir(&self.layout.root(id.dataset.area)).map_err(failed)?;
-        discard(&*self.trees, &old).await;
-        Ok(())
-    }
-}
-
-/// What a snapshot is made of.
-enum Fill<'f> {
-    Dataset(Mark),
-    /// And whether there is nothing that it would take the place of.
-    Stream(&'f Path, &'f DatasetSpec, bool),
 }
 
 /// Whether it must be there, and be gone, after a power cut as well. Pods' roots go with their pods then, so that making one
@@ -564,252 +333,4 @@ pub(crate) fn capacity(op: &'static str, place: &Path) -> HostResult<Capacity> {
     let (all, free, available): (u64, u64, u64) =
         (found.blocks().into(), found.blocks_free().into(), found.blocks_available().into());
     Ok(Capacity { total_bytes: bytes(fillable(all, free, available)), free_bytes: bytes(available) })
-}
-
-#[async_trait]
-impl StorageEngine for TreeEngine {
-    fn about(&self) -> &EngineAbout {
-        &self.about
-    }
-
-    fn root(&self, area: Area) -> PathBuf {
-        self.layout.root(area)
-    }
-
-    async fn prepare(&self) -> HostResult<Change> {
-        let found = match &self.anchor {
-            Some(anchor) => Some(anchor.check(&self.layout).await?),
-            None => None,
-        };
-        let mut any = false;
-        for area in Area::ALL {
-            let root = self.layout.root(area);
-            if !root.is_dir() {
-                make_dirs(&root).map_err(|e| io_error("prepare storage", &root, e))?;
-                any = true;
-            }
-            self.trees.prepare(&root).await?;
-        }
-        if let (Some(anchor), Some(found)) = (&self.anchor, found) {
-            anchor.keep(&self.layout, found).await?;
-        }
-        for area in Area::ALL {
-            any |= self.settle(area).await?;
-        }
-        Ok(if any { Change::Changed(format!("storage at {}", self.about.place)) } else { Change::Unchanged })
-    }
-
-    async fn list(&self) -> HostResult<BTreeMap<DatasetId, Dataset>> {
-        let mut found = BTreeMap::new();
-        for area in Area::ALL {
-            let root = self.layout.root(area);
-            let failed = |e| io_error("list datasets", &root, e);
-            self.here("list datasets", area)?;
-            // Not an empty place: one that is not there.
-            fs::metadata(&root).map_err(failed)?;
-            for name in names(&root).map_err(failed)? {
-                let Ok(name) = DatasetName::new(name) else { continue };
-                let id = DatasetId { area, name };
-                let Some(mark) = Mark::read(&self.layout.dataset(&id)).map_err(failed)? else { continue };
-                let snapshots = self.snapshots(&id)?.into_iter().map(|(snapshot, _)| snapshot).collect();
-                found.insert(id, Dataset { marks: mark.marks, limits: mark.limits, snapshots });
-            }
-        }
-        Ok(found)
-    }
-
-    async fn create(&self, id: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
-        let _one = self.lock(id).await;
-        if let Some(change) = self.present("create dataset", id, spec).await? {
-            return Ok(change);
-        }
-        self.place(id, &Mark::new(spec, self.now()), None).await?;
-        Ok(Change::Changed(format!("made {id}")))
-    }
-
-    async fn resize(&self, id: &DatasetId, limits: &Limits) -> HostResult<Change> {
-        let _one = self.lock(id).await;
-        let mark = self.there("resize dataset", id)?;
-        if mark.limits == *limits {
-            return Ok(Change::Unchanged);
-        }
-        let shrinks = limits.quota_bytes.is_some_and(|new| mark.limits.quota_bytes.is_none_or(|old| new < old));
-        if let Some(quota) = limits.quota_bytes.filter(|_| shrinks) {
-            let used = self.trees.used(&self.layout.dataset(id)).await?;
-            if quota < used {
-                let message = format!("its files take {used} bytes already, more than {quota}");
-                return Err(HostError::new(HostErrorKind::InvalidSpec, "resize dataset", id.to_string(), message));
-            }
-        }
-        self.put_limits(id, mark, limits).await
-    }
-
-    async fn destroy(&self, id: &DatasetId) -> HostResult<Change> {
-        let _one = self.lock(id).await;
-        let (path, gone) = (self.layout.dataset(id), self.layout.staged(id, Stage::Gone));
-        let there = self.mark("destroy dataset", id)?.is_some();
-        if there {
-            mounts::none_below("destroy dataset", &path)?;
-            self.trees.remove(&gone).await?;
-            let failed = |e| io_error("destroy dataset", &path, e);
-            renamed(&path, &gone).map_err(failed)?;
-            if lasting(id) {
-                sync_dir(&self.layout.root(id.area)).map_err(failed)?;
-            }
-        }
-        let any = there || gone.exists();
-        if any {
-            // The renamed dataset stays until its snapshots are gone: it tells the next start what to finish.
-            self.remove_below(&self.layout.snapshots(id)).await?;
-            crash::point();
-            self.trees.remove(&gone).await?;
-        }
-        Ok(if any { Change::Changed(format!("destroyed {id}")) } else { Change::Unchanged })
-    }
-
-    async fn snapshot(&self, id: &SnapshotId) -> HostResult<Change> {
-        let _one = self.lock(&id.dataset).await;
-        let mark = self.there("make snapshot", &id.dataset)?;
-        if self.snapshot_mark("make snapshot", id)?.is_some() {
-            return Ok(Change::Unchanged);
-        }
-        self.check_whole("make snapshot", &id.dataset).await?;
-        self.place_snapshot(id, Fill::Dataset(mark)).await?;
-        Ok(Change::Changed(format!("made {id}")))
-    }
-
-    async fn snapshot_remove(&self, id: &SnapshotId) -> HostResult<Change> {
-        let _one = self.lock(&id.dataset).await;
-        self.mark("remove snapshot", &id.dataset)?;
-        let (path, gone) = (self.layout.snapshot(id), self.layout.staged_snapshot(id, Stage::Gone));
-        let there = self.snapshot_mark("remove snapshot", id)?.is_some();
-        if there {
-            self.remove_snapshot(&gone).await?;
-            renamed(&path, &gone).map_err(|e| io_error("remove snapshot", &path, e))?;
-        }
-        let any = there || gone.exists();
-        self.remove_snapshot(&gone).await?;
-        Ok(if any { Change::Changed(format!("removed {id}")) } else { Change::Unchanged })
-    }
-
-    async fn rollback(&self, id: &SnapshotId) -> HostResult<Change> {
-        const OP: &str = "roll back dataset";
-        let _one = self.lock(&id.dataset).await;
-        let mark = self.there(OP, &id.dataset)?;
-        self.snapshot_there(OP, id)?;
-        let all = self.snapshots(&id.dataset)?;
-        let newer = all.iter().skip_while(|(s, _)| s.name != id.name).skip(1);
-        let newer: Vec<&str> = newer.map(|(s, _)| s.name.as_str()).collect();
-        if !newer.is_empty() {
-            let message = format!("there are newer snapshots, remove them first: {}", newer.join(", "));
-            return Err(HostError::new(HostErrorKind::Conflict, OP, id.to_string(), message));
-        }
-        self.check_replaceable(OP, &id.dataset).await?;
-        self.replace(id, &mark).await?;
-        Ok(Change::Changed(format!("rolled back to {id}")))
-    }
-
-    async fn clone_of(&self, from: &SnapshotId, to: &DatasetId, spec: &DatasetSpec) -> HostResult<Change> {
-        const OP: &str = "clone dataset";
-        let _one = self.lock(to).await;
-        if let Some(change) = self.present(OP, to, spec).await? {
-            return Ok(change);
-        }
-        self.there(OP, &from.dataset)?;
-        self.snapshot_there(OP, from)?;
-        let tree = self.tree(OP, &self.layout.snapshot(from))?;
-        self.place(to, &Mark::new(spec, self.now()), Some(&tree)).await?;
-        Ok(Change::Changed(format!("cloned {from} to {to}")))
-    }
-
-    async fn usage(&self, id: &DatasetId) -> HostResult<DatasetUsage> {
-        self.there("measure dataset", id)?;
-        let data_bytes = self.trees.used(&self.layout.dataset(id)).await?;
-        let mut total_bytes = data_bytes;
-        if !self.about.features.instant {
-            let snapshots = self.layout.snapshots(id);
-            if snapshots.is_dir() {
-                total_bytes = total_bytes.saturating_add(self.trees.used(&snapshots).await?);
-            }
-        }
-        Ok(DatasetUsage { data_bytes, total_bytes })
-    }
-
-    async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
-        self.here("measure datasets", area)?;
-        let own = self.trees.own(&self.layout.root(area)).await?;
-        Ok(own.into_iter().filter_map(|(name, bytes)| Some((DatasetName::new(name).ok()?, bytes))).collect())
-    }
-
-    async fn capacity(&self) -> HostResult<Capacity> {
-        self.here("measure storage", Area::Volumes)?;
-        capacity("measure storage", &self.layout.root(Area::Volumes))
-    }
-
-    async fn send(&self, id: &SnapshotId, since: Option<&SnapshotName>, file: &Path) -> HostResult<u64> {
-        const OP: &str = "send snapshot";
-        self.there(OP, &id.dataset)?;
-        let mark = self.snapshot_there(OP, id)?;
-        let since = since.map(|name| id.dataset.at(name.clone()));
-        if let Some(older) = &since {
-            let refuse = |kind, message: String| Err(HostError::new(kind, OP, id.to_string(), message));
-            if !self.about.features.incremental {
-                let kind = self.about.kind;
-                return refuse(HostErrorKind::Unsupported, format!("the engine {kind} can't send increments"));
-            }
-            if self.snapshot_there(OP, older)?.sequence >= mark.sequence {
-                return refuse(HostErrorKind::InvalidSpec, format!("{older} is not older"));
-            }
-        }
-        let path = self.tree(OP, &self.layout.snapshot(id))?;
-        let since = since.map(|older| self.tree(OP, &self.layout.snapshot(&older))).transpose()?;
-        write_stream(OP, file, self.trees.send(&path, since.as_deref(), &partial(file))).await
-    }
-
-    async fn receive(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<Change> {
-        const OP: &str = "receive dataset";
-        let _one = self.lock(&to.dataset).await;
-        self.check_spec(OP, &to.dataset, spec)?;
-        fs::metadata(file).map_err(|e| io_error(OP, file, e))?;
-        let conflict = |message: &str| Err(HostError::new(HostErrorKind::Conflict, OP, to.to_string(), message));
-        let present = self.mark(OP, &to.dataset)?;
-        let stream = self.trees.look(file).await?;
-        match (stream, &present) {
-            (Stream::Whole, Some(_)) => return conflict("it is there already: a whole stream makes a new one"),
-            (Stream::Increment(_), None) => return conflict("an increment needs the dataset that it was made since"),
-            _ => {}
-        }
-        if let Some(mark) = self.snapshot_mark(OP, to)? {
-            // Received before, and cut off before the dataset was made of it, or had its files.
-            let cut_off = if present.is_some() { !mark.applied } else { mark.marks == spec.marks };
-            if !cut_off {
-                return conflict("there is a snapshot of this name already");
-            }
-            if present.is_some() && self.changed(OP, to).await?.is_none() {
-                self.applied(OP, to)?;
-                return Ok(Change::Changed(format!("received {to}")));
-            }
-            self.remove_snapshot(&self.layout.snapshot(to)).await?;
-        }
-        if let Stream::Increment(base) = stream {
-            self.check_follows(OP, to, base).await?;
-            self.check_replaceable(OP, &to.dataset).await?;
-        }
-        self.place_snapshot(to, Fill::Stream(file, spec, present.is_none())).await?;
-        let dir = self.layout.snapshot(to);
-        let placed = match present {
-            Some(mark) => self.replace(to, &mark).await.and_then(|()| self.applied(OP, to)),
-            None => {
-                let tree = self.tree(OP, &dir)?;
-                self.place(&to.dataset, &Mark::new(spec, self.now()), Some(&tree)).await
-            }
-        };
-        if let Err(error) = placed {
-            if let Err(left) = self.remove_snapshot(&dir).await {
-                tracing::warn!(%left, "a received snapshot without its dataset stays");
-            }
-            return Err(error);
-        }
-        Ok(Change::Changed(format!("received {to}")))
-    }
 }

@@ -1,0 +1,86 @@
+//! What earlier calls left half-done is finished or cleared away, and what goes goes piece by piece.
+
+use super::{Stage, TreeEngine, Trees, crash, io_error, names, renamed};
+use reddwarf_host::{Area, DatasetId, DatasetName, HostResult};
+use reddwarf_supervise::files::remove_tree;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Cleaning up after a failure: the failure itself is what matters, `prepare` clears what stays.
+pub(super) async fn discard(trees: &dyn Trees, path: &Path) {
+    if let Err(error) = trees.remove(path).await {
+        tracing::warn!(%error, "half-made storage is cleared away at the next start");
+    }
+}
+
+impl TreeEngine {
+    /// Finishes or clears what begins with a dot in an area. What can't be cleared away stands in nobody's way but its own: it
+    /// stays for the next start.
+    pub(super) async fn settle(&self, area: Area) -> HostResult<bool> {
+        let root = self.layout.root(area);
+        let mut any = false;
+        let mut cleared = |done: HostResult<()>| match done {
+            Ok(()) => any = true,
+            Err(error) => tracing::warn!(%error, "what an earlier call left half-done can't be cleared away"),
+        };
+        for name in names(&root).map_err(|e| io_error("prepare storage", &root, e))? {
+            let staged = Stage::ALL.iter().find_map(|stage| Some((*stage, name.strip_prefix(stage.prefix())?)));
+            let Some((stage, of)) = staged else { continue };
+            let Ok(id) = DatasetName::new(of).map(|name| DatasetId { area, name }) else { continue };
+            // A call for it may be under way, when the place is prepared once more.
+            let _one = self.lock(&id).await;
+            let (path, place) = (root.join(&name), root.join(of));
+            if path.exists() {
+                cleared(self.settle_one(stage, &path, &place).await);
+            }
+        }
+        let snapshots = root.join(".snapshots");
+        for dataset in names(&snapshots).map_err(|e| io_error("prepare storage", &snapshots, e))? {
+            let dir = snapshots.join(&dataset);
+            for name in names(&dir).map_err(|e| io_error("prepare storage", &dir, e))? {
+                if Stage::ALL.iter().any(|stage| name.starts_with(stage.prefix())) {
+                    cleared(self.remove_snapshot(&dir.join(&name)).await);
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    pub(super) async fn settle_one(&self, stage: Stage, path: &Path, place: &Path) -> HostResult<()> {
+        if stage == Stage::Old && !place.exists() {
+            // A rollback was cut off between its two renames: as if it had not begun.
+            return renamed(path, place).map_err(|e| io_error("undo rollback", path, e));
+        }
+        if stage == Stage::Gone
+            && let (Some(root), Some(of)) = (place.parent(), place.file_name())
+        {
+            self.remove_below(&root.join(".snapshots").join(of)).await?;
+        }
+        self.trees.remove(path).await
+    }
+
+    /// Removes a snapshot's directory: its trees first.
+    pub(super) async fn remove_snapshot(&self, dir: &Path) -> HostResult<()> {
+        let failed = |e| io_error("remove snapshot", dir, e);
+        for name in names(dir).map_err(failed)? {
+            let path = dir.join(name);
+            if fs::symlink_metadata(&path).map_err(failed)?.is_dir() {
+                self.trees.remove(&path).await?;
+                crash::point();
+            }
+        }
+        remove_tree(dir).map(drop).map_err(failed)
+    }
+
+    /// Removes all snapshots in a directory, and it.
+    pub(super) async fn remove_below(&self, dir: &Path) -> HostResult<()> {
+        for name in names(dir).map_err(|e| io_error("destroy dataset", dir, e))? {
+            self.remove_snapshot(&dir.join(name)).await?;
+        }
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error("destroy dataset", dir, e)),
+            _ => Ok(()),
+        }
+    }
+}
