@@ -4,7 +4,7 @@ use crate::apply::{Batch, Totals, Verdict};
 use crate::recent::RecentCommit;
 use crate::shared::{Shared, State};
 use crate::{CommitError, Committed, Revision, StoreError, Transaction, Write, backup};
-use redb::{CompactionError, Database};
+use redb::{CompactionError, Database, ReadableDatabase};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -169,6 +169,10 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let known = self.shared.revision();
         let (out, totals, recent) = self.shared.with_database(|database| {
+            // While somebody reads the state before, redb leaves the pages that this commit frees to the next one. Otherwise it
+            // frees them at once in a commit that is only in memory: from then on, until the next real one, each page that has to
+            // be read from the file costs a look into all parts of its write buffer, twice as much as the read itself.
+            let _before = database.begin_read().map_err(StoreError::db("begin a commit"))?;
             let txn = database.begin_write().map_err(StoreError::db("begin a commit"))?;
             let mut batch = Batch::begin(&txn, &self.shared.options, known)?;
             let out = fill(&mut batch)?;

@@ -56,6 +56,19 @@ async fn the_store_goes_on_when_the_disk_does() {
     }
 }
 
+/// A commit leaves nothing that later reads would have to look through, and write, to make room in the cache.
+#[tokio::test]
+async fn reading_writes_nothing() {
+    let (place, disk) = (Place::new(), Disk::new(3));
+    let store = place.open_with(StoreOptions { cache_bytes: 64 << 10, ..on(&disk) });
+    for n in 0..40 {
+        store.commit(tx().put(key(&format!("k/{n:02}")), vec![0; 3000])).await.unwrap();
+        assert_eq!(disk.unsynced_writes(), 0, "after commit {n}");
+    }
+    assert_eq!(store.list("k/", &ListOptions::default()).unwrap().entries.len(), 40);
+    assert_eq!(disk.unsynced_writes(), 0, "after a list of more than the cache holds");
+}
+
 /// Two keys that always change together.
 fn pair(n: u64) -> Transaction {
     tx().put(key("x"), n.to_string()).put(key("y"), n.to_string()).put(key(&format!("log/{n:03}")), vec![0; 700])

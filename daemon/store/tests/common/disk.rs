@@ -64,6 +64,11 @@ impl Disk {
         self.get().mood = mood;
     }
 
+    /// Writes that no sync has made durable yet.
+    pub fn unsynced_writes(&self) -> usize {
+        self.get().unsynced.iter().filter(|one| matches!(one, Unsynced::Write(..))).count()
+    }
+
     pub fn factory(&self) -> BackendFactory {
         let disk = self.clone();
         Arc::new(move |_, file| {
