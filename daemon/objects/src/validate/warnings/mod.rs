@@ -10,6 +10,7 @@ mod tests;
 
 use crate::{kind::Kind, names, object::Object, pod::template_pointer, quantity::Quantity};
 use serde_json::Value;
+use std::fmt::Arguments;
 
 /// Warnings about a new object as it is to be stored.
 pub fn warnings(kind: &Kind, object: &Object) -> Vec<String> {
@@ -87,7 +88,7 @@ fn of_kind(kind: &Kind, object: &Object, said: &mut Vec<String>) {
         ("", "PersistentVolume") => of_volume(object, said),
         ("", "PersistentVolumeClaim") => {
             of_class_annotation(object, said);
-            of_claim(object.get("/spec"), "spec", said);
+            of_claim(object.get("/spec"), format_args!("spec"), said);
         }
         _ => {}
     }
@@ -108,7 +109,7 @@ fn of_job(object: &Object, pointer: &str, said: &mut Vec<String>) {
 fn of_stateful_set(object: &Object, claim: &str, said: &mut Vec<String>) {
     let claims = object.get("/spec/volumeClaimTemplates").and_then(Value::as_array).into_iter().flatten();
     for (index, template) in claims.enumerate() {
-        of_claim(template.get("spec"), &format!("spec.volumeClaimTemplates[{index}]{claim}"), said);
+        of_claim(template.get("spec"), format_args!("spec.volumeClaimTemplates[{index}]{claim}"), said);
     }
     if object.get("/spec/revisionHistoryLimit").and_then(Value::as_i64).is_some_and(|limit| limit < 0) {
         said.push(
@@ -129,10 +130,10 @@ fn of_class_annotation(object: &Object, said: &mut Vec<String>) {
 }
 
 /// The spec of a claim, or of what claims are made of.
-fn of_claim(spec: Option<&Value>, at: &str, said: &mut Vec<String>) {
+fn of_claim(spec: Option<&Value>, at: Arguments<'_>, said: &mut Vec<String>) {
     for list in ["requests", "limits"] {
         let amount = spec.and_then(|spec| spec.get("resources")?.get(list)?.get("storage"));
-        fraction(amount, &format!("{at}.resources.{list}[storage]"), said);
+        fraction(amount, format_args!("{at}.resources.{list}[storage]"), said);
     }
 }
 
@@ -165,8 +166,8 @@ fn of_volume(volume: &Object, said: &mut Vec<String>) {
     }
 }
 
-/// Bytes come whole.
-fn fraction(amount: Option<&Value>, at: &str, said: &mut Vec<String>) {
+/// Bytes come whole. Most do: a path is made of `at` where one does not.
+fn fraction(amount: Option<&Value>, at: Arguments<'_>, said: &mut Vec<String>) {
     let quantity = amount.and_then(|amount| Quantity::from_value(amount).ok());
     if let Some(quantity) = quantity.filter(|quantity| !quantity.is_whole()) {
         said.push(format!("{at}: fractional byte value \"{quantity}\" is invalid, must be an integer"));

@@ -77,7 +77,8 @@ pub(super) fn of_pod(metadata: Option<&Value>, spec: Option<&Value>, at: &str, s
         }
     }
     for resource in BYTES {
-        fraction(spec.get("overhead").and_then(|o| o.get(resource)), &format!("{at}spec.overhead[{resource}]"), said);
+        let amount = spec.get("overhead").and_then(|overhead| overhead.get(resource));
+        fraction(amount, format_args!("{at}spec.overhead[{resource}]"), said);
     }
     of_profiles(metadata, spec, at, said);
     let containers: Vec<(String, &Value)> = ["initContainers", "containers", "ephemeralContainers"]
@@ -160,14 +161,14 @@ fn matches_something(term: &Value, at: &str, said: &mut Vec<String>) {
 
 fn of_volumes(spec: &Value, at: &str, said: &mut Vec<String>) {
     for (index, volume) in list(spec, "volumes") {
-        let at = format!("{at}spec.volumes[{index}]");
         for (source, _) in volume.as_object().into_iter().flatten() {
             if let Some((_, message)) = VOLUMES.iter().find(|(name, _)| name == source) {
-                said.push(format!("{at}.{source}: {message}"));
+                said.push(format!("{at}spec.volumes[{index}].{source}: {message}"));
             }
         }
-        let claim = volume.pointer("/ephemeral/volumeClaimTemplate/spec");
-        of_claim(claim, &format!("{at}.ephemeral.volumeClaimTemplate.spec"), said);
+        let template = volume.get("ephemeral").and_then(|ephemeral| ephemeral.get("volumeClaimTemplate"));
+        let claim = template.and_then(|template| template.get("spec"));
+        of_claim(claim, format_args!("{at}spec.volumes[{index}].ephemeral.volumeClaimTemplate.spec"), said);
     }
 }
 
@@ -177,9 +178,14 @@ const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 /// A profile that is asked for by annotation only.
 fn of_profiles(metadata: Option<&Value>, spec: &Value, at: &str, said: &mut Vec<String>) {
     let is_annotated = map(metadata, "annotations").any(|(key, _)| key == SECCOMP_POD);
-    if is_annotated && spec.pointer("/securityContext/seccompProfile").is_none() {
+    if is_annotated && profile(spec, "seccompProfile").is_none() {
         said.push(format!("{at}metadata.annotations[{SECCOMP_POD}]: {NO_SECCOMP}"));
     }
+}
+
+/// A profile of a pod or container.
+fn profile<'a>(of: &'a Value, name: &str) -> Option<&'a Value> {
+    of.get("securityContext")?.get(name)
 }
 
 fn duplicates(spec: &Value, at: &str, field: &str, key: &str, said: &mut Vec<String>) {
@@ -196,33 +202,40 @@ fn duplicates(spec: &Value, at: &str, field: &str, key: &str, said: &mut Vec<Str
 const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
 
 fn of_container(metadata: Option<&Value>, spec: &Value, container: &Value, at: &str, said: &mut Vec<String>) {
-    let root = at.rsplit_once("spec.").map_or("", |(root, _)| root);
     let annotated = |prefix: &str| {
-        let key = format!("{prefix}{}", text(container, "name"));
-        map(metadata, "annotations").any(|(given, _)| *given == key).then_some(key)
+        let is = |key: &str| key.strip_prefix(prefix) == Some(text(container, "name"));
+        map(metadata, "annotations").map(|(key, _)| key).find(|key| is(key))
     };
-    let has = |profile: &str| container.pointer(&format!("/securityContext/{profile}")).is_some();
-    if let Some(key) = annotated("container.seccomp.security.alpha.kubernetes.io/").filter(|_| !has("seccompProfile")) {
-        said.push(format!("{root}metadata.annotations[{key}]: {NO_SECCOMP}"));
+    let mut of_annotation = |key: &str, message: &str| {
+        let root = at.rsplit_once("spec.").map_or("", |(root, _)| root);
+        said.push(format!("{root}metadata.annotations[{key}]: {message}"));
+    };
+    if let Some(key) = annotated("container.seccomp.security.alpha.kubernetes.io/")
+        && profile(container, "seccompProfile").is_none()
+    {
+        of_annotation(key, NO_SECCOMP);
     }
-    let has_profile = has("appArmorProfile") || spec.pointer("/securityContext/appArmorProfile").is_some();
-    if let Some(key) = annotated("container.apparmor.security.beta.kubernetes.io/").filter(|_| !has_profile) {
-        let instead = r#"deprecated since v1.30; use the "appArmorProfile" field instead"#;
-        said.push(format!("{root}metadata.annotations[{key}]: {instead}"));
+    if let Some(key) = annotated("container.apparmor.security.beta.kubernetes.io/")
+        && profile(container, "appArmorProfile").or(profile(spec, "appArmorProfile")).is_none()
+    {
+        of_annotation(key, r#"deprecated since v1.30; use the "appArmorProfile" field instead"#);
     }
+    let resources = container.get("resources");
     for resource in BYTES {
         for list in ["limits", "requests"] {
-            let amount = container.pointer(&format!("/resources/{list}/{resource}"));
-            fraction(amount, &format!("{at}.resources.{list}[{resource}]"), said);
+            let amount = resources.and_then(|resources| resources.get(list)?.get(resource));
+            fraction(amount, format_args!("{at}.resources.{list}[{resource}]"), said);
         }
     }
     let mut seen = std::collections::BTreeSet::new();
     for (index, variable) in list(container, "env") {
         let name = text(variable, "name");
+        if seen.insert(name) {
+            continue;
+        }
         let (value, earlier) = (text(variable, "value"), format!("$({name})"));
         // A variable may be made of its own earlier value.
-        let hides = variable.get("valueFrom").is_some() || value == earlier || !value.contains(&earlier);
-        if !seen.insert(name) && hides {
+        if variable.get("valueFrom").is_some() || value == earlier || !value.contains(&earlier) {
             said.push(format!(
                 "{at}.env[{index}]: hides previous definition of {name:?}, which may be dropped when using apply"
             ));
