@@ -101,7 +101,7 @@ fn digest(filter: &ZoneFilter) -> String {
         digest.update(filter.rules(family).as_bytes());
         digest.update([0]);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    reddwarf_zar::hex(&digest.finalize())
 }
 
 /// Whether this is what a zone of that number has.

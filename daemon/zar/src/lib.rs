@@ -50,12 +50,29 @@ pub(crate) fn invalid<T>(why: impl Into<String>) -> Result<T> {
     Err(ZarError::Invalid(why.into()))
 }
 
+/// Bytes as lower-case hexadecimal digits, as digests are written.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// `sha256:…` of what was hashed.
-pub(crate) fn digest_text(hash: sha2::Sha256) -> String {
+pub fn digest_text(hash: sha2::Sha256) -> String {
     use sha2::Digest;
-    let mut text = String::from("sha256:");
-    for byte in hash.finalize() {
-        text.push_str(&format!("{byte:02x}"));
+    format!("sha256:{}", hex(&hash.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::Digest;
+
+    #[test]
+    fn digests_are_put_into_words() {
+        assert_eq!(super::hex(&[0, 0x0a, 0xff]), "000aff");
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(super::digest_text(sha2::Sha256::new()), empty);
     }
-    text
 }

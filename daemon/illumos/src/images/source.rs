@@ -237,15 +237,11 @@ fn digest(path: &Path) -> Result<[u8; 32], Problem> {
 }
 
 pub(super) fn check_digest(path: &Path, wanted: &str) -> Result<(), Problem> {
-    let found = hex(&digest(path)?);
+    let found = reddwarf_zar::hex(&digest(path)?);
     if wanted.strip_prefix("sha256:") == Some(&found) {
         return Ok(());
     }
     Err(no_image(format!("{} has the digest sha256:{found}, not {wanted}", path.display())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn layout(dir: &Path) -> Result<Found, Problem> {

@@ -40,11 +40,7 @@ impl Rule {
 
 /// Eight letters that stand for a text.
 pub(crate) fn digest(text: &str) -> String {
-    let hash = Sha256::digest(text.as_bytes());
-    hash.iter().take(5).fold(String::with_capacity(10), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    reddwarf_zar::hex(Sha256::digest(text.as_bytes()).get(..5).unwrap_or_default())
 }
 
 /// A map or a set.

@@ -5,19 +5,11 @@ use super::error::{Result, UnpackError};
 use super::zstd::ZstdReader;
 use flate2::bufread::MultiGzDecoder;
 use reddwarf_host::UnpackLimits;
+pub(crate) use reddwarf_zar::digest_text;
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
-
-/// `sha256:` and the hexadecimal digest.
-pub(crate) fn digest_text(hash: Sha256) -> String {
-    let mut text = String::from("sha256:");
-    for byte in hash.finalize() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
 
 /// The digest of some bytes.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
