@@ -11,7 +11,7 @@ use super::layer::{self, Room};
 use super::source::Problem;
 use crate::host::Shared;
 use flate2::read::GzDecoder;
-use reddwarf_command::Tool;
+use reddwarf_command::{CommandError, ExternalCommand, Tool};
 use reddwarf_host::UnpackLimits;
 use reddwarf_zar::{ZarError, damage};
 use std::cell::Cell;
@@ -19,10 +19,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 
 /// Its first argument.
 pub(crate) const ARGUMENT: &str = "__zone-unpack";
@@ -34,7 +33,7 @@ const PRIVILEGES: &str = "file_read,file_write,file_link_any,file_chown,file_cho
 /// The longest that one layer takes.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// What it says is a line.
-const SAID_MOST: u64 = 4096;
+const SAID_MOST: usize = 64 << 10;
 
 /// How a `.zar` archive begins: its first entry's name.
 const ZAR: &[u8] = b"zar.json\0";
@@ -65,49 +64,28 @@ impl What {
 /// Has a child unpack `file` into the directory `root`.
 pub(super) async fn unpack(shared: &Shared, what: What, file: &Path, root: &Path) -> Result<(), Problem> {
     let program = shared.paths.program();
-    let from = File::open(file)?;
-    #[expect(clippy::disallowed_methods, reason = "our own program, with a deadline below; ppriv(1) only becomes it")]
-    let mut command = match shared.tools().path(Tool::Ppriv.name()) {
-        Ok(ppriv) => {
-            let mut command = tokio::process::Command::new(ppriv);
-            command.args(["-e", "-s", &format!("LI={PRIVILEGES}")]).arg(&program);
-            command
-        }
+    let run = match shared.tools().command(Tool::Ppriv.name()) {
+        Ok(ppriv) => ppriv.args(["-e", "-s", &format!("LI={PRIVILEGES}")]).args([&program]),
         // Only illumos has it; there it is part of the system.
-        Err(_) if !cfg!(target_os = "illumos") => tokio::process::Command::new(&program),
+        Err(_) if !cfg!(target_os = "illumos") => ExternalCommand::at(program),
         Err(error) => return Err(io::Error::other(error.to_string()).into()),
     };
-    command
-        .arg(ARGUMENT)
-        .arg(what.word())
-        .arg(root)
-        .env_clear()
-        .envs(reddwarf_command::ENVIRONMENT)
-        .current_dir("/")
-        .process_group(0)
-        .kill_on_drop(true);
-    command.stdin(Stdio::from(from)).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let mut said = String::new();
-    let ended = async {
-        if let Some(stderr) = child.stderr.take() {
-            stderr.take(SAID_MOST).read_to_string(&mut said).await?;
+    let run = run.args([ARGUMENT, what.word()]).args([root]).stdin_from(File::open(file)?);
+    match run.deadline(PATIENCE).output_limit(SAID_MOST).run().await {
+        Ok(_) => Ok(()),
+        Err(CommandError::Failed { status, stderr, .. }) => {
+            let said = stderr.lines().last().unwrap_or("it said nothing").to_owned();
+            match status.code().map(u8::try_from) {
+                Some(Ok(BAD_IMAGE)) => Err(Problem::NoImage(said)),
+                Some(Ok(NO_ROOM)) => Err(io::Error::new(io::ErrorKind::StorageFull, said).into()),
+                _ => Err(io::Error::other(format!("unpacking ended ({status}): {said}")).into()),
+            }
         }
-        child.wait().await
-    };
-    let status = match tokio::time::timeout(PATIENCE, ended).await {
-        Ok(status) => status?,
-        Err(_) => {
+        Err(CommandError::Timeout { .. }) => {
             let message = format!("not unpacked within {} s", PATIENCE.as_secs());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, message).into());
+            Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
         }
-    };
-    let said = said.lines().last().unwrap_or("it said nothing").to_owned();
-    match status.code().map(u8::try_from) {
-        Some(Ok(0)) => Ok(()),
-        Some(Ok(BAD_IMAGE)) => Err(Problem::NoImage(said)),
-        Some(Ok(NO_ROOM)) => Err(io::Error::new(io::ErrorKind::StorageFull, said).into()),
-        _ => Err(io::Error::other(format!("unpacking ended ({status}): {said}")).into()),
+        Err(error) => Err(io::Error::other(error.to_string()).into()),
     }
 }
 

@@ -103,6 +103,7 @@ fn layers_are_unpacked_by_a_child_that_may_touch_files_and_nothing_else() {
         let found = page.metadata().unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (12, 34, 0o640));
         assert_eq!(std::fs::read_to_string(page).unwrap(), "hello");
+        assert!(reddwarf_command::counts().contains_key("ppriv"), "by the runner of commands");
         let calls = world.lab.transcript().unwrap();
         let call = calls.iter().find(|l| l.tool == "ppriv").unwrap();
         let allowed = call.argv[2].strip_prefix("LI=").unwrap();
