@@ -53,6 +53,8 @@ pub fn statements(text: &str) -> Result<Vec<Statement>, GrammarError> {
     let mut parser = Parser { tokens: tokens(text)?.into_iter().peekable() };
     let mut list = Vec::new();
     while let Some(statement) = parser.statement()? {
+        #[cfg(test)]
+        super::work::READ.set(super::work::READ.get() + 1);
         list.push(statement);
     }
     Ok(list)

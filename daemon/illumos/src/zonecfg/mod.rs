@@ -25,3 +25,16 @@ pub use grammar::{Argument, GrammarError, Statement, Value, statements};
 pub use interpret::{InterpretError, export, interpret};
 pub use script::create;
 pub use value::{AttrName, CpuCap, RctlName, Text, ValueError};
+
+/// What this thread did, for the test that bounds it by counts.
+#[cfg(test)]
+mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Statements that were read.
+        pub(super) static READ: Cell<usize> = const { Cell::new(0) };
+        /// Statements that were written.
+        pub(super) static WRITTEN: Cell<usize> = const { Cell::new(0) };
+    }
+}

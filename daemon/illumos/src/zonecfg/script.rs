@@ -37,6 +37,8 @@ pub(super) struct Script(String);
 impl Script {
     /// One statement.
     pub(super) fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        #[cfg(test)]
+        super::work::WRITTEN.set(super::work::WRITTEN.get() + 1);
         // Writing to a String can't fail.
         let _ = writeln!(self.0, "{line}");
     }
