@@ -311,4 +311,133 @@ mod tests {
         assert_eq!(complaint("0:ioctl(add/insert rule): File exists\n1:ioctl(remove nat): No such process\n"), None);
         assert!(complaint("0:ioctl(add/insert rule): Not enough space\n").is_some());
     }
+
+    /// The rule that a line is, by the grammar and nothing more lenient.
+    fn parsed(line: &str) -> Option<Rule> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let host = |text: &str| {
+            let net: IpNet = text.parse().ok()?;
+            (net.prefix_len() == net.max_prefix_len()).then_some(net.addr())
+        };
+        let protocol =
+            |word: &str| [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)].into_iter().find(|(w, _)| *w == word);
+        let redirect = |link: &str, from: Option<&str>, to: &str, port: &str, backend: [&str; 3], rest: &[&str]| {
+            Some(Rule::Redirect {
+                link: link.to_owned(),
+                from: match from {
+                    Some(from) => Some(from.parse().ok()?),
+                    None => None,
+                },
+                to: host(to)?,
+                port: port.parse().ok()?,
+                backend: (backend[0].parse().ok()?, backend[1].parse().ok()?),
+                protocol: protocol(backend[2])?.1,
+                sticky: match rest {
+                    ["round-robin"] => false,
+                    ["round-robin", "sticky"] => true,
+                    _ => return None,
+                },
+            })
+        };
+        match words[..] {
+            ["rdr", link, to, "port", port, "->", address, "port", target, protocol, ref rest @ ..] => {
+                redirect(link, None, to, port, [address, target, protocol], rest)
+            }
+            [
+                "rdr",
+                link,
+                "from",
+                from,
+                "to",
+                to,
+                "port",
+                "=",
+                port,
+                "->",
+                address,
+                "port",
+                "=",
+                target,
+                protocol,
+                ref rest @ ..,
+            ] => redirect(link, Some(from), to, port, [address, target, protocol], rest),
+            ["map", link, "from", from, "!", "to", to, "->", "0/32" | "::/128", ref rest @ ..] if from == to => {
+                let ports = match rest {
+                    [] => false,
+                    ["portmap", "tcp/udp", "auto"] => true,
+                    _ => return None,
+                };
+                Some(Rule::Masquerade { link: link.to_owned(), from: from.parse().ok()?, ports })
+            }
+            ["map", link, "from", pods, "to", to, "->", gateway, "portmap", "tcp/udp", "auto"] if pods == to => {
+                Some(Rule::Hairpin { link: link.to_owned(), pods: pods.parse().ok()?, gateway: host(gateway)? })
+            }
+            _ => None,
+        }
+    }
+
+    use proptest::prelude::*;
+
+    fn address(six: bool) -> impl Strategy<Value = IpAddr> {
+        (any::<u32>(), any::<u128>()).prop_map(move |(four, bits)| {
+            if six { IpAddr::from(bits.to_be_bytes()) } else { IpAddr::from(four.to_be_bytes()) }
+        })
+    }
+
+    fn network(six: bool) -> impl Strategy<Value = IpNet> {
+        (address(six), 0..=if six { 128_u8 } else { 32 })
+            .prop_map(|(address, bits)| IpNet::new(address, bits).unwrap().trunc())
+    }
+
+    fn any_rule() -> impl Strategy<Value = Rule> {
+        let link = || "[a-z][a-z0-9_.]{0,29}[1-9]";
+        any::<bool>().prop_flat_map(move |six| {
+            let redirect = (
+                (link(), prop::option::of(network(six)), address(six), any::<u16>()),
+                (address(six), any::<u16>(), any::<bool>(), any::<bool>()),
+            );
+            prop_oneof![
+                redirect.prop_map(|((link, from, to, port), (backend, target, udp, sticky))| Rule::Redirect {
+                    link,
+                    from,
+                    to,
+                    port,
+                    backend: (backend, target),
+                    protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+                    sticky,
+                }),
+                (link(), network(six), any::<bool>()).prop_map(|(link, from, ports)| Rule::Masquerade {
+                    link,
+                    from,
+                    ports
+                }),
+                (link(), network(six), address(six)).prop_map(|(link, pods, gateway)| Rule::Hairpin {
+                    link,
+                    pods,
+                    gateway
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        /// A rule's line means the rule, and a list of them is as many lines: found again by what it says, too.
+        #[test]
+        fn a_line_means_its_rule(rules in prop::collection::btree_set(any_rule(), 1..8)) {
+            let text = text(&rules);
+            let read: Option<BTreeSet<Rule>> = text.lines().map(parsed).collect();
+            prop_assert_eq!(read.as_ref(), Some(&rules));
+            let listing = format!("List of active MAP/Redirect filters:\n{text}\nList of active sessions:\n");
+            prop_assert_eq!(missing(&rules, &listing), BTreeSet::new());
+        }
+
+        /// Links' names come from the system or from settings: whatever route(8) says, no line is more than one.
+        #[test]
+        fn no_name_of_a_link_is_more_than_a_word(said in "[ -~\n]{0,60}") {
+            if let Some(link) = crate::route::interface(&format!("  interface: {said}\n")) {
+                let rule = Rule::Masquerade { link, from: "10.0.0.0/8".parse().unwrap(), ports: true };
+                prop_assert_eq!(parsed(&rule.to_string()), Some(rule));
+            }
+        }
+    }
 }

@@ -199,4 +199,53 @@ mod tests {
         }
         assert_ne!(project_name(&name(&"a".repeat(63))), project_name(&name(&"a".repeat(62))));
     }
+
+    /// A project's controls: name, most, action.
+    type Controls = Vec<(String, u64, String)>;
+
+    /// A line of project(5), strictly: name, number, no comment, root as its user, no groups, attributes.
+    fn parsed(line: &str) -> Option<(String, u32, Controls)> {
+        let [name, number, "", "root", "", attributes] = line.split(':').collect::<Vec<_>>()[..] else { return None };
+        let attribute = |text: &str| {
+            let (control, value) = text.split_once('=')?;
+            let value = value.strip_prefix("(privileged,")?.strip_suffix(')')?;
+            let (most, action) = value.split_once(',')?;
+            Some((control.to_owned(), most.parse().ok()?, action.to_owned()))
+        };
+        Some((name.to_owned(), number.parse().ok()?, attributes.split(';').map(attribute).collect::<Option<_>>()?))
+    }
+
+    fn controlled() -> impl proptest::strategy::Strategy<Value = Resources> {
+        use proptest::prelude::*;
+        let number = || prop::option::of(any::<u64>());
+        (number(), number(), number()).prop_map(|(cpu_request_millis, cpu_limit_millis, pids_limit)| Resources {
+            cpu_request_millis,
+            cpu_limit_millis,
+            pids_limit,
+            ..Resources::default()
+        })
+    }
+
+    proptest::proptest! {
+        /// The line says what the container may have, and no name is in anybody's way: the text that writes it has one quoted
+        /// word for the line and one for what it replaces.
+        #[test]
+        fn a_line_of_etc_project_means_its_container(text in "[a-z0-9-]{1,63}|[ -~\n]{1,63}", resources in controlled()) {
+            use crate::zlogin::words::{self, Word};
+            let Ok(container) = ContainerName::new(&text) else {
+                proptest::prop_assert!(!text.bytes().all(|b| b.is_ascii_lowercase()), "{text:?} is a name");
+                return Ok(());
+            };
+            let Some(project) = Project::of(&container, &resources) else { return Ok(()) };
+            let words = words::of(&written(&project.name, &project.controls)).unwrap();
+            let quoted: Vec<&str> =
+                words.iter().filter_map(|w| if let Word::Quoted(w) = w { Some(w.as_str()) } else { None }).collect();
+            let [others, line] = quoted[..] else { panic!("{words:?}") };
+            proptest::prop_assert_eq!(others, format!("^{}:", project.name));
+            let action = |control: &str| if control == SHARES { "none" } else { "deny" };
+            let controls: Vec<_> =
+                project.controls.iter().map(|(c, most)| ((*c).to_owned(), *most, action(c).to_owned())).collect();
+            proptest::prop_assert_eq!(parsed(line.trim_end_matches(';')), Some((project.name.clone(), number(&project.name), controls)));
+        }
+    }
 }

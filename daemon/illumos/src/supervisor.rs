@@ -254,4 +254,22 @@ mod tests {
              '.reddwarf/run/start/app.0.json'"
         );
     }
+
+    proptest::proptest! {
+        /// Whatever the file and the program are called, they are one word each where they belong, and all else is ours.
+        #[test]
+        fn hostile_names_are_words(file in "[^\0]{1,60}", program in "[^\0]{1,60}", takes_all: bool) {
+            use crate::zlogin::words::{self, Word};
+            let words = words::of(&native_script(&file, &program, takes_all)).unwrap();
+            let bare: Vec<&str> =
+                words.iter().filter_map(|w| if let Word::Bare(w) = w { Some(w.as_str()) } else { None }).collect();
+            let option = if takes_all { "-o noorphan " } else { "" };
+            // What ends the command stands right behind the quotes of the file's name.
+            let shell = "if [ -x /usr/bin/ctrun ]; then exec /usr/bin/ctrun -l child ";
+            proptest::prop_assert_eq!(bare.join(" "), format!("{shell}{option}__zone-start fi; exec __zone-start"));
+            let quoted: Vec<String> =
+                words.into_iter().filter_map(|w| if let Word::Quoted(w) = w { Some(w) } else { None }).collect();
+            proptest::prop_assert_eq!(quoted, [program.clone(), format!("{file};"), program, file]);
+        }
+    }
 }

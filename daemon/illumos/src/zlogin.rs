@@ -7,6 +7,51 @@ pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// A shell's text as words, by what POSIX says of quotes, for tests that hold what is made of names to its meaning.
+#[cfg(test)]
+pub(crate) mod words {
+    /// One piece of a shell's text.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) enum Word {
+        /// Not quoted: the shell's own words and signs.
+        Bare(String),
+        /// Quoted, in whole or in part: means itself.
+        Quoted(String),
+    }
+
+    /// `None`: a quote is left open.
+    pub(crate) fn of(text: &str) -> Option<Vec<Word>> {
+        let (mut words, mut chars) = (Vec::new(), text.chars().peekable());
+        while let Some(first) = chars.next() {
+            if first == ' ' {
+                continue;
+            }
+            let (mut word, mut quoted, mut c) = (String::new(), false, Some(first));
+            while let Some(next) = c {
+                match next {
+                    '\'' => {
+                        quoted = true;
+                        loop {
+                            match chars.next()? {
+                                '\'' => break,
+                                inner => word.push(inner),
+                            }
+                        }
+                    }
+                    '\\' => {
+                        quoted = true;
+                        word.push(chars.next()?);
+                    }
+                    other => word.push(other),
+                }
+                c = chars.next_if(|c| *c != ' ');
+            }
+            words.push(if quoted { Word::Quoted(word) } else { Word::Bare(word) });
+        }
+        Some(words)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
