@@ -7,7 +7,7 @@
 //! Rules for every call that changes something are those of [`crate::traits`]: idempotent, marked, bounded. Calls for one
 //! dataset may be made at one time; the engine puts them in order. A crash at any point leaves a dataset whole or absent.
 
-use crate::error::HostResult;
+use crate::error::{HostError, HostResult};
 use crate::names::{DatasetName, SnapshotName};
 use crate::observe::Change;
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What datasets are for; each area may lie at a place of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -162,6 +163,12 @@ pub struct DatasetUsage {
     pub total_bytes: u64,
 }
 
+/// So little room is none for a dataset that may take so many bytes: engines refuse what is written in one go when not all
+/// of it fits.
+pub fn no_room(quota_bytes: u64) -> u64 {
+    (quota_bytes / 10).min(8 << 20)
+}
+
 /// The engine's place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
@@ -231,6 +238,41 @@ pub struct EngineAbout {
     pub features: Features,
 }
 
+/// What calls that failed, or a crash, left in storage and nobody could clear away so far: where it lies, and why it stays.
+#[derive(Debug, Default)]
+pub struct Leftovers(Mutex<BTreeMap<String, String>>);
+
+impl Leftovers {
+    fn map(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It could not be cleared away.
+    pub fn stays(&self, what: impl fmt::Display, error: &HostError) {
+        let (what, why) = (what.to_string(), error.chain());
+        let mut map = self.map();
+        if map.get(&what) != Some(&why) {
+            tracing::warn!(what, error = why, "what is left over in storage can't be cleared away yet");
+            map.insert(what, why);
+        }
+    }
+
+    /// It is not there any more.
+    pub fn gone(&self, what: impl fmt::Display) {
+        self.map().remove(&what.to_string());
+    }
+
+    /// Forgets what `stays` does not name.
+    pub fn retain(&self, stays: impl Fn(&str) -> bool) {
+        self.map().retain(|what, _| stays(what));
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.map().clone()
+    }
+}
+
 /// Datasets, snapshots and clones of them. See the module for what all calls have in common.
 ///
 /// Errors that any call may give: `Unsupported` (a tool is missing), `NotFound` for the place itself (pool exported, disk not
@@ -253,6 +295,15 @@ pub trait StorageEngine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Foreign` when something that is not ours is at the place.
     async fn prepare(&self) -> HostResult<Change>;
+
+    /// What could not be cleared away. Who keeps datasets here adds to it what they can't get rid of.
+    fn leftovers(&self) -> &Leftovers;
+
+    /// Tries once more to clear away what the engine itself left over, calls that are under way left alone.
+    ///
+    /// # Errors
+    /// See the trait. What stays is no error, but in [`StorageEngine::leftovers`].
+    async fn clear_leftovers(&self) -> HostResult<()>;
 
     /// All datasets that bear our marks, in a constant number of queries.
     ///
@@ -314,6 +365,13 @@ pub trait StorageEngine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// See the trait.
     async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>>;
+
+    /// What the files of each dataset of an area take, in bytes, as its quota counts them. One look at all; what was written in
+    /// the last seconds may be missing.
+    ///
+    /// # Errors
+    /// See the trait.
+    async fn data_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>>;
 
     /// How much the place holds.
     ///

@@ -30,8 +30,10 @@ pub mod text;
 use crate::anchor::Anchor;
 use properties::{Found, PROPERTIES, datasets, in_order};
 use reddwarf_command::{Cause, CommandError, CommandOutput, Invocation, Tool, Tools};
-use reddwarf_host::storage::{EngineAbout, EngineKind, Features};
-use reddwarf_host::{Area, Dataset, DatasetId, HostError, HostErrorKind, HostResult, SnapshotId, SnapshotName};
+use reddwarf_host::storage::{EngineAbout, EngineKind, Features, Leftovers};
+use reddwarf_host::{
+    Area, Dataset, DatasetId, DatasetName, HostError, HostErrorKind, HostResult, SnapshotId, SnapshotName,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -47,9 +49,11 @@ const STAGED: &str = "new:";
 const READ: Duration = Duration::from_secs(20);
 const CHANGE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(12 * 3600);
-/// A dataset is busy for a moment after the last container in it went.
-const BUSY_TRIES: u32 = 8;
-const BUSY_WAIT: Duration = Duration::from_millis(300);
+/// A dataset is busy for a moment after the last container in it went, and zfs-fuse's after it was mounted: on a machine that is
+/// busy itself moments are long.
+const BUSY_FOR: Duration = Duration::from_secs(15);
+const BUSY_WAIT: Duration = Duration::from_millis(100);
+const BUSY_WAIT_MOST: Duration = Duration::from_secs(1);
 
 /// The engine.
 #[derive(Debug)]
@@ -64,6 +68,9 @@ pub struct ZfsEngine {
     roots: RwLock<BTreeMap<Area, PathBuf>>,
     /// Snapshots that a clone was made of, and so were ours: images', mostly, from which pod after pod is made.
     cloned: Mutex<BTreeSet<text::Snapshot>>,
+    leftovers: Leftovers,
+    /// Read while something is received: what is being made is no leftover.
+    staging: tokio::sync::RwLock<()>,
 }
 
 /// More snapshots are not remembered.
@@ -87,7 +94,17 @@ impl ZfsEngine {
         let features = Features { quota: true, reservation: true, instant: true, incremental: true, tuning: true };
         let about = EngineAbout { kind: EngineKind::Zfs, place: base.to_string(), why: why.into(), features };
         let roots = RwLock::new(areas.iter().map(|(area, of)| (*area, Path::new("/").join(of.as_str()))).collect());
-        let engine = Self { about, base, areas, tools, anchor: None, roots, cloned: Mutex::default() };
+        let engine = Self {
+            about,
+            base,
+            areas,
+            tools,
+            anchor: None,
+            roots,
+            cloned: Mutex::default(),
+            leftovers: Leftovers::default(),
+            staging: tokio::sync::RwLock::default(),
+        };
         if let Err(error) = engine.find_roots().await {
             tracing::debug!(%error, "where the pool is mounted is not known yet");
         }
@@ -138,7 +155,7 @@ impl ZfsEngine {
         if matches!(error.kind, HostErrorKind::Timeout | HostErrorKind::Other) || missing {
             let pool = self.pool();
             match self.health().await {
-                Ok(health) if health == "ONLINE" || health == "DEGRADED" => {}
+                Ok(health) if works(&health) => {}
                 Ok(health) => {
                     error.kind = HostErrorKind::Busy;
                     error.message =
@@ -166,6 +183,16 @@ impl ZfsEngine {
         }
     }
 
+    /// Refuses at once while the pool hangs: what is asked of it then may never be answered.
+    async fn usable(&self, op: &'static str) -> HostResult<()> {
+        let (pool, health) = (self.pool(), self.health().await?);
+        if works(&health) {
+            return Ok(());
+        }
+        let message = format!("the pool {pool} is {health}: see `zpool status {pool}`");
+        Err(HostError::new(HostErrorKind::Busy, op, pool, message))
+    }
+
     /// Properties of a dataset and all below it, snapshots too; nothing when it is not there.
     async fn get(&self, of: &text::Dataset, recursive: bool, properties: &str) -> HostResult<Found> {
         const OP: &str = "read datasets";
@@ -186,6 +213,17 @@ impl ZfsEngine {
             let message = format!("zfs get: line {line:?} makes no sense");
             HostError::new(HostErrorKind::Other, OP, of.as_str(), message)
         })
+    }
+
+    /// A property of each dataset of an area that counts bytes.
+    async fn bytes(&self, area: Area, property: &str) -> HostResult<BTreeMap<DatasetName, u64>> {
+        let dataset = self.area(area);
+        let found = self.get(dataset, true, property).await?;
+        let own = |(name, properties): &(String, BTreeMap<String, text::Property>)| {
+            let name = name.strip_prefix(dataset.as_str())?.strip_prefix('/')?;
+            Some((DatasetName::new(name).ok()?, properties.get(property)?.value.parse().ok()?))
+        };
+        Ok(found.iter().filter_map(own).collect())
     }
 
     async fn find_roots(&self) -> HostResult<()> {
@@ -262,6 +300,11 @@ impl ZfsEngine {
         let dataset = name.split('@').next().unwrap_or_default();
         Ok(source == format!("inherited from {dataset}"))
     }
+}
+
+/// Whether a pool in this state, in ZFS' words, can be written to.
+fn works(health: &str) -> bool {
+    health == "ONLINE" || health == "DEGRADED"
 }
 
 fn invalid(op: &'static str, subject: &str, message: impl Into<String>) -> HostError {

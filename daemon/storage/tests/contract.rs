@@ -530,10 +530,29 @@ async fn one_leftover_that_stays_keeps_no_other_volume_from_its_files() {
     let (share, volumes) = (dir.path().join("share"), dir.path().join("place/volumes"));
     fs::create_dir_all(&share).unwrap();
     fs::create_dir_all(volumes.join(".new-other/data")).unwrap();
-    let Some(_bound) = Bound::at(&share, &volumes.join(".gone-stuck/data/mount")) else { return };
+    let Some(bound) = Bound::at(&share, &volumes.join(".gone-stuck/data/mount")) else { return };
     let engine = open(&dir.path().join("place"), Some(EngineKind::Directory)).await;
     drop(engine.prepare().await.unwrap());
     assert!(engine.list().await.unwrap().contains_key(&volume("kept")));
     assert!(!volumes.join(".new-other").exists(), "what can be cleared away is");
-    assert!(volumes.join(".gone-stuck").exists());
+    // It is named until it is gone, which is tried again.
+    let stuck = volumes.join(".gone-stuck");
+    for _ in 0..2 {
+        let left = engine.leftovers().all();
+        assert_eq!(left.keys().map(String::as_str).collect::<Vec<_>>(), [stuck.to_str().unwrap()]);
+        assert!(left.values().all(|why| why.contains("is mounted below it")), "{left:?}");
+        engine.clear_leftovers().await.unwrap();
+    }
+    drop(bound);
+    engine.clear_leftovers().await.unwrap();
+    assert!(engine.leftovers().all().is_empty() && !stuck.exists());
+    // A volume whose removal is cut short is no volume any more, and named as well.
+    drop(engine.create(&volume("held"), &spec()).await.unwrap());
+    fs::rename(volumes.join("held"), volumes.join(".gone-held")).unwrap();
+    let Some(bound) = Bound::at(&share, &volumes.join(".gone-held/data/mount")) else { return };
+    assert!(engine.destroy(&volume("held")).await.is_err());
+    assert!(engine.leftovers().all().contains_key(volumes.join(".gone-held").to_str().unwrap()));
+    drop(bound);
+    drop(engine.destroy(&volume("held")).await.unwrap());
+    assert!(engine.leftovers().all().is_empty());
 }

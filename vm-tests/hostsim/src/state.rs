@@ -25,6 +25,8 @@ pub struct State {
     pub protocols: BTreeMap<String, String>,
     /// Routes of the global zone: destination and router.
     pub routes: BTreeSet<(String, String)>,
+    /// States of pools that are not ONLINE, by name: for a test to say. A SUSPENDED one answers nobody.
+    pub pools: BTreeMap<String, String>,
     /// Datasets and snapshots by name.
     pub datasets: BTreeMap<String, Dataset>,
     /// ipnat's rules in canonical form, in order.

@@ -35,7 +35,7 @@ fn list(state: &State, words: &[&str]) -> Answer {
                 "alloc" | "allocated" => (1_u64 << 20).to_string(),
                 "free" => ((64_u64 << 30) - (1 << 20)).to_string(),
                 "cap" | "capacity" => "0".into(),
-                "health" => "ONLINE".into(),
+                "health" => state.pools.get(pool).cloned().unwrap_or_else(|| "ONLINE".into()),
                 other => return Answer::usage(format!("bad property list: invalid property '{other}'")),
             });
         }

@@ -3,7 +3,7 @@
 use crate::error::{HostErrorKind, HostResult};
 use crate::names::{DatasetName, SnapshotName};
 use crate::observe::Change;
-use crate::storage::{Area, Dataset, DatasetId, DatasetSpec, Limits, StorageEngine};
+use crate::storage::{Area, Dataset, DatasetId, DatasetSpec, Limits, StorageEngine, no_room};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::fs;
@@ -168,6 +168,16 @@ async fn limits(fixture: &dyn StorageFixture, engine: &dyn StorageEngine) {
         let failed = write(24).unwrap_err();
         // EDQUOT or ENOSPC, by engine.
         assert!(matches!(failed.raw_os_error(), Some(122 | 28 | 49)), "{failed}");
+        // That it is full can be seen, once what was written is on its way to the disk.
+        let begun = std::time::Instant::now();
+        loop {
+            let room = (16 * MIB).saturating_sub(engine.data_bytes(Area::Volumes).await.unwrap()[&id.name]);
+            if room <= no_room(16 * MIB) {
+                break;
+            }
+            assert!(begun.elapsed().as_secs() < 60, "{room} bytes are free, they say, in a volume that is full");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
         drop(fs::remove_file(&big));
         drop(engine.resize(&id, &quota(64)).await.unwrap());
         write(24).unwrap();

@@ -4,8 +4,8 @@ use crate::error::{HostError, HostErrorKind, HostResult};
 use crate::names::{DatasetName, SnapshotName};
 use crate::observe::Change;
 use crate::storage::{
-    Area, Capacity, Dataset, DatasetId, DatasetSpec, DatasetUsage, EngineAbout, EngineKind, Features, Limits,
-    SnapshotId, SnapshotInfo, StorageEngine, check_marks,
+    Area, Capacity, Dataset, DatasetId, DatasetSpec, DatasetUsage, EngineAbout, EngineKind, Features, Leftovers,
+    Limits, SnapshotId, SnapshotInfo, StorageEngine, check_marks,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta};
@@ -31,6 +31,7 @@ struct State {
     faults: Vec<StorageFault>,
     calls: Vec<String>,
     ticks: i64,
+    trouble: Option<(HostErrorKind, String)>,
 }
 
 /// The engine.
@@ -38,6 +39,7 @@ struct State {
 pub struct MemoryEngine {
     about: EngineAbout,
     root: PathBuf,
+    leftovers: Leftovers,
     state: Mutex<State>,
 }
 
@@ -52,7 +54,18 @@ impl MemoryEngine {
             why: "the host is simulated".into(),
             features,
         };
-        Self { about, root, state: Mutex::default() }
+        Self { about, root, leftovers: Leftovers::default(), state: Mutex::default() }
+    }
+
+    /// One that keeps datasets to their size.
+    pub fn keeping_quotas(mut self) -> Self {
+        self.about.features.quota = true;
+        self
+    }
+
+    /// The place can't be used for this reason, or can again.
+    pub fn set_trouble(&self, trouble: Option<(HostErrorKind, &str)>) {
+        self.state().trouble = trouble.map(|(kind, why)| (kind, why.to_owned()));
     }
 
     /// The next calls that change something meet these, one each.
@@ -77,6 +90,13 @@ impl MemoryEngine {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn usable(&self, op: &'static str) -> HostResult<()> {
+        match &self.state().trouble {
+            Some((kind, why)) => Err(HostError::new(*kind, op, &*self.about.place, &**why)),
+            None => Ok(()),
+        }
     }
 
     /// Carries out a change, with the fault that was planned for it.
@@ -162,7 +182,15 @@ impl StorageEngine for MemoryEngine {
     }
 
     async fn prepare(&self) -> HostResult<Change> {
-        Ok(Change::Unchanged)
+        self.usable("prepare storage").map(|()| Change::Unchanged)
+    }
+
+    fn leftovers(&self) -> &Leftovers {
+        &self.leftovers
+    }
+
+    async fn clear_leftovers(&self) -> HostResult<()> {
+        Ok(())
     }
 
     async fn list(&self) -> HostResult<BTreeMap<DatasetId, Dataset>> {
@@ -249,7 +277,12 @@ impl StorageEngine for MemoryEngine {
         Ok(of_area.map(|id| (id.name.clone(), state.used.get(id).copied().unwrap_or(0))).collect())
     }
 
+    async fn data_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        self.own_bytes(area).await
+    }
+
     async fn capacity(&self) -> HostResult<Capacity> {
+        self.usable("measure storage")?;
         Ok(Capacity { total_bytes: 1 << 40, free_bytes: 1 << 39 })
     }
 

@@ -96,6 +96,15 @@ impl Btrfs {
         Some(done.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| io_error(op, path, e)))
     }
 
+    /// What each subvolume in a directory takes.
+    async fn measure(&self, root: &Path, column: Column) -> HostResult<BTreeMap<String, u64>> {
+        const OP: &str = "measure datasets";
+        let listed = self.short(OP, root, &["subvolume", "list"], &[root]).await?;
+        let shown = self.short(OP, root, &["qgroup", "show", "--raw"], &[root]).await?;
+        let text = |output: &CommandOutput| String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(measured(root, &text(&listed), &text(&shown), column))
+    }
+
     /// Removes one subvolume that holds no others, and its quota group.
     async fn remove_one(&self, path: &Path) -> HostResult<()> {
         const OP: &str = "remove dataset";
@@ -237,11 +246,11 @@ impl Trees for Btrfs {
     }
 
     async fn own(&self, root: &Path) -> HostResult<BTreeMap<String, u64>> {
-        const OP: &str = "measure datasets";
-        let listed = self.short(OP, root, &["subvolume", "list"], &[root]).await?;
-        let shown = self.short(OP, root, &["qgroup", "show", "--raw"], &[root]).await?;
-        let text = |output: &CommandOutput| String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(own(root, &text(&listed), &text(&shown)))
+        self.measure(root, Column::Exclusive).await
+    }
+
+    async fn counted(&self, root: &Path) -> HostResult<BTreeMap<String, u64>> {
+        self.measure(root, Column::Referenced).await
     }
 
     async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()> {
@@ -298,21 +307,29 @@ fn referenced(text: &str) -> Option<u64> {
     })
 }
 
-/// What belongs to each subvolume in a directory alone: of what `btrfs subvolume list` and `btrfs qgroup show --raw` print.
-fn own(root: &Path, subvolumes: &str, groups: &str) -> BTreeMap<String, u64> {
-    let exclusive = |line: &str| -> Option<(u64, u64)> {
-        let mut words = line.split_whitespace();
-        let id = words.next()?.strip_prefix("0/")?.parse().ok()?;
-        Some((id, words.nth(1)?.parse().ok()?))
+/// Columns of `btrfs qgroup show`, by their place.
+#[derive(Clone, Copy, Debug)]
+enum Column {
+    /// All that can be reached from a subvolume: what its limit counts.
+    Referenced = 1,
+    /// What belongs to it alone.
+    Exclusive = 2,
+}
+
+/// What each subvolume in a directory takes: of what `btrfs subvolume list` and `btrfs qgroup show --raw` print.
+fn measured(root: &Path, subvolumes: &str, groups: &str, column: Column) -> BTreeMap<String, u64> {
+    let bytes = |line: &str| -> Option<(u64, u64)> {
+        let id = line.split_whitespace().next()?.strip_prefix("0/")?.parse().ok()?;
+        Some((id, line.split_whitespace().nth(column as usize)?.parse().ok()?))
     };
-    let exclusive: BTreeMap<u64, u64> = groups.lines().filter_map(exclusive).collect();
+    let bytes: BTreeMap<u64, u64> = groups.lines().filter_map(bytes).collect();
     let named = |line: &str| -> Option<(String, u64)> {
         // ID 257 gen 9 top level 5 path pods/a: from the file system's top, wherever it is mounted.
         let id: u64 = line.strip_prefix("ID ")?.split(' ').next()?.parse().ok()?;
         let path = Path::new(line.split_once(" path ")?.1);
         let here = path.parent()?.file_name() == root.file_name();
         let name = path.file_name()?.to_str()?;
-        (here && !name.starts_with('.')).then(|| Some((name.to_owned(), *exclusive.get(&id)?)))?
+        (here && !name.starts_with('.')).then(|| Some((name.to_owned(), *bytes.get(&id)?)))?
     };
     subvolumes.lines().filter_map(named).collect()
 }
@@ -368,8 +385,10 @@ mod tests {
             "qgroupid  rfer  excl \n--------  ----  ---- \n0/5  1  2\n0/257  900  10 \n0/258  900  20 \n0/259  1  30\n";
         let list = "ID 257 gen 9 top level 5 path @/storage/pods/a\nID 258 gen 9 top level 5 path @/storage/images/a\n\
                     ID 259 gen 9 top level 5 path @/storage/pods/.new-b\nID 300 gen 9 top level 5 path @/storage/pods/c\nnonsense\n";
-        let found = own(Path::new("/var/lib/reddwarf/storage/pods"), list, groups);
-        assert_eq!(found, BTreeMap::from([("a".to_owned(), 10)]));
+        for (column, bytes) in [(Column::Exclusive, 10), (Column::Referenced, 900)] {
+            let found = measured(Path::new("/var/lib/reddwarf/storage/pods"), list, groups, column);
+            assert_eq!(found, BTreeMap::from([("a".to_owned(), bytes)]));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::place::Fill;
 use super::{Mark, Stage, Stream, TreeEngine, capacity, crash, io_error, lasting, make_dirs, mounts, names, partial};
 use super::{renamed, sync_dir, write_stream};
 use async_trait::async_trait;
-use reddwarf_host::storage::{Capacity, DatasetUsage, EngineAbout};
+use reddwarf_host::storage::{Capacity, DatasetUsage, EngineAbout, Leftovers};
 use reddwarf_host::{
     Area, Change, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
     SnapshotId, SnapshotName, StorageEngine,
@@ -12,6 +12,11 @@ use reddwarf_host::{
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// What has a name of ours.
+fn named(bytes: BTreeMap<String, u64>) -> BTreeMap<DatasetName, u64> {
+    bytes.into_iter().filter_map(|(name, bytes)| Some((DatasetName::new(name).ok()?, bytes))).collect()
+}
 
 #[async_trait]
 impl StorageEngine for TreeEngine {
@@ -44,6 +49,14 @@ impl StorageEngine for TreeEngine {
             any |= self.settle(area).await?;
         }
         Ok(if any { Change::Changed(format!("storage at {}", self.about.place)) } else { Change::Unchanged })
+    }
+
+    fn leftovers(&self) -> &Leftovers {
+        &self.leftovers
+    }
+
+    async fn clear_leftovers(&self) -> HostResult<()> {
+        self.settle_again().await
     }
 
     async fn list(&self) -> HostResult<BTreeMap<DatasetId, Dataset>> {
@@ -107,9 +120,14 @@ impl StorageEngine for TreeEngine {
         let any = there || gone.exists();
         if any {
             // The renamed dataset stays until its snapshots are gone: it tells the next start what to finish.
-            self.remove_below(&self.layout.snapshots(id)).await?;
-            crash::point();
-            self.trees.remove(&gone).await?;
+            let removed = async {
+                self.remove_below(&self.layout.snapshots(id)).await?;
+                crash::point();
+                self.trees.remove(&gone).await
+            };
+            let removed = removed.await;
+            self.noted(&gone, &removed);
+            removed?;
         }
         Ok(if any { Change::Changed(format!("destroyed {id}")) } else { Change::Unchanged })
     }
@@ -184,8 +202,12 @@ impl StorageEngine for TreeEngine {
 
     async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
         self.here("measure datasets", area)?;
-        let own = self.trees.own(&self.layout.root(area)).await?;
-        Ok(own.into_iter().filter_map(|(name, bytes)| Some((DatasetName::new(name).ok()?, bytes))).collect())
+        Ok(named(self.trees.own(&self.layout.root(area)).await?))
+    }
+
+    async fn data_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        self.here("measure datasets", area)?;
+        Ok(named(self.trees.counted(&self.layout.root(area)).await?))
     }
 
     async fn capacity(&self) -> HostResult<Capacity> {
@@ -252,9 +274,7 @@ impl StorageEngine for TreeEngine {
             }
         };
         if let Err(error) = placed {
-            if let Err(left) = self.remove_snapshot(&dir).await {
-                tracing::warn!(%left, "a received snapshot without its dataset stays");
-            }
+            self.noted(&dir, &self.remove_snapshot(&dir).await);
             return Err(error);
         }
         Ok(Change::Changed(format!("received {to}")))

@@ -29,7 +29,9 @@ use layout::Stage;
 use mark::Mark;
 pub(crate) use mark::sync_dir;
 use nix::sys::statvfs::statvfs;
-use reddwarf_host::storage::{Capacity, EngineAbout, EngineKind, Features, SnapshotInfo, Tuning, check_marks};
+use reddwarf_host::storage::{
+    Capacity, EngineAbout, EngineKind, Features, Leftovers, SnapshotInfo, Tuning, check_marks,
+};
 use reddwarf_host::usage::fillable;
 use reddwarf_host::{
     Area, Change, Clock, DatasetId, DatasetSpec, HostError, HostErrorKind, HostResult, Limits, SnapshotId, SnapshotName,
@@ -65,6 +67,10 @@ pub(crate) trait Trees: fmt::Debug + Send + Sync + 'static {
     async fn used(&self, path: &Path) -> HostResult<u64>;
     /// Bytes that each tree in a directory takes for itself, by name.
     async fn own(&self, root: &Path) -> HostResult<BTreeMap<String, u64>>;
+    /// Bytes of each tree in a directory that count for its limits, by name.
+    async fn counted(&self, root: &Path) -> HostResult<BTreeMap<String, u64>> {
+        self.own(root).await
+    }
     /// Writes a snapshot, or what changed since an older one, to a file that is not there.
     async fn send(&self, snapshot: &Path, since: Option<&Path>, file: &Path) -> HostResult<()>;
     /// Whether a file holds all of what [`Trees::send`] writes, and whether that is an increment.
@@ -94,6 +100,7 @@ pub struct TreeEngine {
     /// What tells its place from another one of the same name.
     anchor: Option<Anchor>,
     locks: Mutex<HashMap<DatasetId, Weak<tokio::sync::Mutex<()>>>>,
+    leftovers: Leftovers,
 }
 
 impl fmt::Debug for TreeEngine {
@@ -161,7 +168,15 @@ impl TreeEngine {
         let (kind, features) = trees.kind();
         let place = layout.base().display().to_string();
         let about = EngineAbout { kind, place, why: why.into(), features };
-        Self { about, layout, trees: Box::new(trees), clock, anchor: None, locks: Mutex::default() }
+        Self {
+            about,
+            layout,
+            trees: Box::new(trees),
+            clock,
+            anchor: None,
+            locks: Mutex::default(),
+            leftovers: Leftovers::default(),
+        }
     }
 
     /// Has it work only where it is said to have been before.

@@ -1,6 +1,5 @@
 //! How datasets and snapshots come to their places: made under a name of their own, filled, renamed.
 
-use super::settle::discard;
 use super::{
     Base, DATA, Mark, NO_BASE, Stage, TreeEngine, crash, first_difference, io_error, lasting, make_dirs, mounts,
 };
@@ -33,7 +32,7 @@ impl TreeEngine {
             if lasting(id) { sync_dir(&self.layout.root(id.area)).map_err(failed) } else { Ok(()) }
         });
         if placed.is_err() {
-            discard(&*self.trees, &staged).await;
+            self.discard(&staged).await;
         }
         placed
     }
@@ -63,10 +62,8 @@ impl TreeEngine {
         make_dirs(&staged).map_err(|e| io_error("make snapshot", &staged, e))?;
         crash::point();
         let result = self.fill_snapshot(id, &staged, fill).await;
-        if result.is_err()
-            && let Err(error) = self.remove_snapshot(&staged).await
-        {
-            tracing::warn!(%error, "a half-made snapshot is cleared away at the next start");
+        if result.is_err() {
+            self.noted(&staged, &self.remove_snapshot(&staged).await);
         }
         result
     }
@@ -153,7 +150,7 @@ impl TreeEngine {
         self.trees.remove(&staged).await?;
         let tree = self.tree("roll back dataset", &self.layout.snapshot(id))?;
         if let Err(error) = self.fill(&staged, mark, Some(&tree), true).await {
-            discard(&*self.trees, &staged).await;
+            self.discard(&staged).await;
             return Err(error);
         }
         let failed = |e| io_error("roll back dataset", &path, e);
@@ -163,7 +160,7 @@ impl TreeEngine {
             return Err(failed(error));
         }
         sync_dir(&self.layout.root(id.dataset.area)).map_err(failed)?;
-        discard(&*self.trees, &old).await;
+        self.discard(&old).await;
         Ok(())
     }
 }

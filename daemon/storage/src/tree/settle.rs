@@ -1,29 +1,45 @@
 //! What earlier calls left half-done is finished or cleared away, and what goes goes piece by piece.
 
-use super::{Stage, TreeEngine, Trees, crash, io_error, names, renamed};
+use super::{Stage, TreeEngine, crash, io_error, names, renamed};
 use reddwarf_host::{Area, DatasetId, DatasetName, HostResult};
 use reddwarf_supervise::files::remove_tree;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Cleaning up after a failure: the failure itself is what matters, `prepare` clears what stays.
-pub(super) async fn discard(trees: &dyn Trees, path: &Path) {
-    if let Err(error) = trees.remove(path).await {
-        tracing::warn!(%error, "half-made storage is cleared away at the next start");
-    }
-}
-
 impl TreeEngine {
+    /// Cleaning up after a failure: the failure itself is what matters, what stays is cleared away later.
+    pub(super) async fn discard(&self, path: &Path) {
+        self.noted(path, &self.trees.remove(path).await);
+    }
+
+    /// Whether something went; one that stays is told of until it has gone.
+    pub(super) fn noted(&self, path: &Path, removed: &HostResult<()>) -> bool {
+        match removed {
+            Ok(()) => self.leftovers.gone(path.display()),
+            Err(error) => {
+                self.leftovers.stays(path.display(), error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What stayed earlier is tried again, and forgotten where somebody else has removed it.
+    pub(super) async fn settle_again(&self) -> HostResult<()> {
+        for area in Area::ALL {
+            self.here("clear leftovers", area)?;
+            self.settle(area).await?;
+        }
+        self.leftovers.retain(|what| !Path::new(what).is_absolute() || fs::symlink_metadata(what).is_ok());
+        Ok(())
+    }
+
     /// Finishes or clears what begins with a dot in an area. What can't be cleared away stands in nobody's way but its own: it
     /// stays for the next start.
     pub(super) async fn settle(&self, area: Area) -> HostResult<bool> {
         let root = self.layout.root(area);
         let mut any = false;
-        let mut cleared = |done: HostResult<()>| match done {
-            Ok(()) => any = true,
-            Err(error) => tracing::warn!(%error, "what an earlier call left half-done can't be cleared away"),
-        };
         for name in names(&root).map_err(|e| io_error("prepare storage", &root, e))? {
             let staged = Stage::ALL.iter().find_map(|stage| Some((*stage, name.strip_prefix(stage.prefix())?)));
             let Some((stage, of)) = staged else { continue };
@@ -32,15 +48,18 @@ impl TreeEngine {
             let _one = self.lock(&id).await;
             let (path, place) = (root.join(&name), root.join(of));
             if path.exists() {
-                cleared(self.settle_one(stage, &path, &place).await);
+                any |= self.noted(&path, &self.settle_one(stage, &path, &place).await);
             }
         }
         let snapshots = root.join(".snapshots");
         for dataset in names(&snapshots).map_err(|e| io_error("prepare storage", &snapshots, e))? {
             let dir = snapshots.join(&dataset);
+            let Ok(id) = DatasetName::new(dataset).map(|name| DatasetId { area, name }) else { continue };
+            let _one = self.lock(&id).await;
             for name in names(&dir).map_err(|e| io_error("prepare storage", &dir, e))? {
                 if Stage::ALL.iter().any(|stage| name.starts_with(stage.prefix())) {
-                    cleared(self.remove_snapshot(&dir.join(&name)).await);
+                    let path = dir.join(&name);
+                    any |= self.noted(&path, &self.remove_snapshot(&path).await);
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::anchor::Ids;
 use crate::tree::{io_error, partial, write_stream};
 use async_trait::async_trait;
 use reddwarf_command::{Invocation, Tool};
-use reddwarf_host::storage::{Capacity, DatasetUsage, EngineAbout, check_marks};
+use reddwarf_host::storage::{Capacity, DatasetUsage, EngineAbout, Leftovers, check_marks};
 use reddwarf_host::{
     Area, Change, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult, Limits,
     SnapshotId, SnapshotName, StorageEngine,
@@ -46,7 +46,7 @@ impl StorageEngine for ZfsEngine {
 
     async fn prepare(&self) -> HostResult<Change> {
         const OP: &str = "prepare storage";
-        self.health().await?;
+        self.usable(OP).await?;
         let ids = match &self.anchor {
             Some(anchor) => Some(anchor.check(self).await?),
             None => None,
@@ -70,12 +70,11 @@ impl StorageEngine for ZfsEngine {
             fs::set_permissions(&root, Permissions::from_mode(0o700)).map_err(|e| io_error(OP, &root, e))?;
             let found = self.get(dataset, true, PROPERTIES).await?;
             let staged = format!("{dataset}/{STAGED}");
-            for (name, _) in found.iter().filter(|(n, _)| n.starts_with(&staged) && !n.contains('@')) {
+            // What lies in one is somebody else's.
+            let left = |name: &&String| name.strip_prefix(&staged).is_some_and(|rest| !rest.contains(['@', '/']));
+            for name in found.iter().map(|(name, _)| name).filter(left) {
                 let name = text::Dataset::new(name).map_err(|e| invalid(OP, name, e.to_string()))?;
-                match self.destroy_alone(OP, &name).await {
-                    Ok(()) => any = true,
-                    Err(error) => tracing::warn!(%error, "what an earlier call left half-done can't be cleared away"),
-                }
+                any |= self.discard(OP, &name).await;
             }
             // One that can't be mounted (its key is not loaded) has no files until it is; the others have theirs.
             for id in datasets(dataset, *area, &found).keys() {
@@ -86,6 +85,23 @@ impl StorageEngine for ZfsEngine {
             }
         }
         Ok(if any { Change::Changed(format!("storage at {}", self.base)) } else { Change::Unchanged })
+    }
+
+    fn leftovers(&self) -> &Leftovers {
+        &self.leftovers
+    }
+
+    async fn clear_leftovers(&self) -> HostResult<()> {
+        const OP: &str = "clear leftovers";
+        let Ok(_nothing_comes) = self.staging.try_write() else { return Ok(()) };
+        self.usable(OP).await?;
+        for what in self.leftovers.all().into_keys() {
+            let ours = |area: &&text::Dataset| what.starts_with(&format!("{area}/{STAGED}"));
+            if let (Some(_), Ok(name)) = (self.areas.values().find(ours), text::Dataset::new(&*what)) {
+                self.discard(OP, &name).await;
+            }
+        }
+        Ok(())
     }
 
     async fn list(&self) -> HostResult<BTreeMap<DatasetId, Dataset>> {
@@ -174,10 +190,10 @@ impl StorageEngine for ZfsEngine {
             return conflict(format!("there are newer snapshots, remove them first: {}", newer.join(", ")));
         }
         let name = self.snapshot_name(id)?.to_string();
-        match self.run(OP, &name, Invocation::change(Tool::Zfs, ["rollback", &name]).within(CHANGE)).await {
+        match self.patiently(OP, &name, Invocation::change(Tool::Zfs, ["rollback", &name]).within(CHANGE)).await {
             // Such as an administrator's own.
             Err(e) if e.message.contains("more recent") => conflict(e.message),
-            other => other.map(|_| Change::Changed(format!("rolled back to {id}"))),
+            other => other.map(|()| Change::Changed(format!("rolled back to {id}"))),
         }
     }
 
@@ -226,22 +242,16 @@ impl StorageEngine for ZfsEngine {
     }
 
     async fn own_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
-        let dataset = self.area(area);
-        let found = self.get(dataset, true, "used").await?;
-        let own = |(name, properties): &(String, BTreeMap<String, text::Property>)| {
-            let name = name.strip_prefix(dataset.as_str())?.strip_prefix('/')?;
-            Some((DatasetName::new(name).ok()?, properties.get("used")?.value.parse().ok()?))
-        };
-        Ok(found.iter().filter_map(own).collect())
+        self.bytes(area, "used").await
+    }
+
+    async fn data_bytes(&self, area: Area) -> HostResult<BTreeMap<DatasetName, u64>> {
+        self.bytes(area, "referenced").await
     }
 
     async fn capacity(&self) -> HostResult<Capacity> {
         const OP: &str = "measure storage";
-        let (pool, health) = (self.pool(), self.health().await?);
-        if health != "ONLINE" && health != "DEGRADED" {
-            let message = format!("the pool {pool} is {health}: see `zpool status {pool}`");
-            return Err(HostError::new(HostErrorKind::Busy, OP, pool, message));
-        }
+        self.usable(OP).await?;
         let found = self.get(&self.base, false, "used,available").await?;
         let bytes = |name: &str| found.first()?.1.get(name)?.value.parse::<u64>().ok();
         let (used, free) = (bytes("used").unwrap_or(0), bytes("available").unwrap_or(0));
@@ -281,6 +291,7 @@ impl StorageEngine for ZfsEngine {
     async fn receive(&self, file: &Path, to: &SnapshotId, spec: &DatasetSpec) -> HostResult<Change> {
         const OP: &str = "receive dataset";
         check_marks(&spec.marks).map_err(|why| invalid(OP, &to.to_string(), why))?;
+        let _staging = self.staging.read().await;
         let mut head = Vec::new();
         let read = File::open(file).and_then(|f| f.take(512).read_to_end(&mut head));
         read.map_err(|e| io_error(OP, file, e))?;

@@ -1,7 +1,7 @@
 //! Datasets as they are to be: their limits, their mounts, and that they go.
 
 use super::properties::limit_properties;
-use super::{BUSY_TRIES, BUSY_WAIT, CHANGE, ZfsEngine, invalid, text};
+use super::{BUSY_FOR, BUSY_WAIT, BUSY_WAIT_MOST, CHANGE, ZfsEngine, invalid, text};
 use crate::tree::io_error;
 use reddwarf_command::{Invocation, Tool};
 use reddwarf_host::storage::check_marks;
@@ -80,13 +80,18 @@ impl ZfsEngine {
         }
         let name = self.dataset(id)?;
         self.mount(op, &name).await?;
+        if data.is_dir() {
+            return Ok(true);
+        }
         let failed = |e| io_error(op, &data, e);
-        match fs::create_dir(&data) {
+        // Under its name once it is open to all, whatever the umask: whoever the containers run as must be able to write.
+        let staged = data.with_file_name(".data");
+        match fs::create_dir(&staged) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
             _ => {}
         }
-        // Past the umask: whoever the containers run as must be able to write.
-        fs::set_permissions(&data, Permissions::from_mode(0o777)).map_err(failed)?;
+        fs::set_permissions(&staged, Permissions::from_mode(0o777)).map_err(failed)?;
+        fs::rename(&staged, &data).map_err(failed)?;
         Ok(true)
     }
 
@@ -122,6 +127,18 @@ impl ZfsEngine {
         self.naming_clones(&format!("{name}@"), destroyed).await
     }
 
+    /// Clears away what is staged: whether it went. One that stays is told of until it has gone.
+    pub(super) async fn discard(&self, op: &'static str, staged: &text::Dataset) -> bool {
+        match self.destroy_alone(op, staged).await {
+            Ok(()) => self.leftovers.gone(staged),
+            Err(error) => {
+                self.leftovers.stays(staged, &error);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Says what was made of snapshots that are to go: with ZFS they stay as long as that does.
     pub(super) async fn naming_clones(&self, snapshots: &str, done: HostResult<()>) -> HostResult<()> {
         let Err(mut error) = done else { return Ok(()) };
@@ -153,12 +170,16 @@ impl ZfsEngine {
 
     /// Busy may pass within a moment.
     pub(super) async fn patiently(&self, op: &'static str, subject: &str, run: Invocation) -> HostResult<()> {
-        let mut tries = 1;
+        let (begun, mut wait) = (tokio::time::Instant::now(), BUSY_WAIT);
+        // Clones don't go by waiting, and what hangs does not answer sooner for being asked again.
+        let passes = |e: &HostError| {
+            e.kind == HostErrorKind::Busy && !e.message.contains("clones") && !e.message.starts_with("the pool ")
+        };
         loop {
             match self.run(op, subject, run.clone()).await {
-                Err(e) if e.kind == HostErrorKind::Busy && tries < BUSY_TRIES && !e.message.contains("clones") => {
-                    tries += 1;
-                    tokio::time::sleep(BUSY_WAIT).await;
+                Err(e) if passes(&e) && begun.elapsed() < BUSY_FOR => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(BUSY_WAIT_MOST);
                 }
                 other => return other.map(drop),
             }

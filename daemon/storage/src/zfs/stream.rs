@@ -1,9 +1,9 @@
 //! Taking in what `zfs send` wrote.
 
 use super::properties::{limit_properties, mark, tuning_properties};
-use super::{LONG, MARKS, STAGED, ZfsEngine, invalid, text};
+use super::{CHANGE, LONG, MARKS, STAGED, ZfsEngine, invalid, text};
 use crate::tree::{DATA, NO_BASE, first_difference, io_error, newer_than, written_since};
-use reddwarf_command::CommandError;
+use reddwarf_command::{CommandError, Invocation, Tool};
 use reddwarf_host::{DatasetSpec, HostError, HostErrorKind, HostResult, SnapshotId, SnapshotName, StorageEngine};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,12 +24,11 @@ impl ZfsEngine {
             properties.insert(MARKS.to_owned(), mark(OP, &to.dataset, spec)?);
             self.set(OP, &staged, properties).await?;
             let name = self.dataset(&to.dataset)?;
-            self.change(OP, name.as_str(), vec!["rename", staged.as_str(), name.as_str()]).await
+            let rename = Invocation::change(Tool::Zfs, ["rename", staged.as_str(), name.as_str()]).within(CHANGE);
+            self.patiently(OP, name.as_str(), rename).await
         };
         if let Err(error) = made.await {
-            if let Err(left) = self.destroy_alone(OP, &staged).await {
-                tracing::warn!(%left, "a half-received dataset is cleared away at the next start");
-            }
+            self.discard(OP, &staged).await;
             return Err(error);
         }
         let name = self.dataset(&to.dataset)?;
@@ -115,7 +114,8 @@ impl ZfsEngine {
             first_difference(OP, live, kept).await
         };
         let compared = compared.await;
-        self.destroy_alone(OP, &staged).await?;
+        // That it stays is no reason to forget what was seen.
+        self.discard(OP, &staged).await;
         compared
     }
 

@@ -27,6 +27,19 @@ fn datasets_are_directories_with_properties() {
 }
 
 #[test]
+fn a_suspended_pool_says_so_and_does_nothing() {
+    let bench = Bench::new();
+    bench.ok("zfs create rpool/a");
+    bench.lab.change(|s| s.pools.insert("rpool".into(), "SUSPENDED".into())).unwrap();
+    assert_eq!(bench.ok("zpool list -H -o health rpool"), "SUSPENDED\n");
+    for call in ["zfs get -H -p type rpool/a", "zfs create rpool/b", "zfs destroy rpool/a"] {
+        bench.fails(call, 1, "pool I/O is currently suspended");
+    }
+    bench.lab.change(|s| s.pools.clear()).unwrap();
+    bench.ok("zfs destroy rpool/a");
+}
+
+#[test]
 fn what_is_in_the_way_of_a_destruction_is_told() {
     let bench = Bench::new();
     for line in
