@@ -181,20 +181,33 @@ impl LinuxHost {
     pub(crate) fn tidy_roots_later(&self) {
         /// The storage may have to be made ready first.
         const AGAIN: Duration = Duration::from_secs(5);
+        /// What is in use now may not be then.
+        const LATER: Duration = Duration::from_secs(60);
         if self.shared.roots.is_none() {
             return;
         }
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(async move {
+            let mut turn = None;
             // Ends with the host.
             while let Some(shared) = shared.upgrade() {
                 let Some(roots) = &shared.roots else { return };
-                match roots.collect(&shared).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(%error, "clones are looked through later"),
-                }
+                let wait = match roots.collect(&shared).await {
+                    Ok(true) => return,
+                    Ok(false) => {
+                        turn = turn.or_else(|| roots.trying.clone().try_lock_owned().ok());
+                        if turn.is_none() {
+                            return;
+                        }
+                        LATER
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "clones are looked through later");
+                        AGAIN
+                    }
+                };
                 drop(shared);
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(wait).await;
             }
         });
     }

@@ -20,6 +20,7 @@ use reddwarf_host::{
     Area, Change, ContainerName, Dataset, DatasetId, DatasetName, DatasetSpec, HostError, HostErrorKind, HostResult,
     ImageId, SandboxId, SnapshotId, SnapshotName, StorageEngine,
 };
+use reddwarf_supervise::turns::Turns;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -70,13 +71,21 @@ pub(crate) struct Roots {
     instance: String,
     /// Images whose datasets were whole when this process last looked.
     whole: Mutex<BTreeSet<ImageId>>,
-    /// Whose turn it is to import or destroy images.
-    turn: tokio::sync::Mutex<()>,
+    /// Who tries again to destroy what stays: one is enough.
+    pub(crate) trying: Arc<tokio::sync::Mutex<()>>,
+    /// Whose turn it is to import or destroy an image: a large one keeps no container of another one waiting.
+    turns: Turns<ImageId>,
 }
 
 impl Roots {
     pub(crate) fn new(engine: Arc<dyn StorageEngine>, instance: &str) -> Self {
-        Self { engine, instance: instance.to_owned(), whole: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self {
+            engine,
+            instance: instance.to_owned(),
+            whole: Mutex::default(),
+            trying: Arc::default(),
+            turns: Turns::default(),
+        }
     }
 
     /// Where all of them lie.
@@ -132,7 +141,7 @@ impl Roots {
         if self.whole.lock().unwrap_or_else(PoisonError::into_inner).contains(image) {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.take(image).await;
         let (id, marks) = (self.dataset_of(image)?, self.marks_of(image));
         let found = self.engine.list().await?.remove(&id);
         if !found.as_ref().is_some_and(|dataset| is_whole(dataset) && dataset.marks == marks) {
@@ -144,9 +153,10 @@ impl Roots {
             if filled.is_err()
                 && let Err(error) = self.engine.destroy(&id).await
             {
-                tracing::warn!(%error, "a half-imported image stays until it is wanted or removed");
+                self.engine.leftovers().stays(&id, &error);
             }
             filled?;
+            self.engine.leftovers().gone(&id);
         }
         self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(image.clone());
         Ok(())
@@ -193,12 +203,13 @@ impl Roots {
         own.get(&of.dataset(&self.instance).ok()?.name).copied()
     }
 
-    /// Destroys roots without a container and datasets of images that are gone. What can't be destroyed now stays for the
-    /// next time.
+    /// Destroys roots without a container and datasets of images that are gone; whether all of them went. What can't be
+    /// destroyed now stays for the next time.
     ///
     /// # Errors
     /// When it can't be told what there is: nothing is destroyed then.
-    pub(crate) async fn collect(&self, shared: &Shared) -> HostResult<()> {
+    pub(crate) async fn collect(&self, shared: &Shared) -> HostResult<bool> {
+        let mut stay = BTreeSet::new();
         let ours = |dataset: &Dataset| dataset.marks.get("instance") == Some(&self.instance);
         for (id, dataset) in self.engine.list().await?.into_iter().filter(|(_, dataset)| ours(dataset)) {
             let destroyed = match id.area {
@@ -207,10 +218,14 @@ impl Roots {
                 Area::Volumes => Ok(()),
             };
             if let Err(error) = destroyed {
-                tracing::info!(dataset = %id, error = error.chain(), "not wanted any more, and still there");
+                self.engine.leftovers().stays(&id, &error);
+                stay.insert(id.to_string());
             }
         }
-        Ok(())
+        let area = |what: &str, area: Area| what.split_once('/').is_some_and(|(first, _)| first == area.as_str());
+        let ours = |what: &str| area(what, Area::Pods) || area(what, Area::Images);
+        self.engine.leftovers().retain(|what| !ours(what) || stay.contains(what));
+        Ok(stay.is_empty())
     }
 
     async fn collect_root(&self, shared: &Shared, id: &DatasetId, dataset: &Dataset) -> HostResult<()> {
@@ -233,7 +248,7 @@ impl Roots {
         let Some(image) = dataset.marks.get("image").and_then(|image| ImageId::new(image.as_str()).ok()) else {
             return Ok(());
         };
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns.take(&image).await;
         let kept = Store::of(&shared.options).record(&image)?.is_some();
         if kept || self.dataset_of(&image)? != *id || observe::images_in_use(shared)?.contains(&image) {
             return Ok(());

@@ -5,7 +5,7 @@
 pub(super) fn point() {}
 
 #[cfg(test)]
-pub(super) use armed::point;
+pub(super) use armed::{passed, point};
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "starts the test program again and waits for its end")]
@@ -13,16 +13,30 @@ mod armed {
     use super::super::import::import;
     use super::super::store::Store;
     use crate::options::LinuxOptions;
+    use std::cell::Cell;
     use std::collections::BTreeSet;
     use std::os::unix::process::ExitStatusExt;
     use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicU32, Ordering};
 
     static PASSED: AtomicU32 = AtomicU32::new(0);
+
+    thread_local! {
+        /// How many points this thread has passed.
+        static HERE: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// How many points this thread passes while it does something: how much it changes.
+    pub(in super::super) fn passed<T>(work: impl FnOnce() -> T) -> (u32, T) {
+        let before = HERE.get();
+        let done = work();
+        (HERE.get() - before, done)
+    }
     const AT: &str = "REDDWARF_TEST_CRASH_AT";
     const DIR: &str = "REDDWARF_TEST_CRASH_DIR";
 
     pub(in super::super) fn point() {
+        HERE.set(HERE.get() + 1);
         let wanted = std::env::var(AT).ok().and_then(|n| n.parse().ok());
         if wanted == Some(PASSED.fetch_add(1, Ordering::Relaxed)) {
             // As `kill -9` does it.

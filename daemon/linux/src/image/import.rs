@@ -9,7 +9,7 @@ use crate::options::LinuxOptions;
 use crate::rootfs::io_error;
 use crate::unpack::{Answer, ImageSource, Job, LayerJob, LayerSource, UnpackError, digest_of};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, ImageConfig, ImageId, ImageInfo, UnpackLimits};
-use reddwarf_supervise::tree::tree_size;
+use reddwarf_supervise::tree::{remove_tree, tree_size};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -34,31 +34,35 @@ pub(super) async fn import(
     result
 }
 
-/// Copies what an image's layers show together into `target`, an empty directory.
+/// Copies what an image's layers show together into `target`, an empty directory. Others may be unpacked for long meanwhile.
 ///
 /// # Errors
 /// `NotFound`, `Exhausted`, `Unsupported`, `Other`.
 pub(crate) async fn flatten(options: &LinuxOptions, image: &ImageId, target: &Path) -> HostResult<()> {
     let store = Store::of(options);
-    // No layer goes meanwhile.
-    let locked = store.lock().await?;
-    let record = store.record(image)?;
-    let missing = || HostError::new(HostErrorKind::NotFound, IMPORT, image.as_str(), "no such image here");
-    let import = Import::by_hand(options, &locked, image.as_str());
+    let failed = |kind, message: String| HostError::new(kind, IMPORT, image.as_str(), message);
+    let _reading = store.read().await?;
+    let record = store.record(image)?.ok_or_else(|| failed(HostErrorKind::NotFound, "no such image here".into()))?;
+    let together = store.together_dir(image);
+    let clear = || remove_tree(&together).map(drop).map_err(|e| io_error(IMPORT, &together, e.into()));
+    // Left by one that was cut off, perhaps.
+    clear()?;
+    std::fs::create_dir_all(&together).map_err(|e| io_error(IMPORT, &together, e))?;
     let job = Job::Flatten {
         layers_dir: store.layers_dir(),
-        layers: record.ok_or_else(missing)?.layers,
-        scratch: import.scratch("together")?,
+        layers: record.layers,
+        scratch: together.clone(),
         target: target.to_owned(),
     };
-    let answer = import.call(job).await;
-    locked.clear_scratch()?;
+    let answer = call(options, job).await.map_err(|e| HostError { subject: image.to_string(), ..e });
+    clear()?;
     match answer? {
         Answer::Flattened { entries } => {
             tracing::info!(%image, entries, "image imported into its dataset");
             Ok(())
         }
-        other => Err(import.confused(&other)),
+        Answer::Failed(error) => Err(error.into_host(IMPORT, image.as_str())),
+        other => Err(failed(HostErrorKind::Other, format!("the unpacking process answered {other:?}"))),
     }
 }
 

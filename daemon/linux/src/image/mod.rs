@@ -42,7 +42,7 @@ impl ImageStore for LinuxHost {
     async fn image_remove(&self, name: &str) -> HostResult<Change> {
         let store = Store::of(&self.shared.options);
         // Looked up under the lock: a container may have been started while we waited for it.
-        let locked = store.lock().await?;
+        let locked = store.lock_to_remove().await?;
         let removed = locked.remove_name(name, &self.images_in_use()?);
         store.sweep_later();
         self.tidy_roots_later();
@@ -70,7 +70,7 @@ impl ImageStore for LinuxHost {
         // A thousand images are some work: not on a thread that others wait for.
         let removal = tokio::task::spawn_blocking(move || {
             let store = Store::of(&host.shared.options);
-            let locked = tokio::runtime::Handle::current().block_on(store.lock())?;
+            let locked = tokio::runtime::Handle::current().block_on(store.lock_to_remove())?;
             let removed = locked.remove_images(&images, &host.images_in_use()?);
             store.sweep_later();
             host.tidy_roots_later();

@@ -3,11 +3,13 @@
 //! ```text
 //! STATE/images/         0700: layers hold setuid programs, which no user of the host may reach
 //!   lock                flock while something is changed
+//!   readers             flock, shared, while layers are read for long: none of them goes meanwhile
 //!   layers/CHAIN        one unpacked layer, ready to be a lower directory of overlayfs; CHAIN is the first 32
 //!                       hexadecimal digits of its chain id (OCI image spec, config.md)
 //!   records/ID.json     one image: what it is made of, how it is run; its time is that of the last use
 //!   names.json          name to image id
 //!   tmp/                unfinished work; cleared by whoever takes the lock next
+//!   together/           where readers mount several layers as one
 //!   removed/            layers that no image has any more: file by file they go in the background
 //!   pulls/              blobs from registries, whole and in part, until they are unpacked
 //! ```
@@ -73,6 +75,13 @@ pub(crate) struct Store {
 pub(crate) struct Locked<'a> {
     pub(crate) store: &'a Store,
     _lock: Flock<File>,
+    /// Nobody reads layers.
+    alone: Option<Flock<File>>,
+}
+
+/// Layers stay while this is held. Others may be unpacked meanwhile.
+pub(crate) struct Reading {
+    _lock: Flock<File>,
 }
 
 impl Store {
@@ -86,6 +95,12 @@ impl Store {
 
     pub(crate) fn scratch_dir(&self) -> PathBuf {
         self.dir.join("tmp")
+    }
+
+    /// Where one reader may mount layers on each other.
+    pub(crate) fn together_dir(&self, image: &ImageId) -> PathBuf {
+        let hex = image.as_str().strip_prefix("sha256:").unwrap_or(image.as_str());
+        self.dir.join("together").join(hex)
     }
 
     fn removed_dir(&self) -> PathBuf {
@@ -182,29 +197,71 @@ impl Store {
     /// `Busy` when another import takes too long, `Exhausted`, `Other`.
     pub(crate) async fn lock(&self) -> HostResult<Locked<'_>> {
         self.make_directories()?;
-        let path = self.dir.join("lock");
         let begun = tokio::time::Instant::now();
         loop {
-            let file = File::create(&path).map_err(|e| io_error(OPEN, &path, e))?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => {
-                    let locked = Locked { store: self, _lock: lock };
-                    match locked.clear_scratch() {
-                        Ok(()) => return Ok(locked),
-                        // An unpacking process of a killed daemon notices soon that it is alone.
-                        Err(_) if begun.elapsed() < ORPHAN_PATIENCE => {}
-                        Err(error) => return Err(error),
-                    }
+            if let Some(lock) = self.flock("lock", FlockArg::LockExclusiveNonblock)? {
+                let locked = Locked { store: self, _lock: lock, alone: None };
+                match locked.clear_scratch() {
+                    Ok(()) => return Ok(locked),
+                    // An unpacking process of a killed daemon notices soon that it is alone.
+                    Err(_) if begun.elapsed() < ORPHAN_PATIENCE => {}
+                    Err(error) => return Err(error),
                 }
-                Err((_, nix::errno::Errno::EWOULDBLOCK)) if begun.elapsed() < LOCK_PATIENCE => {}
-                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                    let message = "another import is still running";
-                    return Err(HostError::new(HostErrorKind::Busy, OPEN, self.dir.display().to_string(), message));
-                }
-                Err((_, e)) => return Err(io_error(OPEN, &path, e.into())),
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.wait(begun, "another import is still running").await?;
         }
+    }
+
+    /// Waits until nobody else changes the store, nor reads layers. Who waits keeps nobody from importing.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub(crate) async fn lock_to_remove(&self) -> HostResult<Locked<'_>> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let mut locked = self.lock().await?;
+            locked.alone = self.flock("readers", FlockArg::LockExclusiveNonblock)?;
+            if locked.alone.is_some() {
+                return Ok(locked);
+            }
+            drop(locked);
+            self.wait(begun, "an image is still copied to its dataset").await?;
+        }
+    }
+
+    /// Waits until no layers are removed. An import may go on for as long as it likes.
+    ///
+    /// # Errors
+    /// As [`Store::lock`].
+    pub(crate) async fn read(&self) -> HostResult<Reading> {
+        self.make_directories()?;
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Some(lock) = self.flock("readers", FlockArg::LockSharedNonblock)? {
+                return Ok(Reading { _lock: lock });
+            }
+            self.wait(begun, "images are still removed").await?;
+        }
+    }
+
+    /// A lock of the store, or `None` while others hold it.
+    fn flock(&self, name: &str, how: FlockArg) -> HostResult<Option<Flock<File>>> {
+        let path = self.dir.join(name);
+        let file = File::create(&path).map_err(|e| io_error(OPEN, &path, e))?;
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(io_error(OPEN, &path, e.into())),
+        }
+    }
+
+    /// A moment, unless it has been too many.
+    async fn wait(&self, since: tokio::time::Instant, why: &str) -> HostResult<()> {
+        if since.elapsed() >= LOCK_PATIENCE {
+            return Err(HostError::new(HostErrorKind::Busy, OPEN, self.dir.display().to_string(), why));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(())
     }
 
     /// Begins to remove the files of layers that went, unless that is under way: a thousand images may have a million
@@ -315,8 +372,16 @@ impl Locked<'_> {
         Ok(gone.into_iter().filter(|id| there.contains(*id)).cloned().collect())
     }
 
-    /// Removes images that have no name and are not in use, and layers that no image has.
+    /// Removes images that have no name and are not in use, and layers that no image has. While layers are read all of them
+    /// stay, for the next time.
     pub(crate) fn collect(&self, in_use: &BTreeSet<ImageId>) -> HostResult<()> {
+        let _alone = match &self.alone {
+            Some(_) => None,
+            None => match self.store.flock("readers", FlockArg::LockExclusiveNonblock)? {
+                None => return self.clear_scratch(),
+                alone => alone,
+            },
+        };
         let named: BTreeSet<ImageId> = self.store.names()?.into_values().collect();
         let mut layers = BTreeSet::new();
         for path in self.store.record_paths()? {
