@@ -48,6 +48,8 @@ tools! {
     Ipnat "ipnat",
     /// ipf(8)
     Ipf "ipf",
+    /// ipfstat(8)
+    Ipfstat "ipfstat",
     /// ilbadm(8)
     Ilbadm "ilbadm",
     /// kstat(8)

@@ -23,6 +23,8 @@ pub struct ZoneFilter {
     pub host: Vec<IpAddr>,
     /// Where names may always be asked for.
     pub resolvers: BTreeSet<SocketAddr>,
+    /// Services that may be reached because of who is behind them.
+    pub services: BTreeSet<(Protocol, SocketAddr)>,
 }
 
 /// A family of addresses.
@@ -42,7 +44,12 @@ impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    fn has(self, address: IpAddr) -> bool {
+    /// The option that rules of this family, and questions for them, need.
+    pub(crate) fn option(self) -> Option<&'static str> {
+        (self == Self::V6).then_some("-6")
+    }
+
+    pub(crate) fn has(self, address: IpAddr) -> bool {
         address.is_ipv4() == (self == Self::V4)
     }
 
@@ -146,6 +153,11 @@ impl ZoneFilter {
                         rules.say(format!("pass out quick proto {protocol} from any to {to} port = {port} keep state"));
                     }
                 }
+                for (protocol, at) in self.services.iter().filter(|(_, at)| family.has(at.ip())) {
+                    let (to, port) = (IpNet::from(at.ip()), at.port());
+                    let protocol = protocol.as_str();
+                    rules.say(format!("pass out quick proto {protocol} from any to {to} port = {port} keep state"));
+                }
                 allowed.iter().for_each(|allow| rules.allow(family, Direction::Egress, allow));
                 rules.say("block out quick from any to any".to_owned());
             }
@@ -224,6 +236,7 @@ mod tests {
             egress: Some([allow(Some(&["0.0.0.0/0"]), Some(&[range(Protocol::Udp, 1, u16::MAX)]))].into()),
             host: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             resolvers: ["10.88.0.1:53".parse().unwrap(), "[fd00::1]:53".parse().unwrap()].into(),
+            services: [(Protocol::Tcp, "10.96.0.5:80".parse().unwrap())].into(),
         }
     }
 
@@ -238,6 +251,7 @@ mod tests {
              block in quick from any to any\n\
              pass out quick proto udp from any to 10.88.0.1/32 port = 53 keep state\n\
              pass out quick proto tcp from any to 10.88.0.1/32 port = 53 keep state\n\
+             pass out quick proto tcp from any to 10.96.0.5/32 port = 80 keep state\n\
              pass out quick proto udp from any to any port > 0 keep state\n\
              block out quick from any to any\n"
         );
@@ -324,5 +338,132 @@ mod tests {
         assert_eq!(complaint("3:ioctl(add/insert rule): File exists\n"), None);
         let said = "Could not find running zone: rw-a\nioctl(SIOCSWAPA): I/O error\n";
         assert_eq!(complaint(said).as_deref(), Some("Could not find running zone: rw-a; ioctl(SIOCSWAPA): I/O error"));
+    }
+
+    use proptest::prelude::*;
+
+    /// What one line says, read strictly: which way, block or pass, the protocol, the peer, its ports.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Line {
+        way: String,
+        pass: bool,
+        protocol: Option<String>,
+        peer: Option<IpNet>,
+        ports: Option<(u16, u16)>,
+    }
+
+    /// `None`: not in the grammar. The two rules of loopback and those of ICMPv6 are no lines of a policy.
+    fn parsed(line: &str) -> Option<Line> {
+        let mut words = line.split(' ').peekable();
+        let pass = match words.next()? {
+            "pass" => true,
+            "block" => false,
+            _ => return None,
+        };
+        let way = words.next().filter(|way| matches!(*way, "in" | "out"))?.to_owned();
+        words.next().filter(|word| *word == "quick")?;
+        let protocol = match words.next_if(|word| *word == "proto") {
+            Some(_) => Some(words.next()?.to_owned()),
+            None => None,
+        };
+        let net = |word: &str| match word {
+            "any" => Some(None),
+            net => Some(Some(net.parse::<IpNet>().ok().filter(|n| n.trunc() == *n)?)),
+        };
+        words.next().filter(|word| *word == "from")?;
+        let from = net(words.next()?)?;
+        words.next().filter(|word| *word == "to")?;
+        let to = net(words.next()?)?;
+        let number = |word: Option<&str>| word?.parse::<u16>().ok();
+        let ports = match words.next_if(|word| *word == "port") {
+            None => None,
+            Some(_) => Some(match words.next()? {
+                "=" => number(words.next()).map(|port| (port, port))?,
+                ">" => (number(words.next())?.checked_add(1)?, u16::MAX),
+                first => {
+                    words.next().filter(|word| *word == "><")?;
+                    (first.parse::<u16>().ok()?.checked_add(1)?, number(words.next())?.checked_sub(1)?)
+                }
+            }),
+        };
+        if pass {
+            (words.next()?, words.next()?).eq(&("keep", "state")).then_some(())?;
+        }
+        let (peer, other) = if way == "in" { (from, to) } else { (to, from) };
+        (words.next().is_none() && other.is_none()).then_some(Line { way, pass, protocol, peer, ports })
+    }
+
+    fn any_allow() -> impl Strategy<Value = Allow> {
+        let net = (any::<bool>(), any::<u128>(), 0..=128_u8).prop_map(|(six, bits, prefix)| {
+            let four = std::net::Ipv4Addr::from(u32::try_from(bits >> 96).unwrap());
+            match six {
+                true => IpNet::new(std::net::Ipv6Addr::from(bits).into(), prefix).unwrap(),
+                false => IpNet::new(four.into(), prefix.min(32)).unwrap(),
+            }
+        });
+        let protocols = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+        let ports = (protocols, 1..=u16::MAX, 1..=u16::MAX).prop_map(|(p, a, b)| range(p, a.min(b), a.max(b)));
+        let peers = prop::option::of(prop::collection::btree_set(net, 0..4));
+        let ports = prop::option::of(prop::collection::btree_set(ports, 0..4));
+        (peers, ports).prop_map(|(peers, ports)| Allow { peers, ports })
+    }
+
+    /// A protocol and its ports, where they are named.
+    type Ports = (Option<String>, Option<(u16, u16)>);
+
+    /// The same in no words at all.
+    fn meant(family: Family, way: &str, allowed: &BTreeSet<Allow>) -> BTreeSet<Line> {
+        let mut lines = BTreeSet::new();
+        for Allow { peers, ports } in allowed {
+            let peers: Vec<Option<IpNet>> = match peers {
+                None => vec![None],
+                Some(all) => all
+                    .iter()
+                    .filter(|net| family.has(net.addr()))
+                    .map(|net| (net.prefix_len() > 0).then(|| net.trunc()))
+                    .collect(),
+            };
+            let ports: Vec<Ports> = match ports {
+                None => vec![(None, None)],
+                Some(all) => all
+                    .iter()
+                    .filter(|r| r.protocol != Protocol::Sctp || (r.first, r.last) == (1, u16::MAX))
+                    .map(|r| match r.protocol {
+                        Protocol::Sctp => (Some("132".to_owned()), None),
+                        other => (Some(other.as_str().to_owned()), Some((r.first, r.last))),
+                    })
+                    .collect(),
+            };
+            for (peer, (protocol, ports)) in peers.iter().flat_map(|peer| ports.iter().map(move |p| (peer, p))) {
+                let (protocol, ports) = (protocol.clone(), *ports);
+                lines.insert(Line { way: way.to_owned(), pass: true, protocol, peer: *peer, ports });
+            }
+        }
+        lines.insert(Line { way: way.to_owned(), pass: false, protocol: None, peer: None, ports: None });
+        lines
+    }
+
+    proptest! {
+        /// The text of a pod's filter means the filter: each line is one rule, and together they say what the policies say,
+        /// blocking last.
+        #[test]
+        fn the_text_of_a_filter_means_the_filter(
+            ingress in prop::collection::btree_set(any_allow(), 0..4),
+            egress in prop::collection::btree_set(any_allow(), 0..4),
+        ) {
+            let filter = ZoneFilter { ingress: Some(ingress.clone()), egress: Some(egress.clone()), ..ZoneFilter::default() };
+            for family in Family::ALL {
+                let rules = filter.rules(family);
+                let own = |line: &&str| !line.contains(" on lo0 ") && !line.contains(" proto 58 ");
+                let lines: Option<Vec<Line>> = rules.lines().filter(own).map(parsed).collect();
+                prop_assert!(lines.is_some(), "{}", rules);
+                let lines = lines.unwrap_or_default();
+                for (way, allowed) in [("in", &ingress), ("out", &egress)] {
+                    let of: Vec<Line> = lines.iter().filter(|l| l.way == way).cloned().collect();
+                    prop_assert!(of.last().is_some_and(|last| !last.pass), "{}", rules);
+                    prop_assert_eq!(of.into_iter().collect::<BTreeSet<_>>(), meant(family, way, allowed));
+                }
+            }
+        }
     }
 }

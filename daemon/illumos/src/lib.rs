@@ -27,6 +27,7 @@
 //! | `exec`, `attach`, [`connect`] | commands in running containers, their own streams, connections into zones |
 //! | `observe`, `leftovers`, `watch`, `usage`, `info` | what there is, what is too much, what ended, figures |
 //! | `network`, `services`, `policies` | etherstub and gateway; services by ipnat, policies by ipf |
+//! | `guards` | policies of pods that meet by way of a service, in the global zone |
 //! | `announced` | load balancers' addresses: which interface has them, what is ours |
 //! | `ilb` | services by ILB, if so asked: what it can do, what is to be changed, carrying that out |
 //! | `images` | the image store, on ZFS; layers are unpacked in a child without rights |
@@ -48,6 +49,7 @@ mod datasets;
 mod delegated;
 pub mod dladm;
 mod exec;
+mod guards;
 mod host;
 mod ilb;
 pub mod ilbadm;

@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/locks/SANDBOX.CONTAINER.ATTEMPT       flock held by the supervisor for as long as it lives
 //! RUN/sockets/DIGEST                        where a supervisor listens (a socket's path may hold only 107 bytes)
+//! RUN/network.json ipnat.json guards.json   what the pod network, translation and guards were told last
 //! RUN/sandboxes/SANDBOX/state.json          there while the sandbox is Running; gone with a boot
 //!   containers/CONTAINER/ATTEMPT/           container.json launch.json state.json stop.json exit.json
 //!   inside/                                 zone: /.reddwarf/run, read-only. Secrets: start/ secret/VOLUME/
@@ -57,6 +58,10 @@ impl Paths {
 
     pub(crate) fn nat(&self) -> PathBuf {
         self.run.dir().join("ipnat.json")
+    }
+
+    pub(crate) fn guards(&self) -> PathBuf {
+        self.run.dir().join("guards.json")
     }
 
     pub(crate) fn ilb(&self) -> PathBuf {

@@ -5,18 +5,20 @@
 //! notes in RUN, together with the number that the zone had: before the first command that nobody knows what is in force,
 //! after the last what it is. A pod without a note is open.
 
+use crate::guards;
 use crate::host::Shared;
 use crate::ipf::{self, Family, ZoneFilter};
 use crate::record::read_mark;
 use crate::zone::drive;
 use crate::zoneadm::{Zone, ZoneState};
-use reddwarf_host::service::{Direction, Isolation, ServiceTable};
+use reddwarf_host::service::{Allow, Direction, Isolation, ServiceTable};
 use reddwarf_host::spec::{SandboxNetwork, SandboxSpec};
 use reddwarf_host::{HostError, HostErrorKind, HostResult, SandboxId};
 use reddwarf_supervise::files::{io_error, names_in, read_record, remove_file, write_record};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 const ENSURE: &str = "make network policies";
@@ -46,7 +48,7 @@ fn note(shared: &Shared, id: &SandboxId) -> PathBuf {
 
 impl Policies {
     /// Addresses of services that were asked for last.
-    pub(crate) fn announced(&self) -> std::collections::BTreeSet<std::net::IpAddr> {
+    pub(crate) fn announced(&self) -> BTreeSet<IpAddr> {
         self.table.as_ref().map(|t| t.announced.clone()).unwrap_or_default()
     }
 
@@ -87,9 +89,13 @@ fn filter_of(table: Option<&ServiceTable>, network: &SandboxNetwork) -> ZoneFilt
         isolations.peek()?;
         Some(isolations.flat_map(|i| i.allow.iter().cloned()).collect())
     };
+    let egress: Option<BTreeSet<Allow>> = of(Direction::Egress);
+    let own: Vec<IpAddr> = addresses.iter().map(|a| a.address.addr()).collect();
+    let services = egress.iter().flat_map(|allowed| guards::services_behind_which(table, &own, allowed)).collect();
     ZoneFilter {
         ingress: of(Direction::Ingress),
-        egress: of(Direction::Egress),
+        egress,
+        services,
         host: addresses.iter().map(|a| a.gateway).collect(),
         resolvers: table.resolvers.clone(),
     }

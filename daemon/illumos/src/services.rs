@@ -6,6 +6,7 @@
 //! sessions of other rules go on.
 
 use crate::announced::{self, Addresses};
+use crate::guards;
 use crate::host::{IllumosHost, Shared};
 use crate::ilb::{self, Split};
 use crate::ilbadm::{Balanced, Prefix};
@@ -79,6 +80,9 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     let mut balancing = shared.balancing.lock().await;
     // What one part fails with keeps no other: first of all the policies.
     let filtered = policies::isolate(shared, table).await;
+    let subnets = network::applied(shared)?.map(|spec| spec.subnets()).unwrap_or_default();
+    let guards = guards::wanted(table, &subnets);
+    let guarded = guards::raise(shared, &guards).await;
     let bare = std::mem::take(&mut balancing.bare);
     let idle = bare && table.frontends.is_empty() && table.announced.is_empty();
     let seen = if idle { Addresses::new() } else { addresses(shared).await? };
@@ -100,16 +104,26 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     }
     let lost = balanced.iter().filter(|(name, _)| made.as_ref().map_or(true, |made| made.lost.contains(*name)));
     wanted.extend(not_taken_over(shared, lost.map(|(_, rule)| rule))?);
+    if guarded.is_err() {
+        // Nothing new leads to who could not be guarded.
+        let known = known_rules(shared)?;
+        wanted.retain(|rule| known.contains(rule) || !guards::stand_before(&guards, rule));
+    }
     let mut done = Vec::new();
     if apply_rules(shared, &wanted).await? {
         done.push(format!("{} frontends", frontends.len()));
     }
+    let lowered = guards::lower(shared, &guards).await;
     announced::take_on(shared, &places, &mut moved).await;
     balancing.bare = table.announced.is_empty() && moved.failed.is_none();
     done.append(&mut moved.done);
     let changed = filtered?;
     if changed > 0 {
         done.push(format!("filters of {changed} zones"));
+    }
+    let changed = guarded? + lowered?;
+    if changed > 0 {
+        done.push(format!("{changed} guards"));
     }
     let made = made?;
     let gone = ilb::unmake(shared, &balanced, &made).await?;
@@ -337,6 +351,7 @@ async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
         drift.extend(announced::drift(&wanted, &addresses(shared).await?));
     }
     drift.extend(policies::drift(shared).await?);
+    drift.extend(guards::drift(shared).await?);
     Ok(drift)
 }
 

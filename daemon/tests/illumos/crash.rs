@@ -17,7 +17,7 @@ fn image(world: &World) {
     world.ctl(&["image", "import", root.to_str().unwrap(), "--name", "local/box:1"]).ok();
 }
 
-/// A pod with a root of its own, a volume and a limit, and a service that leads to it.
+/// A pod with a root of its own, a volume and a limit, a service that leads to it, and a policy that isolates it.
 fn manifest() -> String {
     let more = "image: 'local/box:1', imagePullPolicy: Never, volumeMounts: [{name: data, mountPath: /data}], \
                 resources: {limits: {cpu: 500m, memory: 64Mi}}";
@@ -26,7 +26,9 @@ fn manifest() -> String {
     let pod = pod.replacen("metadata:\n", "metadata:\n  labels: {app: a}\n", 1);
     let service =
         "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  selector: {app: a}\n  ports: [{port: 80}]\n";
-    format!("{pod}---\n{service}")
+    let policy =
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {podSelector: {}}\n";
+    format!("{pod}---\n{service}---\n{policy}")
 }
 
 /// Every `stride`th command from the `first` on; `REDDWARF_EVERY_STEP=1` takes no step out.

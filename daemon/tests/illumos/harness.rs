@@ -216,6 +216,8 @@ impl World {
         found.extend(
             state.nat.iter().filter(|r| r.starts_with("rdr ") && r.contains(&pods)).map(|r| format!("rule {r}")),
         );
+        let of_global_zone = state.filters.get("").map(|f| f.active.clone()).unwrap_or_default();
+        found.extend([of_global_zone.v4, of_global_zone.v6].concat().into_iter().map(|r| format!("guard {r}")));
         found
     }
 

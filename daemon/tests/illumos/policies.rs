@@ -1,6 +1,7 @@
 //! Network policies, through restarts and deaths of the daemon and reboots of zones behind its back.
 
 use crate::harness::{FOREVER, World, script, skip};
+use reddwarf_hostsim::packet::{Fate, connect};
 use reddwarf_hostsim::state::Filters;
 use std::time::Duration;
 
@@ -93,4 +94,78 @@ fn policies_outlast_deaths_of_the_daemon_and_reboots_of_zones() {
     }
     world.no_traces();
     assert!(world.state().filters.keys().all(String::is_empty), "{:?}", world.state().filters);
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  selector: {app: web}\n  \
+                       ports: [{port: 80, targetPort: 8080}]\n";
+
+const FRIENDS: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: friends}\n\
+                       spec:\n  podSelector: {matchLabels: {app: web}}\n  ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}]}]\n";
+
+const TO_DB: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: to-db}\n\
+                     spec:\n  podSelector: {matchLabels: {role: friend}}\n  policyTypes: [Egress]\n  \
+                     egress: [{to: [{podSelector: {matchLabels: {app: db}}}]}]\n";
+
+/// What becomes of a pod's connection to the service: whether it reaches the pod behind, or whose filter ends it.
+fn by_service(world: &World, pod: &str) -> Result<(), String> {
+    let ip = world.pod(pod).unwrap()["status"]["podIP"].as_str().unwrap().parse().unwrap();
+    let service = world.json(&["get", "service", "web", "-o", "json"]);
+    let vip = format!("{}:80", service["spec"]["clusterIP"].as_str().unwrap()).parse().unwrap();
+    let fates = connect(&world.state(), ip, vip, "tcp");
+    match fates.first().unwrap() {
+        Fate::Arrives { at, .. } if at.port() == 8080 => Ok(()),
+        Fate::Blocked(by) => Err(by.clone()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[track_caller]
+fn until(world: &World, pod: &str, expected: Result<(), &str>) {
+    let expected = expected.map_err(ToOwned::to_owned);
+    world.until(&format!("{pod}: {expected:?}"), |w| (by_service(w, pod) == expected).then_some(()));
+}
+
+/// Who comes by way of a service comes from the gateway, as the pod's own zone sees it.
+#[test]
+fn policies_hold_for_what_pods_send_to_services() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("guards");
+    world.start();
+    world.file("service.yaml", SERVICE);
+    world.file("web.yaml", &web("web"));
+    world.file("stranger.yaml", &script("stranger", FOREVER));
+    world.file("friend.yaml", &web("friend").replace("app: web", "role: friend"));
+    for pod in ["web", "friend", "stranger"] {
+        world.ready(pod);
+    }
+    until(&world, "stranger", Ok(()));
+    world.file("policy.yaml", FRIENDS);
+    until(&world, "stranger", Err("gz"));
+    until(&world, "friend", Ok(()));
+
+    // A refresh of ipfilter's service takes all rules away, translations too: these never come back alone.
+    assert_eq!(world.lab.run("svcadm", &["refresh", "svc:/network/ipfilter:default"]).unwrap().code, 0);
+    assert!(by_service(&world, "stranger").is_err());
+    // The next change has them looked at. Egress goes by who is behind the service.
+    world.file("egress.yaml", TO_DB);
+    until(&world, "stranger", Err("gz"));
+    let (zone, _) = world.zone("friend");
+    until(&world, "friend", Err(&zone));
+    world.file("egress.yaml", &TO_DB.replace("app: db", "app: web"));
+    until(&world, "friend", Ok(()));
+
+    // Deleted while the daemon is dead.
+    let guards = world.state().filters[""].active.v4.clone();
+    world.kill9();
+    world.remove("policy.yaml");
+    assert_eq!(world.state().filters[""].active.v4, guards, "they outlast it");
+    world.start();
+    until(&world, "stranger", Ok(()));
+    for file in ["service", "web", "stranger", "friend", "egress"] {
+        world.remove(&format!("{file}.yaml"));
+    }
+    world.gone("web");
+    world.no_traces();
 }

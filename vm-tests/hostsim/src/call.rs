@@ -291,6 +291,7 @@ impl<'s> Call<'s> {
             "zpool" => crate::zpool::run(self, state),
             "ipnat" => crate::ipnat::run(self, state),
             "ipf" => crate::ipf::run(self, state),
+            "ipfstat" => crate::ipf::stat(self, state),
             "ilbadm" => crate::ilbadm::run(self, state),
             "svcs" | "svcprop" | "svccfg" | "svcadm" => crate::smf::run(self, state),
             _ => crate::figures::run(self, state),

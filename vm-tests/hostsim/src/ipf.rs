@@ -75,7 +75,7 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
     let words = call.words();
     let Some((options, zone)) = options(&words).filter(|_| !words.is_empty()) else { return usage() };
     let controlled = options.iter().any(|(letter, _)| *letter == 'G');
-    let mut run = Run { stack: Some(String::new()), v6: false, inactive: false, dry: false, answer: Answer::ok() };
+    let mut run = Run { stack: Some(String::new()), answer: Answer::ok(), ..Run::default() };
     if let Some(zone) = zone {
         let up = state.zones.get(zone).is_some_and(|z| z.state.is_up());
         run.stack = up.then(|| format!("{}/{zone}", if controlled { "gz" } else { "zone" }));
@@ -90,6 +90,7 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
             'A' => run.inactive = false,
             'I' => run.inactive = !run.inactive,
             'n' => run.dry = !run.dry,
+            'r' => run.remove = !run.remove,
             'E' | 'D' => run.enable(state, zone, letter == 'E'),
             'F' if value == "a" => {
                 if !run.flush(state, zone) {
@@ -133,12 +134,14 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
 }
 
 /// What options said so far.
+#[derive(Default)]
 struct Run {
     /// The stack that it is about; `None`: that of a zone that does not run.
     stack: Option<String>,
     v6: bool,
     inactive: bool,
     dry: bool,
+    remove: bool,
     answer: Answer,
 }
 
@@ -205,6 +208,13 @@ impl Run {
                 continue;
             }
             let number = number + 1;
+            let (at, line) = match placed(line) {
+                Ok(placed) => placed,
+                Err(what) => {
+                    self.answer.err += &format!("{what}, line {number}\n");
+                    return false;
+                }
+            };
             let rule = match rule(line, self.v6) {
                 Ok(rule) => rule,
                 Err(what) => {
@@ -215,15 +225,18 @@ impl Run {
             if self.dry {
                 continue;
             }
+            let remove = self.remove;
             let Some(filters) = self.open(state, zone) else { return true };
             let enabled = filters.enabled;
             let set = self.set(filters);
-            if !enabled {
-                self.answer.err += &format!("{number}:ioctl(add/insert rule): I/O error\n");
-            } else if set.contains(&rule) {
-                self.answer.err += &format!("{number}:ioctl(add/insert rule): File exists\n");
-            } else {
-                set.push(rule);
+            let refused = match (enabled, remove) {
+                (false, _) => Err("I/O error"),
+                (true, true) => take_away(set, &rule),
+                (true, false) => add(set, rule, at),
+            };
+            if let Err(why) = refused {
+                let ioctl = if remove { "delete rule" } else { "add/insert rule" };
+                self.answer.err += &format!("{number}:ioctl({ioctl}): {why}\n");
             }
         }
         true
@@ -244,6 +257,70 @@ impl Run {
             self.answer.err += "ioctl(SIOCSWAPA): I/O error\n";
         }
     }
+}
+
+/// The place in its list that a rule is to have (`@0`: the first), and the rule.
+fn placed(line: &str) -> Result<(Option<usize>, &str), String> {
+    let Some(rest) = line.strip_prefix('@') else { return Ok((None, line)) };
+    let (at, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+    at.parse().map(|at| (Some(at), rule)).map_err(|_| format!("syntax error error at \"{at}\""))
+}
+
+/// What follows a word.
+fn named<'r>(rule: &'r str, word: &str) -> Option<&'r str> {
+    rule.split_whitespace().skip_while(|w| *w != word).nth(1)
+}
+
+/// A rule of a group needs its head. Rules with a place count those of their own list alone.
+fn add(set: &mut Vec<String>, rule: String, at: Option<usize>) -> Result<(), &'static str> {
+    if set.contains(&rule) {
+        return Err("File exists");
+    }
+    let group = named(&rule, "group");
+    if group.is_some() && !set.iter().any(|r| named(r, "head") == group) {
+        return Err("No such process");
+    }
+    let same: Vec<usize> = (0..set.len()).filter(|i| set.get(*i).is_some_and(|r| named(r, "group") == group)).collect();
+    let place = at.and_then(|at| same.get(at).copied()).unwrap_or(set.len());
+    set.insert(place, rule);
+    Ok(())
+}
+
+/// With its last head a group's rules are out of reach.
+fn take_away(set: &mut Vec<String>, rule: &str) -> Result<(), &'static str> {
+    let at = set.iter().position(|r| r == rule).ok_or("No such process")?;
+    set.remove(at);
+    if let Some(group) = named(rule, "head").filter(|group| !set.iter().any(|r| named(r, "head") == Some(group))) {
+        set.retain(|r| named(r, "group") != Some(group));
+    }
+    Ok(())
+}
+
+/// ipfstat(8), of which only lists of rules are played: those of the way out, then those of the way in; groups come last.
+pub(crate) fn stat(call: &Call<'_>, state: &State) -> Answer {
+    let words = call.words();
+    let (mut letters, mut stack, mut rest) = (String::new(), String::new(), words.iter());
+    while let Some(word) = rest.next() {
+        match word.strip_prefix('-') {
+            Some("G") => stack = format!("gz/{}", rest.next().copied().unwrap_or_default()),
+            Some(flags) if !flags.is_empty() && flags.chars().all(|c| "6ioR".contains(c)) => letters += flags,
+            _ => return Answer::fail("hostsim: ipfstat is played as -6, -i, -o, -R and -G only"),
+        }
+    }
+    let set = state.filters.get(&stack).map(|f| f.active.clone()).unwrap_or_default();
+    let rules = if letters.contains('6') { set.v6 } else { set.v4 };
+    let mut answer = Answer::ok();
+    for (_, way) in [('o', "out"), ('i', "in")].into_iter().filter(|(letter, _)| letters.contains(*letter)) {
+        let (grouped, own): (Vec<_>, Vec<_>) = rules
+            .iter()
+            .filter(|r| r.split_whitespace().find(|w| matches!(*w, "in" | "out")) == Some(way))
+            .partition(|r| named(r, "group").is_some());
+        if own.is_empty() {
+            answer.err += &format!("empty list for ipfilter({way})\n");
+        }
+        answer.out.extend(own.into_iter().chain(grouped).map(|r| format!("{r}\n")));
+    }
+    answer
 }
 
 /// One rule of ipf(5) as the kernel has it, or what is wrong with it. Words that the family decides on are told apart here:
@@ -323,6 +400,15 @@ fn rule(line: &str, v6: bool) -> Result<String, String> {
         }
         at += 2;
     }
+    for member in ["head", "group"] {
+        if word(at) == member {
+            let name = word(at + 1);
+            if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                return bad(at + 1);
+            }
+            at += 2;
+        }
+    }
     if at >= words.len() { Ok(words.join(" ")) } else { bad(at) }
 }
 
@@ -381,6 +467,23 @@ mod tests {
         }
         let error = rule("pass in from fd00::1/128 to any", false).unwrap_err();
         assert_eq!(error, "Bad value specified for netmask error at \"128\"");
+    }
+
+    #[test]
+    fn groups_have_heads_and_lists_of_their_own() {
+        let mut set = vec!["pass out all".to_owned()];
+        let head = "block out quick from any to 10.0.0.1/32 head g1".to_owned();
+        let member = "pass out from 10.0.0.2/32 to any group g1".to_owned();
+        assert_eq!(add(&mut set, member.clone(), None), Err("No such process"));
+        assert_eq!(add(&mut set, head.clone(), Some(0)), Ok(()));
+        assert_eq!(add(&mut set, member.clone(), None), Ok(()));
+        assert_eq!(add(&mut set, member.clone(), None), Err("File exists"));
+        assert_eq!(set, [&head, "pass out all", &member]);
+        assert_eq!(take_away(&mut set, &head), Ok(()));
+        assert_eq!(take_away(&mut set, &member), Err("No such process"));
+        assert_eq!(set, ["pass out all"]);
+        assert_eq!(placed("@0 block in all"), Ok((Some(0), "block in all")));
+        assert!(placed("@x block in all").is_err() && rule("block in all head", false).is_err());
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 
 /// The tools that there are links for.
 pub const TOOLS: &[&str] = &[
-    "ctrun", "dladm", "fuser", "hostsim", "ilbadm", "ipadm", "ipf", "ipmgmtd", "ipnat", "isainfo", "kstat", "netstat",
-    "newtask", "pfexec", "pkill", "ppriv", "prctl", "prstat", "psrinfo", "prtconf", "rcapadm", "route", "svcadm",
-    "svccfg", "svcprop", "svcs", "uname", "zfs", "zlogin", "zoneadm", "zonecfg", "zonename", "zpool",
+    "ctrun", "dladm", "fuser", "hostsim", "ilbadm", "ipadm", "ipf", "ipfstat", "ipmgmtd", "ipnat", "isainfo", "kstat",
+    "netstat", "newtask", "pfexec", "pkill", "ppriv", "prctl", "prstat", "psrinfo", "prtconf", "rcapadm", "route",
+    "svcadm", "svccfg", "svcprop", "svcs", "uname", "zfs", "zlogin", "zoneadm", "zonecfg", "zonename", "zpool",
 ];
 
 /// A played system. Its zones' processes end with it; its directory is the caller's to remove.

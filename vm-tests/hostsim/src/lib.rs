@@ -24,6 +24,7 @@
 //! | `dladm`, `ipadm`, `route` | links, addresses, routes |
 //! | `zfs`, `zpool` | datasets, snapshots, clones, properties, as directories |
 //! | `ipnat`, `ipf`, `ilbadm` | rules by a strict grammar |
+//! | [`packet`] | where packets go by the rules that are loaded, for tests to ask |
 //! | `privileges` | ppriv: a command with fewer privileges |
 //! | `project` | projects of a zone, and their controls |
 //! | `rctl` | bounds of running zones: prctl and rcapadm |
@@ -55,6 +56,7 @@ mod zpool;
 pub mod call;
 pub mod fault;
 pub mod lab;
+pub mod packet;
 pub mod platform;
 pub mod state;
 pub mod system;

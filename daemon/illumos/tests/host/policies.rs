@@ -1,10 +1,14 @@
 //! Network policies by ipf(8): what is loaded, when it is loaded again, and ways that end in the middle.
 
 use crate::support::{World, played};
-use reddwarf_host::service::{Allow, Direction, Isolation, PortRange, Protocol, ServiceTable};
+use reddwarf_host::service::{
+    Allow, Backends, Direction, Frontend, Isolation, Place, PortRange, Protocol, ServiceTable,
+};
 use reddwarf_host::spec::{PodAddress, SandboxNetwork, SandboxSpec, Subnet};
 use reddwarf_host::{Change, Host, Network, Observation, SandboxState, Sandboxes, Services};
+use reddwarf_hostsim::packet::{Fate, connect};
 use reddwarf_hostsim::state::Filters;
+use std::net::{IpAddr, SocketAddr};
 
 /// Every pod of both families, closed but for one port and one friend.
 fn closed(spec: &SandboxSpec) -> ServiceTable {
@@ -167,5 +171,150 @@ fn what_ipf_says_and_calls_a_success_is_a_failure() {
         world.lab.faults("").unwrap();
         let _ = world.host.services_ensure(&both).await.unwrap();
         assert!(!friend(&one) && is_closed(&filters(&world, &one)));
+    });
+}
+
+fn address(spec: &SandboxSpec) -> IpAddr {
+    spec.network.addresses()[0].address.addr()
+}
+
+const VIP: &str = "10.96.0.5:80";
+
+/// A service before these pods' port 8080.
+fn service(behind: &[&SandboxSpec]) -> (Frontend, Backends) {
+    let at: SocketAddr = VIP.parse().unwrap();
+    let frontend = Frontend { place: Place::Address(at.ip()), protocol: Protocol::Tcp, port: at.port() };
+    let addresses = behind.iter().map(|spec| SocketAddr::new(address(spec), 8080)).collect();
+    (frontend, Backends { name: "default/web".to_owned(), addresses, ..Backends::default() })
+}
+
+fn only(direction: Direction, pod: &SandboxSpec, peers: &[&SandboxSpec]) -> Isolation {
+    let peers = peers.iter().map(|peer| address(peer).into()).collect();
+    Isolation { direction, pods: [address(pod)].into(), allow: [Allow { peers: Some(peers), ports: None }].into() }
+}
+
+/// Where a pod's connection to the service ends.
+fn fates(world: &World, from: &SandboxSpec) -> Vec<Fate> {
+    connect(&world.lab.state().unwrap(), address(from), VIP.parse().unwrap(), "tcp").into_iter().collect()
+}
+
+fn arrives(at: &SandboxSpec) -> Fate {
+    Fate::Arrives { at: SocketAddr::new(address(at), 8080), from: "10.213.0.1".parse().unwrap() }
+}
+
+fn blocked() -> Fate {
+    Fate::Blocked("gz".to_owned())
+}
+
+/// The pod's own zone sees the gateway in either case.
+#[test]
+fn who_comes_by_way_of_a_service_is_told_from_others() {
+    played(|world| async move {
+        let (web, friend, stranger) = (world.running().await, world.running().await, world.running().await);
+        let rules = |world: &World| world.lab.state().unwrap().filters[""].active.v4.clone();
+        let answer = world.lab.run_reading("ipf", &["-f", "-"], "pass out quick all\n").unwrap();
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        let mut table = ServiceTable { frontends: [service(&[&web])].into(), ..ServiceTable::default() };
+        let _ = world.host.services_ensure(&table).await.unwrap();
+        assert_eq!(rules(&world), ["pass out quick all"], "nobody is isolated");
+        assert_eq!(fates(&world, &stranger), [arrives(&web)]);
+
+        table.isolations = vec![only(Direction::Ingress, &web, &[&friend])];
+        assert!(matches!(world.host.services_ensure(&table).await.unwrap(), Change::Changed(_)));
+        let all = [fates(&world, &friend), fates(&world, &stranger), fates(&world, &web)].concat();
+        assert_eq!(all, [arrives(&web), blocked(), arrives(&web)], "{:?}", rules(&world));
+        let direct = |from| connect(&world.lab.state().unwrap(), address(from), (address(&web), 8080).into(), "tcp");
+        assert_eq!(direct(&stranger), [Fate::Blocked(web.id.to_string())].into());
+        // Once more is nothing; so it is for the next daemon, which knows by its notes.
+        world.lab.forget_transcript().unwrap();
+        let next = world.second_daemon();
+        assert_eq!(next.services_ensure(&table).await.unwrap(), Change::Unchanged);
+        assert_eq!((calls(&world), next.services_drift().await.unwrap()), (vec![], vec![]));
+
+        // Taken away by somebody: told, and put back before what the administrator loads now.
+        let answer = world.lab.run_reading("ipf", &["-Fa", "-f", "-"], "pass out quick all\n").unwrap();
+        assert_eq!(answer.code, 0, "{}", answer.err);
+        assert_eq!(fates(&world, &stranger), [arrives(&web)]);
+        assert_eq!(next.services_drift().await.unwrap(), ["ipf: 4 of our 4 guards are not loaded"]);
+        let _ = next.services_ensure(&table).await.unwrap();
+        assert_eq!(fates(&world, &stranger), [blocked()]);
+
+        // Another friend; then nobody is isolated any more.
+        table.isolations = vec![only(Direction::Ingress, &web, &[&stranger])];
+        let _ = next.services_ensure(&table).await.unwrap();
+        assert_eq!([fates(&world, &friend), fates(&world, &stranger)].concat(), [blocked(), arrives(&web)]);
+        table.isolations.clear();
+        let _ = next.services_ensure(&table).await.unwrap();
+        assert_eq!(rules(&world), ["pass out quick all"], "the administrator's stay");
+    });
+}
+
+/// ILB has chosen the pod by the time that guards are asked.
+#[test]
+fn services_of_ilb_are_guarded_too() {
+    played(|world| async move {
+        let (web, stranger) = (world.running().await, world.running().await);
+        crate::balancer::enable(&world);
+        let host = crate::balancer::host(&world, reddwarf_illumos::Balancer::Ilb);
+        let table = ServiceTable {
+            pods: ["10.213.0.0/24".parse().unwrap()].into(),
+            frontends: [service(&[&web])].into(),
+            isolations: vec![only(Direction::Ingress, &web, &[])],
+            ..ServiceTable::default()
+        };
+        let _ = host.services_ensure(&table).await.unwrap();
+        assert_eq!(world.lab.state().unwrap().balancer.rules.len(), 1);
+        assert_eq!([fates(&world, &web), fates(&world, &stranger)].concat(), [arrives(&web), blocked()]);
+        let _ = host.services_ensure(&ServiceTable { isolations: vec![], ..table }).await.unwrap();
+        assert_eq!(fates(&world, &stranger), [arrives(&web)]);
+    });
+}
+
+#[test]
+fn a_pod_reaches_of_a_service_whom_its_policies_of_egress_name() {
+    played(|world| async move {
+        let (good, bad, client) = (world.running().await, world.running().await, world.running().await);
+        let mut table = ServiceTable {
+            frontends: [service(&[&good, &bad])].into(),
+            isolations: vec![only(Direction::Egress, &client, &[&good])],
+            ..ServiceTable::default()
+        };
+        let _ = world.host.services_ensure(&table).await.unwrap();
+        assert_eq!(fates(&world, &client), [arrives(&good), blocked()]);
+        assert_eq!(fates(&world, &bad).len(), 2, "others reach both");
+        table.frontends = [service(&[&bad])].into();
+        let _ = world.host.services_ensure(&table).await.unwrap();
+        assert_eq!(fates(&world, &client), [Fate::Blocked(client.id.to_string())], "its own zone ends it");
+    });
+}
+
+/// Before redirections there are guards, and after them.
+#[test]
+fn no_moment_is_without_guards() {
+    played(|world| async move {
+        let (web, stranger) = (world.running().await, world.running().await);
+        let table = ServiceTable {
+            frontends: [service(&[&web])].into(),
+            isolations: vec![only(Direction::Ingress, &web, &[])],
+            ..ServiceTable::default()
+        };
+        let steps = [
+            "ipf * fail-before 1 died",
+            "ipf * fail-after 1 died",
+            "ipnat * fail-before 1 died",
+            "ipnat/-r * fail-after 1 died",
+        ];
+        for step in steps {
+            for (from, to) in [(ServiceTable::default(), &table), (table.clone(), &ServiceTable::default())] {
+                let _ = world.second_daemon().services_ensure(&from).await.unwrap();
+                world.lab.faults(&format!("{step}\n")).unwrap();
+                let _ = world.second_daemon().services_ensure(to).await;
+                world.lab.faults("").unwrap();
+                assert!(!fates(&world, &stranger).contains(&arrives(&web)), "{step}");
+                let _ = world.second_daemon().services_ensure(&from).await.unwrap();
+            }
+        }
+        let _ = world.second_daemon().services_ensure(&ServiceTable::default()).await.unwrap();
+        assert!(world.lab.state().unwrap().filters[""].active.v4.is_empty());
     });
 }
