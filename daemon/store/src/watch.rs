@@ -59,7 +59,11 @@ impl Watch {
             return Err(WatchError::Compacted { after, floor });
         }
         if after > current {
-            return Err(WatchError::Future { asked: after, current });
+            // Readers know of a commit a moment before watchers are told of it.
+            let readable = shared.read(read::bounds).map_or(current, |(revision, _)| revision);
+            if after > readable {
+                return Err(WatchError::Future { asked: after, current: readable });
+            }
         }
         let (group, seat) = shared.waiters.join(prefix);
         let (shared, pending) = (shared.clone(), VecDeque::new());

@@ -44,6 +44,33 @@ async fn a_watch_replays_and_then_follows() {
     assert_eq!((live.revision, live.created, &live.value.unwrap()[..]), (Revision(4), Revision(4), &b"live"[..]));
 }
 
+/// What was listed can be followed, also when the list shows a commit of which watchers are being told just then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_list_can_be_followed_while_others_write() {
+    let place = Place::new();
+    let store = std::sync::Arc::new(place.open());
+    let readers = store.clone();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let ended = done.clone();
+    let follower = std::thread::spawn(move || {
+        let mut last = None;
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            let page = readers.list("p/", &ListOptions::default()).unwrap();
+            last = Some((page.revision, readers.watch("p/", page.revision).unwrap()));
+        }
+        last
+    });
+    for n in 0..500u16 {
+        store.commit(tx().put(key("p/a"), n.to_string())).await.unwrap();
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (after, mut watch) = follower.join().unwrap().unwrap();
+    store.commit(tx().put(key("p/a"), "end")).await.unwrap();
+    let told = drain(&mut watch);
+    assert!(told.iter().all(|change| change.revision > after), "nothing twice");
+    assert_eq!(told.last().unwrap().value.as_deref(), Some(&b"end"[..]));
+}
+
 #[tokio::test]
 async fn history_and_the_live_buffer_tell_the_same() {
     let place = Place::new();
