@@ -14,7 +14,7 @@ use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
 use reddwarf_controllers::guard::PruneGuard;
-use reddwarf_host::time::{self, in_step};
+use reddwarf_host::time::{self, in_step, leisurely};
 use reddwarf_host::{Clock, Host, StorageEngine};
 use reddwarf_node::registry_plane::RegistryPlane;
 use reddwarf_registry::{EventTarget, EventType, Registry};
@@ -60,6 +60,7 @@ pub(crate) fn run(
     host::keep_memory_small();
     host::allow_many_files();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
+    time::begin_steps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(32)
@@ -469,7 +470,7 @@ async fn housekeeping(registry: Registry, stop: CancellationToken) -> Result<(),
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(Duration::from_secs(600)) => {}
+            () = tokio::time::sleep(leisurely(Duration::from_secs(600))) => {}
         }
         if let Err(error) = registry.purge_events().await {
             tracing::warn!(%error, "old events could not be removed; trying again later");
@@ -506,7 +507,7 @@ async fn watchdog(interval: Duration, stop: CancellationToken) -> Result<(), Str
         service::alive();
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(leisurely(interval)) => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 use crate::storage::Storage;
 use crate::volumes;
 use chrono::{DateTime, Utc};
+use reddwarf_host::time::leisurely;
 use reddwarf_host::{Area, DatasetName};
 use reddwarf_objects::{Object, ObjectKey};
 use reddwarf_registry::{Author, EventTarget, EventType, Registry, RegistryError};
@@ -32,7 +33,7 @@ pub(crate) async fn watch(storage: Arc<Storage>, registry: Registry, stop: Cance
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(leisurely(wait)) => {}
         }
         let began = Instant::now();
         if let Err(error) = look(&storage, &registry).await {

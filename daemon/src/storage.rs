@@ -7,6 +7,7 @@ use reddwarf_config::settings::{HostKind, StorageEngineName, StorageRoots};
 use reddwarf_controllers::volume::{Binding, PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_host::fake::MemoryEngine;
 use reddwarf_host::storage::Tuning;
+use reddwarf_host::time::leisurely;
 use reddwarf_host::{
     Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, EngineKind, HostError, HostErrorKind,
     HostResult, Limits, StorageEngine,
@@ -183,7 +184,7 @@ impl Storage {
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(AGAIN) => {}
+                () = tokio::time::sleep(leisurely(AGAIN)) => {}
             }
         }
     }

@@ -113,15 +113,46 @@ impl Clock for ManualClock {
     }
 }
 
-/// Ticks every `period`, all of this process at once: of loops that look at something now and then, each waking of its own
-/// would be one more. The first tick is a period away at most. A tick that is missed is left out.
+/// Chores of this process, which look at something now and then, fall on multiples of this since [`begin_steps`]: each waking of its own
+/// would be one more.
+///
+/// It is a slot of the third wheel of tokio's timer (64³ ms and more ahead, as its wheels have 64 slots): a timer that ends with such a
+/// slot takes one waking of the process. Any other one takes up to three, since its wheel hands it down to the finer ones first.
+pub const STEP: Duration = Duration::from_millis(64 * 64);
+
+static BEGAN: OnceLock<Instant> = OnceLock::new();
+
+/// Counts steps from now on: to be called right before the runtime is made, from which on its timer counts. Without it they are counted from
+/// when they were first asked for.
+pub fn begin_steps() {
+    let _ = BEGAN.get_or_init(Instant::now);
+}
+
+/// How long to wait for a chore that is due after `wait` at the latest: until the last step by then. A wait of less than two steps is left
+/// as it is.
+pub fn leisurely(wait: Duration) -> Duration {
+    let now = Instant::now();
+    until_step(now.saturating_duration_since(*BEGAN.get_or_init(|| now)), wait)
+}
+
+fn until_step(since_began: Duration, wait: Duration) -> Duration {
+    if wait < STEP * 2 {
+        return wait;
+    }
+    let beyond = (since_began + wait).as_nanos() % STEP.as_nanos();
+    // Less than a step.
+    wait.saturating_sub(Duration::from_nanos(u64::try_from(beyond).unwrap_or_default()))
+}
+
+/// Ticks every `period` or a little more often: of two steps or more in whole ones ([`STEP`]). The first tick is a period away at most.
+/// A tick that is missed is left out.
 ///
 /// # Panics
 /// When `period` is zero, and outside of a runtime.
 pub fn in_step(period: Duration) -> tokio::time::Interval {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
     let now = Instant::now();
     let began = *BEGAN.get_or_init(|| now);
+    let period = until_step(Duration::ZERO, period);
     let mut ticks = tokio::time::interval_at(next_step(began, now, period), period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
@@ -164,5 +195,28 @@ mod tests {
         assert_eq!((at(1, ten), at(9_999, ten)), (ten, ten));
         assert_eq!((at(10_001, ten), at(12_345, fifteen)), (Duration::from_secs(20), fifteen));
         assert_eq!(at(29_000, ten), at(29_500, fifteen), "all at once");
+    }
+
+    #[test]
+    fn chores_end_with_a_step_and_are_never_late() {
+        let millis = Duration::from_millis;
+        let wait = |since_began: u64, wait: u64| until_step(millis(since_began), millis(wait)).as_millis();
+        assert_eq!((wait(0, 10_000), wait(8_192, 8_192)), (8_192, 8_192));
+        assert_eq!((wait(100, 60_000), wait(4_095, 10_000)), (14 * 4_096 - 100, 3 * 4_096 - 4_095));
+        assert_eq!((wait(100, 0), wait(100, 1_000), wait(100, 8_191)), (0, 1_000, 8_191), "short ones are exact");
+    }
+
+    /// A timer's wheels are not ours to know: should they become others, this says so.
+    #[test]
+    fn a_wait_in_step_takes_one_waking() {
+        let wakings = |beyond: Duration| {
+            let began = Instant::now();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async { tokio::time::sleep_until(began + STEP + beyond).await });
+            runtime.metrics().worker_park_count(0)
+        };
+        let other = std::thread::spawn(move || wakings(Duration::from_millis(70)));
+        let (in_step, at_will) = (wakings(Duration::ZERO), other.join().unwrap());
+        assert!(in_step < at_will, "{in_step} and {at_will}");
     }
 }

@@ -5,6 +5,7 @@ use crate::node_object::{NodeInput, node_object};
 use crate::plan::Notice;
 use crate::pressure::{self, Conditions, Shortage};
 use crate::run::{Shared, Work, host_facts};
+use reddwarf_host::time::in_step;
 use reddwarf_host::{BootTime, HostInfo, HostObservation};
 use reddwarf_objects::Object;
 use std::sync::Arc;
@@ -21,15 +22,14 @@ const FACTS: Duration = Duration::from_secs(60);
 pub(crate) async fn beat(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let mut beat = Beat::default();
-    let mut ticks = tokio::time::interval(shared.settings.heartbeat);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticks = in_step(shared.settings.heartbeat);
     loop {
+        beat.once(&shared).await;
         tokio::select! {
             // Cancel safe: a tick is taken or not.
             _ = ticks.tick() => {}
             _ = stop.changed() => return,
         }
-        beat.once(&shared).await;
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::run::Shared;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_host::spec::ContainerImage;
+use reddwarf_host::time::leisurely;
 use reddwarf_host::{HostObservation, ImageId, ImageInfo};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -83,7 +84,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let period = shared.settings.images.period;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(leisurely(period)) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         if let Err(error) = make_room(&shared).await {

@@ -12,6 +12,7 @@ use crate::queue::Queue;
 use crate::state::{Record, State, sandbox_of};
 use crate::tokens::{self, TokenSource, Tokens};
 use crate::{NodeSettings, events, pulls};
+use reddwarf_host::time::leisurely;
 use reddwarf_host::{
     BootTime, Change, Clock, Host, HostErrorKind, HostEvent, HostInfo, HostObservation, Observation, SandboxObserved,
 };
@@ -588,6 +589,6 @@ fn pods_pass(
     for key in due {
         shared.enqueue(Work::Pod(key), now);
     }
-    let resync = Some(now.plus(shared.settings.resync));
+    let resync = Some(now.plus(leisurely(shared.settings.resync)));
     earliest(resync, wake)
 }

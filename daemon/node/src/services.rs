@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use reddwarf_host::service::{Listener, Place, ServiceTable};
+use reddwarf_host::time::leisurely;
 use reddwarf_host::{Change, Host, HostEvent};
 use reddwarf_network::services::{Cluster, Finding, Subject, TableSettings, table};
 use reddwarf_objects::object::timestamp;
@@ -94,7 +95,7 @@ impl Task {
                 due = match self.apply(&seen).await {
                     true => {
                         backoff = BACKOFF.0;
-                        Instant::now() + RESYNC
+                        Instant::now() + leisurely(RESYNC)
                     }
                     false => {
                         backoff = (backoff * 2).min(BACKOFF.1);

@@ -15,6 +15,7 @@ use crate::watch::{Arrival, DirectoryWatch, FileEvents};
 use pass::{Ownership, Pass};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{HeldLayer, Limits, Scan, Scanner};
+use reddwarf_host::time::leisurely;
 use reddwarf_registry::{AppliedSet, ApplyOptions, Author, Registry, RegistryError, Verdict};
 use reddwarf_store::{DeclaredKey, FileContent, NewFile, NewGeneration};
 use rollback::Hold;
@@ -229,7 +230,7 @@ impl DirectoryLoop {
                     self.answer(request).await;
                     continue;
                 }
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(leisurely(wait)) => {}
             }
             self.watch.refresh();
             if let Err(error) = self.pass(false, early).await {

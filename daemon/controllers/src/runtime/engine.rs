@@ -8,6 +8,7 @@ use super::controller::{Again, Context, Controller, Failure};
 use super::id::Id;
 use super::queue::Queue;
 use super::view::{Change, View};
+use reddwarf_host::time::leisurely;
 use reddwarf_registry::{FollowAll, Registry, RegistryError, WatchError};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -102,7 +103,7 @@ impl Engine {
                 }
                 () = tokio::time::sleep_until(wake) => {
                     if now() >= pass {
-                        pass = now() + self.full_pass;
+                        pass = now() + leisurely(self.full_pass);
                         self.look_at_everything(now());
                     }
                 }
