@@ -4,6 +4,7 @@
 //! of a pod, and of what makes pods only what a changed spec brings.
 
 mod network;
+mod paths;
 mod pod;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ pub fn warnings(kind: &Kind, object: &Object) -> Vec<String> {
     match (kind.group, kind.kind) {
         ("apps", "StatefulSet") => of_stateful_set(object, "", &mut said),
         ("networking.k8s.io", "Ingress") => network::of_ingress(object, &mut said),
-        ("", "Secret") => said.extend(of_account_token(object)),
+        ("", "ServiceAccount") => of_account(object, &mut said),
         _ => {}
     }
     said
@@ -35,6 +36,7 @@ pub fn warnings_of_update(kind: &Kind, old: &Object, new: &Object) -> Vec<String
     }
     of_kind(kind, new, &mut said);
     match (kind.group, kind.kind) {
+        ("", "ServiceAccount") if old.annotation(MOUNTABLE_ONLY).is_none() => of_account(new, &mut said),
         // The path is the reference's.
         ("apps", "StatefulSet") => of_stateful_set(new, ".Spec", &mut said),
         ("batch", "CronJob") if new.get_str("/spec/schedule").is_some_and(|schedule| schedule.contains("TZ")) => {
@@ -90,7 +92,42 @@ fn of_kind(kind: &Kind, object: &Object, said: &mut Vec<String>) {
             of_class_annotation(object, said);
             of_claim(object.get("/spec"), format_args!("spec"), said);
         }
+        ("node.k8s.io", "RuntimeClass") => {
+            let labels = pod::map(object.get("/scheduling"), "nodeSelector");
+            let old = labels.filter_map(|(key, _)| pod::deprecated_node_label(key));
+            said.extend(old.map(|message| format!("scheduling.nodeSelector: {message}")));
+        }
+        ("storage.k8s.io", "StorageClass") => of_topologies(object, said),
+        ("storage.k8s.io", "CSIStorageCapacity") => {
+            let Some(topology) = object.get("/nodeTopology") else { return };
+            pod::of_node_term(topology, "nodeTopology", said);
+            let old = pod::map(Some(topology), "matchLabels")
+                .filter_map(|(key, _)| Some((key, pod::deprecated_node_label(key)?)));
+            said.extend(old.map(|(key, message)| format!("nodeTopology.matchLabels.{key}: {message}")));
+        }
         _ => {}
+    }
+}
+
+/// Where a class has volumes, by labels that have other names now.
+fn of_topologies(class: &Object, said: &mut Vec<String>) {
+    let terms = class.get("/allowedTopologies").and_then(Value::as_array).into_iter().flatten();
+    for (index, term) in terms.enumerate() {
+        for (place, expression) in pod::list(term, "matchLabelExpressions") {
+            if let Some(message) = pod::deprecated_node_label(pod::text(expression, "key")) {
+                said.push(format!("allowedTopologies[{index}].matchLabelExpressions[{place}].key: {message}"));
+            }
+        }
+    }
+}
+
+const MOUNTABLE_ONLY: &str = "kubernetes.io/enforce-mountable-secrets";
+
+fn of_account(account: &Object, said: &mut Vec<String>) {
+    if account.annotation(MOUNTABLE_ONLY).is_some() {
+        said.push(format!(
+            "metadata.annotations[{MOUNTABLE_ONLY}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        ));
     }
 }
 
@@ -172,17 +209,4 @@ fn fraction(amount: Option<&Value>, at: Arguments<'_>, said: &mut Vec<String>) {
     if let Some(quantity) = quantity.filter(|quantity| !quantity.is_whole()) {
         said.push(format!("{at}: fractional byte value \"{quantity}\" is invalid, must be an integer"));
     }
-}
-
-/// In this version nobody fills such a Secret: who waits for its token must not wait in silence.
-fn of_account_token(secret: &Object) -> Option<String> {
-    let is_token = secret.get_str("/type") == Some("kubernetes.io/service-account-token");
-    if !is_token || secret.get("/data/token").is_some() {
-        return None;
-    }
-    let account = secret.annotation("kubernetes.io/service-account.name").unwrap_or("NAME");
-    let namespace = secret.namespace().unwrap_or("default");
-    Some(format!(
-        "data: this version fills in no token, ca.crt and namespace; ask for a token with `kubectl -n {namespace} create token {account}`"
-    ))
 }

@@ -60,7 +60,7 @@ pub(super) fn of_service(service: &Object, said: &mut Vec<String>) {
 }
 
 /// An address that can be written in a better way. What is no address is refused elsewhere.
-fn address(at: &str, text: &str, said: &mut Vec<String>) {
+pub(super) fn address(at: &str, text: &str, said: &mut Vec<String>) {
     let Ok(IpAddr::V6(ip)) = text.parse() else { return };
     match ip.to_ipv4_mapped() {
         Some(inner) => said.push(format!(

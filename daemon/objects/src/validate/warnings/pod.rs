@@ -1,10 +1,11 @@
 //! Warnings about pods and pod templates.
 
-use super::{fraction, of_claim};
+use super::{fraction, network, of_claim, paths};
+use crate::names;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -12,15 +13,16 @@ fn number(value: &Value, field: &str) -> i64 {
     value.get(field).and_then(Value::as_i64).unwrap_or_default()
 }
 
-fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {
+pub(super) fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {
     value.get(field).and_then(Value::as_array).into_iter().flatten().enumerate()
 }
 
-fn map<'a>(value: Option<&'a Value>, field: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+pub(super) fn map<'a>(value: Option<&'a Value>, field: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
     value.and_then(|value| value.get(field)?.as_object()).into_iter().flatten()
 }
 
-fn deprecated_node_label(key: &str) -> Option<&'static str> {
+/// What is to be said of a label of nodes that has another name now.
+pub(super) fn deprecated_node_label(key: &str) -> Option<&'static str> {
     Some(match key {
         "beta.kubernetes.io/arch" => r#"deprecated since v1.14; use "kubernetes.io/arch" instead"#,
         "beta.kubernetes.io/os" => r#"deprecated since v1.14; use "kubernetes.io/os" instead"#,
@@ -33,20 +35,22 @@ fn deprecated_node_label(key: &str) -> Option<&'static str> {
         "beta.kubernetes.io/instance-type" => {
             r#"deprecated since v1.17; use "node.kubernetes.io/instance-type" instead"#
         }
+        "node-role.kubernetes.io/master" => r#"use "node-role.kubernetes.io/control-plane" instead"#,
         _ => return None,
     })
 }
 
-const VOLUMES: [(&str, &str); 9] = [
-    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
-    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
-    ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
-    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
-    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
-    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
-    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
-    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+/// Volumes that are no more: the field, and its name in the warning where that is another.
+const VOLUMES: [(&str, &str, &str); 9] = [
+    ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("flocker", "flocker", "deprecated in v1.22, non-functional in v1.25+"),
+    ("gitRepo", "gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
+    ("glusterfs", "glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("photonPersistentDisk", "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    ("quobyte", "quobyte", "deprecated in v1.22, non-functional in v1.25+"),
+    ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
+    ("scaleIO", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("storageos", "storageOS", "deprecated in v1.22, non-functional in v1.25+"),
 ];
 
 /// Annotations that did something once.
@@ -69,6 +73,7 @@ pub(super) fn of_pod(metadata: Option<&Value>, spec: Option<&Value>, at: &str, s
         }
     }
     of_volumes(spec, at, said);
+    paths::of_volumes(spec, said);
     duplicates(spec, at, "hostAliases", "ip", said);
     duplicates(spec, at, "imagePullSecrets", "name", said);
     for (index, secret) in list(spec, "imagePullSecrets") {
@@ -97,6 +102,18 @@ pub(super) fn of_pod(metadata: Option<&Value>, spec: Option<&Value>, at: &str, s
         ));
     }
     of_neighbours(spec, at, said);
+    of_addresses(spec, at, said);
+}
+
+/// Addresses that can be written in a better way.
+fn of_addresses(spec: &Value, at: &str, said: &mut Vec<String>) {
+    let servers = spec.get("dnsConfig").and_then(|dns| dns.get("nameservers")?.as_array()).into_iter().flatten();
+    for (index, server) in servers.enumerate().filter_map(|(index, server)| Some((index, server.as_str()?))) {
+        network::address(&format!("{at}spec.dnsConfig.nameservers[{index}]"), server, said);
+    }
+    for (index, alias) in list(spec, "hostAliases") {
+        network::address(&format!("{at}spec.hostAliases[{index}].ip"), text(alias, "ip"), said);
+    }
 }
 
 /// What names nodes by labels that have other names now.
@@ -115,7 +132,9 @@ fn of_nodes(spec: &Value, at: &str, said: &mut Vec<String>) {
         let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in list(affinity, preferred) {
             let preference = term.get("preference").unwrap_or(&Value::Null);
-            of_node_term(preference, &format!("{at}.{preferred}[{index}].preference"), said);
+            let at = format!("{at}.{preferred}[{index}].preference");
+            of_node_term(preference, &at, said);
+            of_node_values(preference, &at, said);
         }
     }
     for (index, spread) in list(spec, "topologySpreadConstraints") {
@@ -133,6 +152,18 @@ pub(super) fn of_node_term(term: &Value, at: &str, said: &mut Vec<String>) {
         let key = text(expression, "key");
         if let Some(message) = deprecated_node_label(key) {
             said.push(format!("{at}.matchExpressions[{index}].key: {key} is {message}"));
+        }
+    }
+}
+
+/// Values that no label has. Where they are required they are refused.
+fn of_node_values(term: &Value, at: &str, said: &mut Vec<String>) {
+    for (index, expression) in list(term, "matchExpressions") {
+        let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+        for (place, value) in values.enumerate().filter_map(|(place, value)| Some((place, value.as_str()?))) {
+            let problems = names::label_value(value).into_iter();
+            let at = format!("{at}.matchExpressions[{index}].values[{place}]");
+            said.extend(problems.map(|problem| format!("{at}: {value} is invalid, {problem}")));
         }
     }
 }
@@ -162,8 +193,8 @@ fn matches_something(term: &Value, at: &str, said: &mut Vec<String>) {
 fn of_volumes(spec: &Value, at: &str, said: &mut Vec<String>) {
     for (index, volume) in list(spec, "volumes") {
         for (source, _) in volume.as_object().into_iter().flatten() {
-            if let Some((_, message)) = VOLUMES.iter().find(|(name, _)| name == source) {
-                said.push(format!("{at}spec.volumes[{index}].{source}: {message}"));
+            if let Some((_, shown, message)) = VOLUMES.iter().find(|(name, ..)| name == source) {
+                said.push(format!("{at}spec.volumes[{index}].{shown}: {message}"));
             }
         }
         let template = volume.get("ephemeral").and_then(|ephemeral| ephemeral.get("volumeClaimTemplate"));
@@ -192,7 +223,7 @@ fn duplicates(spec: &Value, at: &str, field: &str, key: &str, said: &mut Vec<Str
     let mut seen = std::collections::BTreeSet::new();
     for (index, item) in list(spec, field) {
         let value = text(item, key);
-        if !value.is_empty() && !seen.insert(value) {
+        if !seen.insert(value) {
             said.push(format!("{at}spec.{field}[{index}].{key}: duplicate {key} {value:?}"));
         }
     }

@@ -188,3 +188,112 @@ fn of_changes_only_where_the_spec_changed() {
         "not of the name again"
     );
 }
+
+#[test]
+fn of_files_in_each_others_way() {
+    let items = |paths: &[&str]| paths.iter().map(|path| json!({"key": "k", "path": path})).collect::<Vec<_>>();
+    let volumes = json!([
+        {"name": "a", "configMap": {"name": "m", "items": items(&["x", "x/y", "xy", "x/"])}},
+        {"name": "b", "secret": {"secretName": "s", "items": items(&["d/e", "d"])}},
+        {"name": "c", "downwardAPI": {"items": items(&["f", "f"])}},
+        {"name": "d", "projected": {"sources": [
+            {"configMap": {"name": "m", "items": items(&["p/q"])}}, {"secret": {"name": "s"}}, {},
+            {"serviceAccountToken": {"path": "p/q"}}, {"downwardAPI": {"items": items(&["p"])}},
+            {"clusterTrustBundle": {"signerName": "x.io/s", "path": "p/q/r"}},
+            {"podCertificate": {"keyPath": "k", "certificateChainPath": "k"}}]}}]);
+    let spec = json!({"volumes": volumes, "containers": [{"name": "a"}]});
+    let overlap = |of: &str, pairs: &[&str]| -> Vec<String> {
+        pairs.iter().map(|pair| format!("volume {of}: overlapping paths: {pair}")).collect()
+    };
+    let expected = [
+        overlap(r#""a" (ConfigMap "m")"#, &[r#""x/y" with "x""#, r#""x" with "x""#, r#""x" with "x/y""#]),
+        overlap(r#""b" (Secret "s")"#, &[r#""d" with "d/e""#]),
+        overlap(r#""c" (DownwardAPI)"#, &[r#""f" with "f""#]),
+        vec![r#"volume "d" (Projected) has no sources provided"#.to_owned()],
+        overlap(
+            r#""d" (Projected)"#,
+            &[
+                r#""p/q" (ServiceAccountToken) with "p/q" (ConfigMap "m")"#,
+                r#""p" (DownwardAPI) with "p/q" (ConfigMap "m")"#,
+                r#""p" (DownwardAPI) with "p/q" (ServiceAccountToken)"#,
+                r#""p/q/r" (ClusterTrustBundle "x.io/s") with "p/q" (ConfigMap "m")"#,
+                r#""p/q/r" (ClusterTrustBundle "x.io/s") with "p/q" (ServiceAccountToken)"#,
+                r#""p/q/r" (ClusterTrustBundle "x.io/s") with "p" (DownwardAPI)"#,
+                r#""k" (PodCertificate key) with "k" (PodCertificate chain)"#,
+            ],
+        ),
+    ];
+    assert_eq!(
+        said(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec})),
+        expected.concat()
+    );
+}
+
+#[test]
+fn of_a_pods_addresses_labels_and_empty_names() {
+    let preferred = json!({"weight": 1, "preference": {"matchExpressions": [
+        {"key": "node-role.kubernetes.io/master", "operator": "In", "values": ["a_", ""]}]}});
+    let spec = json!({"containers": [{"name": "a"}], "imagePullSecrets": [{"name": ""}, {"name": ""}],
+        "hostAliases": [{"ip": "::ffff:1.2.3.4"}], "dnsConfig": {"nameservers": ["1.1.1.1", "FD00::1"]}, "volumes": [{"name": "v", "storageos": {}}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}});
+    let at =
+        "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0]";
+    let found = said(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}));
+    assert_eq!(
+        found[0],
+        format!(r#"{at}.key: node-role.kubernetes.io/master is use "node-role.kubernetes.io/control-plane" instead"#)
+    );
+    assert!(
+        found[1].starts_with(&format!("{at}.values[0]: a_ is invalid, a valid label must be an empty string or")),
+        "{found:?}"
+    );
+    assert_eq!(
+        found[2..],
+        [
+            "spec.volumes[0].storageOS: deprecated in v1.22, non-functional in v1.25+",
+            r#"spec.imagePullSecrets[1].name: duplicate name """#,
+            r#"spec.imagePullSecrets[0].name: invalid empty name """#,
+            r#"spec.imagePullSecrets[1].name: invalid empty name """#,
+            r#"spec.dnsConfig.nameservers[1]: IPv6 address "FD00::1" should be in RFC 5952 canonical format ("fd00::1")"#,
+            r#"spec.hostAliases[0].ip: non-standard IP address "::ffff:1.2.3.4" will be considered invalid in a future Kubernetes release: use "1.2.3.4""#,
+        ]
+    );
+}
+
+#[test]
+fn of_classes_and_accounts() {
+    let (os, instead) = ("beta.kubernetes.io/os", r#"deprecated since v1.14; use "kubernetes.io/os" instead"#);
+    assert_eq!(
+        said(json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "a"}, "handler": "h",
+            "scheduling": {"nodeSelector": {os: "linux"}}})),
+        [format!("scheduling.nodeSelector: {instead}")]
+    );
+    assert_eq!(
+        said(
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "a"}, "provisioner": "p",
+            "allowedTopologies": [{"matchLabelExpressions": [{"key": os, "values": ["linux"]}]}]})
+        ),
+        [format!("allowedTopologies[0].matchLabelExpressions[0].key: {instead}")]
+    );
+    assert_eq!(
+        said(
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIStorageCapacity", "metadata": {"name": "a"}, "storageClassName": "s",
+            "nodeTopology": {"matchLabels": {os: "linux"}, "matchExpressions": [{"key": os, "operator": "Exists"}]}})
+        ),
+        [
+            format!("nodeTopology.matchExpressions[0].key: {os} is {instead}"),
+            format!("nodeTopology.matchLabels.{os}: {instead}")
+        ]
+    );
+    let account = |annotations: Value| {
+        object(
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a", "annotations": annotations}}),
+        )
+    };
+    let (plain, marked) = (account(json!({})), account(json!({"kubernetes.io/enforce-mountable-secrets": "true"})));
+    let kind = marked.known_kind().unwrap();
+    let expected = "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+    assert_eq!(warnings(kind, &marked), [expected]);
+    assert_eq!(warnings_of_update(kind, &plain, &marked), [expected]);
+    assert_eq!(warnings_of_update(kind, &marked, &marked), [""; 0], "said once");
+}
