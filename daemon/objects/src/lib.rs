@@ -23,12 +23,14 @@
 //! | kinds in two versions | [`convert`] |
 //! | print values as JSON, quickly | [`json`] |
 //! | describe all of it to clients | [`openapi`] |
+//! | read certificates and requests for them | [`der`] |
 //! | show to people | [`print`](mod@print) |
 
 pub mod admission;
 pub mod apply;
 pub mod convert;
 pub mod default;
+pub mod der;
 pub mod diff;
 pub mod field;
 pub mod json;

@@ -44,7 +44,7 @@ fn example(kind: &Kind) -> Value {
         "CronJob" => json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job}}}),
         "Job" => json!({"spec": job}),
         "CertificateSigningRequest" => {
-            json!({"spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIb01JR1BBZ0VBTUMweEt6QXBCZ05WQkFNTUluTjVjM1JsYlE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K",
+            json!({"spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlISE1HNENBUUF3RERFS01BZ0dBMVVFQXd3QllUQlpNQk1HQnlxR1NNNDlBZ0VHQ0NxR1NNNDlBd0VIQTBJQQpCQzhEK1YxdFVUWE9QYzloUjRPVkVEWmlQYTErcDY3RWZ6MEVWb3YrcFp3QzFKUVF5cW51a2x5TUtqSFgzeHozCnk2Q3JBMzRVZDIxbkRRYVd0ekc4Wk82Z0FEQUtCZ2dxaGtqT1BRUURBZ05KQURCR0FpRUF4Tk5VRVlKVGRaZHYKNm50dVd2blAvek1qdWRUU05Xb2hKZXRYdUg5VTJzZ0NJUURlK0p6cWxuSG9xNnJZdkE0YnoydTV2UGtwb1pVVgpBTkVVaXlHRVNmUWVNQT09Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=",
             "signerName": "example.com/s", "usages": ["client auth"]}})
         }
         "IngressClass" => json!({"spec": {"controller": "x.io/c"}}),

@@ -307,7 +307,7 @@ async fn who_asks_for_a_certificate_is_the_servers_word_and_what_was_asked_for_s
     rights.bind("", ("ClusterRole", "csr"), "alice").await;
     let request = |name: &str| {
         json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
-            "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIb01JR1BBZ0VBTUMweEt6QXBCZ05WQkFNTUluTjVjM1JsYlE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K",
+            "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlISE1HNENBUUF3RERFS01BZ0dBMVVFQXd3QllUQlpNQk1HQnlxR1NNNDlBZ0VHQ0NxR1NNNDlBd0VIQTBJQQpCQzhEK1YxdFVUWE9QYzloUjRPVkVEWmlQYTErcDY3RWZ6MEVWb3YrcFp3QzFKUVF5cW51a2x5TUtqSFgzeHozCnk2Q3JBMzRVZDIxbkRRYVd0ekc4Wk82Z0FEQUtCZ2dxaGtqT1BRUURBZ05KQURCR0FpRUF4Tk5VRVlKVGRaZHYKNm50dVd2blAvek1qdWRUU05Xb2hKZXRYdUg5VTJzZ0NJUURlK0p6cWxuSG9xNnJZdkE0YnoydTV2UGtwb1pVVgpBTkVVaXlHRVNmUWVNQT09Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=",
                 "signerName": "example.com/s", "usages": ["client auth"], "username": "system:admin", "uid": "1",
                 "groups": ["system:masters"], "extra": {"a": ["b"]}}})
     };

@@ -1,6 +1,7 @@
-//! Rules of requests for certificates. Whether the request is signed by its key is for who signs it to find out.
+//! Rules of requests for certificates.
 
 use super::at::{At, Errors};
+use super::signed;
 use crate::names;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
@@ -36,8 +37,9 @@ const SIGNER_MAX: usize = 253 + 1 + 63 + 1 + 253;
 /// The spec of a new request.
 pub(super) fn check(spec: &At<'_, '_>, errors: &mut Errors) {
     let request = spec.child("request");
-    if !is_request(request.str()) {
-        request.invalid_value(errors, request.str(), "PEM block type must be CERTIFICATE REQUEST");
+    let block = pem(request.str()).ok_or("PEM block type must be CERTIFICATE REQUEST");
+    if let Err(message) = block.and_then(|block| signed::check(&block)) {
+        request.invalid_value(errors, request.str(), message);
     }
     let usages = spec.child("usages");
     if usages.list().is_empty() {
@@ -63,22 +65,17 @@ pub(super) fn check(spec: &At<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// Is the first PEM block (in base64) a request?
-fn is_request(encoded: &str) -> bool {
+/// What is in the first PEM block (in base64), if that is a request.
+fn pem(encoded: &str) -> Option<Vec<u8>> {
     let plain: String = encoded.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let Some(text) = BASE64_STANDARD.decode(plain).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else {
-        return false;
-    };
-    let Some((_, rest)) = text.split_once("-----BEGIN ") else { return false };
-    let Some((body, _)) = rest
+    let text = BASE64_STANDARD.decode(plain).ok().and_then(|bytes| String::from_utf8(bytes).ok())?;
+    let (_, rest) = text.split_once("-----BEGIN ")?;
+    let (body, _) = rest
         .strip_prefix("CERTIFICATE REQUEST-----")
-        .and_then(|body| body.split_once("-----END CERTIFICATE REQUEST-----"))
-    else {
-        return false;
-    };
+        .and_then(|body| body.split_once("-----END CERTIFICATE REQUEST-----"))?;
     // Headers are not part of the block's bytes.
     let body: String = body.lines().filter(|line| !line.contains(':')).map(str::trim).collect();
-    !body.is_empty() && BASE64_STANDARD.decode(body).is_ok()
+    BASE64_STANDARD.decode(body).ok().filter(|bytes| !bytes.is_empty())
 }
 
 /// `example.com/signer-name`.

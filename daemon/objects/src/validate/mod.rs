@@ -29,6 +29,7 @@ mod quota;
 mod rbac;
 mod rules;
 mod service;
+mod signed;
 mod small;
 mod status;
 mod storage;

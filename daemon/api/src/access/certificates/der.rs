@@ -1,6 +1,8 @@
 //! The few fields of an X.509 certificate (RFC 5280) that we read ourselves: subject, validity, public key. Signatures,
 //! chains, purposes and well-formedness are webpki's to check.
 
+use reddwarf_objects::der::Reader;
+
 /// What we read of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Certificate<'a> {
@@ -27,16 +29,16 @@ const GENERALIZED_TIME: u8 = 0x18;
 impl<'a> Certificate<'a> {
     /// Reads a certificate; `None` when it is not one.
     pub(crate) fn parse(der: &'a [u8]) -> Option<Self> {
-        let mut certificate = Reader(Reader(der).expect(SEQUENCE)?);
-        let mut body = Reader(certificate.expect(SEQUENCE)?);
-        if body.0.first() == Some(&VERSION) {
+        let mut certificate = Reader::new(Reader::new(der).expect(SEQUENCE)?);
+        let mut body = Reader::new(certificate.expect(SEQUENCE)?);
+        if body.tag() == Some(VERSION) {
             body.any()?;
         }
         let (_serial, _signature, _issuer) = (body.any()?, body.expect(SEQUENCE)?, body.expect(SEQUENCE)?);
-        let mut validity = Reader(body.expect(SEQUENCE)?);
+        let mut validity = Reader::new(body.expect(SEQUENCE)?);
         let (not_before, not_after) = (time(validity.any()?)?, time(validity.any()?)?);
         let (common_name, organizations) = subject(body.expect(SEQUENCE)?)?;
-        let mut key = Reader(body.expect(SEQUENCE)?);
+        let mut key = Reader::new(body.expect(SEQUENCE)?);
         key.expect(SEQUENCE)?;
         // The first byte of a bit string counts its unused bits.
         let public_key = key.expect(BIT_STRING)?.get(1..)?;
@@ -47,11 +49,11 @@ impl<'a> Certificate<'a> {
 /// `CN` and `O` of a name.
 fn subject(name: &[u8]) -> Option<(String, Vec<String>)> {
     let (mut common_name, mut organizations) = (String::new(), Vec::new());
-    let mut sets = Reader(name);
-    while !sets.0.is_empty() {
-        let mut set = Reader(sets.expect(SET)?);
-        while !set.0.is_empty() {
-            let mut attribute = Reader(set.expect(SEQUENCE)?);
+    let mut sets = Reader::new(name);
+    while !sets.is_at_end() {
+        let mut set = Reader::new(sets.expect(SET)?);
+        while !set.is_at_end() {
+            let mut attribute = Reader::new(set.expect(SEQUENCE)?);
             let oid = attribute.expect(OID)?;
             let (tag, value) = attribute.any()?;
             match oid {
@@ -97,29 +99,6 @@ fn time((tag, value): (u8, &[u8])) -> Option<i64> {
     }
     let date = chrono::NaiveDate::from_ymd_opt(year, part(0)?, part(2)?)?;
     Some(date.and_hms_opt(part(4)?, part(6)?, part(8)?)?.and_utc().timestamp())
-}
-
-/// Reads one element after the other.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn any(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (&first, mut rest) = rest.split_first()?;
-        let mut length = usize::from(first & 0x7f);
-        if first & 0x80 != 0 {
-            let bytes = rest.get(..length).filter(|b| (1..=4).contains(&b.len()))?;
-            rest = rest.get(length..)?;
-            length = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-        }
-        let value = rest.get(..length)?;
-        self.0 = rest.get(length..)?;
-        Some((tag, value))
-    }
-
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.any().filter(|(found, _)| *found == tag).map(|(_, value)| value)
-    }
 }
 
 #[cfg(test)]
