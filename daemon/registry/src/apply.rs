@@ -417,6 +417,7 @@ impl<'a> Work<'a> {
         let update = Update { source, declared: last, applied: source.is_some(), pod_security };
         let changed = admit::update(&writer, kind, old, merged, &update, self.gate)?;
         let Changed { object: mut new, warnings: mut admitted } = changed;
+        self.registry.check_change(self.author, kind, writer.part, old, &new)?;
         admitted.extend(self.registry.beyond_new_levels(kind, writer.part, old, &new)?);
         let promises = self.registry.allocate(kind, None, Some(old), &mut new, &self.transaction)?;
         let warnings = told(kind, &new, source, policy, admitted);

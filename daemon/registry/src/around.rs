@@ -33,6 +33,9 @@ impl Registry {
                 around.limit_ranges = self.all("", "limitranges", Some(namespace))?;
                 around.storage_classes = self.all("storage.k8s.io", "storageclasses", None)?;
             }
+            ("scheduling.k8s.io", "PriorityClass") => {
+                around.priority_classes = self.all("scheduling.k8s.io", "priorityclasses", None)?;
+            }
             ("networking.k8s.io", "Ingress") => {
                 around.ingress_classes = self.all("networking.k8s.io", "ingressclasses", None)?;
             }
@@ -78,6 +81,36 @@ impl Registry {
         let Some(enforce) = Policy::tightened(old, new) else { return Ok(Vec::new()) };
         let Some(pods) = kinds().by_group_resource("", "pods") else { return Ok(Vec::new()) };
         Ok(warnings_of_existing(new.name(), enforce, pods, &self.all("", "pods", Some(new.name()))?))
+    }
+
+    /// Refuses changes that the objects around don't allow: to enlarge a claim whose class does not let it grow, and a second default
+    /// among PriorityClasses. What files declare is not held to that: their claims wait, and say why.
+    pub(crate) fn check_change(
+        &self,
+        author: &Author,
+        kind: &Kind,
+        part: Part,
+        old: &Object,
+        new: &Object,
+    ) -> Result<(), RegistryError> {
+        if part != Part::Main || matches!(author, Author::File(_)) {
+            return Ok(());
+        }
+        let verdict = match (kind.group, kind.kind) {
+            ("", "PersistentVolumeClaim") => {
+                let Some(class) = admission::class_to_grow(old, new) else { return Ok(()) };
+                let class = match class {
+                    "" => None,
+                    class => self.find(&key("storage.k8s.io", "storageclasses", None, class))?,
+                };
+                admission::check_growth(old, new, class.as_ref())
+            }
+            ("scheduling.k8s.io", "PriorityClass") => {
+                admission::check_default(new, &self.all("scheduling.k8s.io", "priorityclasses", None)?)
+            }
+            _ => Ok(()),
+        };
+        verdict.map_err(|refusal| refused(kind, new, refusal))
     }
 
     /// The service account that a pod runs as.

@@ -6,7 +6,7 @@ use crate::namespace::closing;
 use crate::ownership::check_delete;
 use crate::stored::{decode, encode};
 use crate::write::{ATTEMPTS, transaction};
-use crate::{Author, ListQuery, Registry, RegistryError};
+use crate::{Author, ListQuery, Registry, RegistryError, priority};
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_objects::{Kind, Object, ObjectKey};
 use reddwarf_store::CommitError;
@@ -229,6 +229,7 @@ impl Registry {
     ) -> Result<Deleted, RegistryError> {
         let kind = kind_of(key)?;
         let at = store_key(key)?;
+        priority::check_delete(author, kind, key)?;
         for _ in 0..ATTEMPTS {
             let entry = self.entry(&at)?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
             let old = decode(&entry)?;
@@ -272,7 +273,8 @@ impl Registry {
         Err(RegistryError::Contended { key: key.clone(), attempts: ATTEMPTS })
     }
 
-    /// Deletes all objects that a query matches; when a file owns one of them, all are refused before any is deleted.
+    /// Deletes all objects that a query matches, but for the system's PriorityClasses; when a file owns one of them, all are refused
+    /// before any is deleted.
     ///
     /// # Errors
     /// As [`Registry::delete`].
@@ -286,7 +288,8 @@ impl Registry {
         for object in &list.items {
             check_delete(author, query.kind, object).map_err(|e| self.with_line(e))?;
         }
-        let keys = list.items.iter().map(|object| object.key(query.kind)).collect();
+        let keys = list.items.iter().map(|object| object.key(query.kind));
+        let keys = keys.filter(|key| priority::check_delete(author, query.kind, key).is_ok()).collect();
         self.delete_each(author, keys, options).await
     }
 

@@ -21,6 +21,7 @@
 //! | how objects lie in the store, and answers without parsing them | `stored.rs` |
 //! | lists, continue tokens, watches | `list.rs`, `watch.rs`; selectors on stored text: `select.rs`; everything at once: `follow.rs` |
 //! | what every write asks for, remembered | `remember.rs` |
+//! | PriorityClasses that every cluster has | `priority.rs` |
 //! | addresses and ports of services | `service.rs`, chosen in `reddwarf-network` |
 //! | Events | `event/` |
 
@@ -43,6 +44,7 @@ mod merge;
 mod namespace;
 mod ownership;
 mod part;
+mod priority;
 mod registry;
 mod remember;
 mod scale;

@@ -431,6 +431,7 @@ impl Registry {
         let update = admit::Update { source: None, declared: declared.as_ref(), applied, pod_security };
         let changed = admit::update(writer, kind, &old, wanted, &update, gate).map_err(|e| self.with_line(e))?;
         let Changed { object: mut new, warnings: admitted } = changed;
+        self.check_change(writer.author, kind, writer.part, &old, &new)?;
         let mut warnings = warnings_of_update(writer.part, kind, &old, &new);
         warnings.extend(admitted);
         warnings.extend(self.beyond_new_levels(kind, writer.part, &old, &new)?);

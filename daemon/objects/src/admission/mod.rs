@@ -8,6 +8,7 @@
 //! | `limit_range.rs` | default limits and requests, and their bounds | LimitRanger |
 //! | `quota.rs` `usage.rs` | what a namespace may use | ResourceQuota |
 //! | `class.rs` | default storage and ingress classes | DefaultStorageClass, DefaultIngressClass |
+//! | `resize.rs` | whether a claim may grow | PersistentVolumeClaimResize |
 //! | `pod_security/` | which pods a namespace takes | PodSecurity |
 //!
 //! Objects that files declare are not admitted: like the reference's static pods they are what their file says.
@@ -17,12 +18,15 @@ mod limit_range;
 pub mod pod_security;
 mod priority;
 pub mod quota;
+mod resize;
 mod runtime_class;
 mod service_account;
 mod tolerations;
 mod usage;
 
+pub use priority::{SYSTEM_CLASSES, SystemClass, check_default};
 pub use quota::{Charge, charge};
+pub use resize::{check_growth, class_to_grow};
 
 use crate::{kind::Kind, object::Object};
 use std::sync::Arc;
@@ -96,6 +100,7 @@ pub fn check(kind: &Kind, object: &Object, around: &Surroundings) -> Result<(), 
     match (kind.group, kind.kind) {
         ("", "Pod") => limit_range::check_pod(object, &around.limit_ranges),
         ("", "PersistentVolumeClaim") => limit_range::check_claim(object, &around.limit_ranges),
+        ("scheduling.k8s.io", "PriorityClass") => check_default(object, &around.priority_classes),
         _ => Ok(()),
     }
 }

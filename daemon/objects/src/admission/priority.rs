@@ -4,8 +4,30 @@ use super::Refusal;
 use crate::object::Object;
 use serde_json::Value;
 
-/// Classes that are always there.
-const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+/// A class that every cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemClass {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: i64,
+    /// What it is for.
+    pub description: &'static str,
+}
+
+/// The classes that are always there.
+pub const SYSTEM_CLASSES: [SystemClass; 2] = [
+    SystemClass {
+        name: "system-node-critical",
+        value: 2_000_001_000,
+        description: "Used for system critical pods that must not be moved from their current node.",
+    },
+    SystemClass {
+        name: "system-cluster-critical",
+        value: 2_000_000_000,
+        description: "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    },
+];
 
 struct Priority {
     class: Option<String>,
@@ -38,7 +60,6 @@ pub(super) fn admit(pod: &mut Object, classes: &[Object]) -> Result<(), Refusal>
 }
 
 fn of(pod: &Object, classes: &[Object]) -> Result<Priority, Refusal> {
-    let value = |class: &Object| class.map().get("value").and_then(Value::as_i64).unwrap_or(0);
     let from = |class: &Object| Priority {
         class: Some(class.name().to_owned()),
         value: value(class),
@@ -54,12 +75,35 @@ fn of(pod: &Object, classes: &[Object]) -> Result<Priority, Refusal> {
             .iter()
             .find(|class| class.name() == name)
             .map(from)
-            .or_else(|| SYSTEM.iter().find(|(known, _)| *known == name).map(|(name, value)| plain(Some(name), *value)))
+            .or_else(|| SYSTEM_CLASSES.iter().find(|of| of.name == name).map(|of| plain(Some(of.name), of.value)))
             .ok_or_else(|| Refusal(format!("no PriorityClass with name {name} was found"))),
-        None => {
-            let defaults = classes.iter().filter(|class| class.map().get("globalDefault") == Some(&Value::Bool(true)));
-            // Of several defaults the lowest counts.
-            Ok(defaults.min_by_key(|class| value(class)).map_or_else(|| plain(None, 0), from))
-        }
+        None => Ok(default_of(classes).map_or_else(|| plain(None, 0), from)),
+    }
+}
+
+fn value(class: &Object) -> i64 {
+    class.map().get("value").and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn is_default(class: &Object) -> bool {
+    class.map().get("globalDefault") == Some(&Value::Bool(true))
+}
+
+/// Of several defaults the lowest counts.
+fn default_of(classes: &[Object]) -> Option<&Object> {
+    classes.iter().filter(|class| is_default(class)).min_by_key(|class| value(class))
+}
+
+/// Is a class, new or changed, the default beside another one?
+///
+/// # Errors
+/// [`Refusal`] that names the other.
+pub fn check_default(class: &Object, classes: &[Object]) -> Result<(), Refusal> {
+    match default_of(classes).filter(|other| is_default(class) && other.name() != class.name()) {
+        Some(other) => Err(Refusal(format!(
+            "PriorityClass {} is already marked as default. Only one default can exist",
+            other.name()
+        ))),
+        None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     pod::{resources, scheduling},
     rules,
 };
-use crate::{field::FieldReason, kind::Kind, names};
+use crate::{admission::SYSTEM_CLASSES, field::FieldReason, kind::Kind, names};
 use serde_json::json;
 
 pub(super) fn check(kind: &Kind, object: &At<'_, '_>, errors: &mut Errors) {
@@ -119,19 +119,18 @@ fn check_lease(spec: &At<'_, '_>, errors: &mut Errors) {
     }
 }
 
-/// The two classes of the system and their values.
-const SYSTEM_CLASSES: [(&str, i64); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 const PRIORITY_MAX: i64 = 1_000_000_000;
 
 fn check_priority(class: &At<'_, '_>, errors: &mut Errors) {
     let (metadata, value) = (class.child("metadata"), class.number("value").unwrap_or(0));
     let name = metadata.text("name");
     if name.starts_with("system-") {
-        let known = SYSTEM_CLASSES.iter().find(|(known, _)| *known == name);
+        let known = SYSTEM_CLASSES.iter().find(|known| known.name == name);
         let problem = match known {
             None => Some(format!("{name} is not a known system priority class")),
-            Some((_, wanted)) if *wanted != value => Some(format!("value of {name} PriorityClass must be {wanted}")),
+            Some(known) if known.value != value => {
+                Some(format!("value of {name} PriorityClass must be {}", known.value))
+            }
             Some(_) if class.flag("globalDefault") => {
                 Some(format!("globalDefault of {name} PriorityClass must be false"))
             }

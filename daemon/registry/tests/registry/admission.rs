@@ -1,7 +1,7 @@
 //! What the objects around a new one do to it.
 
 use crate::*;
-use reddwarf_registry::{RegistryError, Verdict};
+use reddwarf_registry::{DeleteOptions, ListQuery, RegistryError, Verdict};
 
 fn quota(hard: Value) -> Object {
     object(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"},
@@ -212,8 +212,9 @@ async fn what_grows_is_charged_by_how_much() {
     let world = World::new().await;
     let claim = object(
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "grows", "resources": {"requests": {"storage": "1Gi"}}}}),
     );
+    world.create(storage_class("grows", Some(true))).await;
     let service =
         object(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "default"},
         "spec": {"ports": [{"port": 80}]}}));
@@ -247,4 +248,106 @@ async fn what_grows_is_charged_by_how_much() {
         error.contains("exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=0"),
         "{error}"
     );
+}
+
+fn storage_class(name: &str, grows: Option<bool>) -> Object {
+    let mut class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, "provisioner": "x.io/p"});
+    if let Some(grows) = grows {
+        class["allowVolumeExpansion"] = grows.into();
+    }
+    object(class)
+}
+
+#[tokio::test]
+async fn claims_grow_only_where_their_class_lets_them() {
+    let world = World::new().await;
+    for (name, grows) in [("grows", Some(true)), ("fixed", Some(false)), ("silent", None)] {
+        world.create(storage_class(name, grows)).await;
+    }
+    let classes = [("a", "grows"), ("b", "fixed"), ("c", "silent"), ("d", "gone"), ("e", "")];
+    for (name, class) in classes {
+        let claim = object(
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}}}),
+        );
+        world.create(claim).await;
+        let key = ObjectKey::core("persistentvolumeclaims", "default", name);
+        world.registry.modify_status(&Author::System("test"), &key, |c| c.set("/status/phase", "Bound")).await.unwrap();
+        world
+            .registry
+            .modify_status(&Author::System("test"), &key, |c| c.set("/status/capacity/storage", "1Gi"))
+            .await
+            .unwrap();
+    }
+    let patch = async |name: &str, size: &str| {
+        let key = ObjectKey::core("persistentvolumeclaims", "default", name);
+        let change = merge(&json!({"spec": {"resources": {"requests": {"storage": size}}}}));
+        world.registry.patch(&alice(), &key, Part::Main, change, &WriteOptions::default()).await
+    };
+    assert!(patch("a", "2Gi").await.unwrap().changed);
+    for (name, _) in &classes[1..] {
+        let error = patch(name, "2Gi").await.unwrap_err();
+        assert!(matches!(error, RegistryError::Forbidden { .. }), "{error:?}");
+        let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+        assert_eq!(error.to_string(), format!("persistentvolumeclaims \"{name}\" is forbidden: {why}"));
+        assert!(!patch(name, "1024Mi").await.unwrap().changed, "the same size in other words");
+    }
+}
+
+fn priority(name: &str, more: Value) -> Object {
+    let mut class =
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 10});
+    class.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    object(class)
+}
+
+#[tokio::test]
+async fn the_systems_priorities_are_there_and_stay() {
+    let world = World::new().await;
+    world.registry.make_system_classes().await.unwrap();
+    let key = |name: &str| ObjectKey {
+        group: "scheduling.k8s.io".into(),
+        resource: "priorityclasses".into(),
+        namespace: None,
+        name: name.into(),
+    };
+    let made = world.registry.get(&key("system-node-critical")).unwrap();
+    assert_eq!(
+        (made.map()["value"].clone(), made.get_str("/preemptionPolicy"), made.generation()),
+        (json!(2_000_001_000), Some("PreemptLowerPriority"), Some(1))
+    );
+    let revision = world.registry.revision();
+    world.registry.make_system_classes().await.unwrap();
+    assert_eq!(world.registry.revision(), revision, "at every start, as far as they are missing");
+    let error = world.registry.delete(&alice(), &key("system-cluster-critical"), &DeleteOptions::default()).await;
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "priorityclasses.scheduling.k8s.io \"system-cluster-critical\" is forbidden: this is a system priority class and cannot be deleted"
+    );
+    world.create(priority("mine", json!({}))).await;
+    let all = ListQuery::all(kinds().by_group_resource("scheduling.k8s.io", "priorityclasses").unwrap());
+    let gone = world.registry.delete_collection(&alice(), &all, &DeleteOptions::default()).await.unwrap();
+    assert_eq!(gone.iter().map(|one| one.object().name()).collect::<Vec<_>>(), ["mine"]);
+    assert_eq!(world.registry.list(&all).unwrap().items.len(), 2);
+}
+
+#[tokio::test]
+async fn one_priority_class_is_the_default() {
+    let world = World::new().await;
+    world.create(priority("first", json!({"globalDefault": true}))).await;
+    let other = world.create(priority("second", json!({}))).await;
+    let options = WriteOptions::default;
+    let error = world.registry.create(&alice(), priority("third", json!({"globalDefault": true})), options()).await;
+    let why = "PriorityClass first is already marked as default. Only one default can exist";
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        format!("priorityclasses.scheduling.k8s.io \"third\" is forbidden: {why}")
+    );
+    let key = other.key(other.known_kind().unwrap());
+    let change = || merge(&json!({"globalDefault": true}));
+    let error = world.registry.patch(&alice(), &key, Part::Main, change(), &options()).await.unwrap_err().to_string();
+    assert_eq!(error, format!("priorityclasses.scheduling.k8s.io \"second\" is forbidden: {why}"));
+    let first = ObjectKey { name: "first".into(), ..key };
+    let change = merge(&json!({"globalDefault": true, "description": "d"}));
+    assert!(world.registry.patch(&alice(), &first, Part::Main, change, &options()).await.unwrap().changed);
 }
