@@ -5,13 +5,12 @@ use crate::access::authorise::{Authoriser, Decision};
 use crate::access::principal::Principal;
 use crate::access::rbac::escalation::held;
 use crate::access::rbac::rule::Rule;
-use crate::serve::body::{Body, read};
+use crate::serve::body::{Arriving, Body, read};
 use crate::serve::dispatch::Call;
 use crate::wire::answer::respond;
 use crate::wire::decode::{Decoded, Reading, decode_body};
 use crate::wire::error::ApiError;
 use crate::wire::request::ResourceRequest;
-use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use reddwarf_objects::{FieldError, FieldPath, Kind, Object};
 use serde_json::{Value, json};
@@ -29,7 +28,7 @@ pub(crate) fn is_review(kind: &Kind) -> bool {
 pub(crate) async fn answer(
     call: &Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let kind = resource.kind;
     if request.method() != Method::POST || resource.name.is_some() || resource.namespace.is_some() != kind.namespaced {
@@ -62,7 +61,7 @@ pub(crate) async fn answer(
 }
 
 /// The object of `kind` in a request's body.
-pub(crate) async fn body(call: &Call, kind: &Kind, request: Request<Incoming>) -> Result<Object, ApiError> {
+pub(crate) async fn body(call: &Call, kind: &Kind, request: Request<Arriving>) -> Result<Object, ApiError> {
     let limits = &call.state.settings.limits;
     let headers = request.headers().clone();
     let bytes = read(request.into_body(), limits.body_bytes, limits.body_timeout).await?;

@@ -2,12 +2,11 @@
 
 use crate::access::tokens::{NewToken, Token, TokenError};
 use crate::daemon::{body, ok};
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::types::{Done, Kubeconfig, TokenCreated, TokenList, TokenRequest, TokenSummary};
 use crate::wire::error::ApiError;
 use chrono::TimeDelta;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 
 /// `GET kubeconfig`.
@@ -29,7 +28,7 @@ fn tcp_is_off() -> ApiError {
 ///
 /// # Errors
 /// 403 for who is no admin, 422 for bad requests.
-pub(super) async fn tokens(call: &Call, method: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn tokens(call: &Call, method: &str, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
     call.principal.require_admin("manage tokens")?;
     let access = &call.state.deps.access;
     match method {

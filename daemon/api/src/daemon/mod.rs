@@ -5,13 +5,12 @@ pub(crate) mod apply;
 
 use crate::discovery::json_response;
 use crate::runtime::PodName;
-use crate::serve::body::{Body, read};
+use crate::serve::body::{Arriving, Body, read};
 use crate::serve::dispatch::Call;
 use crate::types::{
     BackupRequest, FileSet, ImageBuild, ImageImport, ImagePull, RestoreRequest, VolumeAction, VolumeRequest,
 };
 use crate::wire::error::ApiError;
-use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use reddwarf_objects::kinds;
 use serde::Serialize;
@@ -25,7 +24,7 @@ use std::path::Path;
 pub(crate) async fn answer(
     call: &Call,
     route: &[&str],
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().clone();
     let (runtime, directory) = (&call.state.deps.runtime, &call.state.deps.directory);
@@ -99,7 +98,7 @@ pub(crate) async fn answer(
     }
 }
 
-async fn images(call: &Call, method: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+async fn images(call: &Call, method: &str, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
     let runtime = &call.state.deps.runtime;
     match method {
         "GET" => ok(&runtime.images().await?),
@@ -121,7 +120,7 @@ async fn image_verbs(
     call: &Call,
     method: &str,
     verb: &str,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let runtime = &call.state.deps.runtime;
     match (method, verb) {
@@ -171,7 +170,7 @@ pub(crate) fn ok<T: Serialize>(report: &T) -> Result<Response<Body>, ApiError> {
 }
 
 /// The request's JSON body; an empty one is the type's default.
-async fn body<T: DeserializeOwned + Default>(call: &Call, request: Request<Incoming>) -> Result<T, ApiError> {
+async fn body<T: DeserializeOwned + Default>(call: &Call, request: Request<Arriving>) -> Result<T, ApiError> {
     let limits = &call.state.settings.limits;
     let bytes = read(request.into_body(), limits.body_bytes, limits.body_timeout).await?;
     if bytes.is_empty() {

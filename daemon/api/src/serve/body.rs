@@ -5,11 +5,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -90,11 +90,76 @@ pub(crate) fn broken_by(mut body: Body, cut: CancellationToken) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
+/// The body of a request.
+///
+/// One over HTTP/2 that nobody reads to its end, because its request is refused, is read on for a while and thrown away: a stream that
+/// is reset under a client that still sends makes some clients (curl) lose the answer (RFC 9113, 8.1).
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    body: Option<Incoming>,
+    /// Set where what is left is read on; cancelled when the daemon ends.
+    reads_on_until: Option<CancellationToken>,
+}
+
+/// What is left of a refused body is read for so long,
+const READ_ON: Duration = Duration::from_secs(10);
+/// and so many bytes of it: then the stream is reset (`NO_ERROR`, since the answer is out).
+const READ_ON_BYTES: usize = 64 << 20;
+
+impl Arriving {
+    /// Over HTTP/1, where hyper decides whether what is left is read or the connection closed.
+    pub(crate) fn alone(body: Incoming) -> Self {
+        Self { body: Some(body), reads_on_until: None }
+    }
+
+    /// Over HTTP/2.
+    pub(crate) fn shared(body: Incoming, stop: CancellationToken) -> Self {
+        Self { body: Some(body), reads_on_until: Some(stop) }
+    }
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.body.as_mut() {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let (Some(mut body), Some(stop)) = (self.body.take(), self.reads_on_until.take()) else { return };
+        if body.is_end_stream() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let rest = async move {
+            let mut left = READ_ON_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { break };
+                left = less;
+            }
+        };
+        tokio::spawn(stop.run_until_cancelled_owned(tokio::time::timeout(READ_ON, rest)));
+    }
+}
+
 /// The whole body of a request.
 ///
 /// # Errors
 /// 413 above `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.
-pub(crate) async fn read(body: Incoming, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(body: Arriving, limit: usize, within: Duration) -> Result<Bytes, ApiError> {
     // Said beforehand: then it is refused unread, and a client that waits for `100 Continue` never sends it.
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::too_large(limit));

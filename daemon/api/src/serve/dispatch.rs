@@ -7,7 +7,7 @@ use crate::access::authorise::{Authorised, authorise};
 use crate::access::principal::Principal;
 use crate::access::service_account;
 use crate::openapi::{self, Documents};
-use crate::serve::body::{Body, full};
+use crate::serve::body::{Arriving, Body, full};
 use crate::serve::counters::ApiCounters;
 use crate::serve::health;
 use crate::serve::server::{ApiDeps, ApiSettings};
@@ -19,7 +19,7 @@ use crate::wire::request::{Query, ResourceRequest, legacy_watch, segments};
 use crate::wire::rows::RowCache;
 use crate::{daemon, discovery, verbs};
 use futures_util::FutureExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use std::collections::HashMap;
@@ -139,7 +139,7 @@ pub(crate) async fn handle(
     state: Arc<State>,
     origin: Arc<Origin>,
     cut: CancellationToken,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Response<Body> {
     if request.method() == Method::GET {
         // In a place of its own, given back with the answer: a watch goes on for hours in the task of its request.
@@ -152,7 +152,7 @@ async fn answer(
     state: Arc<State>,
     origin: Arc<Origin>,
     cut: CancellationToken,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Response<Body> {
     let (started, received) = (Instant::now(), state.deps.access.now());
     // It tells requests apart and guards nothing: the kernel need not be asked for it.
@@ -231,7 +231,7 @@ async fn let_in(
     state: &Arc<State>,
     origin: &Origin,
     cut: CancellationToken,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     (segments, asked): (Result<Vec<String>, ApiError>, Result<Asked, ApiError>),
     trace: &mut Trace,
 ) -> Result<Response<Body>, ApiError> {
@@ -268,7 +268,7 @@ async fn let_in(
 async fn run(
     call: Call,
     segments: Vec<String>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     limit: Duration,
 ) -> Result<Response<Body>, ApiError> {
     let place = timeout(limit, call.share.requests.clone().acquire_owned());
@@ -354,7 +354,7 @@ fn label(
     (verb, resource.kind.plural)
 }
 
-async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+async fn route(call: Call, parts: Vec<String>, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
     match names.as_slice() {
         ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {
@@ -406,6 +406,6 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Incoming>) -> Re
     }
 }
 
-fn get_only(request: &Request<Incoming>) -> Result<(), ApiError> {
+fn get_only(request: &Request<Arriving>) -> Result<(), ApiError> {
     if request.method() == Method::GET { Ok(()) } else { Err(ApiError::method_not_allowed()) }
 }

@@ -6,7 +6,7 @@ use crate::access::principal::{Peer, Role, identify};
 use crate::access::state::Access;
 use crate::runtime::{Directory, Runtime};
 use crate::serve::alone::{Handover, Lent, carry};
-use crate::serve::body;
+use crate::serve::body::{self, Arriving};
 use crate::serve::dispatch::{State, handle};
 use crate::serve::gather::Turns;
 use crate::serve::socket::{BindError, Socket, io_error};
@@ -409,6 +409,7 @@ where
             let (state, cut, origin, handover) = (state.clone(), cut.clone(), origin.clone(), handover.clone());
             async move {
                 let alone = Handover::is_for(&request);
+                let request = request.map(Arriving::alone);
                 let mut response = handle(state, origin.clone(), cut, request).await;
                 if alone {
                     response = handover.pass(response).await;
@@ -448,6 +449,8 @@ where
         service_fn(move |request: Request<Incoming>| {
             let (state, origin, cut) = (state.clone(), origin.clone(), CancellationToken::new());
             async move {
+                let stop = state.stop.clone();
+                let request = request.map(|body| Arriving::shared(body, stop));
                 let response = handle(state, origin, cut.clone(), request).await;
                 Ok::<_, Infallible>(response.map(|whole| body::broken_by(whole, cut)))
             }

@@ -5,11 +5,10 @@ use super::target::{container, pod};
 use super::upgrade::{self, Upgrade, spdy_answer, websocket_answer};
 use super::{remote, websocket};
 use crate::runtime::{AttachOptions, ExecExit, ExecOptions, PodName, RuntimeError, Session};
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::wire::error::ApiError;
 use crate::wire::request::{Query, ResourceRequest};
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use reddwarf_objects::Object;
 use serde_json::Value;
@@ -58,7 +57,7 @@ impl Wanted {
 pub(super) async fn exec(
     call: Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let (object, name) = enter(&call, resource)?;
     let wanted = Wanted::of(&call.query);
@@ -88,7 +87,7 @@ pub(super) async fn exec(
 pub(super) async fn attach(
     call: Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let (object, name) = enter(&call, resource)?;
     let container = container(&call.query, &object)?;
@@ -120,7 +119,7 @@ fn has_terminal(pod: &Object, container: &str) -> bool {
 /// Starts the session and answers with the upgrade; everything that can be refused is refused before it.
 async fn connect(
     call: Call,
-    mut request: Request<Incoming>,
+    mut request: Request<Arriving>,
     wanted: Wanted,
     start: impl Future<Output = Result<Session, RuntimeError>>,
 ) -> Result<Response<Body>, ApiError> {

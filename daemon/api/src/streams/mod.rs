@@ -29,11 +29,10 @@ mod tunnel;
 mod upgrade;
 mod websocket;
 
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::wire::error::ApiError;
 use crate::wire::request::ResourceRequest;
-use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 
 /// Whether a subresource is one of these.
@@ -48,7 +47,7 @@ pub(crate) fn is_stream(subresource: &str) -> bool {
 pub(crate) async fn answer(
     call: Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().clone();
     match (resource.subresource.as_deref(), method) {

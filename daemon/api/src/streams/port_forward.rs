@@ -10,13 +10,12 @@ use super::tunnel::Tunnel;
 use super::upgrade::{self, Socket, Upgrade, spdy_answer, websocket_answer};
 use super::websocket;
 use crate::runtime::{Connection, PodName, Runtime};
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::wire::error::ApiError;
 use crate::wire::request::{Query, ResourceRequest};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,7 +67,7 @@ enum Form {
 pub(super) async fn answer(
     call: Call,
     resource: &ResourceRequest,
-    mut request: Request<Incoming>,
+    mut request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let (object, pod) = pod(&call, resource)?;
     call.admit_entry(resource.kind, &object)?;

@@ -4,13 +4,12 @@
 
 use super::target;
 use crate::runtime::{Connection, PodName};
-use crate::serve::body::{Body, full};
+use crate::serve::body::{Arriving, Body, full};
 use crate::serve::dispatch::Call;
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHENTICATE,
@@ -71,7 +70,7 @@ impl<'a> Place<'a> {
 pub(super) async fn answer(
     call: Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let text = resource.name.clone().unwrap_or_default();
     if resource.kind.is_core("Node") {
@@ -107,7 +106,7 @@ async fn of_node(
     call: &Call,
     resource: &ResourceRequest,
     name: &str,
-    request: &Request<Incoming>,
+    request: &Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let name = name.split(':').next().unwrap_or_default();
     // nodes/NODE/proxy: the fifth part of /api/v1/...
@@ -147,7 +146,7 @@ fn redirect(uri: &Uri) -> Result<Response<Body>, ApiError> {
 async fn exchange(
     call: &Call,
     connection: Connection,
-    mut request: Request<Incoming>,
+    mut request: Request<Arriving>,
     path: &str,
     host: &str,
     stream: tokio::sync::OwnedSemaphorePermit,
@@ -185,7 +184,7 @@ async fn exchange(
 }
 
 /// The request as the pod gets it. The caller's credentials stay here.
-fn onward(request: Request<Incoming>, path: &str, host: &str) -> Result<Request<Incoming>, ApiError> {
+fn onward(request: Request<Arriving>, path: &str, host: &str) -> Result<Request<Arriving>, ApiError> {
     let (mut parts, body) = request.into_parts();
     let original = parts.uri.clone();
     let upgrade = parts.headers.get(UPGRADE).cloned();

@@ -1,18 +1,17 @@
 //! POST to a collection.
 
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::verbs::Verbs;
 use crate::verbs::gate::ClientGate;
 use crate::verbs::options;
 use crate::wire::decode::{Decoded, Reading, decode_body};
 use crate::wire::error::ApiError;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use reddwarf_objects::Kind;
 use serde_json::Value;
 
 impl Verbs {
-    pub(super) async fn create(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn create(&self, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let kind = self.resource.kind;
         if kind.namespaced && self.resource.namespace.is_none() {
             return Err(ApiError::method_not_allowed());
@@ -29,7 +28,7 @@ impl Verbs {
     }
 
     /// The object of `kind` in the body.
-    pub(super) async fn object(&self, kind: &Kind, request: Request<Incoming>) -> Result<Decoded, ApiError> {
+    pub(super) async fn object(&self, kind: &Kind, request: Request<Arriving>) -> Result<Decoded, ApiError> {
         let (headers, bytes) = self.body(request).await?;
         let reading = Reading {
             strictness: self.call.query.get("fieldValidation"),

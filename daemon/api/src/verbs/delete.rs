@@ -1,17 +1,16 @@
 //! DELETE of one object or of a collection.
 
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::verbs::{Verbs, list, options};
 use crate::wire::answer::{respond, respond_list, warn};
 use crate::wire::error::ApiError;
-use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use reddwarf_objects::{Kind, Object};
 use reddwarf_registry::{DeleteOptions, Deleted};
 use serde_json::json;
 
 impl Verbs {
-    pub(super) async fn delete(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn delete(&self, name: &str, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let kind = self.resource.kind;
         let (headers, body) = self.body(request).await?;
         let options = options::delete(&self.call.query, &headers, &body)?;
@@ -36,7 +35,7 @@ impl Verbs {
         }
     }
 
-    pub(super) async fn delete_collection(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn delete_collection(&self, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let kind = self.resource.kind;
         if kind.namespaced && self.resource.namespace.is_none() {
             return Err(ApiError::method_not_allowed());

@@ -23,14 +23,13 @@ mod update;
 pub(crate) mod watch;
 
 use crate::access::{reviews, service_account};
-use crate::serve::body::{Body, read};
+use crate::serve::body::{Arriving, Body, read};
 use crate::serve::dispatch::{Call, WrittenName};
 use crate::streams;
 use crate::wire::answer::{respond, respond_error, respond_raw, respond_value, warn, warn_first};
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 use reddwarf_objects::{Object, ObjectKey};
@@ -44,7 +43,7 @@ use serde_json::{Value, json};
 pub(crate) async fn answer(
     call: Call,
     resource: ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let deprecation = resource.kind.deprecation().map(|said| (said, call.accept.clone()));
     let answer = carried_out(call, resource, request).await;
@@ -57,7 +56,7 @@ pub(crate) async fn answer(
 async fn carried_out(
     call: Call,
     resource: ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let method = request.method().clone();
     if resource.kind.is_core("Binding") {
@@ -104,7 +103,7 @@ impl Verbs {
         Self { call, resource, part }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    async fn answer(self, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let method = request.method().clone();
         match (method.as_str(), self.resource.name.clone(), self.part) {
             ("GET", None, _) if self.call.query.flag("watch") => {
@@ -182,7 +181,7 @@ impl Verbs {
     }
 
     /// The request's headers and body.
-    async fn body(&self, request: Request<Incoming>) -> Result<(HeaderMap, Bytes), ApiError> {
+    async fn body(&self, request: Request<Arriving>) -> Result<(HeaderMap, Bytes), ApiError> {
         let limits = &self.call.state.settings.limits;
         let (parts, body) = request.into_parts();
         Ok((parts.headers, read(body, limits.body_bytes, limits.body_timeout).await?))

@@ -1,17 +1,16 @@
 //! PATCH: the four kinds of patch, for an object or a part of it.
 
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::verbs::Verbs;
 use crate::verbs::gate::ClientGate;
 use crate::verbs::options;
 use crate::wire::error::ApiError;
 use crate::wire::patch::decode;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use reddwarf_registry::{Edit, Patch};
 
 impl Verbs {
-    pub(super) async fn patch(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn patch(&self, name: &str, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let mut options = options::write(&self.call.query, request.headers(), "PatchOptions")?;
         let (headers, bytes) = self.body(request).await?;
         let limits = &self.call.state.settings.manifest_limits;

@@ -1,12 +1,11 @@
 //! What is done to pods by POST: binding, eviction, and the end that a node declares.
 
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::verbs::{Verbs, options};
 use crate::wire::decode::Decoded;
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
-use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use reddwarf_objects::kind::bodies;
 use reddwarf_objects::{Kind, kinds};
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 pub(super) async fn answer(
     call: Call,
     resource: ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let (pod, post) = (resource.kind.is_core("Pod"), request.method() == Method::POST);
     let subresource = resource.subresource.clone().unwrap_or_default();
@@ -37,7 +36,7 @@ pub(super) async fn answer(
 
 impl Verbs {
     /// POST to `bindings` or to a pod's `binding`: a scheduler has chosen a node.
-    pub(super) async fn bind(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn bind(&self, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let (Some(pods), Some(kind)) = (kinds().by_alias("pods"), kinds().by_gvk("v1", "Binding")) else {
             return Err(ApiError::unknown_resource());
         };
@@ -56,7 +55,7 @@ impl Verbs {
     }
 
     /// POST to a pod's `eviction`: a delete that asks the disruption budgets.
-    async fn evict(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    async fn evict(&self, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let name = self.resource.name.clone().unwrap_or_default();
         let kind: &Kind = bodies().by_gvk("policy/v1", "Eviction").unwrap_or(self.resource.kind);
         let Decoded { object: mut eviction, .. } = self.object(kind, request).await?;

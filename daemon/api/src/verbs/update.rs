@@ -1,18 +1,17 @@
 //! PUT: the whole of an object, or of a part of it.
 
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::verbs::Verbs;
 use crate::verbs::gate::ClientGate;
 use crate::verbs::options;
 use crate::wire::decode::Decoded;
 use crate::wire::error::ApiError;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use reddwarf_objects::kind::bodies;
 use reddwarf_registry::{Edit, Part};
 
 impl Verbs {
-    pub(super) async fn update(&self, name: &str, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    pub(super) async fn update(&self, name: &str, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let options = options::write(&self.call.query, request.headers(), "UpdateOptions")?;
         let kind = match self.part {
             Part::Scale => bodies().by_gvk("autoscaling/v1", "Scale").unwrap_or(self.resource.kind),

@@ -156,6 +156,99 @@ async fn http2_carries_many_watches_on_one_connection() {
     drop(soon(connection).await);
 }
 
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// A POST over HTTP/2 whose body is sent piece by piece, and its answer.
+async fn sending(
+    client: &Client,
+    headers: &[(&str, &str)],
+) -> (tokio::sync::mpsc::Sender<Bytes>, tokio::task::JoinHandle<hyper::Result<hyper::Response<hyper::body::Incoming>>>)
+{
+    let stream = TokioIo::new(client.connect("localhost").await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let (pieces, mut arriving) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let frames = futures_util::stream::poll_fn(move |cx| {
+        arriving.poll_recv(cx).map(|piece| piece.map(|bytes| Ok::<_, std::io::Error>(hyper::body::Frame::data(bytes))))
+    });
+    let mut request = Request::post(format!("https://localhost{MAPS}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(http_body_util::StreamBody::new(frames)).unwrap();
+    (pieces, tokio::spawn(async move { sender.send_request(request).await }))
+}
+
+#[tokio::test]
+async fn f41_over_http2_a_body_over_the_limit_is_answered_and_read_on() {
+    let world = listening().await;
+    let mut admin = Client::of(&world);
+    admin.alpn = vec![b"h2".to_vec()];
+    let (pieces, answer) = sending(&admin, &[]).await;
+    let piece = Bytes::from(vec![b'x'; 256 << 10]);
+    // More than the limit, and then more than any window: a stream that was reset would take no more of it.
+    for _ in 0..16 {
+        soon(pieces.send(piece.clone())).await.unwrap();
+    }
+    let (code, _, body) = finish(soon(answer).await.unwrap().unwrap()).await;
+    assert_eq!((code, body["reason"].clone()), (413, json!("RequestEntityTooLarge")), "{body}");
+    for _ in 0..64 {
+        soon(pieces.send(piece.clone())).await.expect("it is read on");
+    }
+    drop(pieces);
+    // Who is nobody is told so, however much it sends.
+    let (pieces, answer) = sending(&admin, &[("authorization", "Bearer x")]).await;
+    let (code, ..) = finish(soon(answer).await.unwrap().unwrap()).await;
+    assert_eq!(code, 401);
+    for _ in 0..16 {
+        soon(pieces.send(piece.clone())).await.expect("it is read on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f41_curl_sees_why_a_body_is_refused() {
+    if !std::path::Path::new("/usr/bin/curl").exists() {
+        return;
+    }
+    let world = listening().await;
+    let kubeconfig = std::fs::read_to_string(world.state.join("admin.kubeconfig")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("cert", field(&kubeconfig, "client-certificate-data")),
+        ("key", field(&kubeconfig, "client-key-data")),
+        ("ca", field(&kubeconfig, "certificate-authority-data")),
+        ("large", vec![b'x'; 20 << 20]),
+    ] {
+        std::io::Write::write_all(&mut std::fs::File::create(dir.path().join(name)).unwrap(), &bytes).unwrap();
+    }
+    let url = format!("https://{}{MAPS}", world.tcp.unwrap());
+    for (token, length, code) in
+        [("", "", "413"), ("", "Transfer-Encoding: chunked", "413"), ("Authorization: Bearer x", "", "401")]
+    {
+        #[allow(clippy::disallowed_methods, reason = "another client")]
+        let mut command = tokio::process::Command::new("/usr/bin/curl");
+        command.current_dir(&dir).args([
+            "-sS",
+            "--http2",
+            "--max-time",
+            "60",
+            "--cacert",
+            "ca",
+            "--cert",
+            "cert",
+            "--key",
+            "key",
+        ]);
+        command.args(["-H", "Content-Type: application/json", "-H", token, "-H", length, "-o", "answer"]);
+        command.args(["-w", "%{http_code} %{http_version}", "--data-binary", "@large", &url]);
+        let output = command.output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{code} 2"), "{output:?}");
+        assert!(output.status.success(), "{output:?}");
+        let answer: Value = serde_json::from_slice(&std::fs::read(dir.path().join("answer")).unwrap()).unwrap();
+        assert_eq!((answer["kind"].clone(), answer["code"].to_string()), (json!("Status"), code.to_owned()));
+    }
+}
+
 #[tokio::test]
 async fn head_has_no_body_and_breaks_no_stream() {
     let world = listening().await;

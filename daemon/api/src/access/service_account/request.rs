@@ -3,12 +3,11 @@
 use super::claims::Named;
 use super::{Bound, LONGEST, ServiceAccountTokens, Wanted};
 use crate::access::reviews;
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::wire::answer::{respond, respond_value};
 use crate::wire::error::{ApiError, key_of};
 use crate::wire::request::ResourceRequest;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use reddwarf_objects::kind::bodies;
@@ -28,7 +27,7 @@ const USUAL: i64 = 3600;
 pub(crate) async fn answer(
     call: &Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let (Some(namespace), Some(name)) = (resource.namespace.as_deref(), resource.name.as_deref()) else {
         return Err(ApiError::unknown_resource());

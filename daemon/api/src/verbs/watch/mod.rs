@@ -13,7 +13,7 @@ mod feed;
 mod socket;
 
 use crate::serve::alone::Alone;
-use crate::serve::body::Body;
+use crate::serve::body::{Arriving, Body};
 use crate::serve::dispatch::Call;
 use crate::verbs::list::{query, revision, wait_for};
 use crate::wire::accept::Shape;
@@ -23,7 +23,6 @@ use crate::wire::frames::{EventForm, Style};
 use crate::wire::request::ResourceRequest;
 use crate::wire::table::Include;
 use feed::{Feed, Start};
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use reddwarf_objects::{FieldError, FieldPath};
@@ -43,7 +42,7 @@ const MOST_TIME: u64 = 24 * 3600;
 pub(crate) async fn answer(
     call: &Call,
     resource: &ResourceRequest,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, ApiError> {
     let (form, server_sent) = call.accept.watch()?;
     let include = match form.shape {

@@ -1,11 +1,10 @@
 //! Watches over WebSocket, for clients in browsers: one message an event (RFC 6455).
 
 use super::feed::Feed;
-use crate::serve::body::{Body, full};
+use crate::serve::body::{Arriving, Body, full};
 use crate::serve::dispatch::Call;
 use crate::wire::error::ApiError;
 use futures_util::{SinkExt, StreamExt};
-use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -46,7 +45,7 @@ pub(super) fn asked(headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError
 pub(super) fn answer(
     call: &Call,
     key: HeaderValue,
-    mut request: Request<Incoming>,
+    mut request: Request<Arriving>,
     feed: Feed,
 ) -> Result<Response<Body>, ApiError> {
     let upgrade = hyper::upgrade::on(&mut request);
