@@ -8,6 +8,7 @@ use crate::node::{self, NodeRuntime};
 use crate::signals::Asked;
 use crate::storage::Storage;
 use crate::supervise::Components;
+use crate::tokens::AccountTokens;
 use crate::{host, logging, oversize, service, services, signals};
 use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, TlsSettings};
 use reddwarf_config::directory::Trust;
@@ -153,6 +154,7 @@ impl Daemon {
         let registry = Registry::open(opened.store.clone(), Arc::new(move || wall.wall()))
             .await
             .map_err(|e| failed("the registry can't be opened", e))?;
+        registry.make_system_classes().await.map_err(|e| failed("the system's PriorityClasses can't be made", e))?;
         registry.give_addresses(services::ranges(settings));
         registry.settle_services().await.map_err(|e| failed("services' addresses can't be settled", e))?;
         let access = Access::open(access_settings(settings), &settings.state_dir, registry.clone())
@@ -260,6 +262,7 @@ impl Daemon {
         let provisioner = storage.map(|storage| storage as Arc<dyn reddwarf_controllers::volume::Provisioner>);
         let options = reddwarf_controllers::Options {
             root_ca: root_ca.ok(),
+            tokens: Some(Arc::new(AccountTokens(Arc::clone(&self.access)))),
             kubernetes: Some(kubernetes),
             load_balancer,
             provisioner,

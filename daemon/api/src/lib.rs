@@ -32,7 +32,7 @@ pub use access::certificates::CertificateError;
 pub use access::certificates::keyring::TlsSettings;
 pub use access::files::FileError;
 pub use access::principal::{Principal, Role};
-pub use access::state::{Access, AccessSettings, PodToken, PodTokenRequest};
+pub use access::state::{Access, AccessSettings, PodToken, PodTokenRequest, SecretTokenRequest};
 pub use daemon::apply::{applied_object, diagnostic, field_change};
 pub use serve::server::{Api, ApiDeps, ApiHandle, ApiSettings, Limits};
 pub use serve::socket::BindError;

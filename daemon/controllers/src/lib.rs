@@ -13,6 +13,7 @@
 //! | [`orphan`] | pods on nodes that are not there, nodes | deletes them |
 //! | [`taint`] | nodes with `NoExecute` taints, pods there | deletes the pods that do not, or no longer, tolerate them |
 //! | [`account`] | namespaces | ServiceAccount `default`, ConfigMap `kube-root-ca.crt` |
+//! | [`account_token`] | ServiceAccounts, Secrets of type `kubernetes.io/service-account-token` | the tokens in them; deletes those of accounts that are gone |
 //! | [`disruption`] | PodDisruptionBudgets and pods | how many may be evicted |
 //! | [`quota`] | ResourceQuotas and what they count | `status.used` |
 //!
@@ -20,6 +21,7 @@
 //! function of values and has its own tests. [`guard`] is the pure brake on mass deletion that `directory` applies.
 
 pub mod account;
+pub mod account_token;
 pub mod collect;
 pub mod directory;
 pub mod disruption;
@@ -45,6 +47,8 @@ use std::sync::Arc;
 pub struct Options {
     /// Certificate of the authority behind the API's certificate, PEM: given to every namespace as ConfigMap `kube-root-ca.crt`.
     pub root_ca: Option<String>,
+    /// Who makes tokens of ServiceAccounts for Secrets; without one such Secrets stay empty.
+    pub tokens: Option<Arc<dyn account_token::SecretTokens>>,
     /// Addresses for services of type LoadBalancer; without any they are left to others.
     pub load_balancer: Vec<ipnet::IpNet>,
     /// The service `kubernetes`; without it there is none.
@@ -80,6 +84,7 @@ pub fn all(options: &Options) -> Vec<Arc<dyn Controller>> {
         boxed(orphan::Orphans::new(options.node.clone())),
         boxed(taint::TaintEvictions::new()),
         boxed(account::Accounts::new(options.root_ca.clone())),
+        boxed(account_token::AccountTokens::new(options.tokens.clone(), options.root_ca.clone())),
         boxed(disruption::Budgets::new()),
         boxed(quota::Quotas::new()),
     ];

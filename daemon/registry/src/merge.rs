@@ -24,7 +24,7 @@ pub(crate) fn wholly(kind: &Kind, live: &Object, last: Option<&Object>, declared
             merged.map_mut().insert(field.clone(), value.clone());
         }
     }
-    for pointer in assigned(kind) {
+    for pointer in assigned(kind, declared) {
         if let (None, Some(value)) = (merged.get(pointer), live.get(pointer)) {
             let value = value.clone();
             merged.set(pointer, value);
@@ -34,8 +34,11 @@ pub(crate) fn wholly(kind: &Kind, live: &Object, last: Option<&Object>, declared
 }
 
 /// Fields of a spec that the daemon fills in after creation.
-fn assigned(kind: &Kind) -> &'static [&'static str] {
+fn assigned(kind: &Kind, declared: &Object) -> &'static [&'static str] {
     match (kind.group, kind.kind) {
+        ("", "Secret") if declared.get_str("/type") == Some("kubernetes.io/service-account-token") => {
+            &["/data/token", "/data/ca.crt", "/data/namespace"]
+        }
         ("", "Pod") => &["/spec/nodeName"],
         ("", "Service") => &["/spec/clusterIP", "/spec/clusterIPs", "/spec/ipFamilies", "/spec/ipFamilyPolicy"],
         ("", "Namespace") => &["/spec/finalizers"],

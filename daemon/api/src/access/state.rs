@@ -7,7 +7,8 @@ use crate::access::certificates::keyring::{self, Keyring, Refreshed, TlsSettings
 use crate::access::kubeconfig;
 use crate::access::principal::Principal;
 use crate::access::rbac::{Rbac, bootstrap};
-use crate::access::service_account::{ServiceAccountTokens, Wanted, request};
+use crate::access::service_account::claims::Named;
+use crate::access::service_account::{Bound, ServiceAccountTokens, Wanted, request};
 use crate::access::tokens::TokenStore;
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_registry::{Registry, RegistryError};
@@ -40,6 +41,21 @@ pub struct PodTokenRequest {
     pub audience: Option<String>,
     /// Its life in seconds.
     pub expiration_seconds: i64,
+}
+
+/// What a token in a Secret of type `kubernetes.io/service-account-token` is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretTokenRequest {
+    /// Namespace of both.
+    pub namespace: String,
+    /// Name of the ServiceAccount.
+    pub account: String,
+    /// Its uid.
+    pub account_uid: String,
+    /// Name of the Secret.
+    pub secret: String,
+    /// Its uid.
+    pub secret_uid: String,
 }
 
 /// A token for a pod.
@@ -179,6 +195,28 @@ impl Access {
         Ok(PodToken { token, issued, expires })
     }
 
+    /// A token for a Secret: good for as long as the Secret with this uid is there and has it.
+    ///
+    /// # Errors
+    /// When it can't be signed. The text is for people.
+    pub fn secret_token(&self, wanted: &SecretTokenRequest) -> Result<String, String> {
+        let (account, secret) = both(wanted);
+        self.service_accounts.issue_lasting(Wanted {
+            namespace: &wanted.namespace,
+            account,
+            audiences: Vec::new(),
+            seconds: 0,
+            bound: Bound { secret: Some(secret), ..Bound::default() },
+        })
+    }
+
+    /// Is what a Secret has as its token one of ours that is of no use: of another account or Secret, or signed by a key that is
+    /// lost?
+    pub fn is_void_secret_token(&self, token: &str, of: &SecretTokenRequest) -> bool {
+        let (account, secret) = both(of);
+        self.service_accounts.is_void(token, &of.namespace, &account, &secret)
+    }
+
     /// The URL of the API on TCP.
     pub(crate) fn url(&self) -> Option<String> {
         self.remote().map(|remote| remote.url.clone())
@@ -259,4 +297,10 @@ impl Access {
         *remote.kubeconfig.lock().unwrap_or_else(PoisonError::into_inner) = text;
         Ok(())
     }
+}
+
+/// The account and the Secret.
+fn both(of: &SecretTokenRequest) -> (Named, Named) {
+    let named = |name: &str, uid: &str| Named { name: name.to_owned(), uid: uid.to_owned() };
+    (named(&of.account, &of.account_uid), named(&of.secret, &of.secret_uid))
 }

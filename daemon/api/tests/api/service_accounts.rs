@@ -173,6 +173,73 @@ async fn e08_keys_rotate_and_old_tokens_stay_valid() {
     assert_eq!(ids, [&part(&new, 0)["kid"], &part(&old, 0)["kid"]]);
 }
 
+#[tokio::test]
+async fn a_secrets_token_is_good_for_as_long_as_the_secret_has_it() {
+    let world = world().await;
+    const SECRET: &str = "/api/v1/namespaces/a/secrets/t";
+    let (_, account) = world.get(ACCOUNT).await;
+    let make = async || {
+        let secret = json!({"metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "bot"}},
+            "type": "kubernetes.io/service-account-token"});
+        let (code, made) = world.post("/api/v1/namespaces/a/secrets", secret).await;
+        assert_eq!(code, 201, "{made}");
+        reddwarf_api::SecretTokenRequest {
+            namespace: "a".into(),
+            account: "bot".into(),
+            account_uid: account["metadata"]["uid"].as_str().unwrap().into(),
+            secret: "t".into(),
+            secret_uid: made["metadata"]["uid"].as_str().unwrap().into(),
+        }
+    };
+    let keep = async |token: Option<&str>| {
+        let token = token.map(|token| base64::prelude::BASE64_STANDARD.encode(token));
+        let (code, _, body) = world.ask("PATCH", SECRET, &json!({"data": {"token": token}}).to_string()).await;
+        assert_eq!(code, 200, "{body}");
+    };
+    let of = make().await;
+    let token = world.access.secret_token(&of).unwrap();
+    assert_eq!(whoami(&world, &token).await.0, 401, "the Secret does not have it yet");
+    keep(Some(&token)).await;
+    let (code, who) = whoami(&world, &token).await;
+    assert_eq!((code, who["username"].clone()), (201, json!("system:serviceaccount:a:bot")));
+    let status = review(&world, json!({"token": token})).await;
+    assert_eq!(
+        (status["authenticated"].clone(), status["user"]["uid"].clone()),
+        (json!(true), account["metadata"]["uid"].clone())
+    );
+    let claims = part(&token, 1);
+    assert!(claims.get("exp").is_none() && claims["kubernetes.io"]["secret"]["uid"] == *of.secret_uid, "{claims}");
+    // Two years and many keys later, with a daemon that was started anew.
+    assert_eq!(world.post("/reddwarf/v1/service-account-keys/rotate", json!({})).await.0, 200);
+    assert_eq!(whoami(&world, &token).await.0, 201);
+    let state = world.state.clone();
+    let again = reddwarf_api::Access::open(Default::default(), &state, world.registry.clone()).unwrap();
+    assert!(!again.is_void_secret_token(&token, &of), "its key is kept");
+    assert!(
+        again.is_void_secret_token(&token, &reddwarf_api::SecretTokenRequest { secret_uid: "x".into(), ..of.clone() })
+    );
+    assert!(!again.is_void_secret_token("mine", &of), "not ours");
+    let (_, set) = world.get("/openid/v1/jwks").await;
+    assert!(set["keys"].as_array().unwrap().iter().any(|key| key["kid"] == part(&token, 0)["kid"]), "{set}");
+    let second = world.access.secret_token(&of).unwrap();
+    keep(Some(&second)).await;
+    assert_eq!((whoami(&world, &token).await.0, whoami(&world, &second).await.0), (401, 201), "it has another one");
+    keep(None).await;
+    assert_eq!(whoami(&world, &second).await.0, 401);
+    keep(Some(&second)).await;
+    assert_eq!(whoami(&world, &second).await.0, 201);
+    assert_eq!(world.ask("DELETE", SECRET, "").await.0, 200);
+    assert_eq!(whoami(&world, &second).await.0, 401);
+    make().await;
+    keep(Some(&second)).await;
+    assert_eq!(whoami(&world, &second).await.0, 401, "it is of the Secret that is gone");
+    assert_eq!(review(&world, json!({"token": second})).await["user"], json!({}));
+    // The key is lost: what it signed is of no use.
+    std::fs::remove_file(state.join("pki/service-account/secrets.key")).unwrap();
+    let without = reddwarf_api::Access::open(Default::default(), &state, world.registry.clone()).unwrap();
+    assert!(without.is_void_secret_token(&token, &of));
+}
+
 /// A DER element of less than 128 bytes.
 fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag, u8::try_from(content.len()).unwrap()], content].concat()

@@ -2,6 +2,7 @@
 //! tree of it in between.
 
 use super::id::Id;
+use crate::account_token;
 use chrono::{DateTime, Utc};
 use reddwarf_objects::pod::Phase;
 use reddwarf_objects::selector::LabelSelector;
@@ -68,6 +69,8 @@ pub enum Detail {
     Claim(Box<str>),
     /// A PersistentVolume: namespace and name of the claim that it is for.
     Volume(Option<(Box<str>, Box<str>)>),
+    /// A Secret with a token of an account: the account that it names.
+    AccountToken(Box<str>),
 }
 
 /// What controllers need of a pod.
@@ -307,10 +310,12 @@ impl Slim {
     ) -> Result<Option<Self>, String> {
         let (metadata, pod) = parse(&id, json)?;
         let owners = metadata.owner_references.unwrap_or_default();
-        if owners.is_empty() && metadata.deletion_timestamp.is_none() && !always(&id) && !whatever {
+        let annotations = metadata.annotations.unwrap_or_default();
+        let token = account_of_token(&id, json, &annotations);
+        let plain = owners.is_empty() && metadata.deletion_timestamp.is_none() && token.is_none();
+        if plain && !always(&id) && !whatever {
             return Ok(None);
         }
-        let annotations = metadata.annotations.unwrap_or_default();
         let owners = owners.into_iter().map(|o| Owner {
             api_version: o.api_version.into(),
             kind: o.kind.into(),
@@ -323,7 +328,7 @@ impl Slim {
         let labels = metadata.labels.unwrap_or_default().into_iter().collect();
         let detail = match pod {
             Some((spec, status)) => Detail::Pod(self::pod(pool, &id.name, (spec, status), &annotations)),
-            None => detail(&id, json),
+            None => token.map_or_else(|| detail(&id, json), Detail::AccountToken),
         };
         Ok(Some(Self {
             uid: metadata.uid.into(),
@@ -349,6 +354,13 @@ fn parse(id: &Id, json: &[u8]) -> Result<(StoredMetadata, Option<(StoredPodSpec,
     }
     let stored: Stored = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     Ok((stored.metadata, None))
+}
+
+/// The account whose token a Secret is for; only such Secrets are kept.
+fn account_of_token(id: &Id, json: &[u8], annotations: &BTreeMap<String, Value>) -> Option<Box<str>> {
+    let account = annotations.get(account_token::NAME).filter(|_| id.is("", "Secret"))?.as_str()?;
+    let stored = serde_json::from_slice::<StoredSecret>(json).unwrap_or_default();
+    (&*stored.kind == account_token::TYPE).then(|| account.into())
 }
 
 fn detail(id: &Id, json: &[u8]) -> Detail {
@@ -389,6 +401,13 @@ struct StoredSelector {
 #[derive(Deserialize)]
 struct SelectorSpec {
     selector: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredSecret {
+    #[serde(rename = "type")]
+    kind: Box<str>,
 }
 
 #[derive(Default, Deserialize)]

@@ -9,5 +9,6 @@ mod ownership;
 mod random;
 mod sets;
 mod taints;
+mod tokens;
 mod volumes;
 mod world;

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reddwarf_controllers::Options;
+use reddwarf_controllers::account_token::{SecretTokens, TokenOf};
 use reddwarf_controllers::runtime::Engine;
 use reddwarf_controllers::volume::{Binding, PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_objects::object::timestamp;
@@ -78,6 +79,22 @@ impl Provisioner for Storage {
     }
 }
 
+/// Tokens that say what they are of, and which they are.
+#[derive(Debug, Default)]
+pub struct Tokens(Mutex<u32>);
+
+impl SecretTokens for Tokens {
+    fn issue(&self, of: &TokenOf) -> Result<String, String> {
+        let mut made = self.0.lock().unwrap();
+        *made += 1;
+        Ok(format!("{} {} {made}", of.account_uid, of.secret_uid))
+    }
+
+    fn is_void(&self, token: &str, of: &TokenOf) -> bool {
+        token.contains('-') && !token.starts_with(&format!("{} {}", of.account_uid, of.secret_uid))
+    }
+}
+
 /// Looks at the world after every step.
 pub type Check = Box<dyn Fn(&World)>;
 
@@ -123,7 +140,12 @@ impl World {
             "allowVolumeExpansion": true});
         registry.create(&system, object(class), WriteOptions::default()).await.unwrap();
         let storage = Arc::new(Storage::default());
-        let options = Options { provisioner: Some(storage.clone()), node: Some("n".into()), ..Options::default() };
+        let options = Options {
+            provisioner: Some(storage.clone()),
+            node: Some("n".into()),
+            tokens: Some(Arc::new(Tokens::default())),
+            ..Options::default()
+        };
         let mut engine = Engine::new(registry.clone(), reddwarf_controllers::all(&options));
         engine.list(Duration::ZERO).unwrap();
         let rng = fastrand::Rng::with_seed(seed);

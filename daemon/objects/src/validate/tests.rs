@@ -267,16 +267,3 @@ fn what_is_too_large_as_a_whole_is_named_as_the_reference_names_it() {
     let big = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"a": "x".repeat((1 << 20) + 1)}});
     assert_eq!(problems(big), ["[]: Too long: may not be more than 1048576 bytes"]);
 }
-
-#[test]
-fn a_secret_that_waits_for_a_token_says_that_none_comes() {
-    let secret = |data: Value| {
-        let value = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token", "data": data,
-            "metadata": {"name": "t", "namespace": "n", "annotations": {"kubernetes.io/service-account.name": "robot"}}});
-        let object = Object::from_value(value).unwrap();
-        super::warnings(object.known_kind().unwrap(), &object)
-    };
-    let said = secret(json!({}));
-    assert!(said.len() == 1 && said[0].contains("kubectl -n n create token robot"), "{said:?}");
-    assert!(secret(json!({"token": "eA=="})).is_empty());
-}

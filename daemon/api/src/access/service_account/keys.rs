@@ -1,5 +1,5 @@
 //! Signing keys: P-256, one file each, named after when they were made; the newest signs, the others verify until
-//! nothing that they signed can be valid any more.
+//! nothing that they signed can be valid any more. Tokens that do not expire are signed by a key of their own, which stays.
 
 use crate::access::certificates::pem;
 use crate::access::files::{FileError, Kept, private_directory, read_private, replace};
@@ -65,7 +65,12 @@ pub(crate) struct Keys {
     directory: PathBuf,
     newest: Key,
     older: Vec<Key>,
+    /// Signs tokens that do not expire; made with the first of them.
+    lasting: Option<Key>,
 }
+
+/// The file of [`Keys::lasting`].
+const LASTING: &str = "secrets.key";
 
 impl Keys {
     /// Reads them, or makes the first. One that others may have read is not believed, nor used.
@@ -83,28 +88,15 @@ impl Keys {
             let path = entry.map_err(failed)?.path();
             let created = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".key")?.parse::<i64>().ok());
             let Some(created) = created else { continue };
-            match read_private(&path)? {
-                Kept::Safe(text) => {
-                    let key = PrivatePkcs8KeyDer::from_pem_slice(&text).ok();
-                    match key.and_then(|key| Key::read(key.secret_pkcs8_der(), created)) {
-                        Some(key) => found.push(key),
-                        None => {
-                            tracing::warn!(file = %path.display(), "a key of ServiceAccounts' tokens can't be read")
-                        }
-                    }
-                }
-                Kept::Unsafe(why) => {
-                    tracing::warn!(file = %path.display(), why, "a key of ServiceAccounts' tokens is not believed: tokens that it signed are void");
-                }
-                Kept::Absent => {}
-            }
+            found.extend(load(&path, created)?);
         }
+        let lasting = load(&directory.join(LASTING), 0)?;
         found.sort_by_key(|key| std::cmp::Reverse(key.created));
         let mut keys = match found.is_empty() {
-            true => Self { newest: make(directory, now)?, older: Vec::new(), directory: directory.to_owned() },
+            true => Self { newest: make(directory, now)?, older: Vec::new(), lasting, directory: directory.to_owned() },
             false => {
                 let newest = found.remove(0);
-                Self { newest, older: found, directory: directory.to_owned() }
+                Self { newest, older: found, lasting, directory: directory.to_owned() }
             }
         };
         keys.rotate(now, false)?;
@@ -116,14 +108,30 @@ impl Keys {
         &self.newest
     }
 
+    /// The one that signs tokens that do not expire.
+    ///
+    /// # Errors
+    /// [`FileError`] when it can't be made.
+    pub(crate) fn lasting(&mut self) -> Result<&Key, FileError> {
+        let key = match self.lasting.take() {
+            Some(key) => key,
+            None => create(&self.directory.join(LASTING), 0)?,
+        };
+        Ok(self.lasting.insert(key))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.newest).chain(&self.older).chain(&self.lasting)
+    }
+
     /// The public key of this name.
     pub(crate) fn verifying(&self, id: &str) -> Option<&[u8]> {
-        std::iter::once(&self.newest).chain(&self.older).find(|key| key.id == id).map(Key::public)
+        self.all().find(|key| key.id == id).map(Key::public)
     }
 
     /// For verifiers (RFC 7517).
     pub(crate) fn set(&self) -> Value {
-        json!({"keys": std::iter::once(&self.newest).chain(&self.older).map(Key::web_key).collect::<Vec<_>>()})
+        json!({"keys": self.all().map(Key::web_key).collect::<Vec<_>>()})
     }
 
     /// Makes a new one that signs, `always` or when the present one is old; drops those of no use any more.
@@ -159,13 +167,35 @@ fn path_of(directory: &Path, created: i64) -> PathBuf {
 fn make(directory: &Path, now: DateTime<Utc>) -> Result<Key, FileError> {
     // Two within a second still are two files.
     let created = (now.timestamp()..).find(|at| !path_of(directory, *at).exists()).unwrap_or(now.timestamp());
-    let path = path_of(directory, created);
+    create(&path_of(directory, created), created)
+}
+
+/// The key in a file; none when there is none that can be believed.
+fn load(path: &Path, created: i64) -> Result<Option<Key>, FileError> {
+    match read_private(path)? {
+        Kept::Safe(text) => {
+            let key = PrivatePkcs8KeyDer::from_pem_slice(&text).ok();
+            let key = key.and_then(|key| Key::read(key.secret_pkcs8_der(), created));
+            if key.is_none() {
+                tracing::warn!(file = %path.display(), "a key of ServiceAccounts' tokens can't be read");
+            }
+            Ok(key)
+        }
+        Kept::Unsafe(why) => {
+            tracing::warn!(file = %path.display(), why, "a key of ServiceAccounts' tokens is not believed: tokens that it signed are void");
+            Ok(None)
+        }
+        Kept::Absent => Ok(None),
+    }
+}
+
+fn create(path: &Path, created: i64) -> Result<Key, FileError> {
     let failed =
-        || FileError { op: "make the key", path: path.clone(), source: io::Error::other("there is no randomness") };
+        || FileError { op: "make the key", path: path.to_owned(), source: io::Error::other("there is no randomness") };
     let pkcs8 =
         EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).map_err(|_| failed())?;
     let key = Key::read(pkcs8.as_ref(), created).ok_or_else(failed)?;
-    replace(&path, 0o600, pem::private_key(pkcs8.as_ref()).as_bytes())?;
+    replace(path, 0o600, pem::private_key(pkcs8.as_ref()).as_bytes())?;
     Ok(key)
 }
 

@@ -1,5 +1,6 @@
 //! Tokens of ServiceAccounts: JSON web tokens (RFC 7519) signed by keys of ours, as Kubernetes' bound tokens. They end
-//! when they expire, and before that when the ServiceAccount or the object that they are bound to is gone.
+//! when they expire, and before that when the ServiceAccount or the object that they are bound to is gone. Those in Secrets of type
+//! `kubernetes.io/service-account-token` do not expire: they end when their Secret is gone or has another token.
 //!
 //! | to know | look in |
 //! |---|---|
@@ -13,6 +14,7 @@ pub(crate) mod request;
 
 use crate::access::files::FileError;
 use crate::access::principal::Principal;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use claims::{Claims, Kubernetes, Named};
 use keys::Keys;
@@ -103,10 +105,37 @@ impl ServiceAccountTokens {
     pub(crate) fn issue(&self, wanted: Wanted<'_>) -> Result<(String, DateTime<Utc>), String> {
         let now = self.registry.now();
         let end = now + TimeDelta::seconds(wanted.seconds.clamp(1, LONGEST));
+        let claims = self.claims(wanted, Some(end.timestamp()), now);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        Ok((signed(&claims, keys.signing())?, end))
+    }
+
+    /// A new token for a Secret, which it is bound to: it does not expire.
+    ///
+    /// # Errors
+    /// When it can't be signed.
+    pub(crate) fn issue_lasting(&self, wanted: Wanted<'_>) -> Result<String, String> {
+        let claims = self.claims(wanted, None, self.registry.now());
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        signed(&claims, keys.lasting().map_err(|e| e.to_string())?)
+    }
+
+    /// Is it a token of ours that does not stand for this account and Secret, or can't be verified any more?
+    pub(crate) fn is_void(&self, token: &str, namespace: &str, account: &Named, secret: &Named) -> bool {
+        let of_us = Claims::unverified(token).is_some_and(|claims| claims.iss == self.issuer);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let stands = |claims: Claims| {
+            let of = claims.kubernetes;
+            of.namespace == namespace && of.service_account == *account && of.secret.as_ref() == Some(secret)
+        };
+        of_us && !Claims::verify(token, |kid| keys.verifying(kid)).is_ok_and(stands)
+    }
+
+    fn claims(&self, wanted: Wanted<'_>, exp: Option<i64>, now: DateTime<Utc>) -> Claims {
         let audiences = if wanted.audiences.is_empty() { vec![self.issuer.clone()] } else { wanted.audiences };
-        let claims = Claims {
+        Claims {
             aud: audiences,
-            exp: end.timestamp(),
+            exp,
             iat: now.timestamp(),
             iss: self.issuer.clone(),
             jti: uuid::Uuid::new_v4().to_string(),
@@ -119,10 +148,7 @@ impl ServiceAccountTokens {
                 secret: wanted.bound.secret,
                 node: wanted.bound.node,
             },
-        };
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let token = claims.sign(keys.signing()).map_err(|e| format!("a token can't be signed: {e}"))?;
-        Ok((token, end))
+        }
     }
 
     /// Who brings a token, and which of the wanted audiences it is for; without any, it must be for us.
@@ -131,7 +157,7 @@ impl ServiceAccountTokens {
     /// Why it is not believed.
     pub(crate) fn verify(&self, token: &str, audiences: &[String]) -> Result<(Principal, Vec<String>), String> {
         let now = self.registry.now().timestamp();
-        let key = digest_of(token);
+        let key = digest_of(token.as_bytes());
         let found = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let mut verified = match found {
             Some(verified) => verified,
@@ -145,7 +171,7 @@ impl ServiceAccountTokens {
             }
         };
         let claims = &verified.claims;
-        if claims.exp <= now {
+        if claims.exp.is_some_and(|end| end <= now) {
             self.forget(&key);
             return Err("the token has expired".to_owned());
         }
@@ -165,7 +191,7 @@ impl ServiceAccountTokens {
         }
         let revision = self.registry.revision();
         if verified.alive != Some(revision) {
-            self.check_alive(claims).inspect_err(|_| self.forget(&key))?;
+            self.check_alive(claims, &key).inspect_err(|_| self.forget(&key))?;
             verified.alive = Some(revision);
             self.remember(key, &verified, now);
         }
@@ -175,7 +201,7 @@ impl ServiceAccountTokens {
     fn remember(&self, key: [u8; 32], verified: &Verified, now: i64) {
         let mut all = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED && !all.contains_key(&key) {
-            all.retain(|_, one| one.claims.exp > now);
+            all.retain(|_, one| one.claims.exp.is_none_or(|end| end > now));
             if all.len() >= REMEMBERED {
                 all.clear();
             }
@@ -187,8 +213,8 @@ impl ServiceAccountTokens {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    /// Are the ServiceAccount and what the token is bound to still there, and the same ones?
-    fn check_alive(&self, claims: &Claims) -> Result<(), String> {
+    /// Are the ServiceAccount and what the token is bound to still there, and the same ones? `key` is the token's digest.
+    fn check_alive(&self, claims: &Claims, key: &[u8; 32]) -> Result<(), String> {
         let of = &claims.kubernetes;
         let namespace = Some(of.namespace.as_str());
         let needed = [
@@ -206,7 +232,19 @@ impl ServiceAccountTokens {
                 return Err(format!("{resource} \"{}\", which the token is bound to, is gone", named.name));
             }
         }
-        Ok(())
+        if claims.exp.is_none() { self.check_kept(of, key) } else { Ok(()) }
+    }
+
+    /// Does the Secret still have the token that does not expire?
+    fn check_kept(&self, of: &Kubernetes, key: &[u8; 32]) -> Result<(), String> {
+        let name = of.secret.as_ref().map_or("", |secret| secret.name.as_str());
+        let secret = self.find("secrets", Some(&of.namespace), name).map_err(|e| e.to_string())?;
+        let secret = secret.filter(|secret| secret.get_str("/type") == Some("kubernetes.io/service-account-token"));
+        let kept = secret.and_then(|secret| BASE64_STANDARD.decode(secret.get_str("/data/token")?).ok());
+        match kept.is_some_and(|kept| digest_of(&kept) == *key) {
+            true => Ok(()),
+            false => Err(format!("secrets \"{name}\" does not have the token any more")),
+        }
     }
 
     pub(crate) fn find(
@@ -224,10 +262,14 @@ impl ServiceAccountTokens {
     }
 }
 
-fn digest_of(token: &str) -> [u8; 32] {
+fn digest_of(token: &[u8]) -> [u8; 32] {
     let mut key = [0; 32];
-    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    key.copy_from_slice(digest(&SHA256, token).as_ref());
     key
+}
+
+fn signed(claims: &Claims, key: &keys::Key) -> Result<String, String> {
+    claims.sign(key).map_err(|e| format!("a token can't be signed: {e}"))
 }
 
 /// The user that a ServiceAccount is.
