@@ -10,7 +10,7 @@ use crate::namespace::{BUILT_IN, Home, closing, namespace_key};
 use crate::ownership::{invalid, source_of};
 use crate::part::Part;
 use crate::stored::{decode, decode_bytes, encode};
-use crate::write::{ATTEMPTS, known, transaction, warnings};
+use crate::write::{ATTEMPTS, known, may_grow, transaction, warnings};
 use crate::{Author, Registry, RegistryError};
 use reddwarf_objects::admission::pod_security::{self, Policy, Template};
 use reddwarf_objects::admission::{self, Surroundings, service_account_of};
@@ -233,13 +233,17 @@ impl<'a> Work<'a> {
         Self { registry, author, options, transaction, applied: Vec::new(), homes, policies, gate }
     }
 
-    /// Works out every declared object. Namespaces come first, so that objects find those of their own set; the
-    /// verdicts keep the order given.
+    /// Works out every declared object. Namespaces come first, so that objects find those of their own set, and quotas
+    /// next, so that these hold for it; the verdicts keep the order given.
     fn declare(&mut self, set: &[Declared]) -> Result<(), RegistryError> {
         let mut seen = BTreeSet::new();
-        let is_namespace = |d: &Declared| d.object.kind() == "Namespace" && d.object.api_version() == "v1";
+        let rank = |d: &Declared| match (d.object.api_version(), d.object.kind()) {
+            ("v1", "Namespace") => 0,
+            ("v1", "ResourceQuota") => 1,
+            _ => 2,
+        };
         let mut order: Vec<usize> = (0..set.len()).collect();
-        order.sort_by_key(|i| !is_namespace(&set[*i]));
+        order.sort_by_key(|i| rank(&set[*i]));
         let mut verdicts: Vec<Option<Applied>> = set.iter().map(|_| None).collect();
         for index in order {
             let declared = &set[index];
@@ -378,6 +382,9 @@ impl<'a> Work<'a> {
         if kind.is_core("Namespace") {
             self.homes.insert(key.name.clone(), Home::Cluster);
         }
+        if source.is_none() {
+            self.registry.charge(kind, None, &new, &mut self.transaction)?;
+        }
         self.transaction.expect.push((at.clone(), Expect::Absent));
         self.transaction.writes.push((at, Write::Put(encode(&new))));
         promises.add_to(&mut self.transaction);
@@ -428,6 +435,9 @@ impl<'a> Work<'a> {
             }
             Counting::add(&self.registry.inner.counting.unchanged);
             return Ok(Outcome { verdict: Verdict::Unchanged, object: Some(new), warnings });
+        }
+        if source.is_none() && may_grow(kind, writer.part) {
+            self.registry.charge(kind, Some(old), &new, &mut self.transaction)?;
         }
         self.transaction.expect.push((entry.key.clone(), Expect::AtRevision(entry.modified)));
         self.transaction.writes.push((entry.key.clone(), Write::Put(encode(&new))));

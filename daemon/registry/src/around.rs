@@ -3,12 +3,12 @@
 use crate::key::{kind_prefix, store_key};
 use crate::namespace::namespace_key;
 use crate::part::Part;
-use crate::stored::encode;
+use crate::stored::{decode_bytes, encode};
 use crate::{Author, ListQuery, Registry, RegistryError};
 use reddwarf_objects::admission::pod_security::{Policy, Template, warnings_of_existing};
 use reddwarf_objects::admission::{self, Surroundings};
 use reddwarf_objects::{Kind, Object, ObjectKey, kinds};
-use reddwarf_store::{Revision, Transaction};
+use reddwarf_store::{Expect, Revision, Transaction, Write};
 use std::sync::Arc;
 
 impl Registry {
@@ -121,38 +121,76 @@ impl Registry {
     }
 
     /// Charges an object that is new, or larger than `before`, to the quotas of its namespace, in the transaction that stores it: a
-    /// quota that changes in between makes that conflict.
+    /// quota that changes in between makes that conflict. What else the transaction writes counts as if it were there.
     pub(crate) fn charge(
         &self,
         kind: &'static Kind,
         before: Option<&Object>,
         object: &Object,
-        mut transaction: Transaction,
-    ) -> Result<Transaction, RegistryError> {
-        let Some(namespace) = object.namespace().filter(|_| kind.namespaced) else { return Ok(transaction) };
-        let quotas = self.all("", "resourcequotas", Some(namespace))?;
+        transaction: &mut Transaction,
+    ) -> Result<(), RegistryError> {
+        let Some(namespace) = object.namespace().filter(|_| kind.namespaced) else { return Ok(()) };
+        let Some(of_quotas) = kinds().by_group_resource("", "resourcequotas") else { return Ok(()) };
+        let mut quotas = self.all("", "resourcequotas", Some(namespace))?;
+        // A quota is not charged to itself.
+        let itself = (kind.group_resource() == of_quotas.group_resource()).then(|| object.name());
+        self.as_written_by(transaction, of_quotas, namespace, itself, &mut quotas)?;
         if quotas.is_empty() {
-            return Ok(transaction);
+            return Ok(());
         }
         let charges = match admission::charge(kind, before, object, &quotas, None) {
             Ok(charges) => charges,
             // What the quotas remember may be gone by now: count what is there.
             Err(_) => {
-                let there = self.list(&ListQuery::all(kind).in_namespace(namespace))?.items;
+                let mut there = self.list(&ListQuery::all(kind).in_namespace(namespace))?.items;
+                self.as_written_by(transaction, kind, namespace, Some(object.name()), &mut there)?;
                 admission::charge(kind, before, object, &quotas, Some(&there))
                     .map_err(|refusal| refused(kind, object, refusal))?
             }
         };
         for charge in charges {
             let Some(quota) = quotas.get(charge.index) else { continue };
-            let Some(revision) = quota.resource_version() else { continue };
-            let Some(kind) = kinds().by_group_resource("", "resourcequotas") else { continue };
             let mut charged = quota.clone();
             charged.set_resource_version(None);
             charged.set_status(Some(charge.status));
-            transaction = transaction.replace(store_key(&quota.key(kind))?, Revision(revision), encode(&charged));
+            let at = store_key(&quota.key(of_quotas))?;
+            let bytes = encode(&charged);
+            if let Some((_, write)) = transaction.writes.iter_mut().find(|(key, _)| *key == at) {
+                *write = Write::Put(bytes);
+            } else if let Some(revision) = quota.resource_version() {
+                transaction.expect.push((at.clone(), Expect::AtRevision(Revision(revision))));
+                transaction.writes.push((at, Write::Put(bytes)));
+            }
         }
-        Ok(transaction)
+        Ok(())
+    }
+
+    /// What is in a namespace, as it is once the transaction is carried out, but for the object called `except`.
+    fn as_written_by(
+        &self,
+        transaction: &Transaction,
+        kind: &Kind,
+        namespace: &str,
+        except: Option<&str>,
+        there: &mut Vec<Object>,
+    ) -> Result<(), RegistryError> {
+        let prefix = kind_prefix(kind, Some(namespace));
+        for (key, write) in &transaction.writes {
+            let Some(name) = key.as_str().strip_prefix(&prefix).filter(|name| Some(*name) != except) else { continue };
+            let found = there.iter().position(|object| object.name() == name);
+            match (write, found) {
+                (Write::Delete, Some(at)) => drop(there.remove(at)),
+                (Write::Delete, None) => {}
+                (Write::Put(bytes), found) => {
+                    let object = decode_bytes(key.as_str(), bytes, self.revision())?;
+                    match found.and_then(|at| there.get_mut(at)) {
+                        Some(old) => *old = object,
+                        None => there.push(object),
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn all(&self, group: &str, resource: &str, namespace: Option<&str>) -> Result<Vec<Object>, RegistryError> {

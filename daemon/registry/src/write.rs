@@ -186,8 +186,8 @@ impl Registry {
                 done => done?,
             };
             let bytes = encode_with(&new, owners.as_deref());
-            let create = promises.hold(create.create(at.clone(), bytes.clone()));
-            let create = self.charge(kind, None, &new, create)?;
+            let mut create = promises.hold(create.create(at.clone(), bytes.clone()));
+            self.charge(kind, None, &new, &mut create)?;
             if dry_run {
                 return match self.entry(&at)? {
                     Some(_) => Err(RegistryError::AlreadyExists(key)),
@@ -449,8 +449,11 @@ impl Registry {
             self.removal(writer.author, key, entry.modified)?
         } else {
             let update = transaction(writer.author, &format!("update {key}"));
-            let update = promises.hold(update.replace(entry.key.clone(), entry.modified, bytes.clone()));
-            if may_grow(kind, writer.part) { self.charge(kind, Some(&old), &new, update)? } else { update }
+            let mut update = promises.hold(update.replace(entry.key.clone(), entry.modified, bytes.clone()));
+            if may_grow(kind, writer.part) {
+                self.charge(kind, Some(&old), &new, &mut update)?;
+            }
+            update
         };
         if writer.dry_run {
             warnings.extend(self.rehearsed(writer.author, kind, &old, &new, declared.as_ref()));
@@ -611,7 +614,7 @@ fn conditional_update(kind: &Kind) -> bool {
 }
 
 /// Can a write of this part make an object use more of a quota?
-fn may_grow(kind: &Kind, part: Part) -> bool {
+pub(crate) fn may_grow(kind: &Kind, part: Part) -> bool {
     match part {
         Part::Main => kind.is_core("PersistentVolumeClaim") || kind.is_core("Service"),
         Part::Resize => kind.is_core("Pod"),

@@ -1,7 +1,7 @@
 //! What the objects around a new one do to it.
 
 use crate::*;
-use reddwarf_registry::{DeleteOptions, ListQuery, RegistryError, Verdict};
+use reddwarf_registry::{ApplyOptions, Declared, DeleteOptions, ListQuery, RegistryError, Verdict};
 
 fn quota(hard: Value) -> Object {
     object(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "default"},
@@ -60,6 +60,53 @@ async fn a_quota_holds_against_many_at_once() {
     let gone = world.registry.delete(&alice(), &config_key("before"), &Default::default()).await;
     assert!(gone.is_ok());
     try_create(&world, &alice(), config("after", json!({}))).await.unwrap();
+}
+
+/// One path for all that clients write: what is applied as a set is charged, each of it, to quotas that are there and to
+/// those of the set.
+#[tokio::test]
+async fn what_a_client_applies_is_charged_to_quotas() {
+    let world = World::new().await;
+    let from_client = |object| Declared { object, source: None };
+    let made = |n: u8| from_client(config(&format!("c{n}"), json!({})));
+    world.create(config("before", json!({}))).await;
+    world.create(quota(json!({"configmaps": "3"}))).await;
+    let used = |name: &str| {
+        let quota = world.registry.get(&ObjectKey::core("resourcequotas", "default", name)).unwrap();
+        quota.get_str("/status/used/configmaps").map(str::to_owned)
+    };
+    let refused = |done: &reddwarf_registry::AppliedSet| -> Vec<String> {
+        let error = |applied: &reddwarf_registry::Applied| match &applied.verdict {
+            Verdict::Refused(error) => Some(error.to_string()),
+            _ => None,
+        };
+        done.objects.iter().filter_map(error).collect()
+    };
+    let dry = ApplyOptions { dry_run: true, ..Default::default() };
+    for (options, counted) in [(dry, None), (ApplyOptions::default(), Some("3"))] {
+        let done = world.registry.apply_set(&alice(), (0..4).map(made).collect(), options).await.unwrap();
+        let refused = refused(&done);
+        let wanted =
+            "is forbidden: exceeded quota: q, requested: configmaps=1, used: configmaps=3, limited: configmaps=3";
+        assert!(refused.len() == 2 && refused.iter().all(|error| error.ends_with(wanted)), "{refused:?}");
+        assert_eq!(used("q").as_deref(), counted);
+    }
+    // Applied again, what is there costs nothing.
+    let done = world.registry.apply_set(&alice(), (0..2).map(made).collect(), Default::default()).await.unwrap();
+    assert_eq!(refused(&done), Vec::<String>::new());
+    // A quota of the same set holds for all of it, wherever it stands.
+    let mut other = quota(json!({"configmaps": "4"}));
+    other.set("/metadata/name", "other");
+    let larger = from_client(quota(json!({"configmaps": "9"})));
+    let set = vec![made(5), made(6), from_client(other), larger];
+    let done = world.registry.apply_set(&alice(), set, Default::default()).await.unwrap();
+    let refused = refused(&done);
+    assert!(refused.len() == 1 && refused[0].contains("\"c6\"") && refused[0].contains("quota: other"), "{refused:?}");
+    assert_eq!((used("q").as_deref(), used("other").as_deref()), (Some("4"), Some("4")));
+    // A file says what there is: it is counted, and refused by none.
+    let files = (7..9).map(|n| from_file(config(&format!("c{n}"), json!({})), "a.yaml")).collect();
+    let done = world.registry.apply_set(&file(), files, Default::default()).await.unwrap();
+    assert!(done.objects.iter().all(|applied| matches!(applied.verdict, Verdict::Created)));
 }
 
 /// What is remembered of an account and of a namespace is true at each write: made, changed, gone, there again.
