@@ -9,7 +9,7 @@ pub(crate) enum Exit {
     Error,
     /// `plan`, `diff` and dry runs: something would change.
     Changes,
-    /// `status` and `wait`: not as asked.
+    /// `status`, `why` and `wait`: not as asked.
     Degraded,
     /// An object, image or generation does not exist.
     NotFound,
@@ -60,7 +60,7 @@ Exit codes:
   0    done; for plan, diff and dry runs: nothing would change
   1    error: bad command line, invalid file, refused or failed
   2    plan, diff, apply --dry-run: something would change
-  3    status, wait: degraded or not ready
+  3    status, why, wait: degraded, not as asked or not ready
   4    not found
   5    conflict: a file or somebody else owns the object, or it changed meanwhile
   6    permission denied

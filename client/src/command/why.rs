@@ -24,7 +24,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> Result<Exit
     if !context.structured(&report)? {
         context.print(&render(&report, context.style, context.now()))?;
     }
-    Ok(Exit::Ok)
+    Ok(if report.ok { Exit::Ok } else { Exit::Degraded })
 }
 
 fn render(report: &WhyReport, style: Style, now: DateTime<Utc>) -> String {

@@ -264,7 +264,16 @@ fn images_backup_and_the_rest_send_absolute_paths() {
         200,
         json!({"object": "pods/default/web", "ok": true, "summary": "it runs"}),
     );
-    assert_eq!(server.ctl(&["why", "web"]).out, "pods/default/web is as asked: it runs\n");
+    let said = server.ctl(&["why", "web"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "pods/default/web is as asked: it runs\n"));
+    server.on(
+        "GET /reddwarf/v1/why/pods/default/db",
+        200,
+        json!({"object": "pods/default/db", "ok": false, "summary": "it does not"}),
+    );
+    let said = server.ctl(&["why", "db"]);
+    assert_eq!((said.code, said.out.as_str()), (3, "pods/default/db is not as asked: it does not\n"));
+    assert_eq!(server.ctl(&["why", "db", "-o", "json"]).code, 3);
     server.on("GET /version", 200, json!({"gitVersion": "v1.36.0-reddwarf"}));
     assert!(server.ctl(&["version"]).out.contains("v1.36.0-reddwarf"));
 }

@@ -22,7 +22,7 @@ fn a_crashing_container_backs_off_and_tells_why() {
     let status = &pod["status"]["containerStatuses"][0];
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 3, "{status:#}");
     assert_eq!(status["lastState"]["terminated"]["reason"], "Error");
-    let why = world.ctl(&["why", "pod/bad"]).ok();
+    let why = world.ctl(&["why", "pod/bad"]).exits(3).out;
     assert!(why.contains("bad.yaml") && why.contains("main: ended with exit code 3 (Error)"), "{why}");
     assert_eq!(world.ctl(&["status"]).code, 3);
     world.within(Duration::from_secs(30), "the second start", |w| {
