@@ -107,6 +107,9 @@ pub struct ContainerObserved {
     pub post_started: bool,
     /// Process killed by the kernel for want of memory.
     pub oom_killed: bool,
+    /// It was [`ContainerState::Lost`], and then made sure to have ended: how, nobody knows.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// A container instance's state.

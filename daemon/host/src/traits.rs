@@ -109,7 +109,7 @@ pub trait Sandboxes: Send + Sync {
     /// request when `signal` is SIGKILL or the container's stop signal. Exited or absent is `Unchanged`.
     ///
     /// # Errors
-    /// `Other`.
+    /// `Busy` (what is left of a lost instance is not gone yet), `Other`.
     async fn container_signal(
         &self,
         id: &SandboxId,
@@ -118,6 +118,9 @@ pub trait Sandboxes: Send + Sync {
         signal: Signal,
     ) -> HostResult<Change>;
 
+    /// SIGKILL to a lost instance is no stop request but ends whatever is left of it and puts its end on record:
+    /// exited with 137 and [`ContainerObserved::lost`](crate::ContainerObserved::lost).
+    ///
     /// Notes durably how far an instance has come; nothing inside notices. Comes back in observations. A second
     /// [`Note::Stopping`] is `Unchanged`, as is any note about an instance that has exited or is absent.
     ///

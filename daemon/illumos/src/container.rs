@@ -18,6 +18,7 @@ use reddwarf_supervise::files::{
     io_error, make_dir, make_open_dir, remove_dir, remove_file, remove_tree, write_json, write_record,
 };
 use reddwarf_supervise::program::{self, PATIENCE, Report};
+use reddwarf_supervise::record::Moment;
 use reddwarf_supervise::{instance, lock};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -348,14 +349,17 @@ pub(crate) async fn signal(
     let dir = shared.paths.run.container(id, name, attempt);
     let Some(spec) = dir.spec()? else { return Ok(Change::Unchanged) };
     let kill = signal == Signal::Sigkill;
-    match dir.observed(&shared.paths.run.lock(id, name, attempt))? {
+    let lock_file = shared.paths.run.lock(id, name, attempt);
+    let state = dir.observed(&lock_file)?;
+    match &state {
         ContainerState::Exited { .. } => return Ok(Change::Unchanged),
         ContainerState::Running { .. } => {}
         // Nobody will tell the end of these; only killing makes sense.
         ContainerState::Creating | ContainerState::Lost(_) if kill => {}
         ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
     }
-    if kill || signal == spec.stop_signal {
+    let lost = matches!(state, ContainerState::Lost(_));
+    if (kill || signal == spec.stop_signal) && !lost {
         dir.note_signal(shared.clock.boot(), kill)?;
     }
     let Some(pid) = inside::first_process(&dir)? else { return Ok(Change::Unchanged) };
@@ -368,6 +372,9 @@ pub(crate) async fn signal(
         true => machine::ask(pid, false),
         false => inside::signal(shared, OP, id, pid, signal, kill).await?,
     };
+    if lost {
+        return dir.end_lost(&lock_file, Moment { boot: shared.clock.boot(), wall: shared.clock.wall() });
+    }
     if sent { Ok(Change::Changed(format!("sent {signal}"))) } else { Ok(Change::Unchanged) }
 }
 

@@ -104,7 +104,8 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
         message
     };
     let started = started.map(|(_, moment)| moment).filter(|_| read_started(&launch.out).is_some());
-    let exit = ContainerExit { code, signal, started, finished: Moment::now(), oom_killed: false, message };
+    let exit =
+        ContainerExit { code, signal, started, finished: Moment::now(), oom_killed: false, lost: false, message };
     write_json(&dir.exit_file(), &exit)?;
     if started.is_none() {
         tell(report, &Report::Ready);

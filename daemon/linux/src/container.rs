@@ -20,6 +20,7 @@ use reddwarf_host::spec::{
 use reddwarf_host::{Change, ContainerName, ContainerState, HostError, HostErrorKind, HostResult, SandboxId};
 use reddwarf_supervise::instance;
 use reddwarf_supervise::program::Report;
+use reddwarf_supervise::record::Moment;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -239,7 +240,11 @@ pub(crate) fn signal(
         ContainerState::Exited { .. } => return Ok(Change::Unchanged),
         ContainerState::Running { .. } => dir.state()?,
         // No shim will tell the end of these; only killing makes sense.
-        ContainerState::Creating | ContainerState::Lost(_) if kill => None,
+        ContainerState::Lost(_) if kill => {
+            shared.cgroups.kill_all(&cgroup, Duration::from_secs(5)).map_err(failed)?;
+            return dir.end_lost(&lock_file, Moment { boot: shared.clock.boot(), wall: shared.clock.wall() });
+        }
+        ContainerState::Creating if kill => None,
         ContainerState::Creating | ContainerState::Lost(_) => return Ok(Change::Unchanged),
     };
     if kill || signal == spec.stop_signal {

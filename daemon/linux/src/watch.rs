@@ -89,7 +89,8 @@ pub(crate) fn parse_lock(name: &str) -> Option<(SandboxId, ContainerName, u32)> 
     if parts.next().is_some() { None } else { Some((id, name, attempt)) }
 }
 
-/// Kills what a killed shim left running. The instance stays Lost: nobody knows how it would have ended.
+/// Kills what a killed shim left running. The instance stays Lost until the node makes sure of
+/// its end: nobody knows how it would have ended.
 fn end_orphan(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32, dir: &ContainerDir) {
     let lock_file = shared.paths.run.lock(id, name, attempt);
     if !matches!(dir.observed(&lock_file), Ok(ContainerState::Lost(_))) {

@@ -247,6 +247,34 @@ async fn a_crashing_container_backs_off_as_kubernetes_does() {
     assert!(instances <= 2, "old instances are forgotten: {instances}");
 }
 
+/// A supervisor that was killed takes the knowledge of the end with it, and neither the record nor the log.
+#[tokio::test(start_paused = true)]
+async fn a_container_that_was_lost_is_remembered_as_ended() {
+    let world = World::new().await;
+    world.plane.apply(pod("web", json!({})));
+    world.plane.apply(pod("once", json!({"restartPolicy": "Never"})));
+    world.until(5, "ready", |w| w.is_ready("web") && w.is_ready("once")).await;
+    for pod in ["web", "once"] {
+        world.host.lose_container(&world.sandbox(pod).unwrap().spec.id, &name("app"));
+    }
+    let again = |w: &World, count| w.is_ready("web") && w.status("web").container_statuses[0].restart_count == count;
+    world.until(5, "up again at once", |w| again(w, 1)).await;
+    let status = world.status("web");
+    let last = status.container_statuses[0].last_state.terminated.as_ref().unwrap();
+    assert_eq!((last.exit_code, last.reason.as_str()), (137, "ContainerStatusUnknown"));
+    assert!(last.started_at.is_some() && !last.message.is_empty(), "{last:?}");
+    assert_eq!(world.sandbox("web").unwrap().containers[&name("app")].len(), 2, "its log is kept with it");
+    world.until(5, "failed", |w| w.status("once").phase == Phase::Failed).await;
+    let ended = world.status("once").container_statuses[0].state.terminated.clone().unwrap();
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "ContainerStatusUnknown"));
+    // Whatever kills supervisors again and again makes no loop without waits.
+    world.host.lose_container(&world.sandbox("web").unwrap().spec.id, &name("app"));
+    world.sleep(5).await;
+    let waiting = world.status("web").container_statuses[0].state.waiting.clone().unwrap();
+    assert_eq!(waiting.reason, "CrashLoopBackOff");
+    world.until(10, "up again after its wait", |w| again(w, 2)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_daemon_restart_touches_nothing_and_keeps_the_back_off() {
     let mut world = World::new().await;

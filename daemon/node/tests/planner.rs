@@ -186,6 +186,7 @@ impl BoxInput {
                 stop,
                 post_started: false,
                 oom_killed: false,
+                lost: false,
             });
         }
         let state = match self.state % 6 {

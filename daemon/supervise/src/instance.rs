@@ -159,6 +159,29 @@ impl<R: Running> ContainerDir<R> {
         }
     }
 
+    /// Puts the end of a lost instance on record, once nothing of it runs: as that of one that has ended it is then
+    /// counted, shown and followed by the next attempt, and its log stays.
+    ///
+    /// # Errors
+    /// `Busy` while its first process is there; the system's.
+    pub fn end_lost(&self, lock_file: &Path, now: Moment) -> HostResult<Change> {
+        let (ContainerState::Lost(why), Some(running)) = (self.observed(lock_file)?, self.state()?) else {
+            return Ok(Change::Unchanged);
+        };
+        if running.outlived() {
+            let message = "what is left of it was killed and is not gone yet: ask again";
+            return Err(HostError::new(
+                HostErrorKind::Busy,
+                "kill container",
+                self.path.display().to_string(),
+                message,
+            ));
+        }
+        let exit = ContainerExit::lost(running.started(), now, why);
+        write_record("record end", &self.exit_file(), &exit)?;
+        Ok(Change::Changed("made sure of its end".to_owned()))
+    }
+
     /// All that it says of itself.
     fn records(&self, specs: &Kept<ContainerSpec>) -> HostResult<Records<R>> {
         let spec = specs.file(&self.spec_file(), || self.spec())?;
@@ -348,17 +371,18 @@ impl<R: Running> RunPaths<R> {
                 Some(exit) => exit.clone().into(),
                 None => dir.state_of(records.running.as_ref(), is_held(&self.lock(id, &name, attempt))?)?,
             };
-            let oom_killed = match &records.exit {
-                Some(exit) => exit.oom_killed,
-                None if matches!(state, ContainerState::Exited { .. }) => dir.exit()?.is_some_and(|e| e.oom_killed),
-                None => false,
+            let late = match &records.exit {
+                None if matches!(state, ContainerState::Exited { .. }) => dir.exit()?,
+                _ => None,
             };
+            let exit = records.exit.as_ref().or(late.as_ref());
             found.entry(name).or_default().push(ContainerObserved {
                 spec,
                 state,
                 stop: records.stop,
                 post_started: records.post_started,
-                oom_killed,
+                oom_killed: exit.is_some_and(|exit| exit.oom_killed),
+                lost: exit.is_some_and(|exit| exit.lost),
             });
         }
         Ok(found)
@@ -478,12 +502,19 @@ mod tests {
         assert!(!dir.is_alive(&lock_file).unwrap());
         write_json(&dir.state_file(), &Here { pid: 1, started: Moment::now() }).unwrap();
         assert!(dir.is_alive(&lock_file).unwrap(), "a first process that outlived its supervisor");
+        let now = Moment::now();
+        assert_eq!(dir.end_lost(&lock_file, now).unwrap_err().kind, HostErrorKind::Busy);
+        write_json(&dir.state_file(), &Here { pid: 7, started: now }).unwrap();
+        assert!(matches!(dir.end_lost(&lock_file, now).unwrap(), Change::Changed(_)));
+        assert_eq!(dir.exit().unwrap(), Some(ContainerExit::lost(now, now, "lost 7".to_owned())));
+        assert_eq!(dir.end_lost(&lock_file, now).unwrap(), Change::Unchanged);
         let exit = ContainerExit {
             code: 3,
             signal: None,
             started: None,
             finished: Moment::now(),
             oom_killed: false,
+            lost: false,
             message: String::new(),
         };
         write_json(&dir.exit_file(), &exit).unwrap();

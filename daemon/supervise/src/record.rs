@@ -62,8 +62,20 @@ pub struct ContainerExit {
     pub finished: Moment,
     /// Killed by the kernel for want of memory.
     pub oom_killed: bool,
+    /// Written by the daemon, for a supervisor that ended without a word.
+    #[serde(default)]
+    pub lost: bool,
     /// What went wrong, or its last words.
     pub message: String,
+}
+
+impl ContainerExit {
+    /// Of an instance whose supervisor is gone and of which nothing runs any more; `why` is for people. The code is the
+    /// reference's for containers that it can't find.
+    pub fn lost(started: Moment, finished: Moment, why: String) -> Self {
+        let started = Some(started);
+        Self { code: 137, signal: None, started, finished, oom_killed: false, lost: true, message: why }
+    }
 }
 
 impl From<ContainerExit> for ContainerState {

@@ -164,6 +164,22 @@ impl<'a> Lab<'a> {
         }
     }
 
+    /// Waits until nobody knows what becomes of a container.
+    pub(super) async fn lost(&self, id: &SandboxId, spec: &ContainerSpec) -> Outcome {
+        let mut events = self.host.events();
+        let until = Instant::now() + self.fixture.patience();
+        loop {
+            let seen = self.instance(id, &spec.name, spec.attempt).await?;
+            if seen.as_ref().is_some_and(|c| matches!(c.state, ContainerState::Lost(_))) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(Stop::Broken(format!("{} is not lost: {seen:?}", spec.name)));
+            }
+            let _ = timeout(LOOK_AGAIN, events.recv()).await;
+        }
+    }
+
     /// Waits for an event about a container.
     pub(super) async fn event(
         &self,

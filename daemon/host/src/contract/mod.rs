@@ -76,6 +76,9 @@ pub trait Fixture: Send + Sync {
     /// Puts something that is not ours where this sandbox would go (directory, zone, link). False: it can't.
     async fn plant_foreign(&self, id: &SandboxId) -> bool;
 
+    /// Kills the supervisor of a running container.
+    async fn kill_supervisor(&self, id: &SandboxId, spec: &ContainerSpec);
+
     /// What of the contract applies here.
     fn abilities(&self) -> Abilities;
 

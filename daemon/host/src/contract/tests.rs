@@ -89,6 +89,10 @@ impl Fixture for FakeFixture {
         true
     }
 
+    async fn kill_supervisor(&self, id: &SandboxId, spec: &ContainerSpec) {
+        self.host.lose_container(id, &spec.name);
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities { own_network: true, limits: true, figures: true, files: false, host_network: true, packets: true }
     }

@@ -3,7 +3,7 @@
 use super::state::{Foreign, Sandbox, ZoneState};
 use super::{FakeHost, Shared};
 use crate::names::{ContainerName, SandboxId};
-use crate::observe::{ContainerState, Leftover, SandboxObserved};
+use crate::observe::{Leftover, SandboxObserved};
 use crate::spec::Signal;
 use crate::traits::HostEvent;
 use std::time::Duration;
@@ -58,9 +58,9 @@ impl FakeHost {
         self.with_newest(id, name, |instance| instance.out_of_memory(now));
     }
 
-    /// The supervisor of a container's newest attempt is gone and left no word.
+    /// The supervisor of a container's newest attempt is gone and left no word, if it was running.
     pub fn lose_container(&self, id: &SandboxId, name: &ContainerName) {
-        self.with_newest(id, name, |i| i.state = ContainerState::Lost("its supervisor is gone".into()));
+        self.with_newest(id, name, super::state::Instance::lose);
         self.event(HostEvent::Container(id.clone(), name.clone()));
     }
 

@@ -181,10 +181,13 @@ impl Call<'_> {
         let now = self.host.now();
         let mut world = self.host.world();
         let instance = world.sandboxes_mut().get_mut(id).and_then(|s| s.instance_mut(name, attempt));
-        let Some(instance) = instance.filter(|i| i.is_live()) else { return Change::Unchanged };
+        let kill = signal == Signal::Sigkill;
+        // Nobody delivers anything else to what is lost.
+        let Some(instance) = instance.filter(|i| i.is_live() && (kill || !i.is_lost())) else {
+            return Change::Unchanged;
+        };
         if !self.nothing_done() {
-            let kill = signal == Signal::Sigkill;
-            if kill || signal == instance.spec.stop_signal {
+            if (kill || signal == instance.spec.stop_signal) && !instance.is_lost() {
                 instance.note_stop(now, kill);
             }
             instance.signal(now, signal);

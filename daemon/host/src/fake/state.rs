@@ -108,6 +108,11 @@ pub(crate) struct Instance {
     pub(crate) stop: Option<StopRequest>,
     pub(crate) oom_killed: bool,
     #[serde(default)]
+    lost: bool,
+    /// When it was started, of one that got lost.
+    #[serde(default)]
+    began: Option<(BootTime, DateTime<Utc>)>,
+    #[serde(default)]
     post_started: bool,
     script: Script,
     end: Option<PlannedEnd>,
@@ -160,6 +165,8 @@ impl Instance {
             state: ContainerState::Creating,
             stop: None,
             oom_killed: false,
+            lost: false,
+            began: None,
             post_started: false,
             script,
             end: None,
@@ -175,6 +182,7 @@ impl Instance {
             state: self.state.clone(),
             stop: self.stop,
             oom_killed: self.oom_killed,
+            lost: self.lost,
             post_started: self.post_started,
         }
     }
@@ -301,9 +309,21 @@ impl Instance {
         if signal == Signal::Sigkill && !self.is_running() {
             // A lost or half-made instance: what is left of it is gone now.
             self.end = None;
-            self.state = exited(now, now.boot, None, 137, Some(9), "its supervisor was gone".into());
+            self.lost = self.is_lost();
+            self.state = exited(now, now.boot, self.began, 137, None, "its supervisor was gone".into());
         }
         true
+    }
+
+    /// Its supervisor is gone and left no word, if it had one.
+    pub(crate) fn lose(&mut self) {
+        let ContainerState::Running { started, started_at, .. } = self.state else { return };
+        self.began = Some((started, started_at));
+        self.state = ContainerState::Lost("its supervisor is gone".into());
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.state, ContainerState::Lost(_))
     }
 
     /// Records that it was asked to stop.

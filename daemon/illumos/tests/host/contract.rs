@@ -49,6 +49,10 @@ impl Fixture for Played {
         self.0.lab.run("zonecfg", &["-z", id.as_str(), &script]).is_ok_and(|answer| answer.code == 0)
     }
 
+    async fn kill_supervisor(&self, id: &SandboxId, spec: &ContainerSpec) {
+        self.0.kill_supervisor(id, spec);
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities { own_network: true, limits: false, figures: true, files: true, host_network: false, packets: false }
     }

@@ -95,6 +95,15 @@ impl World {
         common::observe(&self.host, id).await
     }
 
+    /// Kills a container's supervisor, as its record names it.
+    pub(crate) fn kill_supervisor(&self, id: &SandboxId, spec: &ContainerSpec) {
+        let file = format!("run/sandboxes/{id}/containers/{}/{}/state.json", spec.name, spec.attempt);
+        let record = std::fs::read(self.lab.dir().join(file)).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        let pid = nix::unistd::Pid::from_raw(record["supervisor"].as_i64().unwrap() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
     /// Waits for a container's end, woken by the host's events.
     pub(crate) async fn until_exit(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
         common::until_exit(&self.host, id, name).await

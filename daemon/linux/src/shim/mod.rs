@@ -123,7 +123,8 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
             supervise::reap_all();
             let finished = Moment::now();
             let ProgramError { code, message } = error;
-            let exit = ContainerExit { code, signal: None, started: None, finished, oom_killed: false, message };
+            let exit =
+                ContainerExit { code, signal: None, started: None, finished, oom_killed: false, lost: false, message };
             record(dir.exit_file(), &exit)?;
             remove_cgroup(&cgroups, &cgroup);
             tell(report, &Report::Ready);
@@ -145,6 +146,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
         started: Some(started),
         finished: Moment::now(),
         oom_killed: cgroups.oom_kills(&cgroup) > 0,
+        lost: false,
         message: termination::message(&termination_message, brief.last_words.as_deref(), end.code, &log),
     };
     // What init left behind (processes that joined from outside its pid namespace) ends with it.

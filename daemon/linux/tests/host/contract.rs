@@ -2,6 +2,7 @@
 
 use crate::common;
 use crate::support::{World, as_root, as_root_on_v2};
+use crate::survival;
 use async_trait::async_trait;
 use reddwarf_host::contract::{self, Abilities, Fixture};
 use reddwarf_host::spec::{ContainerSpec, NetworkSpec, SandboxSpec};
@@ -46,6 +47,10 @@ impl Fixture for Real {
         let dir = self.world.options.run_dir.join("sandboxes").join(id.as_str());
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("precious"), "not reddwarf's").is_ok()
+    }
+
+    async fn kill_supervisor(&self, id: &SandboxId, spec: &ContainerSpec) {
+        survival::kill_shim(&self.world, id.as_str(), &spec.name);
     }
 
     fn patience(&self) -> Duration {

@@ -4,7 +4,7 @@ use crate::common::patience;
 use crate::support::{World, as_root, cgroup_pids, code, exec, observe};
 use reddwarf_host::SystemClock;
 use reddwarf_host::spec::{ContainerSpec, Signal};
-use reddwarf_host::{Change, ContainerState, Host, HostErrorKind, SandboxState, Sandboxes};
+use reddwarf_host::{Change, ContainerName, ContainerState, Host, HostErrorKind, SandboxState, Sandboxes};
 use reddwarf_linux::LinuxHost;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,17 @@ fn kill(pid: i32, signal: nix::sys::signal::Signal) {
 }
 
 /// The shim's process id, from its record.
-fn shim_of(world: &crate::support::World, sandbox: &str) -> i32 {
-    let file = world.options.run_dir.join(format!("sandboxes/{sandbox}/containers/app/0/state.json"));
+fn shim_of(world: &World, sandbox: &str) -> i32 {
+    shim(world, sandbox, "app")
+}
+
+/// Kills the shim of a container's first attempt.
+pub(crate) fn kill_shim(world: &World, sandbox: &str, container: &ContainerName) {
+    kill(shim(world, sandbox, container.as_str()), nix::sys::signal::SIGKILL);
+}
+
+fn shim(world: &World, sandbox: &str, container: &str) -> i32 {
+    let file = world.options.run_dir.join(format!("sandboxes/{sandbox}/containers/{container}/0/state.json"));
     let value: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     value["shim"]["pid"].as_i64().unwrap() as i32
 }
@@ -93,6 +102,11 @@ fn a_shim_that_died_while_no_daemon_ran_is_noticed_by_the_next_one() {
         // The first daemon stops watching, as if it had ended.
         let crate::support::World { dir, host, .. } = world;
         drop(host);
+        // Made sure of, it has ended, and its log is there to be read.
+        let _ = world.host.container_signal(&sandbox.id, &container.name, 0, Signal::Sigkill).await.unwrap();
+        let observed = world.instance(&sandbox.id, &container.name).await;
+        assert!(observed.lost && code(&observed) == 137, "{observed:?}");
+        assert_eq!(world.log(&container), ["stdout F up"]);
         kill(shim, nix::sys::signal::SIGKILL);
         let host = LinuxHost::new(options, Arc::new(SystemClock)).unwrap();
         let deadline = Instant::now() + patience(Duration::from_secs(10));

@@ -20,6 +20,9 @@ const POD_MESSAGES: usize = 12 * 1024;
 /// The exit code of a program that could not be executed, as containerd gives it; the host's message says why.
 const NEVER_RAN: i32 = 128;
 
+/// The reason of a container of which nobody knows how it ended, or whether.
+const LOST: &str = "ContainerStatusUnknown";
+
 /// One container's status.
 pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> ContainerStatus {
     let instances = input.sandbox.and_then(|s| s.containers.get(&which.name)).map_or(&[][..], Vec::as_slice);
@@ -54,7 +57,7 @@ pub(super) fn container(input: StatusInput<'_>, which: &ContainerRef<'_>) -> Con
             }
             (ContainerState::Running { started_at, .. }, _) => (State::running(whole(*started_at)), last_state),
             (ContainerState::Creating, _) => (waiting_state(waiting, not_made), last_state),
-            (ContainerState::Lost(_), _) => (waiting_state(waiting, "ContainerStatusUnknown"), last_state),
+            (ContainerState::Lost(_), _) => (waiting_state(waiting, LOST), last_state),
             (ContainerState::Exited { .. }, Some(_)) => {
                 (waiting_state(waiting, not_made), ended(latest).unwrap_or_default())
             }
@@ -170,7 +173,7 @@ fn lost(remembered: Option<&ContainerStatus>) -> State {
     let started_at = remembered.and_then(|r| r.state.running.as_ref()).and_then(|r| r.started_at);
     State::terminated(Terminated {
         exit_code: 137,
-        reason: "ContainerStatusUnknown".into(),
+        reason: LOST.into(),
         message: "The container could not be located when the pod was terminated".into(),
         started_at,
         ..Terminated::default()
@@ -182,6 +185,7 @@ fn terminated(input: StatusInput<'_>, instance: &ContainerObserved) -> Option<Te
         return None;
     };
     let reason = match (instance.oom_killed, started, code) {
+        _ if instance.lost => LOST,
         (true, _, _) => "OOMKilled",
         (false, None, _) => "StartError",
         (false, Some(_), 0) => "Completed",
