@@ -82,7 +82,7 @@ fn linux(
     options.bridge.clone_from(&settings.bridge);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
-    options.zar_keys = zar_keys(settings)?;
+    options.zar_keys = zar_keys(&settings.zar_keys)?;
     options.seccomp_dir.clone_from(&settings.seccomp_dir);
     options.runtime = match settings.container_runtime {
         ContainerRuntime::Libcontainer => Runtime::Libcontainer,
@@ -97,9 +97,9 @@ fn linux(
 }
 
 /// The lines of the files of public keys.
-fn zar_keys(settings: &Settings) -> HostResult<Vec<String>> {
+pub(crate) fn zar_keys(files: &[PathBuf]) -> HostResult<Vec<String>> {
     let mut keys = Vec::new();
-    for path in &settings.zar_keys {
+    for path in files {
         let text = std::fs::read_to_string(path).map_err(|e| {
             let subject = path.display().to_string();
             HostError::new(HostErrorKind::Other, "read zar_keys", subject, "the file can't be read").caused_by(e)
@@ -107,7 +107,7 @@ fn zar_keys(settings: &Settings) -> HostResult<Vec<String>> {
         keys.extend(text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
     }
     // No key at all would mean that any archive is taken.
-    if keys.is_empty() && !settings.zar_keys.is_empty() {
+    if keys.is_empty() && !files.is_empty() {
         let message = "its files hold no key";
         return Err(HostError::new(HostErrorKind::InvalidSpec, "read zar_keys", "zar_keys", message));
     }
@@ -216,7 +216,7 @@ fn illumos(settings: &Settings, clock: Arc<dyn Clock>) -> HostResult<Arc<dyn Hos
     let mut options = IllumosOptions::new(&settings.run_dir, &settings.state_dir, helpers);
     options.host_path_allow.clone_from(&settings.host_path_allow);
     options.registries = registries(settings)?;
-    options.zar_keys = zar_keys(settings)?;
+    options.zar_keys = zar_keys(&settings.zar_keys)?;
     options.direct_link.clone_from(&settings.zone_nic);
     options.vlan = Some(settings.zone_vlan).filter(|id| *id > 0);
     options.balancer = match settings.zone_balancer {

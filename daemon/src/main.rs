@@ -14,6 +14,7 @@
 
 mod build;
 mod chain;
+mod check;
 mod cli;
 mod daemon;
 mod directory;
@@ -34,7 +35,7 @@ mod why;
 
 use clap::{CommandFactory, Parser};
 use cli::Arguments;
-use reddwarf_config::Settings;
+use reddwarf_config::{Diagnostic, Settings};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -64,6 +65,14 @@ fn main() -> ExitCode {
         }
     };
     if arguments.check {
+        let findings = check::files(&settings);
+        for finding in &findings {
+            eprint!("{}", finding.render(false));
+        }
+        if findings.iter().any(Diagnostic::is_error) {
+            eprintln!("reddwarfd: these settings can't be used");
+            return ExitCode::from(2);
+        }
         println!("settings are valid");
         return ExitCode::SUCCESS;
     }

@@ -112,6 +112,7 @@ codes! {
     BAD_SETTING = "RD0081", "a setting's value is not valid";
     SETTINGS_CLASH = "RD0082", "two settings contradict each other";
     SETTINGS_UNREADABLE = "RD0083", "the settings file can't be read";
+    SETTING_FILE = "RD0084", "a file that a setting names can't be used";
 }
 
 #[cfg(test)]

@@ -16,11 +16,39 @@ use std::sync::Arc;
 const NO_SETTINGS: [&str; 2] = ["REDDWARF_CONFIG", "REDDWARF_TOOLS"];
 
 /// Where a value was given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Place {
     Flag,
     Environment,
     File(Arc<Source>, At),
+}
+
+impl Place {
+    /// A finding about the setting that was given here.
+    pub(super) fn finding(
+        &self,
+        severity: Severity,
+        code: &'static str,
+        key: &str,
+        what: String,
+        why: &str,
+        help: &str,
+    ) -> Diagnostic {
+        match self {
+            Self::Flag => {
+                let flag = setting(key).map(|s| s.flag).unwrap_or(key);
+                Diagnostic::file(severity, code, format!("--{flag}"), what, why, help)
+            }
+            Self::Environment => {
+                let name = format!("REDDWARF_{}", key.to_ascii_uppercase());
+                Diagnostic::file(severity, code, name, what, why, help)
+            }
+            Self::File(source, at) if severity == Severity::Warning => {
+                Diagnostic::warning(code, source, *at, what, why, help)
+            }
+            Self::File(source, at) => Diagnostic::error(code, source, *at, what, why, help),
+        }
+    }
 }
 
 /// The texts of one setting and where they were given.
@@ -142,15 +170,7 @@ impl AllGiven {
     }
 
     pub(super) fn report(&mut self, code: &'static str, key: &str, place: &Place, what: String, why: &str, help: &str) {
-        let flag = setting(key).map(|s| s.flag).unwrap_or(key);
-        self.diagnostics.push(match place {
-            Place::Flag => Diagnostic::file(Severity::Error, code, format!("--{flag}"), what, why, help),
-            Place::Environment => {
-                let name = format!("REDDWARF_{}", key.to_ascii_uppercase());
-                Diagnostic::file(Severity::Error, code, name, what, why, help)
-            }
-            Place::File(source, at) => Diagnostic::error(code, source, *at, what, why, help),
-        });
+        self.diagnostics.push(place.finding(Severity::Error, code, key, what, why, help));
     }
 }
 

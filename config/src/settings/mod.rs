@@ -11,10 +11,11 @@ mod values;
 pub use cli::Cli;
 pub use table::{Form, SETTINGS, Setting, markdown};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity, codes};
 use crate::limits::Limits;
 use ipnet::IpNet;
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// The settings file that is read when `--config` and `REDDWARF_CONFIG` name none.
@@ -210,6 +211,10 @@ pub struct Settings {
     /// The group that may use the control socket.
     pub socket_group: String,
     /// Where the Kubernetes API listens over TCP; off when `None`.
+    /// Where each was given that was.
+    places: BTreeMap<&'static str, given::Place>,
+    /// [`Settings::keep_gateways`].
+    gateways: Vec<IpAddr>,
     pub listen: Option<SocketAddr>,
     /// The certificate that the API shows; its own authority's when `None`.
     pub tls_cert: Option<PathBuf>,
@@ -384,6 +389,18 @@ impl Settings {
     #[must_use]
     pub fn with_live_of(&self, new: &Self) -> Self {
         Self {
+    /// Whether it was given, and is not a default.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// A finding about a file that the setting `key` names, at the place where it was given.
+    pub fn file_finding(&self, key: &'static str, fatal: bool, what: String, why: &str, help: &str) -> Diagnostic {
+        let place = self.places.get(key).unwrap_or(&given::Place::Flag);
+        let severity = if fatal { Severity::Error } else { Severity::Warning };
+        place.finding(severity, codes::SETTING_FILE, key, what, why, help)
+    }
+
             manifests: new.manifests.clone(),
             max_pods: new.max_pods,
             system_reserved_cpu_millis: new.system_reserved_cpu_millis,

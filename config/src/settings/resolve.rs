@@ -146,6 +146,8 @@ impl Resolve {
         let manifests = self.many("manifests", values::path);
         Settings {
             config_file: None,
+            gateways: Vec::new(),
+            places: self.given.values.iter().map(|(key, given)| (*key, given.place.clone())).collect(),
             manifests: manifests.unwrap_or_else(|| DEFAULT_MANIFESTS.iter().map(PathBuf::from).collect()),
             log_dir: self.one("log_dir", values::path, default_log_dir),
             socket: self.socket(&run_dir),

@@ -30,6 +30,7 @@ mod wire;
 pub use access::audit::AuditSettings;
 pub use access::certificates::CertificateError;
 pub use access::certificates::keyring::TlsSettings;
+pub use access::certificates::offline::{check_authorities, check_pair};
 pub use access::files::FileError;
 pub use access::principal::{Principal, Role};
 pub use access::state::{Access, AccessSettings, PodToken, PodTokenRequest, SecretTokenRequest};

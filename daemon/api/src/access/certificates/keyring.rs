@@ -3,7 +3,8 @@
 use super::authority::{Authority, Issued, LEAF_LIFE, LEAF_RENEWAL, Names};
 use super::client::{ClientAuthorities, DecideLater};
 use super::der::Certificate;
-use super::{CertificateError, pem};
+use super::offline::lifetime;
+use super::{CertificateError, pem, unusable};
 use crate::access::files;
 use chrono::{DateTime, Utc};
 use rustls::crypto::ring::default_provider;
@@ -156,7 +157,9 @@ fn load(
             let key = key.as_ref().unwrap_or(certificate);
             let chain = read_certificates(certificate)?;
             let key = read_key(key)?;
-            warn_of_end(certificate, &chain, now);
+            if let Some(what) = chain.first().and_then(|first| lifetime(certificate, first, now)) {
+                tracing::warn!("{what}: clients will refuse it");
+            }
             let trust = trust_above(&chain);
             (chain, key, trust, None)
         }
@@ -167,15 +170,10 @@ fn load(
             (vec![issued.certificate], issued.key, trust, Some(renew))
         }
         (None, Some(key)) => {
-            let why = "it is given without a certificate: add --tls-cert".to_owned();
-            return Err(CertificateError::Unusable { path: key.clone(), why });
+            return Err(unusable(key, &"it is given without a certificate: add --tls-cert"));
         }
     };
     let mut roots = RootCertStore::empty();
-    let unusable = |path: &Path, error: &dyn std::fmt::Display| CertificateError::Unusable {
-        path: path.to_owned(),
-        why: error.to_string(),
-    };
     roots.add(authority.certificate().clone()).map_err(|e| unusable(directory, &e))?;
     if let Some(path) = &settings.client_ca {
         for certificate in read_certificates(path)? {
@@ -204,32 +202,24 @@ fn load(
     })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let text = files::read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => {
-            let why = "it holds no certificate: write it in PEM, from -----BEGIN CERTIFICATE----- on".to_owned();
-            Err(CertificateError::Unusable { path: path.to_owned(), why })
+            let why = "it holds no certificate: write it in PEM, from -----BEGIN CERTIFICATE----- on";
+            Err(unusable(path, &why))
         }
-        Err(error) => Err(CertificateError::Unusable { path: path.to_owned(), why: format!("it is no PEM: {error}") }),
+        Err(error) => Err(unusable(path, &format!("it is no PEM: {error}"))),
     }
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let text = files::read(path)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| CertificateError::Unusable {
-        path: path.to_owned(),
-        why: format!("it holds no private key: {error}; write it in PEM and without a pass phrase"),
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        unusable(path, &format!("it holds no private key: {error}; write it in PEM and without a pass phrase"))
     })
-}
-
-fn warn_of_end(path: &Path, chain: &[CertificateDer<'static>], now: DateTime<Utc>) {
-    let end = chain.first().and_then(|c| Certificate::parse(c)).map(|c| c.not_after);
-    if end.is_some_and(|end| end < now.timestamp()) {
-        tracing::warn!(file = %path.display(), "the certificate has expired: clients will refuse it");
-    }
 }
 
 /// What our own certificate is for.

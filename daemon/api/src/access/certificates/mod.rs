@@ -4,16 +4,18 @@
 //! |---|---|
 //! | the authority under the state directory, and the certificates that it issues | [`authority`] |
 //! | which certificates are in force, and when they change | [`keyring`] |
+//! | whether the user's files can be served with | [`offline`] |
 //! | who a client's certificate says it is | [`client`], [`der`] |
 
 pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod der;
 pub(crate) mod keyring;
+pub(crate) mod offline;
 pub(crate) mod pem;
 
 use crate::access::files::FileError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why there are no certificates to serve with.
 #[derive(Debug, thiserror::Error)]
@@ -37,4 +39,19 @@ pub enum CertificateError {
         /// Why.
         why: String,
     },
+}
+
+impl CertificateError {
+    /// The file that is to blame.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(error) => Some(&error.path),
+            Self::Unusable { path, .. } => Some(path),
+            Self::Made { .. } => None,
+        }
+    }
+}
+
+fn unusable(path: &Path, why: &dyn std::fmt::Display) -> CertificateError {
+    CertificateError::Unusable { path: path.to_owned(), why: why.to_string() }
 }
