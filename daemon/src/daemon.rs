@@ -44,6 +44,8 @@ fn failed(what: &str, error: impl std::error::Error) -> Failed {
 enum Next {
     /// Leave.
     Stop,
+    /// Leave nothing running: all pods were stopped.
+    Withdraw,
     /// Go on with these settings: the components are made anew, pods and database stay.
     Again(Box<Settings>),
 }
@@ -87,7 +89,7 @@ async fn rounds(
     let daemon = Daemon::open(cli, mode, &settings, kept, guard).await?;
     let result = loop {
         match daemon.round(&settings, &mut signals).await {
-            Ok(Next::Stop) => break Ok(()),
+            Ok(Next::Stop | Next::Withdraw) => break Ok(()),
             Ok(Next::Again(new)) => settings = *new,
             Err(error) => break Err(error),
         }
@@ -237,7 +239,7 @@ impl Daemon {
         });
         if let Some(task) = node.task(stop.clone()) {
             components.spawn("node", task);
-            if let Some(host) = host {
+            if let Some(host) = host.clone() {
                 components.spawn("services", services::task(settings, self.registry.clone(), host, stop.clone()));
             }
             components.spawn("health", health(plane, settings.node_name.clone(), stop.clone()));
@@ -291,13 +293,19 @@ impl Daemon {
             tracing::warn!("some components did not end in time; leaving without them");
         }
         next
+        // Only now nobody makes any of it again.
+        if let (Ok(Next::Withdraw), Some(host)) = (&next, host)
+            && let Err(error) = host.withdraw().await
+        {
+            tracing::warn!(error = error.chain(), "some of what pods shared stays");
+        }
     }
 
     async fn wait(
         &self,
         settings: &Settings,
         signals: &mut mpsc::Receiver<Asked>,
-        leaving: &mut mpsc::Receiver<()>,
+        leaving: &mut mpsc::Receiver<bool>,
         (directory, api): (&DirectoryHandle, &ApiHandle),
         components: &mut Components,
     ) -> Result<Next, Failed> {
@@ -305,7 +313,9 @@ impl Daemon {
             // Each branch only receives; a message not taken stays in its channel.
             tokio::select! {
                 why = components.failed() => return Err(Failed(why)),
-                _ = leaving.recv() => return Ok(Next::Stop),
+                stopped = leaving.recv() => {
+                    return Ok(if stopped == Some(true) { Next::Withdraw } else { Next::Stop });
+                }
                 asked = signals.recv() => match asked {
                     Some(Asked::Stop) | None => return Ok(Next::Stop),
                     Some(Asked::Reload) => {

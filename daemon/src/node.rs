@@ -50,8 +50,8 @@ pub(crate) struct Wiring {
     pub access: Arc<Access>,
     /// Which components run.
     pub states: States,
-    /// Tells the daemon to leave.
-    pub leave: mpsc::Sender<()>,
+    /// Tells the daemon to leave; whether all pods were stopped before.
+    pub leave: mpsc::Sender<bool>,
     /// The name server, unless it is off.
     pub dns: Option<Arc<NameServer>>,
     /// Where volumes are kept, if there is a host.
@@ -508,7 +508,7 @@ impl Runtime for NodeRuntime {
         }
         self.wiring
             .leave
-            .try_send(())
+            .try_send(stop_pods && self.node.is_some())
             .map_err(|_| RuntimeError::Unavailable("reddwarfd is shutting down already".into()))?;
         let message =
             if stop_pods { "all pods are stopped; reddwarfd leaves" } else { "reddwarfd leaves; pods run on" };

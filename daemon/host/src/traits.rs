@@ -48,6 +48,16 @@ pub trait Host:
     /// # Errors
     /// `Busy` when it is in use, `Foreign` when it does not bear our mark (any more).
     async fn leftover_remove(&self, leftover: &Leftover) -> HostResult<Change>;
+
+    /// Takes away what is there for no sandbox in particular: services, the pod network, mounts. No sandbox runs, and
+    /// nothing but a restart of the daemon comes after it, which makes all of it anew.
+    ///
+    /// # Errors
+    /// `Busy` while something still uses it, `Other`.
+    async fn withdraw(&self) -> HostResult<()> {
+        let _ = self.services_ensure(&ServiceTable::default()).await?;
+        self.network_remove().await.map(drop)
+    }
 }
 
 /// Something on the host changed by itself.
@@ -108,6 +118,9 @@ pub trait Sandboxes: Send + Sync {
     /// Sends a signal to the instance's first process (SIGKILL: to all of its processes) and records the stop
     /// request when `signal` is SIGKILL or the container's stop signal. Exited or absent is `Unchanged`.
     ///
+    /// SIGKILL to a lost instance is no stop request but ends whatever is left of it and puts its end on record:
+    /// exited with 137 and [`ContainerObserved::lost`](crate::ContainerObserved::lost).
+    ///
     /// # Errors
     /// `Busy` (what is left of a lost instance is not gone yet), `Other`.
     async fn container_signal(
@@ -118,9 +131,6 @@ pub trait Sandboxes: Send + Sync {
         signal: Signal,
     ) -> HostResult<Change>;
 
-    /// SIGKILL to a lost instance is no stop request but ends whatever is left of it and puts its end on record:
-    /// exited with 137 and [`ContainerObserved::lost`](crate::ContainerObserved::lost).
-    ///
     /// Notes durably how far an instance has come; nothing inside notices. Comes back in observations. A second
     /// [`Note::Stopping`] is `Unchanged`, as is any note about an instance that has exited or is absent.
     ///

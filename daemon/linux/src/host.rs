@@ -13,10 +13,11 @@ use crate::roots::Roots;
 use crate::services;
 use crate::watch;
 use async_trait::async_trait;
+use reddwarf_host::service::ServiceTable;
 use reddwarf_host::spec::{Resources, SandboxSpec};
 use reddwarf_host::{
     Change, Clock, ContainerName, Host, HostError, HostErrorKind, HostEvent, HostInfo, HostObservation, HostResult,
-    ImageId, Leftover, SandboxId, StorageEngine,
+    ImageId, Leftover, Network, SandboxId, Services, StorageEngine,
 };
 use reddwarf_pull::{Platform, Puller};
 use reddwarf_supervise::turns::Turns;
@@ -130,7 +131,7 @@ impl LinuxHost {
     /// # Errors
     /// `Unsupported` without root or without cgroups, `Other` when the directories can't be made.
     pub fn with_roots(
-        options: LinuxOptions,
+        mut options: LinuxOptions,
         clock: Arc<dyn Clock>,
         roots: Option<Arc<dyn StorageEngine>>,
     ) -> HostResult<Self> {
@@ -143,6 +144,10 @@ impl LinuxHost {
             .map_err(|e| fail(HostErrorKind::Other, "no tokio runtime".to_owned()).caused_by(e))?;
         let cgroups = Cgroups::detect(&options.cgroup_root)
             .map_err(|e| fail(HostErrorKind::Unsupported, format!("{e}: mount cgroups first")))?;
+        make_dir(&options.run_dir).map_err(|e| io_error("make directory", &options.run_dir, e))?;
+        // The kernel's table of mounts knows no links (/var/run is one): by another name nothing of ours would be found in it.
+        options.run_dir =
+            std::fs::canonicalize(&options.run_dir).map_err(|e| io_error("look up", &options.run_dir, e))?;
         let paths = Paths::new(&options.run_dir, &options.state_dir);
         make_directories(&paths, &options.helpers)?;
         tracing::debug!(instance = options.instance, cgroups = cgroups.layout(), "Linux host opened");
@@ -265,5 +270,15 @@ impl Host for LinuxHost {
 
     async fn leftover_remove(&self, leftover: &Leftover) -> HostResult<Change> {
         leftovers::remove(self, leftover).await
+    }
+
+    async fn withdraw(&self) -> HostResult<()> {
+        let _ = self.services_ensure(&ServiceTable::default()).await?;
+        let _ = self.network_remove().await?;
+        self.blocking("unmount", |shared| {
+            let private = shared.paths.private();
+            mounts::detach_below(&private).map(drop).map_err(|e| io_error("unmount", &private, e))
+        })
+        .await
     }
 }

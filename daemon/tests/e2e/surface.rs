@@ -1,5 +1,6 @@
 //! The command line, the socket's guards, service manager, signals, examples and the documentation's commands.
 
+use crate::client::pod;
 use crate::harness::{World, run, skip};
 use crate::pods::{FOREVER, script};
 use std::os::unix::fs::PermissionsExt;
@@ -174,23 +175,51 @@ fn the_service_manager_is_told_when_ready_and_hup_looks_again() {
 }
 
 #[test]
-fn shutdown_with_stop_pods_stops_every_process() {
+fn shutdown_with_stop_pods_leaves_neither_processes_nor_mounts_nor_rules() {
     if skip() {
         return;
     }
     let mut world = World::started("shutdown");
-    world.file("web.yaml", &script("web", FOREVER));
+    let volumes = "volumes: [{name: fast, emptyDir: {medium: Memory}}],";
+    let mounts = "volumeMounts: [{name: fast, mountPath: /fast}]";
+    world.file("web.yaml", &pod("web", volumes, &format!("[sh, -c, {FOREVER:?}]"), mounts));
+    world.file(
+        "service.yaml",
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: NodePort, selector: {app: web}, ports: [{port: 80}]}}\n",
+    );
     world.ready("web");
-    world.ctl(&["shutdown", "--stop-pods"]).ok();
-    world.until("the end", |_| Some(()));
-    let began = std::time::Instant::now();
-    while world.daemon_exited().is_none() {
-        assert!(began.elapsed() < std::time::Duration::from_secs(15));
-        std::thread::sleep(std::time::Duration::from_millis(10));
+    for _ in 0..2 {
+        world.kill9();
+        world.start();
     }
-    assert_eq!(world.daemon_exited(), Some(0));
-    let left: Vec<String> = world.traces().into_iter().filter(|t| t.starts_with("process")).collect();
-    assert_eq!(left, Vec::<String>::new());
+    world.ready("web");
+    let rules = |world: &World| {
+        let said = world.inside("nft").args(["list", "tables"]).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    };
+    world.until("the services' rules", |w| rules(w).contains("services").then_some(()));
+    for round in 0..2 {
+        world.ctl(&["shutdown", "--stop-pods"]).ok();
+        let began = std::time::Instant::now();
+        while world.daemon_exited().is_none() {
+            assert!(began.elapsed() < std::time::Duration::from_secs(30));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(world.daemon_exited(), Some(0));
+        let apart = |trace: &String| !trace.starts_with("cgroup");
+        let left: Vec<String> = world.traces().into_iter().filter(apart).collect();
+        assert_eq!(left, Vec::<String>::new(), "round {round}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours: Vec<&str> = mounts.lines().filter(|line| line.contains(world.dir.to_str().unwrap())).collect();
+        assert_eq!(ours, Vec::<&str>::new(), "round {round}");
+        assert_eq!(rules(&world), "", "round {round}");
+        let links = world.inside("ip").args(["-o", "link"]).output().unwrap();
+        assert!(!String::from_utf8(links.stdout).unwrap().contains(&world.bridge), "the bridge");
+        // All of it comes up again.
+        world.start();
+        world.ready("web");
+    }
+    world.stop();
 }
 
 #[test]

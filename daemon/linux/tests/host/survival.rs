@@ -50,6 +50,27 @@ fn a_second_daemon_takes_over_what_the_first_one_started() {
     });
 }
 
+/// /var/run is a link on most systems; the kernel's table of mounts knows none.
+#[test]
+fn a_run_directory_behind_a_link_is_the_same_one() {
+    as_root(|world| async move {
+        let (sandbox, container) = world.start(FOREVER).await;
+        let before = world.observe(&sandbox.id).await;
+        let link = world.dir.path().join("link");
+        std::os::unix::fs::symlink(&world.options.run_dir, &link).unwrap();
+        let options = reddwarf_linux::LinuxOptions { run_dir: link, ..world.options.clone() };
+        let second = LinuxHost::new(options, Arc::new(SystemClock)).unwrap();
+        assert_eq!(observe(&second, &sandbox.id).await.unwrap(), before);
+        assert_eq!(second.sandbox_ensure(&sandbox).await.unwrap(), Change::Unchanged);
+        assert_eq!(second.container_start(&sandbox.id, &container).await.unwrap(), Change::Unchanged);
+        let private = std::fs::canonicalize(world.options.run_dir.join("private")).unwrap();
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let mounts = table.lines().filter(|line| line.contains(&format!(" {} ", private.display()))).count();
+        assert_eq!(mounts, 1, "not one more with each daemon");
+        world.destroy(&sandbox).await;
+    });
+}
+
 #[test]
 fn a_shim_does_not_mind_the_daemons_signals() {
     as_root(|world| async move {
@@ -81,6 +102,11 @@ fn a_killed_shim_is_a_lost_container_whose_processes_are_ended() {
             .await;
         assert!(!observed.oom_killed, "nothing is made up");
         assert!(!std::path::Path::new(&format!("/proc/{pid}/root/etc")).exists(), "nobody runs unwatched");
+        // Made sure of, it has ended, and its log is there to be read.
+        let _ = world.host.container_signal(&sandbox.id, &container.name, 0, Signal::Sigkill).await.unwrap();
+        let observed = world.instance(&sandbox.id, &container.name).await;
+        assert!(observed.lost && code(&observed) == 137, "{observed:?}");
+        assert_eq!(world.log(&container), ["stdout F up"]);
         // The next attempt may start, the lost one be removed.
         let mut next = container.clone();
         next.attempt = 1;
@@ -102,11 +128,6 @@ fn a_shim_that_died_while_no_daemon_ran_is_noticed_by_the_next_one() {
         // The first daemon stops watching, as if it had ended.
         let crate::support::World { dir, host, .. } = world;
         drop(host);
-        // Made sure of, it has ended, and its log is there to be read.
-        let _ = world.host.container_signal(&sandbox.id, &container.name, 0, Signal::Sigkill).await.unwrap();
-        let observed = world.instance(&sandbox.id, &container.name).await;
-        assert!(observed.lost && code(&observed) == 137, "{observed:?}");
-        assert_eq!(world.log(&container), ["stdout F up"]);
         kill(shim, nix::sys::signal::SIGKILL);
         let host = LinuxHost::new(options, Arc::new(SystemClock)).unwrap();
         let deadline = Instant::now() + patience(Duration::from_secs(10));
