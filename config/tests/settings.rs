@@ -298,3 +298,15 @@ fn networks_of_the_host_are_not_taken_over() {
     assert_eq!(findings.len(), 1);
     assert!(findings[0].one_line().contains("eth0"), "{}", findings[0]);
 }
+
+#[test]
+fn the_bridge_has_the_first_host_address_unless_it_was_given_another_one() {
+    let mut settings = valid(&Cli::default(), &[], "pod_cidr = \"10.88.0.0/16,fd88::/64\"\n");
+    let addresses =
+        |settings: &Settings| settings.bridge_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(addresses(&settings), ["10.88.0.1", "fd88::1"], "the lowest of IPv6 means any router");
+    settings.keep_gateways(vec!["10.88.0.1".parse().unwrap(), "fd88::".parse().unwrap()]);
+    assert_eq!(addresses(&settings), ["10.88.0.1", "fd88::"], "as an earlier version made it");
+    settings.keep_gateways(vec!["fd99::".parse().unwrap()]);
+    assert_eq!(addresses(&settings), ["10.88.0.1", "fd88::1"], "another network's does not matter");
+}

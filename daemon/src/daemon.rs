@@ -86,6 +86,7 @@ async fn rounds(
     mut signals: mpsc::Receiver<Asked>,
     (kept, guard): (Vec<Kept>, Option<OwnedFd>),
 ) -> Result<(), Failed> {
+    settings.keep_gateways(host::gateways(&settings));
     let daemon = Daemon::open(cli, mode, &settings, kept, guard).await?;
     let result = loop {
         match daemon.round(&settings, &mut signals).await {
@@ -292,13 +293,13 @@ impl Daemon {
         if tokio::time::timeout(SHUTDOWN, components.finish()).await.is_err() {
             tracing::warn!("some components did not end in time; leaving without them");
         }
-        next
         // Only now nobody makes any of it again.
         if let (Ok(Next::Withdraw), Some(host)) = (&next, host)
             && let Err(error) = host.withdraw().await
         {
             tracing::warn!(error = error.chain(), "some of what pods shared stays");
         }
+        next
     }
 
     async fn wait(

@@ -7,8 +7,8 @@ use reddwarf_config::settings::HostKind;
 use reddwarf_controllers::watch::FileEvents;
 use reddwarf_host::storage::Subvolumes;
 use reddwarf_host::{Clock, Host, HostError, HostErrorKind, HostResult, StorageEngine};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-#[cfg(target_os = "linux")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -64,6 +64,18 @@ pub(crate) fn open(
         HostKind::Linux => linux(settings, clock, roots, guard),
         HostKind::Sim => simulated(settings, clock),
         HostKind::Illumos => illumos(settings, clock),
+    }
+}
+
+/// The gateways of the pod network that the host has, by its own records; none where there is none.
+pub(crate) fn gateways(settings: &Settings) -> Vec<IpAddr> {
+    match settings.host {
+        #[cfg(target_os = "linux")]
+        HostKind::Linux => reddwarf_linux::gateways(&settings.run_dir),
+        #[cfg(not(target_os = "linux"))]
+        HostKind::Linux => Vec::new(),
+        HostKind::Illumos => reddwarf_illumos::gateways(&settings.run_dir, &settings.state_dir),
+        HostKind::Sim => Vec::new(),
     }
 }
 

@@ -94,9 +94,11 @@ pub(crate) async fn start(
 fn node_settings(settings: &Settings) -> NodeSettings {
     let main = settings.pod_cidr.first().copied().unwrap_or_default();
     let node = NodeSettings::new(&settings.node_name, &settings.bridge, main, &settings.log_dir);
-    let second = settings.pod_cidr.get(1).copied().map(Subnet::of);
+    let mut gateways = settings.bridge_addresses().into_iter();
+    let gateway = gateways.next().unwrap_or(node.network.gateway);
+    let second = settings.pod_cidr.get(1).zip(gateways.next()).map(|(cidr, gateway)| Subnet { cidr: *cidr, gateway });
     NodeSettings {
-        network: NetworkSpec { second, ..node.network.clone() },
+        network: NetworkSpec { gateway, second, ..node.network.clone() },
         cluster_domain: settings.cluster_domain.clone(),
         cluster_dns: settings.pods_name_server(),
         host_dns: host_dns(&settings.resolv_conf),

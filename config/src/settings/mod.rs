@@ -150,13 +150,26 @@ impl std::fmt::Display for DnsListen {
 const DNS_PORT: u16 = 53;
 
 impl Settings {
-    /// The pod bridge's own addresses, one of each family: the first of each of the pods' networks.
-    pub fn bridge_addresses(&self) -> Vec<std::net::IpAddr> {
-        self.pod_cidr.iter().map(|net| net.hosts().next().unwrap_or_else(|| net.network())).collect()
+    /// The pod bridge's own addresses, one of each family: the first host address of each of the pods' networks. The
+    /// lowest address of an IPv6 network means any of its routers (RFC 4291, 2.6.1); it is the bridge's only where
+    /// [`Settings::keep_gateways`] found it so.
+    pub fn bridge_addresses(&self) -> Vec<IpAddr> {
+        let address = |net: &IpNet| {
+            let anycast = matches!(net, IpNet::V6(v6) if v6.prefix_len() < 127);
+            let kept = self.gateways.contains(&net.network());
+            net.hosts().nth(usize::from(anycast && !kept)).unwrap_or_else(|| net.network())
+        };
+        self.pod_cidr.iter().map(address).collect()
+    }
+
+    /// Leaves a pod network that is there as it is: earlier versions gave the bridge the lowest address of an IPv6
+    /// network, and pods that run have it as their router. `there` are the gateways that the host has.
+    pub fn keep_gateways(&mut self, there: Vec<IpAddr>) {
+        self.gateways = there;
     }
 
     /// The main one of them.
-    pub fn bridge_address(&self) -> std::net::IpAddr {
+    pub fn bridge_address(&self) -> IpAddr {
         self.bridge_addresses().first().copied().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
     }
 
@@ -177,7 +190,7 @@ impl Settings {
     }
 
     /// The name server for pods with `dnsPolicy: ClusterFirst`; the host's own when `None`.
-    pub fn pods_name_server(&self) -> Option<std::net::IpAddr> {
+    pub fn pods_name_server(&self) -> Option<IpAddr> {
         match self.cluster_dns {
             ClusterDns::Off => None,
             ClusterDns::At(address) => Some(address.ip()),
@@ -198,6 +211,10 @@ impl Settings {
 pub struct Settings {
     /// The file that was read, if one was.
     pub config_file: Option<PathBuf>,
+    /// Where each was given that was.
+    places: BTreeMap<&'static str, given::Place>,
+    /// [`Settings::keep_gateways`].
+    gateways: Vec<IpAddr>,
     /// Manifest layers, lowest first.
     pub manifests: Vec<PathBuf>,
     /// What must survive a reboot.
@@ -211,10 +228,6 @@ pub struct Settings {
     /// The group that may use the control socket.
     pub socket_group: String,
     /// Where the Kubernetes API listens over TCP; off when `None`.
-    /// Where each was given that was.
-    places: BTreeMap<&'static str, given::Place>,
-    /// [`Settings::keep_gateways`].
-    gateways: Vec<IpAddr>,
     pub listen: Option<SocketAddr>,
     /// The certificate that the API shows; its own authority's when `None`.
     pub tls_cert: Option<PathBuf>,
@@ -376,6 +389,18 @@ pub struct SettingChange {
 }
 
 impl Settings {
+    /// Whether it was given, and is not a default.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// A finding about a file that the setting `key` names, at the place where it was given.
+    pub fn file_finding(&self, key: &'static str, fatal: bool, what: String, why: &str, help: &str) -> Diagnostic {
+        let place = self.places.get(key).unwrap_or(&given::Place::Flag);
+        let severity = if fatal { Severity::Error } else { Severity::Warning };
+        place.finding(severity, codes::SETTING_FILE, key, what, why, help)
+    }
+
     /// What differs in `new`, and when each change takes hold.
     pub fn changes(&self, new: &Self) -> Vec<SettingChange> {
         let change = |s: &Setting| {
@@ -389,18 +414,6 @@ impl Settings {
     #[must_use]
     pub fn with_live_of(&self, new: &Self) -> Self {
         Self {
-    /// Whether it was given, and is not a default.
-    pub fn is_given(&self, key: &str) -> bool {
-        self.places.contains_key(key)
-    }
-
-    /// A finding about a file that the setting `key` names, at the place where it was given.
-    pub fn file_finding(&self, key: &'static str, fatal: bool, what: String, why: &str, help: &str) -> Diagnostic {
-        let place = self.places.get(key).unwrap_or(&given::Place::Flag);
-        let severity = if fatal { Severity::Error } else { Severity::Warning };
-        place.finding(severity, codes::SETTING_FILE, key, what, why, help)
-    }
-
             manifests: new.manifests.clone(),
             max_pods: new.max_pods,
             system_reserved_cpu_millis: new.system_reserved_cpu_millis,

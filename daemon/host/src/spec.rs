@@ -666,9 +666,12 @@ pub struct Subnet {
 }
 
 impl Subnet {
-    /// A network whose first address is the host's own; its only one for /32 and /128.
+    /// A network whose first host address is the host's own; its only one for /32 and /128. The lowest address of an IPv6
+    /// network is no host's but means any of its routers (RFC 4291, 2.6.1), except where there are but two (RFC 6164).
     pub fn of(cidr: IpNet) -> Self {
-        Self { cidr, gateway: cidr.hosts().next().unwrap_or_else(|| cidr.network()) }
+        let anycast = matches!(cidr, IpNet::V6(v6) if v6.prefix_len() < 127);
+        let gateway = cidr.hosts().nth(usize::from(anycast)).unwrap_or_else(|| cidr.network());
+        Self { cidr, gateway }
     }
 }
 

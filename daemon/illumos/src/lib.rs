@@ -96,6 +96,7 @@ pub mod zoneadm;
 pub mod zonecfg;
 
 pub use host::IllumosHost;
+pub use network::gateways;
 pub use options::{Balancer, IllumosOptions};
 #[cfg(target_os = "illumos")]
 pub use port::FilePort;

@@ -7,6 +7,8 @@
 use crate::dladm::{self, Link, Vnic, VnicObserved};
 use crate::host::{IllumosHost, Shared};
 use crate::ipadm::{self, Address};
+use crate::paths::Paths;
+use crate::record::read_mark;
 use crate::{services, vnic};
 use async_trait::async_trait;
 use reddwarf_command::Cause;
@@ -15,7 +17,9 @@ use reddwarf_host::{
     Change, HostError, HostErrorKind, HostEvent, HostResult, LinkName, Network, NetworkObserved, SandboxId,
 };
 use reddwarf_supervise::files::{io_error, names_in, read_record, remove_file, write_json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -134,6 +138,20 @@ impl Network for IllumosHost {
     async fn network_remove(&self) -> HostResult<Change> {
         remove(&self.shared).await
     }
+}
+
+/// The host's own addresses in the pod network: as it is, or, after a reboot, as the zones have it that were made
+/// before. None: there are neither.
+pub fn gateways(run_dir: &Path, state_dir: &Path) -> Vec<IpAddr> {
+    let paths = Paths::new(run_dir, state_dir);
+    if let Ok(Some(spec)) = read_record::<NetworkSpec>(ENSURE, &paths.network()) {
+        return spec.subnets().into_iter().map(|subnet| subnet.gateway).collect();
+    }
+    let ids = names_in(&paths.marks()).unwrap_or_default();
+    let marks = ids.iter().filter_map(|id| read_mark(&paths.mark(&SandboxId::new(id).ok()?)).ok().flatten());
+    let gateways: BTreeSet<IpAddr> =
+        marks.flat_map(|mark| mark.spec.network.addresses()).map(|address| address.gateway).collect();
+    gateways.into_iter().collect()
 }
 
 async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {

@@ -120,6 +120,7 @@ pub fn helper_main() -> ExitCode {
 
 pub use claim::claim;
 pub use host::LinuxHost;
+pub use network::gateways;
 pub use options::{LinuxOptions, Runtime};
 pub use reddwarf_pull::{Endpoint, RegistryOptions};
 pub use services::guard_socket;

@@ -64,7 +64,7 @@ pub struct NodeSettings {
 impl NodeSettings {
     /// Settings with the defaults of reddwarfd for a pod network, for everything but names and places.
     ///
-    /// The gateway is the network's first address. A network of the other family is added to `network` afterwards.
+    /// The gateway is the network's first host address. A network of the other family is added to `network` afterwards.
     pub fn new(
         node_name: impl Into<String>,
         link: impl Into<String>,

@@ -25,10 +25,12 @@ use reddwarf_command::CommandError;
 use reddwarf_host::spec::{NetworkSpec, Subnet};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Network, NetworkObserved};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+const RECORD: &str = "network.json";
 const ENSURE: &str = "make pod network";
 const REMOVE: &str = "remove pod network";
 const OBSERVE: &str = "observe pod network";
@@ -43,6 +45,17 @@ struct Applied {
     text: String,
     /// What nft listed right afterwards.
     listing: Vec<String>,
+}
+
+/// The host's own addresses in the pod network that was applied last; none: there is none.
+pub fn gateways(run_dir: &Path) -> Vec<IpAddr> {
+    // Of what another version wrote.
+    #[derive(Deserialize)]
+    struct Brief {
+        spec: NetworkSpec,
+    }
+    let brief = std::fs::read(run_dir.join(RECORD)).ok().and_then(|bytes| serde_json::from_slice::<Brief>(&bytes).ok());
+    brief.into_iter().flat_map(|brief| brief.spec.subnets()).map(|subnet| subnet.gateway).collect()
 }
 
 /// The host's links and addresses at one moment.
@@ -133,7 +146,7 @@ impl<'a> PodNetwork<'a> {
         Self {
             cache,
             instance: &options.instance,
-            file: options.run_dir.join("network.json"),
+            file: options.run_dir.join(RECORD),
             table: TableName::for_instance(&options.instance),
         }
     }

@@ -1,6 +1,7 @@
 //! IPv6, and both families at once.
 
 use super::*;
+use crate::client::{FOREVER, script};
 
 #[test]
 fn services_of_ipv6_carry_packets_too() {
@@ -173,5 +174,50 @@ fn pods_and_services_have_both_families() {
     });
     served_by(&world, "what it gave up", &["failed:"], || from_pod(&world, "client", "tcp", &web[1], 80, 1));
     drop(outside);
+    world.stop();
+}
+
+/// The lowest address of an IPv6 network means any of its routers, and so is nobody's own. A network that an earlier
+/// version made with it stays as it is while pods have it as their router.
+#[test]
+fn the_gateway_of_an_ipv6_network_is_a_host_address_unless_pods_know_it_otherwise() {
+    if skip() {
+        return;
+    }
+    let mut world = World::new("gateway").arg("--service-cidr").arg("fd96::/108");
+    world.cidr = "fd88:79::/64".into();
+    // What that version left when it was stopped, pods running or not.
+    let spec =
+        serde_json::json!({"link": world.bridge, "cidr": world.cidr, "gateway": "fd88:79::", "masquerade": true});
+    let record = serde_json::json!({"spec": spec, "text": "", "listing": []});
+    std::fs::create_dir_all(world.dir.join("run")).unwrap();
+    std::fs::write(world.dir.join("run/network.json"), record.to_string()).unwrap();
+    world.start();
+    world.file("web.yaml", &script("web", FOREVER));
+    let route = |world: &World, pod: &str| {
+        let show = "PATH=$PATH:/usr/sbin:/sbin; ip -6 route show default; cat /etc/resolv.conf";
+        world.exec(pod, &["sh", "-c", show]).ok()
+    };
+    world.ready("web");
+    let before = world.pod("web").unwrap();
+    assert!(route(&world, "web").starts_with("default via fd88:79:: "), "{}", route(&world, "web"));
+    assert!(route(&world, "web").contains("nameserver fd88:79::\n"), "{}", route(&world, "web"));
+    world.kill9();
+    world.start();
+    world.file("other.yaml", &script("other", FOREVER));
+    world.ready("other");
+    assert!(route(&world, "other").starts_with("default via fd88:79:: "), "{}", route(&world, "other"));
+    let after = world.pod("web").unwrap();
+    let container = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+    assert_eq!((container(&before), &before["status"]["podIP"]), (container(&after), &after["status"]["podIP"]));
+    // With the last pod the network goes, and the next one is made as it should be.
+    world.ctl(&["shutdown", "--stop-pods"]).ok();
+    while world.daemon_exited().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    world.start();
+    world.ready("web");
+    assert!(route(&world, "web").starts_with("default via fd88:79::1 "), "{}", route(&world, "web"));
+    assert!(route(&world, "web").contains("nameserver fd88:79::1\n"), "{}", route(&world, "web"));
     world.stop();
 }
