@@ -92,6 +92,7 @@ impl Directory for Directories {
             None => None,
         };
         notices.extend(storage.as_ref().map(|s| s.problem.clone()).filter(|p| !p.is_empty()));
+        notices.extend(self.storage.iter().flat_map(|storage| storage.notices()));
         let ready = checks.iter().all(|c| c.ok)
             && status.is_good()
             && notices.is_empty()

@@ -84,6 +84,20 @@ pub(crate) async fn start(
             Some(Node::start(NodeDeps { control, host, clock, tokens: Some(tokens), settings }).await)
         }
     };
+    if let (Some(node), Some(storage)) = (node.clone(), &wiring.storage) {
+        let mut health = storage.health();
+        tokio::spawn(async move {
+            loop {
+                let now = health.borrow_and_update().clone();
+                if let Some(now) = now {
+                    node.storage_is(now);
+                }
+                if health.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
     if let Some(node) = node.clone() {
         let registry = wiring.registry.clone();
         tokio::spawn(async move { build::clear(&node, &registry, None).await });

@@ -1,9 +1,10 @@
-//! Volumes that have outgrown their claims, where the engine can't keep them to their size: said, never mended. Nothing is
-//! evicted, since a pod that goes frees nothing of a volume, and the next one meets the same.
+//! Volumes that have no room left, and volumes that have outgrown their claims where the engine can't keep them to their size:
+//! said, never mended. Nothing is evicted, since a pod that goes frees nothing of a volume, and the next one meets the same.
 
-use crate::storage::Storage;
+use crate::storage::{PATIENCE, Storage};
 use crate::volumes;
 use chrono::{DateTime, Utc};
+use reddwarf_host::storage::no_room;
 use reddwarf_host::time::leisurely;
 use reddwarf_host::{Area, DatasetName};
 use reddwarf_objects::{Object, ObjectKey};
@@ -16,19 +17,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const US: Author = Author::System("storage");
-/// The condition of a claim.
-const CONDITION: &str = "reddwarf.io/OverSize";
+/// Conditions of a claim.
+const OVER_SIZE: &str = "reddwarf.io/OverSize";
+const FULL: &str = "reddwarf.io/VolumeFull";
 const SOON: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(60);
-/// Looking takes at most one part in so many of the time: it reads every file's size.
+/// Looking takes at most one part in so many of the time: it may read every file's size.
 const REST: u32 = 50;
 
-/// Looks now and then, for as long as the engine can't keep quotas.
+/// Looks now and then.
 pub(crate) async fn watch(storage: Arc<Storage>, registry: Registry, stop: CancellationToken) -> Result<(), String> {
-    if storage.engine().about().features.quota {
-        stop.cancelled().await;
-        return Ok(());
-    }
     let mut wait = SOON;
     loop {
         tokio::select! {
@@ -43,6 +41,18 @@ pub(crate) async fn watch(storage: Arc<Storage>, registry: Registry, stop: Cance
     }
 }
 
+/// A volume as measured, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    used: u64,
+    /// Its size.
+    most: u64,
+    /// The engine keeps it to that.
+    kept: bool,
+    /// Free in the place where all volumes lie.
+    free: u64,
+}
+
 async fn look(storage: &Storage, registry: &Registry) -> Result<(), String> {
     let most: BTreeMap<DatasetName, u64> = {
         let all = storage.engine().list().await.map_err(|e| e.chain())?;
@@ -52,7 +62,9 @@ async fn look(storage: &Storage, registry: &Registry) -> Result<(), String> {
     if most.is_empty() {
         return Ok(());
     }
-    let used = storage.engine().own_bytes(Area::Volumes).await.map_err(|e| e.chain())?;
+    let used = storage.engine().data_bytes(Area::Volumes).await.map_err(|e| e.chain())?;
+    let free = storage.look(PATIENCE).await.map_err(|e| e.chain())?.free_bytes;
+    let kept = storage.engine().about().features.quota;
     for volume in volumes::objects(registry, "PersistentVolume").map_err(|e| e.to_string())? {
         let bound = |field: &str| volume.get_str(&format!("/spec/claimRef/{field}")).unwrap_or_default();
         let name = volumes::handle(&volume).and_then(|handle| DatasetName::new(handle).ok());
@@ -60,50 +72,92 @@ async fn look(storage: &Storage, registry: &Registry) -> Result<(), String> {
         let key = ObjectKey::core("persistentvolumeclaims", bound("namespace"), bound("name"));
         let found = registry.find(&key).map_err(|e| e.to_string())?;
         if let Some(claim) = found.filter(|claim| claim.uid() == Some(bound("uid"))) {
-            tell(registry, &key, &claim, used, most).await.map_err(|e| e.to_string())?;
+            tell(registry, &key, &claim, Measured { used, most, kept, free }).await.map_err(|e| e.to_string())?;
         }
     }
     Ok(())
 }
 
-/// What to say of a claim whose files take `used` of `most` bytes; `None`: as before.
-fn condition(claim: &Object, used: u64, most: u64, now: DateTime<Utc>) -> Option<Value> {
-    let over = used > most;
-    if over == claim.condition_holds(CONDITION) {
-        return None;
-    }
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let (status, reason, message) = if over {
-        let message = format!(
-            "its files take {} MiB, {} MiB were asked for; this host's storage engine can't keep volumes to their size: \
-             remove files, or ask for more",
-            mib(used),
-            mib(most)
-        );
-        ("True", "VolumeOverSize", message)
-    } else {
-        ("False", "VolumeFits", format!("its files take {} of {} MiB", mib(used), mib(most)))
-    };
-    let time = now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    Some(json!({"type": CONDITION, "status": status, "reason": reason, "message": message, "lastTransitionTime": time}))
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
-async fn tell(registry: &Registry, key: &ObjectKey, claim: &Object, used: u64, most: u64) -> Result<(), RegistryError> {
-    let Some(condition) = condition(claim, used, most, registry.now()) else { return Ok(()) };
+/// What to say of a claim's volume: nothing of what is as before.
+fn news(claim: &Object, measured: Measured, now: DateTime<Utc>) -> Vec<Value> {
+    [over_size(claim, measured), full(claim, measured)]
+        .into_iter()
+        .flatten()
+        .map(|(kind, holds, reason, message)| {
+            let time = now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let status = if holds { "True" } else { "False" };
+            json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": time})
+        })
+        .collect()
+}
+
+/// A condition's name, whether it holds, why in one word and in many.
+type Finding = (&'static str, bool, &'static str, String);
+
+fn over_size(claim: &Object, Measured { used, most, kept, .. }: Measured) -> Option<Finding> {
+    let over = used > most && !kept;
+    if over == claim.condition_holds(OVER_SIZE) {
+        return None;
+    }
+    let (used, most) = (mib(used), mib(most));
+    Some(if over {
+        let message = format!(
+            "its files take {used} MiB, {most} MiB were asked for; this host's storage engine can't keep volumes to their size: \
+             remove files, or ask for more"
+        );
+        (OVER_SIZE, true, "VolumeOverSize", message)
+    } else {
+        (OVER_SIZE, false, "VolumeFits", format!("its files take {used} of {most} MiB"))
+    })
+}
+
+/// Whether there is room for what is written next. Room that comes and goes by a little is none.
+fn full(claim: &Object, Measured { used, most, kept, free }: Measured) -> Option<Finding> {
+    let before = claim.condition_holds(FULL);
+    let own = if kept { most.saturating_sub(used) } else { u64::MAX };
+    let little = if before { no_room(most).saturating_mul(2) } else { no_room(most) };
+    let holds = own.min(free) <= little;
+    if holds == before {
+        return None;
+    }
+    let (used, most) = (mib(used), mib(most));
+    let message = match (holds, own <= free) {
+        (false, _) => return Some((FULL, false, "VolumeHasRoom", format!("its files take {used} of {most} MiB"))),
+        (true, true) => {
+            format!("its files take {used} of {most} MiB, what is written fails: remove files, or ask for more")
+        }
+        (true, false) => {
+            format!("the storage that it lies on has {} MiB left, what is written fails: make room there", free >> 20)
+        }
+    };
+    Some((FULL, true, "VolumeFull", message))
+}
+
+async fn tell(registry: &Registry, key: &ObjectKey, claim: &Object, measured: Measured) -> Result<(), RegistryError> {
+    let news = news(claim, measured, registry.now());
+    if news.is_empty() {
+        return Ok(());
+    }
     let written = registry.modify_status(&US, key, |live| {
         let all = live.get("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-        let kept: Vec<Value> = all.filter(|c| c["type"] != CONDITION).cloned().collect();
-        live.set("/status/conditions", Value::Array(kept.into_iter().chain([condition.clone()]).collect()));
+        let kept = all.filter(|c| news.iter().all(|new| new["type"] != c["type"])).cloned();
+        let conditions = kept.chain(news.iter().cloned()).collect();
+        live.set("/status/conditions", Value::Array(conditions));
     });
     match written.await {
         Ok(_) => {}
         Err(RegistryError::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),
     }
-    if condition["status"] == "True" {
-        let message = condition["message"].as_str().unwrap_or_default();
-        let target = EventTarget::of(claim);
-        registry.record_event(&target, EventType::Warning, "VolumeOverSize", message, "reddwarfd").await?;
+    let target = EventTarget::of(claim);
+    for condition in &news {
+        let text = |field: &str| condition[field].as_str().unwrap_or_default();
+        let kind = if text("status") == "True" { EventType::Warning } else { EventType::Normal };
+        registry.record_event(&target, kind, text("reason"), text("message"), "reddwarfd").await?;
     }
     Ok(())
 }
@@ -112,19 +166,63 @@ async fn tell(registry: &Registry, key: &ObjectKey, claim: &Object, used: u64, m
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+
+    fn claim() -> Object {
+        Object::from_value(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim"})).unwrap()
+    }
+
+    /// What is said, taken up: condition, status and reason.
+    fn hear(claim: &mut Object, measured: Measured) -> Vec<(String, String, String)> {
+        let news = news(claim, measured, DateTime::UNIX_EPOCH);
+        let all = claim.get("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let kept = all.into_iter().filter(|c| news.iter().all(|new| new["type"] != c["type"]));
+        let conditions = kept.chain(news.iter().cloned()).collect();
+        claim.set("/status/conditions", Value::Array(conditions));
+        let text = |c: &Value, field: &str| c[field].as_str().unwrap().to_owned();
+        news.iter().map(|c| (text(c, "type"), text(c, "status"), text(c, "reason"))).collect()
+    }
+
+    fn one(kind: &str, status: &str, reason: &str) -> Vec<(String, String, String)> {
+        vec![(kind.to_owned(), status.to_owned(), reason.to_owned())]
+    }
+
     #[test]
     fn a_claim_hears_once_that_its_volume_is_too_large_and_once_that_it_is_not() {
-        let mut claim = Object::from_value(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim"})).unwrap();
-        let now = DateTime::UNIX_EPOCH;
-        assert_eq!(condition(&claim, 10, 10, now), None);
-        let over = condition(&claim, 11 << 20, 10 << 20, now).unwrap();
-        assert_eq!(over["reason"], "VolumeOverSize");
-        assert!(over["message"].as_str().unwrap().starts_with("its files take 11 MiB, 10 MiB were asked for"));
-        claim.set("/status/conditions", Value::Array(vec![over]));
-        assert_eq!(condition(&claim, 12 << 20, 10 << 20, now), None);
-        let fits = condition(&claim, 10, 10, now).unwrap();
-        assert_eq!((fits["status"].as_str(), fits["reason"].as_str()), (Some("False"), Some("VolumeFits")));
-        claim.set("/status/conditions", Value::Array(vec![fits]));
-        assert_eq!(condition(&claim, 10, 10, now), None);
+        let mut claim = claim();
+        let used = |mib: u64| Measured { used: mib * MIB, most: 10 * MIB, kept: false, free: 1 << 40 };
+        assert!(hear(&mut claim, used(10)).is_empty());
+        let over = over_size(&claim, used(11)).unwrap().3;
+        assert!(over.starts_with("its files take 11 MiB, 10 MiB were asked for"), "{over}");
+        assert_eq!(hear(&mut claim, used(11)), one(OVER_SIZE, "True", "VolumeOverSize"));
+        assert!(hear(&mut claim, used(12)).is_empty());
+        assert_eq!(hear(&mut claim, used(10)), one(OVER_SIZE, "False", "VolumeFits"));
+        assert!(hear(&mut claim, used(10)).is_empty());
+    }
+
+    #[test]
+    fn a_claim_hears_once_that_its_volume_is_full_and_once_that_it_has_room_again() {
+        let mut claim = claim();
+        let used = |mib: u64| Measured { used: mib * MIB, most: 100 * MIB, kept: true, free: 1 << 40 };
+        assert!(hear(&mut claim, used(80)).is_empty());
+        let said = full(&claim, used(100)).unwrap().3;
+        assert!(said.starts_with("its files take 100 of 100 MiB, what is written fails"), "{said}");
+        // What the engine refused is not all there: as good as full is full.
+        assert_eq!(hear(&mut claim, used(95)), one(FULL, "True", "VolumeFull"));
+        assert!(hear(&mut claim, used(100)).is_empty() && hear(&mut claim, used(90)).is_empty());
+        assert_eq!(hear(&mut claim, used(50)), one(FULL, "False", "VolumeHasRoom"));
+        assert!(hear(&mut claim, used(50)).is_empty());
+    }
+
+    #[test]
+    fn where_the_storage_itself_is_full_so_is_every_volume_on_every_engine() {
+        for kept in [false, true] {
+            let mut claim = claim();
+            let free = |mib: u64| Measured { used: MIB, most: 100 * MIB, kept, free: mib * MIB };
+            assert_eq!(hear(&mut claim, free(2)), one(FULL, "True", "VolumeFull"), "{kept}");
+            assert!(hear(&mut claim, free(12)).is_empty());
+            assert_eq!(hear(&mut claim, free(500)), one(FULL, "False", "VolumeHasRoom"), "{kept}");
+            assert!(full(&claim, free(0)).unwrap().3.contains("the storage that it lies on has 0 MiB left"));
+        }
     }
 }

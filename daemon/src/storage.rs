@@ -1,34 +1,41 @@
 //! The host's storage: chosen, made ready, watched, and given to controllers as the provisioner of volumes.
 
+mod class;
+
 use async_trait::async_trait;
+pub(crate) use class::CLASS;
+use class::{default_class, spec};
 use reddwarf_api::types::StorageStatus;
 use reddwarf_config::Settings;
 use reddwarf_config::settings::{HostKind, StorageEngineName, StorageRoots};
-use reddwarf_controllers::volume::{Binding, PROVISIONER, ProvisionError, Provisioned, Provisioner, Request};
+use reddwarf_controllers::volume::{Binding, ProvisionError, Provisioned, Provisioner, Request};
 use reddwarf_host::fake::MemoryEngine;
-use reddwarf_host::storage::Tuning;
+use reddwarf_host::storage::Capacity;
 use reddwarf_host::time::leisurely;
 use reddwarf_host::{
-    Area, Change, Clock, Dataset, DatasetId, DatasetName, DatasetSpec, EngineKind, HostError, HostErrorKind,
-    HostResult, Limits, StorageEngine,
+    Area, Change, Clock, Dataset, DatasetId, DatasetName, EngineKind, HostError, HostErrorKind, HostResult, Limits,
+    StorageEngine,
 };
-use reddwarf_node::NodeStorage;
-use reddwarf_objects::{Object, names::did_you_mean};
-use reddwarf_registry::{Author, ListQuery, Registry, RegistryError, WriteOptions};
+use reddwarf_node::{NodeStorage, StorageHealth};
+use reddwarf_registry::{Author, EventTarget, EventType, Registry, RegistryError};
 use reddwarf_storage::choose::{Wanted, choose};
-use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Storage that can't be used is tried again this often.
+/// How often it is looked at; storage that can't be used is tried again then.
 const AGAIN: Duration = Duration::from_secs(15);
+/// What is left over is tried again at every so-manieth look.
+const LEFTOVERS: u32 = 4;
+/// A place that has not said by then how much it holds hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Who asks for the status waits no longer for it.
+const GLANCE: Duration = Duration::from_secs(2);
 const US: Author = Author::System("storage");
-/// The class that every daemon with storage has.
-pub(crate) const CLASS: &str = "reddwarf";
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// What pods' root file systems are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +56,17 @@ pub(crate) struct Storage {
     node: String,
     /// Why it can't be used; `None` before it was tried.
     state: Mutex<Option<Result<(), String>>>,
+    /// A look at it that has not ended. A place that hangs holds this one, and no others are begun.
+    looking: tokio::sync::Mutex<Option<JoinHandle<HostResult<Capacity>>>>,
+    /// Whether it can be used, as it was seen last.
+    health: watch::Sender<Option<StorageHealth>>,
+}
+
+/// What was told on the node so far.
+#[derive(Default)]
+struct Told {
+    trouble: bool,
+    leftovers: BTreeSet<String>,
 }
 
 impl Storage {
@@ -70,13 +88,18 @@ impl Storage {
             (HostKind::Linux, _) => Roots::Overlays,
             (HostKind::Illumos | HostKind::Sim, _) => Roots::TheHosts,
         };
-        Ok(Arc::new(Self { roots, node: settings.node_name.clone(), state: Mutex::default(), engine }))
+        Ok(Arc::new(Self::with(engine, roots, settings.node_name.clone())))
+    }
+
+    fn with(engine: Arc<dyn StorageEngine>, roots: Roots, node: String) -> Self {
+        let (looking, health) = (tokio::sync::Mutex::default(), watch::Sender::default());
+        Self { engine, roots, node, state: Mutex::default(), looking, health }
     }
 
     /// Over an engine, for tests.
     #[cfg(test)]
     pub(crate) fn over(engine: Arc<dyn StorageEngine>) -> Self {
-        Self { engine, roots: Roots::TheHosts, node: "n".into(), state: Mutex::default() }
+        Self::with(engine, Roots::TheHosts, "n".into())
     }
 
     /// The engine, if pods' root file systems are to be clones on it; made ready if that can be had soon.
@@ -124,6 +147,82 @@ impl Storage {
         prepared.map(drop)
     }
 
+    /// Follows whether it can be used.
+    pub(crate) fn health(&self) -> watch::Receiver<Option<StorageHealth>> {
+        self.health.subscribe()
+    }
+
+    /// What the place holds. Nobody waits longer than this for it, and a disk that never answers holds one thread.
+    pub(crate) async fn look(&self, patience: Duration) -> HostResult<Capacity> {
+        let hangs = || {
+            let message = format!("it does not answer within {} s: is a disk or the network gone?", patience.as_secs());
+            HostError::new(HostErrorKind::Timeout, "measure storage", &*self.engine.about().place, message)
+        };
+        let Ok(mut looking) = tokio::time::timeout(patience, self.looking.lock()).await else { return Err(hangs()) };
+        let look = looking.get_or_insert_with(|| {
+            let (engine, runtime) = (self.engine.clone(), tokio::runtime::Handle::current());
+            tokio::task::spawn_blocking(move || runtime.block_on(engine.capacity()))
+        });
+        let Ok(ended) = tokio::time::timeout(patience, look).await else { return Err(hangs()) };
+        *looking = None;
+        ended.unwrap_or_else(|e| {
+            let place = &*self.engine.about().place;
+            Err(HostError::new(HostErrorKind::Other, "measure storage", place, "the look ended early").caused_by(e))
+        })
+    }
+
+    /// Whether it can be used just now.
+    async fn check(&self) -> StorageHealth {
+        let looked = match self.ready().await {
+            Ok(()) => self.look(PATIENCE).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let about = self.engine.about();
+        match looked {
+            Ok(()) => {
+                let message = format!("{} at {} can be used", about.kind, about.place);
+                StorageHealth { ready: true, reason: "StorageReady", message }
+            }
+            Err(error) => {
+                let reason = match error.kind {
+                    HostErrorKind::NotFound => "StorageAbsent",
+                    HostErrorKind::Busy if about.kind == EngineKind::Zfs => "StorageSuspended",
+                    HostErrorKind::Timeout => "StorageHangs",
+                    _ => "StorageUnavailable",
+                };
+                StorageHealth { ready: false, reason, message: error.chain() }
+            }
+        }
+    }
+
+    /// What in it needs a person, besides that it can't be used.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let left = self.engine.leftovers().all();
+        left.into_iter().map(|(what, why)| format!("StorageLeftover: {}", leftover(&what, &why))).collect()
+    }
+
+    /// Events of the node about what is another way than when it was told last.
+    async fn tell(&self, registry: &Registry, told: &mut Told, health: &StorageHealth) -> Result<(), RegistryError> {
+        let target = EventTarget::node(&self.node);
+        let say = async |kind, reason: &str, message: &str| {
+            registry.record_event(&target, kind, reason, message, "reddwarfd").await
+        };
+        if told.trouble == health.ready {
+            let kind = if health.ready { EventType::Normal } else { EventType::Warning };
+            say(kind, health.reason, &health.message).await?;
+            told.trouble = !health.ready;
+        }
+        let left = self.engine.leftovers().all();
+        for (what, why) in left.iter().filter(|(what, _)| !told.leftovers.contains(*what)) {
+            say(EventType::Warning, "StorageLeftover", &leftover(what, why)).await?;
+        }
+        for what in told.leftovers.iter().filter(|what| !left.contains_key(*what)) {
+            say(EventType::Normal, "StorageCleared", &format!("{what}, which was left over, is gone")).await?;
+        }
+        told.leftovers = left.into_keys().collect();
+        Ok(())
+    }
+
     /// A volume of ours and what it is; `None`: it is not there.
     async fn find(&self, handle: &str) -> Result<Option<(DatasetId, Dataset)>, ProvisionError> {
         self.ready().await.map_err(|e| failed(&e))?;
@@ -149,7 +248,7 @@ impl Storage {
     pub(crate) async fn status(&self) -> StorageStatus {
         let about = self.engine.about();
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let capacity = self.engine.capacity().await;
+        let capacity = self.look(GLANCE).await;
         let problem = match (state, &capacity) {
             (Some(Err(why)), _) => why,
             (Some(Ok(())), Err(error)) => error.chain(),
@@ -173,21 +272,41 @@ impl Storage {
 
     /// Makes it ready and keeps looking whether it is.
     pub(crate) async fn watch(self: Arc<Self>, registry: Registry, stop: CancellationToken) -> Result<(), String> {
-        let mut class = false;
-        loop {
-            let ready = self.ready().await.is_ok();
-            if ready && !class {
+        let (mut class, mut told) = (false, Told::default());
+        for turn in 0_u32.. {
+            let health = self.check().await;
+            if health.ready && !class {
                 match default_class(&registry).await {
                     Ok(()) => class = true,
                     Err(error) => tracing::warn!(%error, "the storage class {CLASS} could not be made"),
                 }
             }
+            if health.ready
+                && turn.is_multiple_of(LEFTOVERS)
+                && !self.engine.leftovers().all().is_empty()
+                && let Err(error) = self.engine.clear_leftovers().await
+            {
+                tracing::debug!(%error, "leftovers are tried again later");
+            }
+            if let Err(error) = self.tell(&registry, &mut told, &health).await {
+                tracing::debug!(%error, "an event about the storage could not be written");
+            }
+            self.health.send_if_modified(|before| {
+                let changed = before.as_ref() != Some(&health);
+                *before = Some(health);
+                changed
+            });
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(leisurely(AGAIN)) => {}
             }
         }
+        Ok(())
     }
+}
+
+fn leftover(what: &str, why: &str) -> String {
+    format!("{what} is left over and can't be cleared away: {why}; it is tried again")
 }
 
 fn wanted(settings: &Settings) -> Wanted {
@@ -210,84 +329,6 @@ fn wanted(settings: &Settings) -> Wanted {
         look_for_pools: settings.state_dir == Path::new("/var/lib/reddwarf"),
         record: Some(settings.state_dir.join("storage.json")),
     }
-}
-
-/// Makes our class unless it is there; it is the default one unless another says that it is.
-async fn default_class(registry: &Registry) -> Result<(), RegistryError> {
-    let Some(kind) = reddwarf_objects::kinds().by_gvk("storage.k8s.io/v1", "StorageClass") else { return Ok(()) };
-    let all = registry.list(&ListQuery::all(kind))?.items;
-    if all.iter().any(|class| class.name() == CLASS) {
-        return Ok(());
-    }
-    let other = all.iter().any(|class| class.annotation(DEFAULT_CLASS) == Some("true"));
-    let class = json!({
-        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-        "metadata": {"name": CLASS, "annotations": {DEFAULT_CLASS: if other { "false" } else { "true" }}},
-        "provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
-        "allowVolumeExpansion": true,
-    });
-    let Ok(class) = Object::from_value(class) else { return Ok(()) };
-    match registry.create(&US, class, WriteOptions::default()).await {
-        Ok(_) | Err(RegistryError::AlreadyExists(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// What a storage class may say in `parameters`.
-const PARAMETERS: [&str; 5] = ["engine", "quota", "reservation", "compression", "recordsize"];
-
-/// A class's parameters, understood.
-fn spec(engine: &dyn StorageEngine, request: &Request) -> Result<DatasetSpec, ProvisionError> {
-    let bad = |text: String| Err(ProvisionError(text));
-    let about = engine.about();
-    let (mut quota, mut reservation, mut tuning) = (about.features.quota, false, Tuning::default());
-    for (key, value) in &request.parameters {
-        let flag = || match value.as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => Err(ProvisionError(format!("parameter {key}: {other:?} must be true or false"))),
-        };
-        match key.as_str() {
-            "engine" if *value == about.kind.as_str() => {}
-            "engine" => {
-                return bad(format!(
-                    "parameter engine: the class wants {value}, this host's storage is {}",
-                    about.kind
-                ));
-            }
-            "quota" => quota = flag()?,
-            "reservation" => reservation = flag()?,
-            "compression" => tuning.compression = Some(value.clone()),
-            "recordsize" => match reddwarf_objects::Quantity::from_value(&json!(value)).map(|q| q.units()) {
-                Ok(bytes) if bytes >= 512 && bytes.count_ones() == 1 => {
-                    tuning.record_size_bytes = u64::try_from(bytes).ok();
-                }
-                _ => return bad(format!("parameter recordsize: {value:?} must be a power of two such as 16Ki")),
-            },
-            other => {
-                let near = did_you_mean(other, PARAMETERS.into_iter()).map(|near| format!(", did you mean {near}?"));
-                let known = PARAMETERS.join(", ");
-                return bad(format!("unknown parameter {other:?}{}; known are {known}", near.unwrap_or_default()));
-            }
-        }
-    }
-    if quota && !about.features.quota {
-        let kind = about.kind;
-        return bad(format!("parameter quota: the engine {kind} can't keep volumes to a size; btrfs and zfs can"));
-    }
-    if reservation && !about.features.reservation {
-        return bad(format!("parameter reservation: the engine {} can't keep room free; zfs can", about.kind));
-    }
-    let marks = BTreeMap::from([
-        ("owner".to_owned(), request.uid.clone()),
-        ("claim".to_owned(), format!("{}/{}", request.namespace, request.claim)),
-    ]);
-    let bytes = Some(request.bytes).filter(|b| *b > 0);
-    let limits = Limits {
-        quota_bytes: bytes.filter(|_| quota || !about.features.quota),
-        reservation_bytes: bytes.filter(|_| reservation),
-    };
-    Ok(DatasetSpec { marks, limits, tuning })
 }
 
 pub(crate) fn volume(handle: &str) -> Result<DatasetId, ProvisionError> {
@@ -357,35 +398,108 @@ impl Provisioner for Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reddwarf_objects::Object;
+    use reddwarf_registry::ListQuery;
 
-    fn request(parameters: &[(&str, &str)]) -> Request {
-        Request {
-            name: "pvc-u".into(),
-            namespace: "d".into(),
-            claim: "c".into(),
-            uid: "u".into(),
-            bytes: 100,
-            parameters: parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+    struct World {
+        engine: Arc<MemoryEngine>,
+        storage: Arc<Storage>,
+        registry: Registry,
+        _dir: tempfile::TempDir,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let now: reddwarf_registry::Clock = Arc::new(|| "2026-01-02T03:04:05Z".parse().unwrap());
+            let options = reddwarf_store::StoreOptions::new(now.clone());
+            let store = reddwarf_store::Store::open(dir.path().join("store.redb"), options).unwrap().store;
+            let registry = Registry::open(store, now).await.unwrap();
+            let engine = Arc::new(MemoryEngine::new(dir.path()));
+            Self { storage: Arc::new(Storage::over(engine.clone())), engine, registry, _dir: dir }
+        }
+
+        /// Events of the node: reason and message.
+        fn said(&self) -> Vec<(String, String)> {
+            let kind = reddwarf_objects::kinds().by_gvk("v1", "Event").unwrap();
+            let all = self.registry.list(&ListQuery::all(kind)).unwrap().items;
+            let text = |event: &Object, field: &str| event.get_str(field).unwrap_or_default().to_owned();
+            all.iter().map(|event| (text(event, "/reason"), text(event, "/message"))).collect()
         }
     }
 
-    #[test]
-    fn parameters_are_understood_or_refused_with_what_to_write() {
-        let engine = MemoryEngine::new("/x");
-        let said = |parameters: &[(&str, &str)]| spec(&engine, &request(parameters)).map_err(|e| e.0);
-        let plain = said(&[("engine", "memory"), ("compression", "lz4"), ("recordsize", "16Ki")]).unwrap();
-        assert_eq!((plain.tuning.compression.as_deref(), plain.tuning.record_size_bytes), (Some("lz4"), Some(16384)));
-        assert_eq!(plain.limits.quota_bytes, Some(100), "noted where it can't be kept");
-        for (parameters, part) in [
-            (&[("engine", "zfs")][..], "the class wants zfs, this host's storage is memory"),
-            (&[("quota", "yes")], "must be true or false"),
-            (&[("quota", "true")], "can't keep volumes to a size"),
-            (&[("reservation", "true")], "can't keep room free"),
-            (&[("recordsize", "3000")], "power of two"),
-            (&[("compresion", "on")], "did you mean compression?"),
+    #[tokio::test]
+    async fn f33_storage_that_goes_away_is_told_by_its_cause_and_so_is_its_return() {
+        let world = World::new().await;
+        let mut told = Told::default();
+        assert!(world.storage.check().await.ready);
+        for (kind, reason) in [
+            (HostErrorKind::NotFound, "StorageAbsent"),
+            (HostErrorKind::Timeout, "StorageHangs"),
+            (HostErrorKind::Other, "StorageUnavailable"),
         ] {
-            let error = said(parameters).unwrap_err();
-            assert!(error.contains(part), "{error}");
+            world.engine.set_trouble(Some((kind, "the disk is away")));
+            let health = world.storage.check().await;
+            assert_eq!((health.ready, health.reason), (false, reason));
+            assert!(health.message.contains("the disk is away"), "{health:?}");
+            world.storage.tell(&world.registry, &mut told, &health).await.unwrap();
         }
+        assert!(world.storage.status().await.problem.contains("StorageUnavailable: "));
+        world.engine.set_trouble(None);
+        let health = world.storage.check().await;
+        assert!(health.ready);
+        for _ in 0..2 {
+            world.storage.tell(&world.registry, &mut told, &health).await.unwrap();
+        }
+        let reasons: Vec<String> = world.said().into_iter().map(|(reason, _)| reason).collect();
+        assert_eq!(reasons.len(), 2, "once that it went, once that it came: {reasons:?}");
+        assert!(["StorageAbsent", "StorageReady"].iter().all(|r| reasons.iter().any(|said| said == r)), "{reasons:?}");
+    }
+
+    #[tokio::test]
+    async fn leftovers_are_in_the_status_and_on_the_node_until_they_are_gone() {
+        let world = World::new().await;
+        let (mut told, health) = (Told::default(), world.storage.check().await);
+        let busy = HostError::new(HostErrorKind::Busy, "destroy dataset", "x", "X is mounted below it");
+        world.engine.leftovers().stays("tank/volumes/new:x", &busy);
+        for _ in 0..2 {
+            world.storage.tell(&world.registry, &mut told, &health).await.unwrap();
+        }
+        let notices = world.storage.notices();
+        let [notice] = &notices[..] else { panic!("{notices:?}") };
+        assert!(notice.starts_with("StorageLeftover: tank/volumes/new:x is left over"), "{notice}");
+        assert!(notice.contains("X is mounted below it"), "{notice}");
+        world.engine.leftovers().gone("tank/volumes/new:x");
+        world.storage.tell(&world.registry, &mut told, &health).await.unwrap();
+        assert!(world.storage.notices().is_empty());
+        let mut reasons: Vec<String> = world.said().into_iter().map(|(reason, _)| reason).collect();
+        reasons.sort();
+        assert_eq!(reasons, ["StorageCleared", "StorageLeftover"]);
+    }
+
+    /// A place that never answers: whoever asks waits a moment only, and one look hangs, not one for each who asks.
+    #[tokio::test]
+    async fn f33_a_place_that_hangs_holds_nobody_up() {
+        let world = World::new().await;
+        let (started, begun) = std::sync::mpsc::channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        *world.storage.looking.lock().await = Some(tokio::task::spawn_blocking(move || {
+            started.send(()).unwrap();
+            held.recv().unwrap();
+            Ok(Capacity { total_bytes: 7, free_bytes: 7 })
+        }));
+        begun.recv().unwrap();
+        for _ in 0..3 {
+            let hangs = world.storage.look(Duration::from_millis(10)).await.unwrap_err();
+            assert_eq!(hangs.kind, HostErrorKind::Timeout, "{hangs}");
+            assert!(hangs.message.contains("does not answer"), "{hangs}");
+        }
+        release.send(()).unwrap();
+        assert_eq!(
+            world.storage.look(PATIENCE).await.unwrap().total_bytes,
+            7,
+            "the look that hung is the one that ends"
+        );
+        assert_eq!(world.storage.look(PATIENCE).await.unwrap().total_bytes, 1 << 40, "then it is looked anew");
     }
 }

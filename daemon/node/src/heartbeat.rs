@@ -5,6 +5,7 @@ use crate::node_object::{NodeInput, node_object};
 use crate::plan::Notice;
 use crate::pressure::{self, Conditions, Shortage};
 use crate::run::{Shared, Work, host_facts};
+use crate::settings::StorageHealth;
 use reddwarf_host::time::in_step;
 use reddwarf_host::{BootTime, HostInfo, HostObservation};
 use reddwarf_objects::Object;
@@ -28,9 +29,18 @@ pub(crate) async fn beat(shared: Arc<Shared>) {
         tokio::select! {
             // Cancel safe: a tick is taken or not.
             _ = ticks.tick() => {}
+            () = shared.beat_now.notified() => {}
             _ = stop.changed() => return,
         }
     }
+}
+
+/// What a Node object is made from, besides settings and what the host says of itself.
+struct MadeFrom {
+    observed: Arc<HostObservation>,
+    trouble: Option<String>,
+    pressure: Conditions,
+    storage: Option<StorageHealth>,
 }
 
 /// What one heartbeat leaves for the next.
@@ -45,7 +55,7 @@ struct Beat {
     /// Which version that made of the one that is stored.
     version: Option<u64>,
     /// What a Node object was made from last: of the same things the same would come.
-    made_from: Option<(Arc<HostObservation>, Option<String>, Conditions)>,
+    made_from: Option<MadeFrom>,
 }
 
 impl Beat {
@@ -61,9 +71,12 @@ impl Beat {
         // The heartbeat goes on whatever hangs there.
         let looked = tokio::time::timeout(shared.settings.call_timeout.min(LOOK), pressure::look(shared)).await;
         let (changes, short) = looked.unwrap_or_default();
-        let conditions = shared.state().memory.pressure.clone();
+        let (pressure, storage) = {
+            let state = shared.state();
+            (state.memory.pressure.clone(), state.storage.clone())
+        };
         tell(shared, &changes, &short);
-        self.write(shared, observed, trouble, conditions).await;
+        self.write(shared, MadeFrom { observed, trouble, pressure, storage }).await;
         if let Err(error) = shared.control.heartbeat(&shared.settings.node_name, shared.clock.wall()).await {
             tracing::warn!(%error, "the node's heartbeat could not be written");
         }
@@ -93,16 +106,12 @@ impl Beat {
 
     /// Writes the Node object if it is another one now and the host ever said what it is; also if the stored one is not as it
     /// was left: somebody may have deleted it, or restored a backup.
-    async fn write(
-        &mut self,
-        shared: &Shared,
-        observed: Arc<HostObservation>,
-        trouble: Option<String>,
-        conditions: Conditions,
-    ) {
+    async fn write(&mut self, shared: &Shared, from: MadeFrom) {
         let Some(info) = &self.info else { return };
-        let same = |(o, t, c): &(Arc<HostObservation>, Option<String>, Conditions)| {
-            Arc::ptr_eq(o, &observed) && *t == trouble && *c == conditions
+        let same = |before: &MadeFrom| {
+            let MadeFrom { observed, trouble, pressure, storage } = before;
+            Arc::ptr_eq(observed, &from.observed)
+                && (trouble, pressure, storage) == (&from.trouble, &from.pressure, &from.storage)
         };
         let name = &shared.settings.node_name;
         let untouched = self.version.is_some() && self.version == shared.control.node_version(name);
@@ -112,13 +121,14 @@ impl Beat {
         let node = node_object(NodeInput {
             settings: &shared.settings,
             info,
-            observed: Some(&observed),
-            trouble: trouble.as_deref(),
-            pressure: &conditions,
+            observed: Some(&from.observed),
+            trouble: from.trouble.as_deref(),
+            pressure: &from.pressure,
+            storage: from.storage.as_ref(),
             previous: self.written.as_ref(),
             now: shared.clock.wall(),
         });
-        self.made_from = Some((observed, trouble, conditions));
+        self.made_from = Some(from);
         if let Some(node) = node.filter(|node| !untouched || self.written.as_ref() != Some(node)) {
             match shared.control.write_node(node.clone()).await {
                 Ok(()) => {

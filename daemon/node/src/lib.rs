@@ -70,6 +70,6 @@ pub mod usage;
 pub use handle::{Node, NodeDeps, NodeError, NodeHandle, NodeSummary, Planned, PlannedStep, Proposal, PullView, Why};
 pub use images::{Collected, ImageCollection};
 pub use key::PodKey;
-pub use settings::{NodeSettings, NodeStorage, PruneGuard};
+pub use settings::{NodeSettings, NodeStorage, PruneGuard, StorageHealth};
 pub use state::Record;
 pub use tokens::{Token, TokenRequest, TokenSource};

@@ -1,7 +1,7 @@
 //! The Node object of this host, in the shape that `kubectl describe node` expects. Pure.
 
 use crate::pressure::{Conditions, NodeCondition};
-use crate::settings::NodeSettings;
+use crate::settings::{NodeSettings, StorageHealth};
 use chrono::{DateTime, Utc};
 use reddwarf_host::{Brand, HostInfo, HostObservation, Observation, SandboxState};
 use reddwarf_objects::{Object, ZONE_BRANDS_LABEL, ZONE_COUNT_ANNOTATION, ZONE_SUMMARY_ANNOTATION};
@@ -29,6 +29,8 @@ pub struct NodeInput<'a> {
     pub trouble: Option<&'a str>,
     /// What the host is short of.
     pub pressure: &'a Conditions,
+    /// Whether volumes can be had, once that is known.
+    pub storage: Option<&'a StorageHealth>,
     /// The Node object as last written.
     pub previous: Option<&'a Object>,
     /// The time for people.
@@ -93,6 +95,8 @@ pub fn node_object(input: NodeInput<'_>) -> Option<Object> {
     Object::from_value(value).ok()
 }
 
+/// The condition that says whether volumes can be had.
+const STORAGE_READY: &str = "reddwarf.io/StorageReady";
 /// Which storage the node's volumes are on, and why.
 const STORAGE_ANNOTATION: &str = "reddwarf.io/storage";
 
@@ -152,8 +156,13 @@ fn conditions(input: NodeInput<'_>) -> Value {
         let (reason, message) = condition.words(holds);
         (condition.name().to_owned(), (if holds { "True" } else { "False" }, reason, message.to_owned()))
     });
+    let storage = input.storage.map(|health| {
+        let status = if health.ready { "True" } else { "False" };
+        (STORAGE_READY.to_owned(), (status, health.reason, health.message.clone()))
+    });
     let all: Vec<Value> = pressure
         .into_iter()
+        .chain(storage)
         .chain([("Ready".to_owned(), ready)])
         .map(|(kind, (status, reason, message))| {
             let before = input.previous.and_then(|node| node.condition(&kind));

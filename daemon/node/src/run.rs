@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) probes: Probes,
     /// Images being fetched.
     pub(crate) pulls: crate::pulls::Pulls,
+    /// Something changed that the Node object says.
+    pub(crate) beat_now: Notify,
     /// Ends all tasks.
     pub(crate) stop: watch::Sender<bool>,
     /// Whether the host was looked at as a whole since the start.
@@ -115,6 +117,7 @@ impl Shared {
             pulls: crate::pulls::Pulls::new(),
             stop: watch::Sender::new(false),
             looked: watch::Sender::new(false),
+            beat_now: Notify::new(),
             settings,
         });
         (shared, event_queue)

@@ -115,6 +115,17 @@ pub struct NodeStorage {
     pub about: String,
 }
 
+/// Whether the host's storage can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageHealth {
+    /// It can.
+    pub ready: bool,
+    /// Why, in one word: `StorageAbsent`.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
+}
+
 /// Refuses to remove many sandboxes at once that no object wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PruneGuard {

@@ -8,6 +8,7 @@ use crate::plan::{
     plan_pod, plan_with,
 };
 use crate::probe::{InstanceId, Jobs, jobs};
+use crate::settings::StorageHealth;
 use crate::status::{StatusInput, status};
 use crate::tokens::{self, TokenRequest};
 use crate::translate::token_files;
@@ -61,6 +62,8 @@ pub(crate) struct State {
     pub(crate) pods: BTreeMap<PodKey, PodState>,
     /// Pods that were evicted, and how often.
     pub(crate) evictions: crate::pressure::Evictions,
+    /// Whether the host's storage can be used, as it was said last.
+    pub(crate) storage: Option<StorageHealth>,
     /// Notices about the host as a whole.
     pub(crate) host_notices: Vec<Notice>,
     pub(crate) host_recent: VecDeque<Record>,
@@ -91,6 +94,7 @@ impl State {
             memory: Memory::default(),
             pods: BTreeMap::new(),
             evictions: crate::pressure::Evictions::default(),
+            storage: None,
             host_notices: Vec::new(),
             host_recent: VecDeque::new(),
             index: None,

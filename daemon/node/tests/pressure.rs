@@ -208,3 +208,24 @@ async fn a_pod_that_takes_no_notice_of_its_eviction_is_killed_after_a_second() {
     world.until(15, "evicted", |w| w.status("deaf").reason == "Evicted").await;
     assert!(world.status("deaf").message.starts_with("The node was low on resource: pids. "));
 }
+
+/// Whether volumes can be had is a condition of the node, said at once, and only where it is known.
+#[tokio::test(start_paused = true)]
+async fn storage_that_is_gone_is_a_condition_of_the_node() {
+    let world = World::new().await;
+    world.until(15, "the node", |w| w.plane.get("Node", "node-1").is_some()).await;
+    let named = |w: &World| {
+        let node = w.plane.get("Node", "node-1").unwrap();
+        let all = node.get("/status/conditions").unwrap().as_array().unwrap().clone();
+        all.into_iter().find(|c| c["type"] == "reddwarf.io/StorageReady")
+    };
+    assert!(named(&world).is_none());
+    for (ready, reason, status) in [(false, "StorageSuspended", "False"), (true, "StorageReady", "True")] {
+        let message = "the pool tank is SUSPENDED".to_owned();
+        world.node().storage_is(reddwarf_node::StorageHealth { ready, reason, message });
+        // Sooner than the next heartbeat.
+        world.until(2, "the condition", |w| named(w).is_some_and(|c| c["status"] == status)).await;
+        assert_eq!(condition(&world, "reddwarf.io/StorageReady"), (status.to_owned(), reason.to_owned()));
+    }
+    assert_eq!(condition(&world, "Ready").0, "True");
+}

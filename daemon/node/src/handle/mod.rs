@@ -11,7 +11,7 @@ use crate::plan::{Effect, Memory, Notice, Op, Plan, Reservations, Step, plan};
 use crate::pressure;
 use crate::probe;
 use crate::run::{self, Shared, Work};
-use crate::settings::NodeSettings;
+use crate::settings::{NodeSettings, StorageHealth};
 use crate::state::{Record, sandbox_of};
 use crate::tokens::TokenSource;
 use bytes::Bytes;
@@ -281,6 +281,12 @@ impl Node {
 }
 
 impl NodeHandle {
+    /// Has the Node say at once whether the host's storage can be used.
+    pub fn storage_is(&self, health: StorageHealth) {
+        self.shared.state().storage = Some(health);
+        self.shared.beat_now.notify_one();
+    }
+
     /// What would be done now, or after a proposed change. Holds nothing that could change the host.
     ///
     /// # Errors
