@@ -60,7 +60,7 @@ fn policies_outlast_deaths_of_the_daemon_and_reboots_of_zones() {
     assert_eq!(pod["status"]["podIPs"].as_array().unwrap().len(), 2, "{}", pod["status"]);
     let has = |rules: &[String], rule: &str| rules.iter().any(|r| r == rule);
     let found = filters(&world, "a").active;
-    assert!(has(&found.v6, "pass in quick from fd00:88::/128 to any keep state"), "{:?}", found.v6);
+    assert!(has(&found.v6, "pass in quick from fd00:88::1/128 to any keep state"), "{:?}", found.v6);
     assert!(found.v4.iter().any(|r| r.starts_with("pass in quick from 10.")), "{:?}", found.v4);
 
     // Booted anew behind the daemon's back.

@@ -32,6 +32,8 @@ pub(crate) struct Evictions {
     pods: BTreeMap<PodUid, Record>,
     /// Not before this is the next look at limits of disk.
     disks_due: BootTime,
+    /// Not before this does the next pod go because the host is short.
+    next_due: BootTime,
 }
 
 /// How often one pod was evicted in a row.
@@ -90,9 +92,13 @@ fn take_conditions(shared: &Shared, found: &[Shortage]) -> Vec<Change> {
     changes
 }
 
-/// Whether a pod is on its way out: what it gives back is waited for before the next one goes.
+/// Whether a pod is on its way out, or went just now: what it gives back is waited for before the next one goes.
 fn is_evicting(shared: &Shared) -> bool {
+    let now = shared.now();
     let state = shared.state();
+    if now < state.evictions.next_due {
+        return true;
+    }
     let Some(observed) = state.observed.as_ref() else { return true };
     let pods = state.desired.pods.values().filter(|i| state.memory.evicted.contains_key(&i.uid));
     pods.filter_map(|i| sandbox_of(observed, i, &state.reservations)).any(|s| running(s).next().is_some())
@@ -135,7 +141,12 @@ async fn reclaim(shared: &Arc<Shared>, shortage: Shortage) {
     };
     let uses: Vec<PodUse<'_>> = pods.iter().map(|(i, id)| pod_use(i, id, &usage, &disks)).collect();
     match choose(shortage, &uses) {
-        Some((pod, message)) => evict(shared, pod.key, pod.uid, message),
+        Some((pod, message)) => {
+            evict(shared, pod.key, pod.uid, message);
+            // Until most of a heartbeat has passed: not every beat is a whole one after the last.
+            let next = shared.now().plus(shared.settings.heartbeat * 2 / 3);
+            shared.state().evictions.next_due = next;
+        }
         None => {
             tracing::warn!(resource = shortage.resource.name(), "the node is short of it, and no pod may be evicted")
         }
