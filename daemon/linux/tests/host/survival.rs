@@ -96,6 +96,7 @@ fn a_killed_shim_is_a_lost_container_whose_processes_are_ended() {
         let ContainerState::Running { pid, .. } = world.instance(&sandbox.id, &container.name).await.state else {
             panic!("not running")
         };
+        let _ = world.until_log(&container, "up").await;
         kill(shim_of(&world, sandbox.id.as_str()), nix::sys::signal::SIGKILL);
         let observed = world
             .until(&sandbox.id, &container.name, |s| matches!(s, ContainerState::Lost(why) if why.contains("gone")))
