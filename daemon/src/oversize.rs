@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use reddwarf_host::storage::no_room;
 use reddwarf_host::time::leisurely;
 use reddwarf_host::{Area, DatasetName};
+use reddwarf_objects::object::timestamp;
 use reddwarf_objects::{Object, ObjectKey};
 use reddwarf_registry::{Author, EventTarget, EventType, Registry, RegistryError};
 use serde_json::{Value, json};
@@ -84,11 +85,11 @@ fn mib(bytes: u64) -> u64 {
 
 /// What to say of a claim's volume: nothing of what is as before.
 fn news(claim: &Object, measured: Measured, now: DateTime<Utc>) -> Vec<Value> {
+    let time = timestamp(now);
     [over_size(claim, measured), full(claim, measured)]
         .into_iter()
         .flatten()
         .map(|(kind, holds, reason, message)| {
-            let time = now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             let status = if holds { "True" } else { "False" };
             json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": time})
         })
@@ -137,17 +138,20 @@ fn full(claim: &Object, Measured { used, most, kept, free }: Measured) -> Option
     Some((FULL, true, "VolumeFull", message))
 }
 
+/// Puts conditions in the place of those of the same type.
+fn take_up(claim: &mut Object, news: &[Value]) {
+    let all = claim.get("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let kept = all.filter(|c| news.iter().all(|new| new["type"] != c["type"])).cloned();
+    let conditions = kept.chain(news.iter().cloned()).collect();
+    claim.set("/status/conditions", Value::Array(conditions));
+}
+
 async fn tell(registry: &Registry, key: &ObjectKey, claim: &Object, measured: Measured) -> Result<(), RegistryError> {
     let news = news(claim, measured, registry.now());
     if news.is_empty() {
         return Ok(());
     }
-    let written = registry.modify_status(&US, key, |live| {
-        let all = live.get("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-        let kept = all.filter(|c| news.iter().all(|new| new["type"] != c["type"])).cloned();
-        let conditions = kept.chain(news.iter().cloned()).collect();
-        live.set("/status/conditions", Value::Array(conditions));
-    });
+    let written = registry.modify_status(&US, key, |live| take_up(live, &news));
     match written.await {
         Ok(_) => {}
         Err(RegistryError::NotFound(_)) => return Ok(()),
@@ -175,10 +179,7 @@ mod tests {
     /// What is said, taken up: condition, status and reason.
     fn hear(claim: &mut Object, measured: Measured) -> Vec<(String, String, String)> {
         let news = news(claim, measured, DateTime::UNIX_EPOCH);
-        let all = claim.get("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-        let kept = all.into_iter().filter(|c| news.iter().all(|new| new["type"] != c["type"]));
-        let conditions = kept.chain(news.iter().cloned()).collect();
-        claim.set("/status/conditions", Value::Array(conditions));
+        take_up(claim, &news);
         let text = |c: &Value, field: &str| c[field].as_str().unwrap().to_owned();
         news.iter().map(|c| (text(c, "type"), text(c, "status"), text(c, "reason"))).collect()
     }

@@ -3,16 +3,12 @@
 use crate::runtime::{Action, Again, Change, Context, Controller, Detail, Events, Failure, Id, View};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use reddwarf_objects::{Kind, Object, SOURCE_ANNOTATION, kinds};
+use reddwarf_objects::{ACCOUNT_NAME_ANNOTATION, ACCOUNT_TOKEN_TYPE, Kind, Object, SOURCE_ANNOTATION, kinds};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::sync::Arc;
 
-/// The type of such Secrets.
-pub(crate) const TYPE: &str = "kubernetes.io/service-account-token";
-/// Annotation: name of the account.
-pub(crate) const NAME: &str = "kubernetes.io/service-account.name";
-/// Annotation: its uid.
+/// Annotation: the account's uid.
 const UID: &str = "kubernetes.io/service-account.uid";
 
 /// What a token in a Secret is of.
@@ -112,8 +108,9 @@ impl Controller for AccountTokens {
         let Some(secret) = context.find(id)?.filter(|secret| secret.deletion_timestamp().is_none()) else {
             return Ok(Again::NEVER);
         };
-        let Some(name) =
-            secret.annotation(NAME).filter(|name| secret.get_str("/type") == Some(TYPE) && !name.is_empty())
+        let Some(name) = secret
+            .annotation(ACCOUNT_NAME_ANNOTATION)
+            .filter(|name| secret.get_str("/type") == Some(ACCOUNT_TOKEN_TYPE) && !name.is_empty())
         else {
             return Ok(Again::NEVER);
         };

@@ -257,6 +257,15 @@ impl Leftovers {
         }
     }
 
+    /// How clearing it away went: whether it did.
+    pub fn note(&self, what: impl fmt::Display, cleared: &HostResult<()>) -> bool {
+        match cleared {
+            Ok(()) => self.gone(what),
+            Err(error) => self.stays(what, error),
+        }
+        cleared.is_ok()
+    }
+
     /// It is not there any more.
     pub fn gone(&self, what: impl fmt::Display) {
         self.map().remove(&what.to_string());

@@ -116,23 +116,27 @@ impl Clock for ManualClock {
 /// Chores of this process, which look at something now and then, fall on multiples of this since [`begin_steps`]: each waking of its own
 /// would be one more.
 ///
-/// It is a slot of the third wheel of tokio's timer (64³ ms and more ahead, as its wheels have 64 slots): a timer that ends with such a
-/// slot takes one waking of the process. Any other one takes up to three, since its wheel hands it down to the finer ones first.
+/// It is a slot of the third wheel of tokio's timer (64² ms, as its wheels have 64 slots and the first one's are 1 ms): a timer that ends
+/// with such a slot takes one waking of the process. Any other one takes up to three, since its wheel hands it down to the finer ones first.
 pub const STEP: Duration = Duration::from_millis(64 * 64);
 
-static BEGAN: OnceLock<Instant> = OnceLock::new();
+/// When steps began to be counted: now, where nobody asked before.
+fn began(now: Instant) -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    *BEGAN.get_or_init(|| now)
+}
 
 /// Counts steps from now on: to be called right before the runtime is made, from which on its timer counts. Without it they are counted from
 /// when they were first asked for.
 pub fn begin_steps() {
-    let _ = BEGAN.get_or_init(Instant::now);
+    let _ = began(Instant::now());
 }
 
 /// How long to wait for a chore that is due after `wait` at the latest: until the last step by then. A wait of less than two steps is left
 /// as it is.
 pub fn leisurely(wait: Duration) -> Duration {
     let now = Instant::now();
-    until_step(now.saturating_duration_since(*BEGAN.get_or_init(|| now)), wait)
+    until_step(now.saturating_duration_since(began(now)), wait)
 }
 
 fn until_step(since_began: Duration, wait: Duration) -> Duration {
@@ -151,9 +155,8 @@ fn until_step(since_began: Duration, wait: Duration) -> Duration {
 /// When `period` is zero, and outside of a runtime.
 pub fn in_step(period: Duration) -> tokio::time::Interval {
     let now = Instant::now();
-    let began = *BEGAN.get_or_init(|| now);
     let period = until_step(Duration::ZERO, period);
-    let mut ticks = tokio::time::interval_at(next_step(began, now, period), period);
+    let mut ticks = tokio::time::interval_at(next_step(began(now), now, period), period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }

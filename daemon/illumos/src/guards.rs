@@ -15,9 +15,9 @@ use crate::ipf::{self, Family};
 use crate::ipnat::Rule;
 use ipnet::IpNet;
 use reddwarf_command::{Invocation, Tool};
+use reddwarf_host::HostResult;
 use reddwarf_host::service::{Allow, Direction, Isolation, Place, Protocol, ServiceTable};
 use reddwarf_host::spec::Subnet;
-use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use reddwarf_supervise::files::{io_error, read_record, write_json};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -247,16 +247,6 @@ async fn missing(shared: &Shared, known: &BTreeSet<Guard>) -> HostResult<BTreeSe
     Ok(not_in(known, &listings))
 }
 
-async fn change(shared: &Shared, runs: Vec<Invocation>, fine: &[&str]) -> HostResult<()> {
-    for run in runs {
-        let said = shared.tools().run(&run).await.map_err(|error| error.into_host(ENSURE, SUBJECT))?;
-        if let Some(complaint) = ipf::complaints(&said.stderr, fine) {
-            return Err(HostError::new(HostErrorKind::Other, ENSURE, SUBJECT, format!("{run}: {complaint}")));
-        }
-    }
-    Ok(())
-}
-
 /// Loads what is not loaded: before redirections lead to those who are guarded. How many that were.
 pub(crate) async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> HostResult<usize> {
     let known = known(shared)?;
@@ -268,7 +258,7 @@ pub(crate) async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> HostResu
     if !fresh.is_empty() {
         // First what will be there in any case: a crash in the middle leaves nothing of ours unknown.
         note(shared, &known.union(wanted).cloned().collect())?;
-        change(shared, load(&fresh), &[": File exists"]).await?;
+        shared.run_ipf(ENSURE, SUBJECT, load(&fresh), &[ipf::THERE]).await?;
     }
     Ok(fresh.len())
 }
@@ -286,7 +276,7 @@ pub(crate) fn stand_before(guards: &BTreeSet<Guard>, redirection: &Rule) -> bool
 pub(crate) async fn lower(shared: &Shared, wanted: &BTreeSet<Guard>) -> HostResult<usize> {
     let stale: BTreeSet<Guard> = known(shared)?.difference(wanted).cloned().collect();
     if !stale.is_empty() {
-        change(shared, unload(&stale), &[": No such process"]).await?;
+        shared.run_ipf(ENSURE, SUBJECT, unload(&stale), &[": No such process"]).await?;
         note(shared, wanted)?;
     }
     Ok(stale.len())

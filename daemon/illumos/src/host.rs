@@ -8,7 +8,7 @@ use crate::record::ContainerRunning;
 use crate::services::Balancing;
 use crate::zone::brand::{self, ZoneBrand};
 use crate::zone_events::{self, Source, ZoneEvents};
-use crate::{info, init, leftovers, observe, watch};
+use crate::{info, init, ipf, leftovers, observe, watch};
 use async_trait::async_trait;
 use reddwarf_command::{Invocation, Tools};
 use reddwarf_host::{
@@ -64,6 +64,23 @@ impl Shared {
             Ok(said) => Ok(String::from_utf8_lossy(&said.stdout).into_owned()),
             Err(error) => Err(error.into_host(op, subject)),
         }
+    }
+
+    /// Runs ipf(8), which ends with 0 whatever the kernel says: only what it prints tells, but for what ends in words that are fine.
+    pub(crate) async fn run_ipf(
+        &self,
+        op: &'static str,
+        subject: &str,
+        runs: Vec<Invocation>,
+        fine: &[&str],
+    ) -> HostResult<()> {
+        for run in runs {
+            let said = self.tools().run(&run).await.map_err(|error| error.into_host(op, subject))?;
+            if let Some(complaint) = ipf::complaint(&said.stderr, fine) {
+                return Err(HostError::new(HostErrorKind::Other, op, subject, format!("{run}: {complaint}")));
+            }
+        }
+        Ok(())
     }
 }
 

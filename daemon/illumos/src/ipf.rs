@@ -147,15 +147,10 @@ impl ZoneFilter {
         }
         match &self.egress {
             Some(allowed) => {
-                for resolver in self.resolvers.iter().filter(|r| family.has(r.ip())) {
-                    for protocol in ["udp", "tcp"] {
-                        let (to, port) = (IpNet::from(resolver.ip()), resolver.port());
-                        rules.say(format!("pass out quick proto {protocol} from any to {to} port = {port} keep state"));
-                    }
-                }
-                for (protocol, at) in self.services.iter().filter(|(_, at)| family.has(at.ip())) {
+                let resolvers = self.resolvers.iter().flat_map(|at| ["udp", "tcp"].map(|protocol| (protocol, at)));
+                let services = self.services.iter().map(|(protocol, at)| (protocol.as_str(), at));
+                for (protocol, at) in resolvers.chain(services).filter(|(_, at)| family.has(at.ip())) {
                     let (to, port) = (IpNet::from(at.ip()), at.port());
-                    let protocol = protocol.as_str();
                     rules.say(format!("pass out quick proto {protocol} from any to {to} port = {port} keep state"));
                 }
                 allowed.iter().for_each(|allow| rules.allow(family, Direction::Egress, allow));
@@ -195,14 +190,12 @@ pub fn is_enabled(version: &str) -> bool {
     version.lines().any(|line| line.trim() == "Running: yes")
 }
 
-/// What one of [`ZoneFilter::runs`] complained of; `None`: it is done. ipf ends with 0 whatever the kernel says of a rule, of
-/// an exchange, of a zone that is not there: only what it prints tells. A rule that is there already is there.
-pub fn complaint(stderr: &str) -> Option<String> {
-    complaints(stderr, &[": File exists"])
-}
+/// What ipf says of a rule that is there already.
+pub(crate) const THERE: &str = ": File exists";
 
-/// What a tool of ipfilter printed, but for lines that end in words that are fine.
-pub(crate) fn complaints(stderr: &str, fine: &[&str]) -> Option<String> {
+/// What ipf complained of, but for lines that end in words that are fine; `None`: it is done. It ends with 0 whatever the kernel says
+/// of a rule, of an exchange, of a zone that is not there: only what it prints tells.
+pub(crate) fn complaint(stderr: &str, fine: &[&str]) -> Option<String> {
     let is_fine = |line: &&str| line.is_empty() || fine.iter().any(|words| line.ends_with(words));
     let all: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !is_fine(line)).collect();
     (!all.is_empty()).then(|| all.join("; "))
@@ -334,10 +327,13 @@ mod tests {
 
     #[test]
     fn what_ipf_says_is_what_counts() {
-        assert_eq!(complaint(""), None);
-        assert_eq!(complaint("3:ioctl(add/insert rule): File exists\n"), None);
+        assert_eq!(complaint("", &[THERE]), None);
+        assert_eq!(complaint("3:ioctl(add/insert rule): File exists\n", &[THERE]), None);
         let said = "Could not find running zone: rw-a\nioctl(SIOCSWAPA): I/O error\n";
-        assert_eq!(complaint(said).as_deref(), Some("Could not find running zone: rw-a; ioctl(SIOCSWAPA): I/O error"));
+        assert_eq!(
+            complaint(said, &[THERE]).as_deref(),
+            Some("Could not find running zone: rw-a; ioctl(SIOCSWAPA): I/O error")
+        );
     }
 
     use proptest::prelude::*;

@@ -163,7 +163,7 @@ fn spelt_out(rule: &str) -> String {
 /// What a run complained of; `None`: it is done. ipnat ends with 0 whatever the kernel says of a rule. That one is there, or
 /// that one is not, is as it should be.
 pub fn complaint(stderr: &str) -> Option<String> {
-    ipf::complaints(stderr, &[": File exists", ": No such process"])
+    ipf::complaint(stderr, &[ipf::THERE, ": No such process"])
 }
 
 #[cfg(test)]

@@ -203,14 +203,7 @@ async fn put_in_force(
 }
 
 async fn load(shared: &Shared, id: &SandboxId, filter: &ZoneFilter) -> HostResult<()> {
-    for run in filter.runs(id.as_str()) {
-        let said = shared.tools().run(&run).await.map_err(|error| error.into_host(ENSURE, id.as_str()))?;
-        if let Some(complaint) = ipf::complaint(&said.stderr) {
-            let message = format!("{run}: {complaint}");
-            return Err(HostError::new(HostErrorKind::Other, ENSURE, id.as_str(), message));
-        }
-    }
-    Ok(())
+    shared.run_ipf(ENSURE, id.as_str(), filter.runs(id.as_str()).into(), &[ipf::THERE]).await
 }
 
 /// Zones that have not the filters that they should have, in words.

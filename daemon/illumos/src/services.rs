@@ -100,7 +100,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     let mut wanted = redirects(shared, &frontends, (&own, &seen), &places).await?;
     wanted.extend(kept_masquerade(shared).await?);
     if !table.is_empty() {
-        wanted.extend(hairpin(shared)?);
+        wanted.extend(hairpin(shared, subnets));
     }
     let lost = balanced.iter().filter(|(name, _)| made.as_ref().map_or(true, |made| made.lost.contains(*name)));
     wanted.extend(not_taken_over(shared, lost.map(|(_, rule)| rule))?);
@@ -266,11 +266,10 @@ async fn redirects(
     Ok(rules)
 }
 
-fn hairpin(shared: &Shared) -> HostResult<Vec<Rule>> {
-    let subnets = network::applied(shared)?.map(|spec| spec.subnets()).unwrap_or_default();
+fn hairpin(shared: &Shared, subnets: Vec<Subnet>) -> impl Iterator<Item = Rule> {
     let rule =
         |Subnet { cidr, gateway }| Rule::Hairpin { link: shared.options.gateway_link.clone(), pods: cidr, gateway };
-    Ok(subnets.into_iter().map(rule).collect())
+    subnets.into_iter().map(rule)
 }
 
 /// The link that leads outside; `None`: nothing does.

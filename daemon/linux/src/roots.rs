@@ -222,8 +222,12 @@ impl Roots {
                 stay.insert(id.to_string());
             }
         }
-        let area = |what: &str, area: Area| what.split_once('/').is_some_and(|(first, _)| first == area.as_str());
-        let ours = |what: &str| area(what, Area::Pods) || area(what, Area::Images);
+        // The engine's own bear names of no dataset.
+        let ours = |what: &str| {
+            let areas = [Area::Pods, Area::Images];
+            what.split_once('/')
+                .is_some_and(|(area, name)| areas.iter().any(|a| a.as_str() == area) && DatasetName::new(name).is_ok())
+        };
         self.engine.leftovers().retain(|what| !ours(what) || stay.contains(what));
         Ok(stay.is_empty())
     }

@@ -57,6 +57,10 @@ pub use object::{Object, ObjectError, OwnerReference};
 pub use quantity::Quantity;
 pub use validate::{validate, validate_update};
 
+/// Type of Secrets that hold a token of a ServiceAccount.
+pub const ACCOUNT_TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
+/// Annotation of such a Secret: the ServiceAccount's name.
+pub const ACCOUNT_NAME_ANNOTATION: &str = "kubernetes.io/service-account.name";
 /// Annotation: path of the declaring file as shown to users; absent on objects that belong to the API.
 pub const SOURCE_ANNOTATION: &str = "reddwarf.io/source";
 /// Annotation of a pod: the brand of its zone; `oci` when absent.

@@ -36,7 +36,7 @@ pub(crate) fn wholly(kind: &Kind, live: &Object, last: Option<&Object>, declared
 /// Fields of a spec that the daemon fills in after creation.
 fn assigned(kind: &Kind, declared: &Object) -> &'static [&'static str] {
     match (kind.group, kind.kind) {
-        ("", "Secret") if declared.get_str("/type") == Some("kubernetes.io/service-account-token") => {
+        ("", "Secret") if declared.get_str("/type") == Some(reddwarf_objects::ACCOUNT_TOKEN_TYPE) => {
             &["/data/token", "/data/ca.crt", "/data/namespace"]
         }
         ("", "Pod") => &["/spec/nodeName"],

@@ -4,6 +4,7 @@ use crate::delete::{DeleteOptions, marked};
 use crate::key::{kind_prefix, object_key, store_key};
 use crate::ownership::source_of;
 use crate::stored::decode;
+use crate::write::known;
 use crate::{Author, Registry, RegistryError, WriteOptions};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::{Object, ObjectKey, kinds};
@@ -65,21 +66,24 @@ impl Registry {
     /// When the store can't be read or written.
     pub async fn bootstrap(&self) -> Result<(), RegistryError> {
         for name in BUILT_IN {
-            if self.find(&namespace_key(name))?.is_some() {
-                continue;
-            }
-            let object =
-                Object::from_value(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
-                    .map_err(|e| RegistryError::BadRequest(e.to_string()))?;
-            match self.create(&US, object, WriteOptions::default()).await {
-                Ok(_) | Err(RegistryError::AlreadyExists(_)) => {}
-                Err(e) => return Err(e),
-            }
+            self.make_missing(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
         }
         for name in self.terminating()? {
             self.empty_namespace(&name).await?;
         }
         Ok(())
+    }
+
+    /// Makes an object that is always there, if it is missing.
+    pub(crate) async fn make_missing(&self, object: Value) -> Result<(), RegistryError> {
+        let object = Object::from_value(object).map_err(|e| RegistryError::BadRequest(e.to_string()))?;
+        if self.find(&object.key(known(&object)?))?.is_some() {
+            return Ok(());
+        }
+        match self.create(&US, object, WriteOptions::default()).await {
+            Ok(_) | Err(RegistryError::AlreadyExists(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     /// The namespace as a home for objects.

@@ -1,11 +1,9 @@
 //! The PriorityClasses that every cluster has.
 
-use crate::{Author, Registry, RegistryError, WriteOptions};
+use crate::{Author, Registry, RegistryError};
 use reddwarf_objects::admission::SYSTEM_CLASSES;
-use reddwarf_objects::{Kind, Object, ObjectKey};
+use reddwarf_objects::{Kind, ObjectKey};
 use serde_json::json;
-
-const US: Author = Author::System("registry");
 
 /// Is it one of the system's?
 fn is_system(kind: &Kind, name: &str) -> bool {
@@ -32,11 +30,7 @@ impl Registry {
         for class in SYSTEM_CLASSES {
             let object = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": class.name},
                 "value": class.value, "description": class.description});
-            let object = Object::from_value(object).map_err(|e| RegistryError::BadRequest(e.to_string()))?;
-            match self.create(&US, object, WriteOptions::default()).await {
-                Ok(_) | Err(RegistryError::AlreadyExists(_)) => {}
-                Err(e) => return Err(e),
-            }
+            self.make_missing(object).await?;
         }
         Ok(())
     }

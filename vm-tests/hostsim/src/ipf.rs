@@ -267,7 +267,7 @@ fn placed(line: &str) -> Result<(Option<usize>, &str), String> {
 }
 
 /// What follows a word.
-fn named<'r>(rule: &'r str, word: &str) -> Option<&'r str> {
+pub(crate) fn named<'r>(rule: &'r str, word: &str) -> Option<&'r str> {
     rule.split_whitespace().skip_while(|w| *w != word).nth(1)
 }
 

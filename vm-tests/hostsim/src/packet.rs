@@ -2,6 +2,7 @@
 //! they are loaded and in the order in which ipfilter and the kernel ask them. On the way in NAT comes before the filter, on the
 //! way out after it; ILB is between the two.
 
+use crate::ipf::named;
 use crate::state::{State, Zone};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -168,12 +169,11 @@ fn scan(
 ) -> (bool, bool) {
     for rule in rules {
         let words: Vec<&str> = rule.split_whitespace().collect();
-        let named = |word: &str| words.iter().skip_while(|w| **w != word).nth(1).copied();
-        if named("group") != group || !fits(&words, about) {
+        if named(rule, "group") != group || !fits(&words, about) {
             continue;
         }
         verdict = (words.first() == Some(&"pass"), words.contains(&"quick"));
-        if let Some(head) = named("head").filter(|_| depth < 16) {
+        if let Some(head) = named(rule, "head").filter(|_| depth < 16) {
             verdict = scan(rules, Some(head), about, verdict, depth + 1);
         }
         if verdict.1 {

@@ -2,7 +2,6 @@
 //! tree of it in between.
 
 use super::id::Id;
-use crate::account_token;
 use chrono::{DateTime, Utc};
 use reddwarf_objects::pod::Phase;
 use reddwarf_objects::selector::LabelSelector;
@@ -358,9 +357,10 @@ fn parse(id: &Id, json: &[u8]) -> Result<(StoredMetadata, Option<(StoredPodSpec,
 
 /// The account whose token a Secret is for; only such Secrets are kept.
 fn account_of_token(id: &Id, json: &[u8], annotations: &BTreeMap<String, Value>) -> Option<Box<str>> {
-    let account = annotations.get(account_token::NAME).filter(|_| id.is("", "Secret"))?.as_str()?;
+    let account =
+        annotations.get(reddwarf_objects::ACCOUNT_NAME_ANNOTATION).filter(|_| id.is("", "Secret"))?.as_str()?;
     let stored = serde_json::from_slice::<StoredSecret>(json).unwrap_or_default();
-    (&*stored.kind == account_token::TYPE).then(|| account.into())
+    (&*stored.kind == reddwarf_objects::ACCOUNT_TOKEN_TYPE).then(|| account.into())
 }
 
 fn detail(id: &Id, json: &[u8]) -> Detail {

@@ -150,31 +150,37 @@ impl<'a> Lab<'a> {
 
     /// Waits for a container's end.
     pub(super) async fn end(&self, id: &SandboxId, spec: &ContainerSpec) -> Result<End, Stop> {
-        let mut events = self.host.events();
-        let until = Instant::now() + self.fixture.patience();
-        loop {
-            let seen = self.instance(id, &spec.name, spec.attempt).await?;
-            if let Some(ContainerState::Exited { code, signal, message, .. }) = seen.as_ref().map(|c| &c.state) {
-                return Ok(End { code: *code, signal: *signal, message: message.clone() });
+        let ended = |state: &ContainerState| match state {
+            ContainerState::Exited { code, signal, message, .. } => {
+                Some(End { code: *code, signal: *signal, message: message.clone() })
             }
-            if Instant::now() >= until {
-                return Err(Stop::Broken(format!("{} has not ended: {seen:?}", spec.name)));
-            }
-            let _ = timeout(LOOK_AGAIN, events.recv()).await;
-        }
+            _ => None,
+        };
+        self.until(id, spec, "has not ended", ended).await
     }
 
     /// Waits until nobody knows what becomes of a container.
     pub(super) async fn lost(&self, id: &SandboxId, spec: &ContainerSpec) -> Outcome {
+        self.until(id, spec, "is not lost", |state| matches!(state, ContainerState::Lost(_)).then_some(())).await
+    }
+
+    /// Waits until a container's state is one that something can be made of.
+    async fn until<T>(
+        &self,
+        id: &SandboxId,
+        spec: &ContainerSpec,
+        otherwise: &str,
+        make: impl Fn(&ContainerState) -> Option<T>,
+    ) -> Result<T, Stop> {
         let mut events = self.host.events();
         let until = Instant::now() + self.fixture.patience();
         loop {
             let seen = self.instance(id, &spec.name, spec.attempt).await?;
-            if seen.as_ref().is_some_and(|c| matches!(c.state, ContainerState::Lost(_))) {
-                return Ok(());
+            if let Some(made) = seen.as_ref().and_then(|c| make(&c.state)) {
+                return Ok(made);
             }
             if Instant::now() >= until {
-                return Err(Stop::Broken(format!("{} is not lost: {seen:?}", spec.name)));
+                return Err(Stop::Broken(format!("{} {otherwise}: {seen:?}", spec.name)));
             }
             let _ = timeout(LOOK_AGAIN, events.recv()).await;
         }

@@ -84,6 +84,11 @@ pub(crate) struct Reading {
     _lock: Flock<File>,
 }
 
+/// An image's id as it stands in names of files.
+fn hex(id: &ImageId) -> &str {
+    id.as_str().strip_prefix("sha256:").unwrap_or(id.as_str())
+}
+
 impl Store {
     pub(crate) fn of(options: &LinuxOptions) -> Self {
         Self { dir: options.state_dir.join("images") }
@@ -99,8 +104,7 @@ impl Store {
 
     /// Where one reader may mount layers on each other.
     pub(crate) fn together_dir(&self, image: &ImageId) -> PathBuf {
-        let hex = image.as_str().strip_prefix("sha256:").unwrap_or(image.as_str());
-        self.dir.join("together").join(hex)
+        self.dir.join("together").join(hex(image))
     }
 
     fn removed_dir(&self) -> PathBuf {
@@ -116,8 +120,7 @@ impl Store {
     }
 
     fn record_path(&self, id: &ImageId) -> PathBuf {
-        let hex = id.as_str().strip_prefix("sha256:").unwrap_or(id.as_str());
-        self.records_dir().join(format!("{hex}.json"))
+        self.records_dir().join(format!("{}.json", hex(id)))
     }
 
     /// One image; `None` when it is not here.

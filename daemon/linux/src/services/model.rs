@@ -101,12 +101,7 @@ impl Model {
 
     /// The text that replaces the table, whatever it holds, in one transaction.
     pub(crate) fn replace(&self, table: &str) -> String {
-        let mut text = beginning(table);
-        self.frame(nothing(), table, &mut text);
-        for change in self.element_changes(nothing()) {
-            elements(&mut text, table, &change);
-        }
-        text
+        self.create(table).text(table)
     }
 
     /// What makes the table where there is none.
@@ -277,7 +272,6 @@ impl Steps<'_> {
     }
 
     /// All of it as text.
-    #[cfg(test)]
     pub(crate) fn text(&self, table: &str) -> String {
         let mut text = self.before.clone();
         self.elements.iter().for_each(|change| elements(&mut text, table, change));

@@ -3,12 +3,14 @@
 use super::Refusal;
 use crate::object::Object;
 
+/// What named a claim's class before there was a field for it, and still goes before that field.
+pub(crate) const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
 /// A claim without a class gets the default one: of several the newest.
 pub(super) fn fill_storage(claim: &mut Object, classes: &[Object]) {
     const DEFAULTS: [&str; 2] =
         ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-    let named = claim.get("/spec/storageClassName").is_some()
-        || claim.annotation("volume.beta.kubernetes.io/storage-class").is_some();
+    let named = claim.get("/spec/storageClassName").is_some() || claim.annotation(BETA_CLASS).is_some();
     if named {
         return;
     }

@@ -24,6 +24,7 @@ mod service_account;
 mod tolerations;
 mod usage;
 
+pub(crate) use class::BETA_CLASS;
 pub use priority::{SYSTEM_CLASSES, SystemClass, check_default};
 pub use quota::{Charge, charge};
 pub use resize::{check_growth, class_to_grow};

@@ -1,14 +1,12 @@
 //! Claims grow only where their class lets them.
 
-use super::Refusal;
+use super::{BETA_CLASS, Refusal};
 use crate::object::Object;
 use crate::quantity::Quantity;
 
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
-
 /// The class of a claim; empty for none.
 fn class_of(claim: &Object) -> &str {
-    let named = claim.annotation(CLASS_ANNOTATION).or_else(|| claim.get_str("/spec/storageClassName"));
+    let named = claim.annotation(BETA_CLASS).or_else(|| claim.get_str("/spec/storageClassName"));
     named.unwrap_or_default()
 }
 

@@ -1,6 +1,7 @@
 //! Cells of core/v1 kinds other than pods, and of events in both their groups.
 
 use super::{Cells, NONE, UNKNOWN, UNSET, age, balanced, labels};
+use crate::admission::BETA_CLASS;
 use serde_json::Value;
 
 pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
@@ -171,9 +172,6 @@ fn pod_template(cells: &Cells<'_>, column: &str) -> Option<Value> {
 /// Access modes in the order in which they are shown, however they were given.
 const ACCESS_MODES: [(&str, &str); 4] =
     [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
-
-/// What named the class before there was a field for it, and still goes before that field.
-const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 fn storage_class(cells: &Cells<'_>) -> Value {
     cells.object.annotation(BETA_CLASS).unwrap_or_else(|| cells.text("/spec/storageClassName")).into()

@@ -1,6 +1,7 @@
 //! Rules of ConfigMaps and Secrets.
 
 use super::at::{At, Errors};
+use crate::{ACCOUNT_NAME_ANNOTATION, ACCOUNT_TOKEN_TYPE};
 use crate::{field::FieldPath, names};
 use base64::{Engine, prelude::BASE64_STANDARD};
 
@@ -52,11 +53,11 @@ pub(super) fn check_secret(secret: &At<'_, '_>, errors: &mut Errors) {
         "kubernetes.io/basic-auth" if !data.has("username") && !data.has("password") => {
             ["username", "password"].into_iter().for_each(&mut need);
         }
-        "kubernetes.io/service-account-token" => {
+        ACCOUNT_TOKEN_TYPE => {
             let metadata = secret.child("metadata");
             let annotations = metadata.child("annotations");
-            if annotations.text("kubernetes.io/service-account.name").is_empty() {
-                annotations.map_key("kubernetes.io/service-account.name").required(errors, "");
+            if annotations.text(ACCOUNT_NAME_ANNOTATION).is_empty() {
+                annotations.map_key(ACCOUNT_NAME_ANNOTATION).required(errors, "");
             }
         }
         _ => {}

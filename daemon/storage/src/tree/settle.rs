@@ -15,14 +15,7 @@ impl TreeEngine {
 
     /// Whether something went; one that stays is told of until it has gone.
     pub(super) fn noted(&self, path: &Path, removed: &HostResult<()>) -> bool {
-        match removed {
-            Ok(()) => self.leftovers.gone(path.display()),
-            Err(error) => {
-                self.leftovers.stays(path.display(), error);
-                return false;
-            }
-        }
-        true
+        self.leftovers.note(path.display(), removed)
     }
 
     /// What stayed earlier is tried again, and forgotten where somebody else has removed it.

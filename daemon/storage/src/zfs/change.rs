@@ -129,14 +129,7 @@ impl ZfsEngine {
 
     /// Clears away what is staged: whether it went. One that stays is told of until it has gone.
     pub(super) async fn discard(&self, op: &'static str, staged: &text::Dataset) -> bool {
-        match self.destroy_alone(op, staged).await {
-            Ok(()) => self.leftovers.gone(staged),
-            Err(error) => {
-                self.leftovers.stays(staged, &error);
-                return false;
-            }
-        }
-        true
+        self.leftovers.note(staged, &self.destroy_alone(op, staged).await)
     }
 
     /// Says what was made of snapshots that are to go: with ZFS they stay as long as that does.

@@ -223,28 +223,24 @@ impl ServiceAccountTokens {
             ("secrets", namespace, of.secret.as_ref()),
             ("nodes", None, of.node.as_ref()),
         ];
+        let mut secret = None;
         for (resource, namespace, named) in needed {
             let Some(named) = named else { continue };
             let found = self.find(resource, namespace, &named.name).map_err(|e| e.to_string())?;
-            let same = found.is_some_and(|object| object.uid() == Some(&named.uid));
+            let same = found.as_ref().is_some_and(|object| object.uid() == Some(&named.uid));
             // A node that the token's pod was on may have been made anew; only a token that is bound to it alone ends.
             if !same && (resource != "nodes" || of.pod.is_none()) {
                 return Err(format!("{resource} \"{}\", which the token is bound to, is gone", named.name));
             }
+            if resource == "secrets" {
+                secret = found;
+            }
         }
-        if claims.exp.is_none() { self.check_kept(of, key) } else { Ok(()) }
-    }
-
-    /// Does the Secret still have the token that does not expire?
-    fn check_kept(&self, of: &Kubernetes, key: &[u8; 32]) -> Result<(), String> {
+        if claims.exp.is_some() || has_token(secret, key) {
+            return Ok(());
+        }
         let name = of.secret.as_ref().map_or("", |secret| secret.name.as_str());
-        let secret = self.find("secrets", Some(&of.namespace), name).map_err(|e| e.to_string())?;
-        let secret = secret.filter(|secret| secret.get_str("/type") == Some("kubernetes.io/service-account-token"));
-        let kept = secret.and_then(|secret| BASE64_STANDARD.decode(secret.get_str("/data/token")?).ok());
-        match kept.is_some_and(|kept| digest_of(&kept) == *key) {
-            true => Ok(()),
-            false => Err(format!("secrets \"{name}\" does not have the token any more")),
-        }
+        Err(format!("secrets \"{name}\" does not have the token any more"))
     }
 
     pub(crate) fn find(
@@ -260,6 +256,13 @@ impl ServiceAccountTokens {
             name: name.to_owned(),
         })
     }
+}
+
+/// Has the Secret the token with this digest?
+fn has_token(secret: Option<Object>, key: &[u8; 32]) -> bool {
+    let secret = secret.filter(|secret| secret.get_str("/type") == Some(reddwarf_objects::ACCOUNT_TOKEN_TYPE));
+    let kept = secret.and_then(|secret| BASE64_STANDARD.decode(secret.get_str("/data/token")?).ok());
+    kept.is_some_and(|kept| digest_of(&kept) == *key)
 }
 
 fn digest_of(token: &[u8]) -> [u8; 32] {

@@ -9,6 +9,7 @@ mod pod;
 #[cfg(test)]
 mod tests;
 
+use crate::admission::BETA_CLASS;
 use crate::{kind::Kind, names, object::Object, pod::template_pointer, quantity::Quantity};
 use serde_json::Value;
 use std::fmt::Arguments;
@@ -156,12 +157,10 @@ fn of_stateful_set(object: &Object, claim: &str, said: &mut Vec<String>) {
     }
 }
 
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
-
 fn of_class_annotation(object: &Object, said: &mut Vec<String>) {
-    if object.annotation(CLASS_ANNOTATION).is_some() {
+    if object.annotation(BETA_CLASS).is_some() {
         said.push(format!(
-            r#"metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use "storageClassName" attribute instead"#
+            r#"metadata.annotations[{BETA_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead"#
         ));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pod::{list, text};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What files are made of: its kind and, of an object, the name. Nothing where the volume says it.
@@ -27,15 +28,6 @@ struct File<'a> {
 impl<'a> File<'a> {
     fn new(path: &'a str, source: Source<'a>) -> Self {
         Self { path: path.trim_end_matches('/'), source }
-    }
-
-    /// Is one the other, or a directory above it?
-    fn is_in_the_way_of(&self, other: &Self) -> bool {
-        let below =
-            |path: &str, directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
-        !self.path.is_empty()
-            && !other.path.is_empty()
-            && (self.path == other.path || below(self.path, other.path) || below(other.path, self.path))
     }
 }
 
@@ -110,11 +102,26 @@ fn called<'a>(kind: &'static str, source: &'a Value, named: &str) -> Source<'a> 
     Source(kind, (!named.is_empty()).then(|| text(source, named)))
 }
 
-/// Each with all before it.
+/// Of one volume no more is said: nobody is shown as much, and a volume may have a hundred thousand files.
+const ENOUGH: usize = 100;
+
+/// Each with all before it that are the same file, a directory above it or a file below it.
 fn overlapping(of: fmt::Arguments<'_>, files: &[File<'_>], said: &mut Vec<String>) {
-    for (index, file) in files.iter().enumerate() {
-        for earlier in files.iter().take(index).filter(|earlier| file.is_in_the_way_of(earlier)) {
-            said.push(format!("{of}: overlapping paths: {file} with {earlier}"));
+    let most = said.len() + ENOUGH;
+    let mut before: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.path.is_empty()) {
+        let inside = format!("{}/", file.path);
+        let above = file.path.match_indices('/').filter_map(|(at, _)| before.get(file.path.get(..at)?));
+        let below = before.range(inside.as_str()..).take_while(|(path, _)| path.starts_with(&inside));
+        let same = before.get(file.path).into_iter().chain(above).chain(below.map(|(_, all)| all));
+        let mut earlier: Vec<usize> = same.flatten().copied().collect();
+        earlier.sort_unstable();
+        for other in earlier.into_iter().filter_map(|at| files.get(at)) {
+            if said.len() >= most {
+                return;
+            }
+            said.push(format!("{of}: overlapping paths: {file} with {other}"));
         }
+        before.entry(file.path).or_default().push(index);
     }
 }
