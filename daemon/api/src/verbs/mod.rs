@@ -32,7 +32,7 @@ use crate::wire::request::ResourceRequest;
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
-use reddwarf_objects::{Object, ObjectKey};
+use reddwarf_objects::{Kind, Object, ObjectKey, bodies};
 use reddwarf_registry::{Part, Registry, RegistryError, Written};
 use serde_json::{Value, json};
 
@@ -132,10 +132,24 @@ impl Verbs {
     fn get(&self, name: &str) -> Result<Response<Body>, ApiError> {
         let kind = self.resource.kind;
         if self.part == Part::Scale {
-            let scale = self.part.view(kind, &self.registry().get(&self.key(name))?)?;
-            return Ok(respond_value(&self.call, StatusCode::OK, &scale));
+            return self.scaled(StatusCode::OK, &self.registry().get(&self.key(name))?);
         }
         Ok(self.registry().look(&self.key(name), |object| respond_raw(&self.call, kind, StatusCode::OK, object))?)
+    }
+
+    /// The Scale of a workload.
+    fn scaled(&self, code: StatusCode, workload: &Object) -> Result<Response<Body>, ApiError> {
+        let scale = self.part.view(self.resource.kind, workload)?;
+        let scale = Object::from_value(scale).map_err(ApiError::internal)?;
+        Ok(respond(&self.call, self.body_kind(), code, &scale))
+    }
+
+    /// The kind that this part's clients send and see.
+    fn body_kind(&self) -> &'static Kind {
+        match self.part {
+            Part::Scale => bodies().by_gvk("autoscaling/v1", "Scale").unwrap_or(self.resource.kind),
+            _ => self.resource.kind,
+        }
     }
 
     /// What was written, as this part's clients see it, with what a person should know.
@@ -143,10 +157,7 @@ impl Verbs {
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         warnings.extend(written.warnings);
         let mut response = match self.part {
-            Part::Scale => {
-                let scale = self.part.view(self.resource.kind, &written.object)?;
-                respond_value(&self.call, code, &scale)
-            }
+            Part::Scale => self.scaled(code, &written.object)?,
             _ => match &written.stored {
                 Some(stored) => respond_raw(&self.call, self.resource.kind, code, stored.as_ref()),
                 None => respond(&self.call, self.resource.kind, code, &written.object),

@@ -7,17 +7,12 @@ use crate::verbs::options;
 use crate::wire::decode::Decoded;
 use crate::wire::error::ApiError;
 use hyper::{Request, Response};
-use reddwarf_objects::kind::bodies;
-use reddwarf_registry::{Edit, Part};
+use reddwarf_registry::Edit;
 
 impl Verbs {
     pub(super) async fn update(&self, name: &str, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let options = options::write(&self.call.query, request.headers(), "UpdateOptions")?;
-        let kind = match self.part {
-            Part::Scale => bodies().by_gvk("autoscaling/v1", "Scale").unwrap_or(self.resource.kind),
-            _ => self.resource.kind,
-        };
-        let Decoded { mut object, warnings } = self.object(kind, request).await?;
+        let Decoded { mut object, warnings } = self.object(self.body_kind(), request).await?;
         self.place(&mut object)?;
         Self::name(&mut object, name)?;
         let mut gate = ClientGate::new(&self.call);

@@ -5,7 +5,7 @@
 //! | one object (create, update, patch, a marked delete) | [`respond`] |
 //! | one object as it is stored (get) | [`respond_raw`]: not parsed where the form allows that |
 //! | a list that is in memory (deletecollection) | [`respond_list`] |
-//! | what has no table: Status, reviews, scale, discovery | [`respond_value`] |
+//! | what has no table: Status, reviews, discovery | [`respond_value`] |
 //! | an error | [`respond_error`] (the dispatcher does) |
 //! | `Warning` headers on any of them | [`warn`] |
 

@@ -55,6 +55,21 @@ async fn tables_of_one_and_of_many() {
 }
 
 #[tokio::test]
+async fn a_scale_is_a_row_of_its_own() {
+    let world = World::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    world.post(deployments, crate::writes::deployment("web")).await;
+    let table = json_of(&world, &format!("{deployments}/web/scale"), TABLE).await;
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let text = |column: &Value, field: &str| column[field].as_str().unwrap().to_owned();
+    let columns: Vec<_> = columns.iter().map(|c| (text(c, "name"), text(c, "type"), text(c, "format"))).collect();
+    let wanted = [("Name", "string"), ("Desired", "integer"), ("Available", "integer"), ("Age", "string")];
+    assert_eq!(columns, wanted.map(|(name, kind)| (name.to_owned(), kind.to_owned(), String::new())));
+    assert_eq!(table["rows"][0]["cells"].as_array().unwrap()[..3], [json!("web"), json!(2), json!(0)]);
+    assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "web");
+}
+
+#[tokio::test]
 async fn rows_of_finished_pods_have_a_condition() {
     let world = World::new().await;
     let pods = "/api/v1/namespaces/default/pods";

@@ -15,7 +15,8 @@ pub struct ColumnAbout {
 
 /// The definition of one of `kind`'s columns.
 pub fn column(kind: &Kind, column: &Column) -> ColumnAbout {
-    let format = if column.name == "Name" { "name" } else { "" };
+    // The reference marks the names of everything but Scales.
+    let format = if column.name == "Name" && kind.kind != "Scale" { "name" } else { "" };
     ColumnAbout { kind: cell_type(kind, column.name), format, description: description(column.name) }
 }
 
@@ -25,6 +26,7 @@ fn cell_type(kind: &Kind, name: &str) -> &'static str {
     match (kind.kind, name) {
         ("ReplicationController" | "ReplicaSet", "Desired" | "Current" | "Ready")
         | ("DaemonSet", "Desired" | "Current" | "Ready" | "Up-to-date" | "Available")
+        | ("Scale", "Desired" | "Available")
         | ("CronJob", "Active")
         | ("PodDisruptionBudget", "Allowed Disruptions")
         | ("PriorityClass", "Value")
@@ -90,17 +92,21 @@ fn description(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::kinds;
+    use crate::kind::{bodies, kinds};
 
     #[test]
     fn names_are_marked_and_numbers_are_numbers() {
         let of = |version: &str, kind: &str, name: &str| {
-            let kind = kinds().by_gvk(version, kind).unwrap();
+            let kind = kinds().by_gvk(version, kind).or_else(|| bodies().by_gvk(version, kind)).unwrap();
             column(kind, kind.columns.iter().find(|c| c.name == name).unwrap())
         };
         assert_eq!((of("v1", "Pod", "Name").format, of("v1", "Pod", "Name").kind), ("name", "string"));
         assert_eq!(of("v1", "ConfigMap", "Data").kind, "string", "recorded, although its cells are numbers");
         assert_eq!((of("apps/v1", "ReplicaSet", "Ready").kind, of("v1", "Pod", "Ready").kind), ("integer", "string"));
+        assert_eq!(
+            (of("autoscaling/v1", "Scale", "Name").format, of("autoscaling/v1", "Scale", "Available").kind),
+            ("", "integer")
+        );
         assert_eq!(of("batch/v1", "CronJob", "Suspend").kind, "boolean");
         assert_eq!(of("rbac.authorization.k8s.io/v1", "Role", "Created At").kind, "date");
     }

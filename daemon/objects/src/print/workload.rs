@@ -17,6 +17,7 @@ pub(super) fn cell(cells: &Cells<'_>, column: &str) -> Option<Value> {
         "CronJob" => cron_job(cells, column),
         "HorizontalPodAutoscaler" => autoscaler(cells, column),
         "PodDisruptionBudget" => budget(cells, column),
+        "Scale" => scale(cells, column),
         _ => None,
     }
 }
@@ -55,6 +56,15 @@ fn replica_set(cells: &Cells<'_>, column: &str) -> Option<Value> {
         "Desired" => cells.number("/spec/replicas").into(),
         "Current" => cells.number("/status/replicas").into(),
         "Ready" => cells.number("/status/readyReplicas").into(),
+        _ => return None,
+    })
+}
+
+/// What is there counts as available here, ready or not: a Scale knows no better.
+fn scale(cells: &Cells<'_>, column: &str) -> Option<Value> {
+    Some(match column {
+        "Desired" => cells.number("/spec/replicas").into(),
+        "Available" => cells.number("/status/replicas").into(),
         _ => return None,
     })
 }
