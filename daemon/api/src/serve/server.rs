@@ -183,6 +183,7 @@ impl Api {
         let connections = TaskTracker::new();
         let door = Arc::new(Door::new(&state.settings.limits));
         let mut look = in_step(state.settings.limits.socket_check);
+        connections.spawn(record_uses(state.clone()));
         if tcp.is_some() {
             connections.spawn(watch_certificates(ApiHandle { state: state.clone() }));
         }
@@ -290,6 +291,18 @@ async fn watch_certificates(api: ApiHandle) {
                 said = error.to_string();
             }
         }
+    }
+}
+
+/// Puts uses of tokens in Secrets on record, apart from the requests that brought them.
+async fn record_uses(state: Arc<State>) {
+    let uses = &state.deps.access.service_accounts.uses;
+    loop {
+        tokio::select! {
+            () = state.stop.cancelled() => return,
+            () = uses.noted() => {}
+        }
+        uses.write(&state.deps.registry).await;
     }
 }
 

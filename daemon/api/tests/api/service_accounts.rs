@@ -177,6 +177,7 @@ async fn e08_keys_rotate_and_old_tokens_stay_valid() {
 async fn a_secrets_token_is_good_for_as_long_as_the_secret_has_it() {
     let world = world().await;
     const SECRET: &str = "/api/v1/namespaces/a/secrets/t";
+    const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
     let (_, account) = world.get(ACCOUNT).await;
     let make = async || {
         let secret = json!({"metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "bot"}},
@@ -209,6 +210,36 @@ async fn a_secrets_token_is_good_for_as_long_as_the_secret_has_it() {
     );
     let claims = part(&token, 1);
     assert!(claims.get("exp").is_none() && claims["kubernetes.io"]["secret"]["uid"] == *of.secret_uid, "{claims}");
+    // The use goes on record, once a day.
+    let uses = async |status: Option<&str>| {
+        let (code, _, body) = world
+            .ask(
+                "PATCH",
+                SECRET,
+                &json!({"metadata": {"labels": {LAST_USED: "2020-01-01",
+            "kubernetes.io/legacy-token-invalid-since": status}}})
+                .to_string(),
+            )
+            .await;
+        assert_eq!(code, 200, "{body}");
+        let query = reddwarf_registry::ListQuery::all(reddwarf_objects::kinds().by_gvk("v1", "Secret").unwrap());
+        world.registry.list_and_watch(&query).unwrap().1
+    };
+    let mut changes = uses(None).await;
+    assert_eq!(whoami(&world, &token).await.0, 201);
+    let marked = changes.next().await.unwrap().object;
+    let today = marked.label(LAST_USED).unwrap().to_owned();
+    assert!(today.len() == 10 && today.as_str() > "2026-01-01", "{today}");
+    assert!(marked.get("/metadata/managedFields").unwrap().to_string().contains("kube-apiserver"));
+    // Marked as invalid it is refused, and that somebody tried goes on record too.
+    let mut changes = uses(Some("2026-01-01")).await;
+    assert_eq!(whoami(&world, &token).await.0, 401);
+    assert!(changes.next().await.unwrap().object.label(LAST_USED).unwrap() >= today.as_str());
+    let refused = review(&world, json!({"token": token})).await;
+    let why = "the token in secret a/t for service account a/bot has been marked invalid.";
+    assert!(refused["error"].as_str().unwrap().contains(why), "{refused}");
+    drop(uses(None).await);
+    assert_eq!(whoami(&world, &token).await.0, 201, "the label is gone");
     // Two years and many keys later, with a daemon that was started anew.
     assert_eq!(world.post("/reddwarf/v1/service-account-keys/rotate", json!({})).await.0, 200);
     assert_eq!(whoami(&world, &token).await.0, 201);
@@ -228,7 +259,11 @@ async fn a_secrets_token_is_good_for_as_long_as_the_secret_has_it() {
     assert_eq!(whoami(&world, &second).await.0, 401);
     keep(Some(&second)).await;
     assert_eq!(whoami(&world, &second).await.0, 201);
+    let held = |by: Value| json!({"metadata": {"finalizers": by}}).to_string();
+    world.ask("PATCH", SECRET, &held(json!(["test.io/hold"]))).await;
     assert_eq!(world.ask("DELETE", SECRET, "").await.0, 200);
+    assert_eq!(whoami(&world, &second).await.0, 401, "it is going");
+    world.ask("PATCH", SECRET, &held(json!(null))).await;
     assert_eq!(whoami(&world, &second).await.0, 401);
     make().await;
     keep(Some(&second)).await;

@@ -7,15 +7,17 @@
 //! | the keys, their rotation, the key set for verifiers | [`keys`] |
 //! | what a token says | [`claims`] |
 //! | how one is asked for (`serviceaccounts/NAME/token`) | [`request`] |
+//! | when a Secret's token was used last | [`used`] |
 
 pub(crate) mod claims;
 pub(crate) mod keys;
 pub(crate) mod request;
+pub(crate) mod used;
 
 use crate::access::files::FileError;
 use crate::access::principal::Principal;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use claims::{Claims, Kubernetes, Named};
 use keys::Keys;
 use reddwarf_objects::{Object, ObjectKey};
@@ -25,6 +27,7 @@ use ring::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
+use used::{INVALID_SINCE, Uses};
 
 /// The longest life of a token; more is cut to it.
 pub(crate) const LONGEST: i64 = 365 * 24 * 3600;
@@ -40,14 +43,16 @@ pub(crate) struct ServiceAccountTokens {
     registry: Registry,
     /// By the digest of a token.
     verified: Mutex<HashMap<[u8; 32], Verified>>,
+    /// Uses of tokens in Secrets that are to be put on record.
+    pub(crate) uses: Uses,
 }
 
 /// A token whose signature is good.
 #[derive(Clone)]
 struct Verified {
     claims: Claims,
-    /// At which revision of the store its objects were there.
-    alive: Option<Revision>,
+    /// At which revision of the store, and on which day, its objects were there.
+    alive: Option<(Revision, NaiveDate)>,
 }
 
 /// What a token is bound to, besides its ServiceAccount.
@@ -77,7 +82,7 @@ impl ServiceAccountTokens {
     /// [`FileError`].
     pub(crate) fn open(directory: &Path, issuer: String, registry: Registry) -> Result<Self, FileError> {
         let keys = RwLock::new(Keys::open(directory, registry.now())?);
-        Ok(Self { keys, issuer, registry, verified: Mutex::default() })
+        Ok(Self { keys, issuer, registry, verified: Mutex::default(), uses: Uses::default() })
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -156,7 +161,8 @@ impl ServiceAccountTokens {
     /// # Errors
     /// Why it is not believed.
     pub(crate) fn verify(&self, token: &str, audiences: &[String]) -> Result<(Principal, Vec<String>), String> {
-        let now = self.registry.now().timestamp();
+        let (time, revision) = (self.registry.now(), self.registry.revision());
+        let now = time.timestamp();
         let key = digest_of(token.as_bytes());
         let found = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let mut verified = match found {
@@ -189,10 +195,10 @@ impl ServiceAccountTokens {
                 text(wanted)
             ));
         }
-        let revision = self.registry.revision();
-        if verified.alive != Some(revision) {
-            self.check_alive(claims, &key).inspect_err(|_| self.forget(&key))?;
-            verified.alive = Some(revision);
+        let alive = Some((revision, time.date_naive()));
+        if verified.alive != alive {
+            self.check_alive(claims, &key, time).inspect_err(|_| self.forget(&key))?;
+            verified.alive = alive;
             self.remember(key, &verified, now);
         }
         Ok((principal(&verified.claims), shared))
@@ -214,7 +220,7 @@ impl ServiceAccountTokens {
     }
 
     /// Are the ServiceAccount and what the token is bound to still there, and the same ones? `key` is the token's digest.
-    fn check_alive(&self, claims: &Claims, key: &[u8; 32]) -> Result<(), String> {
+    fn check_alive(&self, claims: &Claims, key: &[u8; 32], now: DateTime<Utc>) -> Result<(), String> {
         let of = &claims.kubernetes;
         let namespace = Some(of.namespace.as_str());
         let needed = [
@@ -227,7 +233,10 @@ impl ServiceAccountTokens {
         for (resource, namespace, named) in needed {
             let Some(named) = named else { continue };
             let found = self.find(resource, namespace, &named.name).map_err(|e| e.to_string())?;
-            let same = found.as_ref().is_some_and(|object| object.uid() == Some(&named.uid));
+            // What waits for its finalizers is as good as gone; tokens for pods, which stop meanwhile, have a minute more.
+            let leaving = |since| claims.exp.is_none() || since + TimeDelta::seconds(SKEW) < now;
+            let stays = |object: &Object| !object.deletion_timestamp().is_some_and(leaving);
+            let same = found.as_ref().is_some_and(|object| object.uid() == Some(&named.uid) && stays(object));
             // A node that the token's pod was on may have been made anew; only a token that is bound to it alone ends.
             if !same && (resource != "nodes" || of.pod.is_none()) {
                 return Err(format!("{resource} \"{}\", which the token is bound to, is gone", named.name));
@@ -236,11 +245,26 @@ impl ServiceAccountTokens {
                 secret = found;
             }
         }
-        if claims.exp.is_some() || has_token(secret, key) {
+        match secret {
+            _ if claims.exp.is_some() => Ok(()),
+            Some(secret) if has_token(&secret, key) => self.check_valid(&secret, &of.service_account.name, now),
+            _ => {
+                let name = of.secret.as_ref().map_or("", |secret| secret.name.as_str());
+                Err(format!("secrets \"{name}\" does not have the token any more"))
+            }
+        }
+    }
+
+    /// Is a Secret's token to be believed? That it was shown goes on record either way.
+    fn check_valid(&self, secret: &Object, account: &str, now: DateTime<Utc>) -> Result<(), String> {
+        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name());
+        self.uses.note(core_key("secrets", Some(namespace), name), secret, now);
+        if secret.label(INVALID_SINCE).is_none_or(str::is_empty) {
             return Ok(());
         }
-        let name = of.secret.as_ref().map_or("", |secret| secret.name.as_str());
-        Err(format!("secrets \"{name}\" does not have the token any more"))
+        Err(format!(
+            "the token in secret {namespace}/{name} for service account {namespace}/{account} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+        ))
     }
 
     pub(crate) fn find(
@@ -249,20 +273,24 @@ impl ServiceAccountTokens {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Option<Object>, RegistryError> {
-        self.registry.find(&ObjectKey {
-            group: String::new(),
-            resource: resource.to_owned(),
-            namespace: namespace.map(str::to_owned),
-            name: name.to_owned(),
-        })
+        self.registry.find(&core_key(resource, namespace, name))
+    }
+}
+
+fn core_key(resource: &str, namespace: Option<&str>, name: &str) -> ObjectKey {
+    ObjectKey {
+        group: String::new(),
+        resource: resource.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
     }
 }
 
 /// Has the Secret the token with this digest?
-fn has_token(secret: Option<Object>, key: &[u8; 32]) -> bool {
-    let secret = secret.filter(|secret| secret.get_str("/type") == Some(reddwarf_objects::ACCOUNT_TOKEN_TYPE));
-    let kept = secret.and_then(|secret| BASE64_STANDARD.decode(secret.get_str("/data/token")?).ok());
-    kept.is_some_and(|kept| digest_of(&kept) == *key)
+fn has_token(secret: &Object, key: &[u8; 32]) -> bool {
+    let kept = secret.get_str("/data/token").and_then(|text| BASE64_STANDARD.decode(text).ok());
+    secret.get_str("/type") == Some(reddwarf_objects::ACCOUNT_TOKEN_TYPE)
+        && kept.is_some_and(|kept| digest_of(&kept) == *key)
 }
 
 fn digest_of(token: &[u8]) -> [u8; 32] {
