@@ -43,6 +43,11 @@ impl Vnic {
         args.push(self.name.to_string());
         Invocation::change(Tool::Dladm, args)
     }
+
+    /// Whether it is this one that was found under its name.
+    pub fn is(&self, (over, mac, vlan): &VnicObserved) -> bool {
+        *over == self.over && *mac == self.mac && *vlan == self.vlan
+    }
 }
 
 /// Removes a VNIC; busy while a zone that is up has it.

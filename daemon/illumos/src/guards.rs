@@ -12,7 +12,6 @@
 use crate::host::Shared;
 use crate::ilbadm::digest;
 use crate::ipf::{self, Family};
-use crate::ipnat::Rule;
 use ipnet::IpNet;
 use reddwarf_command::{Invocation, Tool};
 use reddwarf_host::HostResult;
@@ -21,7 +20,7 @@ use reddwarf_host::spec::Subnet;
 use reddwarf_supervise::files::{io_error, read_record, write_json};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const ENSURE: &str = "guard services";
 const SUBJECT: &str = "policies of services";
@@ -247,33 +246,82 @@ async fn missing(shared: &Shared, known: &BTreeSet<Guard>) -> HostResult<BTreeSe
     Ok(not_in(known, &listings))
 }
 
-/// Loads what is not loaded: before redirections lead to those who are guarded. How many that were.
-pub(crate) async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> HostResult<usize> {
+/// The guards of a table.
+pub(crate) struct Guarding {
+    /// All that are to be there; `None`: as long as the pod network is not known, what is there stays.
+    wanted: Option<BTreeSet<Guard>>,
+    /// Backends whose guards could not be raised: nothing new may lead there, whoever leads.
+    pub(crate) held: BTreeSet<SocketAddr>,
+    /// How many were raised.
+    pub(crate) raised: HostResult<usize>,
+}
+
+/// Raises the guards of a table: before anything leads to those who are guarded. `subnets`: the pod network, if it is known.
+pub(crate) async fn guard(shared: &Shared, table: &ServiceTable, subnets: Option<&[Subnet]>) -> Guarding {
+    let (wanted, needed) = match subnets {
+        Some(subnets) => (wanted(table, subnets), BTreeSet::new()),
+        None => (BTreeSet::new(), guarded(&wanted(table, &anywhere()))),
+    };
+    if needed.is_empty() {
+        let (held, raised) = raise(shared, &wanted).await;
+        return Guarding { wanted: Some(wanted), held, raised };
+    }
+    let raised = match known(shared) {
+        Ok(known) => raise(shared, &known).await.1,
+        Err(error) => Err(error),
+    };
+    Guarding { wanted: None, held: needed, raised }
+}
+
+/// Pods may be in any network: whoever needs a guard there needs one, and some more.
+fn anywhere() -> [Subnet; 2] {
+    let whole = |any: IpAddr| Subnet { cidr: IpNet::new_assert(any, 0), gateway: any };
+    [whole(Ipv4Addr::UNSPECIFIED.into()), whole(Ipv6Addr::UNSPECIFIED.into())]
+}
+
+/// Backends that guards stand before.
+fn guarded(guards: &BTreeSet<Guard>) -> BTreeSet<SocketAddr> {
+    let backend = |guard: &Guard| match guard {
+        Guard::Closed { to, .. } | Guard::Barred { to, .. } => Some(*to),
+        Guard::Friend { .. } => None,
+    };
+    guards.iter().filter_map(backend).collect()
+}
+
+/// Loads what is not loaded: how many that were, and before whom it failed.
+async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> (BTreeSet<SocketAddr>, HostResult<usize>) {
+    let (all, fresh) = match fresh(shared, wanted).await {
+        Ok(found) => found,
+        Err(error) => return (guarded(wanted), Err(error)),
+    };
+    if fresh.is_empty() {
+        return (BTreeSet::new(), Ok(0));
+    }
+    // First what will be there in any case: a crash in the middle leaves nothing of ours unknown.
+    let loaded = match note(shared, &all) {
+        Ok(()) => shared.run_ipf(ENSURE, SUBJECT, load(&fresh), &[ipf::THERE]).await,
+        Err(error) => Err(error),
+    };
+    match loaded {
+        Ok(()) => (BTreeSet::new(), Ok(fresh.len())),
+        Err(error) => (guarded(&fresh), Err(error)),
+    }
+}
+
+/// What is wanted or was loaded, and of what is wanted that which is not in force.
+async fn fresh(shared: &Shared, wanted: &BTreeSet<Guard>) -> HostResult<(BTreeSet<Guard>, BTreeSet<Guard>)> {
     let known = known(shared)?;
     let missing = missing(shared, &known).await?;
     if !missing.is_empty() {
         tracing::warn!(rules = missing.len(), "somebody took rules of ours from ipf");
     }
-    let fresh: BTreeSet<Guard> = wanted.iter().filter(|g| !known.contains(g) || missing.contains(g)).cloned().collect();
-    if !fresh.is_empty() {
-        // First what will be there in any case: a crash in the middle leaves nothing of ours unknown.
-        note(shared, &known.union(wanted).cloned().collect())?;
-        shared.run_ipf(ENSURE, SUBJECT, load(&fresh), &[ipf::THERE]).await?;
-    }
-    Ok(fresh.len())
-}
-
-/// Whether it takes guards for a redirection to lead there.
-pub(crate) fn stand_before(guards: &BTreeSet<Guard>, redirection: &Rule) -> bool {
-    let Rule::Redirect { backend, .. } = redirection else { return false };
-    guards.iter().any(|guard| match guard {
-        Guard::Closed { to, .. } | Guard::Barred { to, .. } => (to.ip(), to.port()) == *backend,
-        Guard::Friend { .. } => false,
-    })
+    let fresh = wanted.iter().filter(|g| !known.contains(g) || missing.contains(g)).cloned().collect();
+    Ok((known.union(wanted).cloned().collect(), fresh))
 }
 
 /// Takes away what is not wanted any more: after redirections. How many that were.
-pub(crate) async fn lower(shared: &Shared, wanted: &BTreeSet<Guard>) -> HostResult<usize> {
+pub(crate) async fn lower(shared: &Shared, guarding: &Guarding) -> HostResult<usize> {
+    let Some(wanted) = &guarding.wanted else { return Ok(0) };
     let stale: BTreeSet<Guard> = known(shared)?.difference(wanted).cloned().collect();
     if !stale.is_empty() {
         shared.run_ipf(ENSURE, SUBJECT, unload(&stale), &[": No such process"]).await?;

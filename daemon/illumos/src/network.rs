@@ -32,7 +32,10 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What was asked for last on this boot.
 pub(crate) fn applied(shared: &Shared) -> HostResult<Option<NetworkSpec>> {
-    read_record("read pod network", &shared.paths.network())
+    read_record("read pod network", &shared.paths.network()).map_err(|error| {
+        let message = format!("{}: remove this file, and it is written anew", error.message);
+        HostError { message, ..error }
+    })
 }
 
 /// The host's links and addresses at one moment.
@@ -102,8 +105,7 @@ impl Parts {
         }
         let name = &self.gateway.name;
         match seen.vnics.get(name.as_str()) {
-            Some((over, mac, vlan))
-                if *over == self.gateway.over && *mac == self.gateway.mac && *vlan == self.gateway.vlan => {}
+            Some(found) if self.gateway.is(found) => {}
             Some(_) => drift.push(format!("link {name} is not as it was made")),
             None => drift.push(format!("link {name} is missing")),
         }
@@ -266,8 +268,9 @@ fn refuse_foreign(parts: &Parts, spec: &NetworkSpec, seen: &Seen) -> HostResult<
         let message = "there is no such link: set `zone_nic` to one that `dladm show-link` lists, or to off";
         return Err(HostError::new(HostErrorKind::NotFound, ENSURE, parts.gateway.over.clone(), message));
     }
-    if let Some(link) = parts.stub.as_ref().and_then(|stub| seen.links.get(stub.as_str())) {
-        // After a boot there is none of ours; without our note it is somebody else's.
+    let ours = seen.vnics.get(parts.gateway.name.as_str()).is_some_and(|found| parts.gateway.is(found));
+    if let Some(link) = parts.stub.as_ref().and_then(|stub| seen.links.get(stub.as_str())).filter(|_| !ours) {
+        // After a boot there is none of ours; without our note, and our gateway on it, it is somebody else's.
         let message =
             format!("a link of this name ({}) is there and is not ours: set `bridge` to another name", link.class);
         return Err(HostError::new(HostErrorKind::Foreign, ENSURE, spec.link.clone(), message));

@@ -21,7 +21,7 @@ use reddwarf_host::spec::{NetworkSpec, Subnet};
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Services};
 use reddwarf_supervise::files::{io_error, read_record, write_json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const ENSURE: &str = "make services";
 const OBSERVE: &str = "observe services";
@@ -80,9 +80,9 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     let mut balancing = shared.balancing.lock().await;
     // What one part fails with keeps no other: first of all the policies.
     let filtered = policies::isolate(shared, table).await;
-    let subnets = network::applied(shared)?.map(|spec| spec.subnets()).unwrap_or_default();
-    let guards = guards::wanted(table, &subnets);
-    let guarded = guards::raise(shared, &guards).await;
+    let network = network::applied(shared);
+    let subnets = network.as_ref().ok().and_then(Option::as_ref).map(NetworkSpec::subnets);
+    let guarding = guards::guard(shared, table, subnets.as_deref()).await;
     let bare = std::mem::take(&mut balancing.bare);
     let idle = bare && table.frontends.is_empty() && table.announced.is_empty();
     let seen = if idle { Addresses::new() } else { addresses(shared).await? };
@@ -96,24 +96,24 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     };
     // Whichever takes a frontend over is ready before the other lets go of it.
     balancing.ilb.clone_from(&balanced);
-    let made = ilb::make(shared, &balanced, &mut balancing.told).await;
+    let made = ilb::make(shared, &balanced, &guarding.held, &mut balancing.told).await;
+    let nat = Nat::look(shared).await?;
     let mut wanted = redirects(shared, &frontends, (&own, &seen), &places).await?;
-    wanted.extend(kept_masquerade(shared).await?);
+    wanted.extend(nat.known.iter().filter(|rule| is_masquerade(rule)).cloned());
     if !table.is_empty() {
-        wanted.extend(hairpin(shared, subnets));
+        match subnets {
+            Some(subnets) => wanted.extend(hairpin(shared, subnets)),
+            None => wanted.extend(nat.known.iter().filter(|rule| matches!(rule, Rule::Hairpin { .. })).cloned()),
+        }
     }
     let lost = balanced.iter().filter(|(name, _)| made.as_ref().map_or(true, |made| made.lost.contains(*name)));
-    wanted.extend(not_taken_over(shared, lost.map(|(_, rule)| rule))?);
-    if guarded.is_err() {
-        // Nothing new leads to who could not be guarded.
-        let known = known_rules(shared)?;
-        wanted.retain(|rule| known.contains(rule) || !guards::stand_before(&guards, rule));
-    }
+    wanted.extend(not_taken_over(&nat, lost.map(|(_, rule)| rule)));
+    wanted.retain(|rule| nat.is_loaded(rule) || !leads_to(rule, &guarding.held));
     let mut done = Vec::new();
-    if apply_rules(shared, &wanted).await? {
+    if apply_rules(shared, &nat, &wanted).await? {
         done.push(format!("{} frontends", frontends.len()));
     }
-    let lowered = guards::lower(shared, &guards).await;
+    let lowered = guards::lower(shared, &guarding).await;
     announced::take_on(shared, &places, &mut moved).await;
     balancing.bare = table.announced.is_empty() && moved.failed.is_none();
     done.append(&mut moved.done);
@@ -121,7 +121,11 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     if changed > 0 {
         done.push(format!("filters of {changed} zones"));
     }
-    let changed = guarded? + lowered?;
+    if network?.is_none() && !guarding.held.is_empty() {
+        let message = "there is no pod network yet, and services before pods with policies wait for it";
+        return Err(HostError::new(HostErrorKind::InvalidState, ENSURE, "services", message));
+    }
+    let changed = guarding.raised? + lowered?;
     if changed > 0 {
         done.push(format!("{changed} guards"));
     }
@@ -138,13 +142,15 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
 }
 
 /// Redirections of frontends that ILB is to have and does not take.
-fn not_taken_over<'r>(shared: &Shared, lost: impl Iterator<Item = &'r Balanced>) -> HostResult<Vec<Rule>> {
+fn not_taken_over<'r>(nat: &Nat, lost: impl Iterator<Item = &'r Balanced>) -> Vec<Rule> {
     let places: BTreeSet<_> = lost.map(|rule| (rule.vip, rule.port, rule.protocol)).collect();
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
-    let theirs = |rule: &Rule| matches!(rule, Rule::Redirect { to, port, protocol, .. } if places.contains(&(*to, *port, *protocol)));
-    Ok(known_rules(shared)?.into_iter().filter(theirs).collect())
+    let theirs = |rule: &&Rule| matches!(rule, Rule::Redirect { to, port, protocol, .. } if places.contains(&(*to, *port, *protocol)));
+    nat.known.iter().filter(theirs).cloned().collect()
+}
+
+/// Whether a rule leads to one of these backends.
+fn leads_to(rule: &Rule, backends: &BTreeSet<SocketAddr>) -> bool {
+    matches!(rule, Rule::Redirect { backend, .. } if backends.contains(&SocketAddr::from(*backend)))
 }
 
 /// Rules that we applied on this boot.
@@ -152,14 +158,40 @@ fn known_rules(shared: &Shared) -> HostResult<BTreeSet<Rule>> {
     Ok(read_record("read NAT rules", &shared.paths.nat())?.unwrap_or_default())
 }
 
+/// Our rules of ipnat.
+struct Nat {
+    /// What we applied on this boot.
+    known: BTreeSet<Rule>,
+    /// What of it is not loaded.
+    missing: BTreeSet<Rule>,
+}
+
+impl Nat {
+    async fn look(shared: &Shared) -> HostResult<Self> {
+        let known = known_rules(shared)?;
+        let missing = match known.is_empty() {
+            true => BTreeSet::new(),
+            false => ipnat::missing(&known, &run_ipnat(shared, OBSERVE, &ipnat::list()).await?),
+        };
+        Ok(Self { known, missing })
+    }
+
+    fn is_loaded(&self, rule: &Rule) -> bool {
+        self.known.contains(rule) && !self.missing.contains(rule)
+    }
+
+    /// What stays when services are not asked for: redirections that somebody took away come back with their guards only.
+    fn kept(&self) -> impl Iterator<Item = &Rule> {
+        self.known.iter().filter(|rule| !matches!(rule, Rule::Redirect { .. }) || self.is_loaded(rule))
+    }
+}
+
 /// Whether something was done. Checks the whole set first, so that a rule that ipnat does not take changes nothing.
-async fn apply_rules(shared: &Shared, wanted: &BTreeSet<Rule>) -> HostResult<bool> {
-    let known = known_rules(shared)?;
-    let missing = missing(shared, &known).await?;
+async fn apply_rules(shared: &Shared, Nat { known, missing }: &Nat, wanted: &BTreeSet<Rule>) -> HostResult<bool> {
     if !missing.is_empty() {
         tracing::warn!(rules = missing.len(), "somebody took rules of ours from ipnat");
     }
-    let difference = ipnat::difference(&known, &missing, wanted);
+    let difference = ipnat::difference(known, missing, wanted);
     let runs = difference.runs();
     if runs.is_empty() {
         return Ok(false);
@@ -174,14 +206,6 @@ async fn apply_rules(shared: &Shared, wanted: &BTreeSet<Rule>) -> HostResult<boo
     }
     write_json(&file, wanted).map_err(|e| io_error(ENSURE, &file, e))?;
     Ok(true)
-}
-
-/// Rules that we applied and that are not loaded.
-async fn missing(shared: &Shared, known: &BTreeSet<Rule>) -> HostResult<BTreeSet<Rule>> {
-    if known.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    Ok(ipnat::missing(known, &run_ipnat(shared, OBSERVE, &ipnat::list()).await?))
 }
 
 /// Runs ipnat, or ipf for its rules; what it printed.
@@ -312,36 +336,32 @@ fn is_masquerade(rule: &Rule) -> bool {
     matches!(rule, Rule::Masquerade { .. })
 }
 
-/// The network's own rules, which services leave as they are.
-async fn kept_masquerade(shared: &Shared) -> HostResult<BTreeSet<Rule>> {
-    Ok(known_rules(shared)?.into_iter().filter(is_masquerade).collect())
-}
-
 /// Hides pods behind the host, or not.
 pub(crate) async fn masquerade(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
     let _turn = shared.balancing.lock().await;
-    let mut wanted: BTreeSet<Rule> = known_rules(shared)?.into_iter().filter(|r| !is_masquerade(r)).collect();
+    let nat = Nat::look(shared).await?;
+    let mut wanted: BTreeSet<Rule> = nat.kept().filter(|rule| !is_masquerade(rule)).cloned().collect();
     for Subnet { cidr, .. } in spec.subnets().into_iter().filter(|_| spec.masquerade) {
         let Some(link) = uplink(shared, cidr.addr().is_ipv6()).await? else { continue };
         for ports in [true, false] {
             wanted.insert(Rule::Masquerade { link: link.clone(), from: cidr, ports });
         }
     }
-    let changed = apply_rules(shared, &wanted).await?;
+    let changed = apply_rules(shared, &nat, &wanted).await?;
     Ok(if changed { Change::Changed("masquerade".to_owned()) } else { Change::Unchanged })
 }
 
 pub(crate) async fn remove_masquerade(shared: &Shared) -> HostResult<()> {
     let _turn = shared.balancing.lock().await;
-    let wanted = known_rules(shared)?.into_iter().filter(|r| matches!(r, Rule::Redirect { .. })).collect();
-    apply_rules(shared, &wanted).await.map(drop)
+    let nat = Nat::look(shared).await?;
+    let wanted = nat.kept().filter(|r| matches!(r, Rule::Redirect { .. })).cloned().collect();
+    apply_rules(shared, &nat, &wanted).await.map(drop)
 }
 
 async fn drift(shared: &Shared) -> HostResult<Vec<String>> {
     let balancing = shared.balancing.lock().await;
     let mut drift = ilb::drift(shared, &balancing.ilb).await?;
-    let known = known_rules(shared)?;
-    let missing = missing(shared, &known).await?;
+    let Nat { known, missing } = Nat::look(shared).await?;
     if !missing.is_empty() {
         drift.push(format!("ipnat: {} of our {} rules are not loaded", missing.len(), known.len()));
     }

@@ -14,11 +14,12 @@ use crate::dladm::AnswerError;
 use crate::host::Shared;
 use crate::ilbadm::{self, Balanced, Name, Prefix};
 use crate::ipadm;
-use plan::{Plan, Seen, Step, plan};
+use plan::{Plan, Seen, Step, allowed, plan};
 use reddwarf_command::{Cause, CommandError, Invocation};
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use reddwarf_supervise::files::{io_error, remove_file, write_json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 const ENSURE: &str = "make services";
 const SUBJECT: &str = "ILB";
@@ -42,11 +43,17 @@ pub(crate) struct Made {
     stale: Option<Vec<Step>>,
 }
 
-/// Makes what is wanted and leaves what is too much for [`unmake`]. `told`: that ILB gives no answer was said already.
+/// Makes what is wanted and leaves what is too much for [`unmake`]. `held`: whom nothing new may lead to. `told`: that ILB
+/// gives no answer was said already.
 ///
 /// # Errors
 /// Nothing can be made: ILB is not there, or gives no answer, or nothing is forwarded. The message says how to mend it.
-pub(crate) async fn make(shared: &Shared, wanted: &Wanted, told: &mut bool) -> HostResult<Made> {
+pub(crate) async fn make(
+    shared: &Shared,
+    wanted: &Wanted,
+    held: &BTreeSet<SocketAddr>,
+    told: &mut bool,
+) -> HostResult<Made> {
     let mark = shared.paths.ilb();
     if wanted.is_empty() && !mark.exists() {
         return Ok(Made::default());
@@ -70,15 +77,17 @@ pub(crate) async fn make(shared: &Shared, wanted: &Wanted, told: &mut bool) -> H
     if !mark.exists() {
         write_json(&mark, &prefix.to_string()).map_err(|e| io_error(ENSURE, &mark, e))?;
     }
-    let Plan { make, unmake, clashes } = plan(wanted, &seen, &prefix);
+    let allowed = allowed(wanted, &seen, held);
+    let Plan { make, unmake, clashes } = plan(&allowed, &seen, &prefix);
     let mut made = Made { stale: Some(unmake), ..Made::default() };
+    made.lost.extend(wanted.keys().filter(|name| !allowed.contains_key(*name)).cloned());
     for (name, of) in clashes {
         let message = format!("{}: delete that rule, or give the service another place", taken(wanted, &name, &of));
         made.failed.get_or_insert_with(|| HostError::new(HostErrorKind::Foreign, ENSURE, SUBJECT, message));
         made.lost.insert(name);
     }
     for (name, steps) in make {
-        let Some(rule) = wanted.get(&name) else { continue };
+        let Some(rule) = allowed.get(&name) else { continue };
         match carry_out(shared, rule, steps).await {
             Ok(()) => made.changed += 1,
             Err(error) => {

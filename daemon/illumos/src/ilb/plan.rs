@@ -4,7 +4,7 @@ use crate::ilbadm::{self, Balanced, Groups, Name, Prefix, Terms};
 use reddwarf_command::Invocation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What ilbd has, others' included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +90,25 @@ pub(crate) fn plan(wanted: &BTreeMap<Name, Balanced>, seen: &Seen, prefix: &Pref
     let groups = seen.groups.keys().filter(|group| !borrowed(group));
     plan.unmake.extend(groups.filter_map(stale).map(Step::DeleteGroup));
     plan
+}
+
+/// The rules without servers that are `held` and that nothing leads to so far; without those that have none left.
+pub(crate) fn allowed(
+    wanted: &BTreeMap<Name, Balanced>,
+    seen: &Seen,
+    held: &BTreeSet<SocketAddr>,
+) -> BTreeMap<Name, Balanced> {
+    let led_to = |name: &Name, ip: &IpAddr, port: u16| {
+        let servers = seen.rules.get(name.as_str()).filter(|t| t.enabled && t.group == name.as_str());
+        let server = servers.and_then(|terms| seen.groups.get(&terms.group)?.get(ip));
+        server.is_some_and(|of| of.ports == (port, port) && !seen.disabled.contains(&of.id))
+    };
+    let mut allowed = wanted.clone();
+    allowed.retain(|name, rule| {
+        rule.servers.retain(|ip, port| !held.contains(&SocketAddr::new(*ip, *port)) || led_to(name, ip, *port));
+        !rule.servers.is_empty()
+    });
+    allowed
 }
 
 /// The rule of others that takes connections to the same place.

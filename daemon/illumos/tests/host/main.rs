@@ -15,6 +15,7 @@ mod brand;
 mod contract;
 mod delegated;
 mod faults;
+mod guards;
 mod images;
 mod limits;
 mod lx;
