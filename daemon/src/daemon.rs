@@ -10,7 +10,9 @@ use crate::storage::Storage;
 use crate::supervise::Components;
 use crate::tokens::AccountTokens;
 use crate::{host, logging, oversize, service, services, signals};
-use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, TlsSettings};
+use reddwarf_api::{
+    Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, Listeners, TlsSettings,
+};
 use reddwarf_config::directory::Trust;
 use reddwarf_config::{Cli, Settings};
 use reddwarf_controllers::directory::{DirectoryHandle, DirectoryLoop, DirectoryOptions, directory};
@@ -25,7 +27,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Time for everything to end after a stop was asked for.
@@ -117,6 +119,8 @@ struct Daemon {
     dns: Option<Arc<NameServer>>,
     /// [`host::guard_socket`].
     guard: Option<OwnedFd>,
+    /// Bound in the first round; none of them changes at a reload.
+    listeners: OnceCell<Arc<Listeners>>,
     /// [`host::claim`].
     _claim: Option<std::fs::File>,
 }
@@ -178,6 +182,7 @@ impl Daemon {
             started,
             dns,
             guard,
+            listeners: OnceCell::new(),
             _claim: claim,
         })
     }
@@ -225,7 +230,11 @@ impl Daemon {
             directory: directories,
             access: Arc::clone(&self.access),
         };
-        let api = Api::bind(api_settings(settings), deps).await.map_err(|e| failed("the API can't be served", e))?;
+        let api = api_settings(settings);
+        let bind = || async { Listeners::bind(&api, &self.access).await.map(Arc::new) };
+        let listeners = self.listeners.get_or_try_init(bind).await;
+        let listeners = Arc::clone(listeners.map_err(|e| failed("the API can't be served", e))?);
+        let api = Api::new(api, deps, Arc::clone(&listeners));
         let api_handle = api.handle();
 
         let token = stop.clone();
@@ -290,6 +299,9 @@ impl Daemon {
             service::stopping();
         }
         stop.cancel();
+        if !matches!(next, Ok(Next::Again(_))) {
+            listeners.close().await;
+        }
         if tokio::time::timeout(SHUTDOWN, components.finish()).await.is_err() {
             tracing::warn!("some components did not end in time; leaving without them");
         }

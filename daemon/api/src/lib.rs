@@ -1,7 +1,7 @@
 //! The HTTP API of reddwarfd: Kubernetes routes and the daemon's own, over a Unix socket and TCP.
 //!
 //! ```text
-//!  serve/     socket, server, tls: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
+//!  serve/     socket, listeners, server, tls: accept ─ limits ─ hyper ─ graceful end; dispatch: one request: span, time-out, panic → 500
 //!             gather: HTTP/2's frames go out together; alone: a watch takes its HTTP/1.1 connection from hyper; stall: who takes nothing is cut
 //!  access/    authenticate → authorise → admit: certificates, tokens, roles and bindings, reviews, the audit log
 //!  wire/      the request line and Accept; bodies to checked objects (decode, strict); answers in every form (answer, table,
@@ -35,5 +35,6 @@ pub use access::files::FileError;
 pub use access::principal::{Principal, Role};
 pub use access::state::{Access, AccessSettings, PodToken, PodTokenRequest, SecretTokenRequest};
 pub use daemon::apply::{applied_object, diagnostic, field_change};
+pub use serve::listeners::Listeners;
 pub use serve::server::{Api, ApiDeps, ApiHandle, ApiSettings, Limits};
 pub use serve::socket::BindError;

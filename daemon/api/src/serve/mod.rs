@@ -6,6 +6,7 @@ pub(crate) mod counters;
 pub(crate) mod dispatch;
 pub(crate) mod gather;
 pub(crate) mod health;
+pub(crate) mod listeners;
 pub(crate) mod server;
 pub(crate) mod socket;
 pub(crate) mod stall;

@@ -9,7 +9,7 @@ use crate::serve::alone::{Handover, Lent, carry};
 use crate::serve::body::{self, Arriving};
 use crate::serve::dispatch::{State, handle};
 use crate::serve::gather::Turns;
-use crate::serve::socket::{BindError, Socket, io_error};
+use crate::serve::listeners::{Bound, Listeners};
 use crate::serve::stall::Stalling;
 use crate::serve::tls;
 use crate::wire::error::ApiError;
@@ -28,7 +28,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -123,52 +123,22 @@ pub struct ApiDeps {
     pub access: Arc<Access>,
 }
 
-/// The API, bound and ready to be served: clients that connect now wait until [`Api::serve`].
+/// The API, ready to be served: clients that connect now wait until [`Api::serve`].
 pub struct Api {
     state: Arc<State>,
-    socket: Socket,
-    unix: UnixListener,
-    tcp: Option<TcpListener>,
-    for_pods: Option<TcpListener>,
+    listeners: Arc<Listeners>,
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("socket", &self.socket.path).finish_non_exhaustive()
+        f.debug_struct("Api").field("listeners", &self.listeners).finish_non_exhaustive()
     }
 }
 
 impl Api {
-    /// Binds the socket and, if asked for, the TCP address. Must run inside a tokio runtime.
-    ///
-    /// # Errors
-    /// [`BindError`] saying what is in the way.
-    pub async fn bind(settings: ApiSettings, deps: ApiDeps) -> Result<Self, BindError> {
-        let tcp = match settings.listen {
-            None => None,
-            Some(address) => {
-                let path = PathBuf::from(address.to_string());
-                Some(TcpListener::bind(address).await.map_err(io_error("listen on", &path))?)
-            }
-        };
-        let bound = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-        let (socket, unix) = Socket::bind(&settings.socket, settings.socket_group.as_deref())?;
-        if let Some(address) = bound {
-            deps.access.listen(address)?;
-        }
-        let for_pods = settings.listen_for_pods.and_then(|address| match listen_for_pods(address) {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                tracing::warn!(%address, %error, "pods can't reach the API: this address can't be listened on");
-                None
-            }
-        });
-        Ok(Self { state: Arc::new(State::new(settings, deps)), socket, unix, tcp, for_pods })
-    }
-
-    /// The TCP address that was bound, with the port that the system chose.
-    pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    /// Answers those who come in by `listeners`.
+    pub fn new(settings: ApiSettings, deps: ApiDeps, listeners: Arc<Listeners>) -> Self {
+        Self { state: Arc::new(State::new(settings, deps)), listeners }
     }
 
     /// Reaches the API while it is served.
@@ -176,10 +146,12 @@ impl Api {
         ApiHandle { state: self.state.clone() }
     }
 
-    /// Serves until `stop`, then ends watches and logs cleanly, lets requests finish and returns within
-    /// [`Limits::shutdown`].
+    /// Serves until `stop`, lets go of the listeners, ends watches and logs cleanly, lets requests finish and returns
+    /// within [`Limits::shutdown`].
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { state, mut socket, mut unix, tcp, for_pods } = self;
+        let Self { state, listeners } = self;
+        let mut bound = listeners.lock().await;
+        let Some(Bound { socket, unix, tcp, for_pods }) = bound.as_mut() else { return };
         let connections = TaskTracker::new();
         let door = Arc::new(Door::new(&state.settings.limits));
         let mut look = in_step(state.settings.limits.socket_check);
@@ -212,14 +184,15 @@ impl Api {
                     match socket.rebind() {
                         Ok(again) => {
                             tracing::warn!(path = %socket.path.display(), "the control socket was removed or replaced; it is there again");
-                            unix = again;
+                            *unix = again;
                         }
                         Err(error) => tracing::error!(%error, "the control socket is gone and can't be bound again"),
                     }
                 },
             }
         }
-        drop((unix, socket));
+        drop(bound);
+        drop(listeners);
         state.stop.cancel();
         connections.close();
         if timeout(state.settings.limits.shutdown, connections.wait()).await.is_err() {
@@ -312,17 +285,6 @@ async fn accept_failed(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// Listens on the pod network's own address, which is there only while there are pods.
-fn listen_for_pods(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    // ip(7): IP_FREEBIND goes for IPv6 sockets too.
-    #[cfg(target_os = "linux")]
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpFreebind, &true)?;
-    socket.bind(address)?;
-    socket.listen(1024)
-}
-
 async fn accept_tcp(tcp: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
     match tcp {
         Some(listener) => listener.accept().await,
@@ -396,9 +358,10 @@ async fn tcp_connection(state: Arc<State>, door: Arc<Door>, stream: TcpStream, p
         return tracing::debug!(%peer, "a connection was closed: too many are open");
     };
     let Some(keyring) = state.deps.access.keyring() else { return };
+    let nothing_begun = CancellationToken::new();
     let accepted = tokio::select! {
         accepted = tls::accept(&keyring, stream, state.settings.limits.handshake) => accepted,
-        () = state.stop.cancelled() => return,
+        () = ending(&state, &nothing_begun) => return,
     };
     let tls::Accepted { stream, certificate, http2 } = match accepted {
         Ok(accepted) => accepted,
@@ -413,12 +376,13 @@ async fn serve_http1<S>(state: Arc<State>, stream: S, origin: Origin)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let cut = CancellationToken::new();
+    let (cut, begun) = (CancellationToken::new(), CancellationToken::new());
     let origin = Arc::new(origin);
     let (handover, handed_over) = Handover::new();
     let service = {
-        let (state, cut) = (state.clone(), cut.clone());
+        let (state, cut, begun) = (state.clone(), cut.clone(), begun.clone());
         service_fn(move |request: Request<Incoming>| {
+            begun.cancel();
             let (state, cut, origin, handover) = (state.clone(), cut.clone(), origin.clone(), handover.clone());
             async move {
                 let alone = Handover::is_for(&request);
@@ -440,7 +404,7 @@ where
     let stream = Stalling::new(stream, limits.stall_timeout);
     let lent = Lent::new(stream);
     let serving = builder.serve_connection(TokioIo::new(lent.clone()), service).with_upgrades();
-    let mut driving = Box::pin(drive(&state, serving, cut, |serving| serving.graceful_shutdown()));
+    let mut driving = Box::pin(drive(&state, serving, (cut, begun), |serving| serving.graceful_shutdown()));
     let response = tokio::select! {
         () = driving.as_mut() => return,
         Ok(response) = handed_over => response,
@@ -457,9 +421,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let origin = Arc::new(origin);
+    let begun = CancellationToken::new();
     let service = {
-        let state = state.clone();
+        let (state, begun) = (state.clone(), begun.clone());
         service_fn(move |request: Request<Incoming>| {
+            begun.cancel();
             let (state, origin, cut) = (state.clone(), origin.clone(), CancellationToken::new());
             async move {
                 let stop = state.stop.clone();
@@ -478,20 +444,37 @@ where
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     let serving = Turns::new(stream, |stream| builder.serve_connection(stream, service));
-    drive(&state, serving, CancellationToken::new(), |mut serving| serving.connection().graceful_shutdown()).await;
+    let marks = (CancellationToken::new(), begun);
+    drive(&state, serving, marks, |mut serving| serving.connection().graceful_shutdown()).await;
 }
 
 /// A client that is gone without a word is noticed after twice this time.
 const PING: Duration = Duration::from_secs(30);
 
-/// Runs a connection to its end, to the daemon's (told by `end` to take no more requests), or until it is cut.
-async fn drive<C, E>(state: &State, serving: C, cut: CancellationToken, end: impl Fn(Pin<&mut C>))
-where
+/// Time for the first request of a connection that was made just before the end.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
+/// The moment from which a connection takes no more requests. One that has had none yet gets a little longer: who
+/// connected, and sees the connection closed instead of an answer, has no way to know why.
+async fn ending(state: &State, begun: &CancellationToken) {
+    state.stop.cancelled().await;
+    drop(timeout(FIRST_REQUEST, begun.cancelled()).await);
+}
+
+/// Runs a connection to its end, to the daemon's (told by `end` to take no more requests), or until it is cut. `begun`
+/// is cancelled by its first request.
+async fn drive<C, E>(
+    state: &State,
+    serving: C,
+    (cut, begun): (CancellationToken, CancellationToken),
+    end: impl Fn(Pin<&mut C>),
+) where
     C: Future<Output = Result<(), E>>,
     E: fmt::Display,
 {
     let _counted = state.counters.connection();
     tokio::pin!(serving);
+    let mut ends = std::pin::pin!(ending(state, &begun));
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -503,7 +486,7 @@ where
             }
             () = cut.cancelled() => return tracing::debug!("a connection was cut: its reader takes nothing"),
             () = state.abort.cancelled() => return,
-            () = state.stop.cancelled(), if !stopping => {
+            () = ends.as_mut(), if !stopping => {
                 stopping = true;
                 end(serving.as_mut());
             }

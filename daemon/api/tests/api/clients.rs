@@ -2,10 +2,13 @@
 
 use crate::objects::map;
 use crate::*;
+use reddwarf_api::Api;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -260,4 +263,31 @@ async fn u12_nothing_listens_on_the_network_without_being_asked() {
     let world = World::new().await;
     assert_eq!(world.tcp, None);
     assert!(!world.state.join("pki/ca.key").exists() && !world.state.join("admin.kubeconfig").exists());
+}
+
+/// A change of settings is such a change of rounds: nobody is told in between that there is no daemon.
+#[tokio::test]
+async fn who_connects_between_two_rounds_is_served_by_the_next() {
+    let mut world = World::with(|s| s.listen = Some("127.0.0.1:0".parse().unwrap())).await;
+    let mut late = world.connect().await;
+    let get = || hyper::Request::get("/version").header("host", "localhost").body(Default::default()).unwrap();
+    late.ready().await.unwrap();
+    world.stop.cancel();
+    tokio::task::yield_now().await;
+    assert_eq!(late.send_request(get()).await.unwrap().status(), 200, "it came in before the end");
+    (&mut world.serving).await.unwrap();
+    let mut waiting = world.connect().await;
+    tokio::net::TcpStream::connect(world.tcp.unwrap()).await.unwrap();
+    let (settings, deps, listeners) = world.next.clone();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(Api::new(settings, deps, Arc::clone(&listeners)).serve(stop.clone()));
+    assert_eq!(waiting.send_request(get()).await.unwrap().status(), 200);
+    drop(waiting);
+
+    stop.cancel();
+    serving.await.unwrap();
+    listeners.close().await;
+    assert!(!world.socket.exists());
+    let refused = tokio::net::TcpStream::connect(world.tcp.unwrap()).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }

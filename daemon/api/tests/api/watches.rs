@@ -96,7 +96,6 @@ async fn a04_shutdown_ends_a_hundred_watches_cleanly_and_in_time() {
     }
     soon(world.serving).await.unwrap();
     assert!(started.elapsed().as_secs() < 5);
-    assert!(!world.socket.exists());
 }
 
 #[tokio::test]

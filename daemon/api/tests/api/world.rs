@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use reddwarf_api::runtime::*;
 use reddwarf_api::types::*;
-use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiSettings, Limits};
+use reddwarf_api::{Access, AccessSettings, Api, ApiDeps, ApiSettings, Limits, Listeners};
 use reddwarf_registry::Registry;
 use reddwarf_store::{Store, StoreOptions};
 use serde_json::{Value, json};
@@ -33,6 +33,8 @@ pub struct World {
     pub tcp: Option<std::net::SocketAddr>,
     pub stop: CancellationToken,
     pub serving: JoinHandle<()>,
+    /// What another [`Api`] is made of that serves after this one.
+    pub next: (ApiSettings, ApiDeps, Arc<Listeners>),
     _dir: TempDir,
 }
 
@@ -78,11 +80,14 @@ impl World {
             access: access.clone(),
         };
         let socket = settings.socket.clone();
-        let api = Api::bind(settings, deps).await.unwrap();
-        let tcp = api.tcp_address();
+        let listeners = Listeners::bind(&settings, &access).await.unwrap();
+        let tcp = listeners.tcp_address();
+        let listeners = Arc::new(listeners);
+        let api = Api::new(settings.clone(), deps.clone(), Arc::clone(&listeners));
         let stop = CancellationToken::new();
         let serving = tokio::spawn(api.serve(stop.clone()));
-        Self { registry, access, fake, socket, state: dir.path().to_owned(), tcp, stop, serving, _dir: dir }
+        let next = (settings, deps, listeners);
+        Self { registry, access, fake, socket, state: dir.path().to_owned(), tcp, stop, serving, next, _dir: dir }
     }
 
     pub async fn connect(&self) -> SendRequest<Full<Bytes>> {
