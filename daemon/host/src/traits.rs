@@ -49,8 +49,8 @@ pub trait Host:
     /// `Busy` when it is in use, `Foreign` when it does not bear our mark (any more).
     async fn leftover_remove(&self, leftover: &Leftover) -> HostResult<Change>;
 
-    /// Takes away what is there for no sandbox in particular: services, the pod network, mounts. No sandbox runs, and
-    /// nothing but a restart of the daemon comes after it, which makes all of it anew.
+    /// Takes away what is there for no sandbox in particular: services, the pod network, mounts, control groups. No
+    /// sandbox runs, and nothing but a restart of the daemon comes after it, which makes all of it anew.
     ///
     /// # Errors
     /// `Busy` while something still uses it, `Other`.

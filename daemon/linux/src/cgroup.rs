@@ -306,6 +306,35 @@ impl Cgroups {
         Ok(any)
     }
 
+    /// The same for one whose processes have ended: dead ones are let go of a moment later.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for the kernel on a thread of its own, where no simulated clock reaches"
+    )]
+    pub(crate) fn remove_soon(&self, cgroup: &Path) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            match self.remove(cgroup) {
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                done => return done.map(drop),
+            }
+        }
+    }
+
+    /// Removes it in each hierarchy where nothing is in it or below it.
+    pub(crate) fn remove_if_empty(&self, cgroup: &Path) -> io::Result<()> {
+        for dir in self.directories(cgroup) {
+            match fs::remove_dir(&dir) {
+                Err(e) if matches!(e.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty) => {}
+                Err(e) if !gone(&e) => return Err(io::Error::new(e.kind(), format!("rmdir {}: {e}", dir.display()))),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Names of the cgroups directly below in the hierarchy that holds `controller`.
     pub(crate) fn children_of(&self, controller: &str, cgroup: &Path) -> io::Result<Vec<String>> {
         let Some(dir) = self.directory(controller, cgroup) else { return Ok(Vec::new()) };

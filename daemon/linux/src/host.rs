@@ -277,7 +277,8 @@ impl Host for LinuxHost {
         let _ = self.network_remove().await?;
         self.blocking("unmount", |shared| {
             let private = shared.paths.private();
-            mounts::detach_below(&private).map(drop).map_err(|e| io_error("unmount", &private, e))
+            let unmounted = mounts::detach_below(&private).map(drop).map_err(|e| io_error("unmount", &private, e));
+            leftovers::remove_cgroups(shared).and(unmounted)
         })
         .await
     }

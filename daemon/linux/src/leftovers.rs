@@ -9,7 +9,7 @@ use crate::watch::parse_lock;
 use reddwarf_host::{Change, HostError, HostErrorKind, HostResult, Leftover, SandboxId};
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Kinds of leftovers, as they are named to people.
@@ -141,6 +141,31 @@ fn remove_cgroup(shared: &Shared, id: &SandboxId) -> HostResult<bool> {
         return Err(HostError::new(HostErrorKind::Busy, "remove cgroup", id.as_str(), message));
     }
     shared.cgroups.remove(&cgroup).map_err(failed)
+}
+
+/// Removes the cgroups of this instance once no sandbox runs: one that starts again makes its own. What bears no name of ours
+/// stays, and so does what processes are in.
+///
+/// # Errors
+/// `Busy` names the first that processes are in; the others were removed.
+pub(crate) fn remove_cgroups(shared: &Shared) -> HostResult<()> {
+    let mut failed = None;
+    for parent in [shared.best_effort_cgroup(), shared.instance_cgroup()] {
+        let mut keep = |path: &Path, error: io::Error| {
+            failed.get_or_insert_with(|| io_error("remove cgroup", path, error));
+        };
+        match shared.cgroups.children(&parent) {
+            Ok(names) => {
+                let ours = names.into_iter().filter(|name| name != BEST_EFFORT && SandboxId::new(name).is_ok());
+                for cgroup in ours.map(|name| parent.join(name)) {
+                    shared.cgroups.remove_soon(&cgroup).unwrap_or_else(|e| keep(&cgroup, e));
+                }
+            }
+            Err(error) => keep(&parent, error),
+        }
+        shared.cgroups.remove_if_empty(&parent).unwrap_or_else(|e| keep(&parent, e));
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 fn remove_directories(shared: &Shared, id: &SandboxId) -> HostResult<bool> {

@@ -351,23 +351,9 @@ pub(crate) fn remove_parts(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     Ok(())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "waits for the kernel on a thread of its own, where no simulated clock reaches"
-)]
 fn remove_cgroup(shared: &Shared, id: &SandboxId) -> HostResult<()> {
     let cgroup = shared.cgroup(id);
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        match shared.cgroups.remove(&cgroup) {
-            Ok(_) => return Ok(()),
-            // Dead processes are let go of a moment later.
-            Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(e) => return Err(io_error("remove cgroup", &cgroup, e)),
-        }
-    }
+    shared.cgroups.remove_soon(&cgroup).map_err(|e| io_error("remove cgroup", &cgroup, e))
 }
 
 /// Removes the mark, last of all.

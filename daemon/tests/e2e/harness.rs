@@ -210,14 +210,18 @@ impl World {
         found
     }
 
+    /// This world's own cgroup, in every hierarchy that has it.
+    pub fn instance_cgroups(&self) -> Vec<PathBuf> {
+        let digest = instance(&self.dir.join("run"));
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path());
+        let roots = hierarchies.chain(["/sys/fs/cgroup".into()]);
+        roots.map(|root| root.join(&digest)).filter(|dir| dir.is_dir()).collect()
+    }
+
     /// cgroup directories below this world's own.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let digest = instance(&self.dir.join("run"));
         let mut found = Vec::new();
-        let mut roots: Vec<PathBuf> = vec!["/sys/fs/cgroup".into()];
-        roots.extend(std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path()).filter(|p| p.is_dir()));
-        for root in roots {
-            let ours = root.join(&digest);
+        for ours in self.instance_cgroups() {
             for parent in [ours.join("best-effort"), ours] {
                 let Ok(entries) = std::fs::read_dir(&parent) else { continue };
                 // Where shims live, apart from the pods.
