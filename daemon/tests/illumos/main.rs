@@ -22,3 +22,4 @@ mod limits;
 mod matrix;
 mod network;
 mod policies;
+mod suspended;

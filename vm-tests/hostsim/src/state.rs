@@ -401,6 +401,18 @@ impl State {
         self.next_number
     }
 
+    /// Whether a dataset, or a snapshot, lies on a pool that does what it is told.
+    ///
+    /// # Errors
+    /// So does zfs(8) say it.
+    pub fn answers(&self, name: &str) -> Result<(), String> {
+        let pool = name.split(['/', '@']).next().unwrap_or_default();
+        match self.pools.get(pool).is_some_and(|health| health == "SUSPENDED") {
+            true => Err(format!("cannot open '{name}': pool I/O is currently suspended")),
+            false => Ok(()),
+        }
+    }
+
     /// The file system that is mounted exactly there.
     pub fn mounted_at(&self, path: &Path) -> Option<&str> {
         let found = self.datasets.iter().find(|(name, d)| {

@@ -97,12 +97,8 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
     let Some((&verb, rest)) = words.split_first() else {
         return Answer::usage("missing command\nusage: zfs command args ...");
     };
-    let suspended = |word: &str| {
-        let pool = word.split(['/', '@']).next().unwrap_or_default();
-        state.pools.get(pool).is_some_and(|health| health == "SUSPENDED")
-    };
-    if let Some(word) = rest.iter().find(|word| suspended(word)) {
-        return Answer::fail(format!("cannot open '{word}': pool I/O is currently suspended"));
+    if let Some(what) = rest.iter().find_map(|word| state.answers(word).err()) {
+        return Answer::fail(what);
     }
     match command(state, verb, rest) {
         Ok(out) => Answer::out(out),

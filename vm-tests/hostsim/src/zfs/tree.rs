@@ -112,6 +112,7 @@ fn check_parent(state: &State, name: &str, verb: &str) -> Result<(), String> {
 
 /// Makes a file system.
 pub(crate) fn make(state: &mut State, name: &str, options: &[&str]) -> Result<(), String> {
+    state.answers(name)?;
     put(state, name, "filesystem", options)
 }
 
@@ -168,6 +169,7 @@ fn appear(state: &mut State, name: &str) -> io::Result<()> {
 
 /// Makes a snapshot.
 pub(crate) fn snapshot(state: &mut State, name: &str) -> Result<(), String> {
+    state.answers(name)?;
     check_name(name, "create snapshot")?;
     let Some((dataset, _)) = name.split_once('@') else {
         return Err(format!("cannot create snapshot '{name}': missing '@'"));
@@ -187,6 +189,7 @@ pub(crate) fn snapshot(state: &mut State, name: &str) -> Result<(), String> {
 
 /// Makes a file system of a snapshot's content.
 pub(crate) fn clone(state: &mut State, from: &str, to: &str, options: &[&str]) -> Result<(), String> {
+    state.answers(from)?;
     let Some(source) = state.datasets.get(from) else {
         return Err(format!("cannot open '{from}': dataset does not exist"));
     };
@@ -262,6 +265,7 @@ fn in_use(state: &State, name: &str) -> Option<&'static str> {
 
 /// Destroys a dataset or snapshot, with all below it.
 pub(crate) fn destroy(state: &mut State, name: &str, recursive: bool) -> Result<(), String> {
+    state.answers(name)?;
     let names = doomed(state, name, recursive)?;
     for doomed in names {
         let busy = state.datasets.get_mut(&doomed).is_some_and(|d| {
