@@ -74,10 +74,18 @@ async fn a_job_that_fails_gives_up() {
 
 #[tokio::test]
 async fn an_evicted_pod_is_no_failure_where_the_policy_says_so() {
-    let mut world = World::new(5).await;
     let policy =
         json!({"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]});
-    world.create(job("long", "run", json!({"backoffLimit": 0, "podFailurePolicy": policy}))).await;
+    let per_index = json!({"completionMode": "Indexed", "completions": 1, "backoffLimitPerIndex": 0});
+    for limits in [json!({"backoffLimit": 0}), per_index] {
+        an_eviction_is_ignored(limits, &policy).await;
+    }
+}
+
+async fn an_eviction_is_ignored(mut spec: Value, policy: &Value) {
+    let mut world = World::new(5).await;
+    spec["podFailurePolicy"] = policy.clone();
+    world.create(job("long", "run", spec)).await;
     world.settle(5).await;
     let first = world.names("pods");
     let key = world.key("pods", &first[0]);
@@ -87,6 +95,7 @@ async fn an_evicted_pod_is_no_failure_where_the_policy_says_so() {
     world.settle(60).await;
     let long = world.get("jobs", "long");
     assert_eq!((conditions(&long), count(&long, "failed"), count(&long, "active")), (vec![], 0, 1));
+    assert_eq!(long.get("/status/failedIndexes"), None);
     assert_ne!(world.names("pods"), first, "another takes its place");
 }
 

@@ -5,6 +5,7 @@
 
 use super::index;
 use super::policy::{self, Failed};
+use super::retry::{self, Tries};
 use crate::runtime::{Again, Slim};
 use crate::workload::fields::{self, Wanted, condition, is_true, number, positive, set_condition, status_with, text};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,7 +13,7 @@ use reddwarf_objects::Object;
 use reddwarf_objects::object::timestamp;
 use reddwarf_objects::pod::Phase;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Finalizer of pods that have not been counted.
@@ -20,9 +21,6 @@ pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// Label and annotation of a pod with its index.
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const TIMES: &[&str] = &["lastProbeTime"];
-/// Seconds before a pod is made in place of the first that failed; doubled for each further one, up to [`LONGEST_WAIT`].
-const FIRST_WAIT: i64 = 10;
-const LONGEST_WAIT: i64 = 600;
 
 /// One of its pods.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +29,8 @@ pub struct JobPod {
     pub slim: Arc<Slim>,
     /// What its failure means, if it failed and was not counted.
     pub failed: Option<Failed>,
+    /// How often its index had failed before it was made; read for failed pods that were not counted.
+    pub tries: Tries,
 }
 
 impl JobPod {
@@ -46,6 +46,11 @@ impl JobPod {
         self.slim.label(INDEX)?.parse().ok()
     }
 
+    /// How often its index has failed, with its own failure.
+    fn tries_after(&self) -> Tries {
+        self.tries.and(self.failed.as_ref())
+    }
+
     fn ended(&self) -> bool {
         matches!(self.phase(), Phase::Succeeded | Phase::Failed)
     }
@@ -56,6 +61,8 @@ impl JobPod {
 pub struct Decision {
     /// Pods to make, with their index in an Indexed Job.
     pub create: Vec<Option<i64>>,
+    /// How often indexes that get another pod have failed, where each has a limit of its own.
+    pub tries: BTreeMap<i64, Tries>,
     /// Pods that go.
     pub delete: Vec<Arc<Slim>>,
     /// Pods that lose their finalizer once the status is written.
@@ -165,6 +172,11 @@ impl<'a> Planner<'a> {
         self.pods.iter().filter(|p| p.slim.is_active())
     }
 
+    /// The limit of each index's failures, where the Job has one.
+    fn index_limit(&self) -> Option<u64> {
+        self.job.get("/spec/backoffLimitPerIndex").and_then(Value::as_u64).filter(|_| self.indexed)
+    }
+
     fn terminating(&self) -> usize {
         self.pods.iter().filter(|p| p.slim.deleted.is_some() && !p.ended()).count()
     }
@@ -173,6 +185,11 @@ impl<'a> Planner<'a> {
     fn replaces_terminating(&self) -> bool {
         self.job.get_str("/spec/podReplacementPolicy") != Some("Failed")
             && self.job.get("/spec/podFailurePolicy").is_none()
+    }
+
+    /// Counts as failed although it has not ended.
+    fn is_going(&self, pod: &JobPod) -> bool {
+        pod.slim.deleted.is_some() && !pod.ended() && (self.replaces_terminating() || self.leaving)
     }
 
     /// Takes pods that ended into the counts.
@@ -189,7 +206,7 @@ impl<'a> Planner<'a> {
         self.noted_failed = kept;
         for pod in self.pods.iter().filter(|p| p.tracked()) {
             let uid = pod.slim.uid.to_string();
-            let going = pod.slim.deleted.is_some() && (self.replaces_terminating() || self.leaving);
+            let going = self.is_going(pod);
             match pod.phase() {
                 Phase::Succeeded if self.indexed => {
                     let within = |i: &i64| self.completions.is_none_or(|c| *i < c);
@@ -225,15 +242,35 @@ impl<'a> Planner<'a> {
 
     /// Indexes that failed more often than `backoffLimitPerIndex`.
     fn count_indexes(&mut self) {
-        let Some(limit) = self.job.get("/spec/backoffLimitPerIndex").and_then(Value::as_u64) else { return };
-        let counts = |p: &&JobPod| p.phase() == Phase::Failed && p.failed != Some(Failed::Ignore);
-        let mut failures = std::collections::BTreeMap::<i64, u64>::new();
-        for index in self.pods.iter().filter(counts).filter_map(JobPod::index) {
-            *failures.entry(index).or_default() += 1;
-        }
-        let over = failures.into_iter().filter(|(_, n)| *n > limit).map(|(index, _)| index);
-        self.failed_indexes.extend(over.collect::<Vec<_>>());
+        let Some(limit) = self.index_limit() else { return };
+        let over = |p: &&JobPod| p.failed != Some(Failed::Ignore) && u64::from(p.tries_after().failures) > limit;
+        let over: Vec<i64> = self.uncounted_failures().filter(over).filter_map(JobPod::index).collect();
+        self.failed_indexes.extend(over);
         self.failed_indexes.retain(|i| !self.completed.contains(i));
+    }
+
+    /// Pods whose failure is their index's; who suspends a Job means no harm.
+    fn uncounted_failures(&self) -> impl Iterator<Item = &'a JobPod> {
+        let failed = |p: &&JobPod| p.tracked() && (p.phase() == Phase::Failed || self.is_going(p));
+        self.pods.iter().filter(move |p| !self.suspended && failed(p))
+    }
+
+    /// Of each index with a limit of its own that waits for another pod: the one that failed last.
+    fn last_failures(&self) -> BTreeMap<i64, &'a JobPod> {
+        let mut last = BTreeMap::<i64, &JobPod>::new();
+        if self.index_limit().is_none() {
+            return last;
+        }
+        let busy: BTreeSet<i64> = self.active().filter_map(JobPod::index).collect();
+        let over = |i: &i64| busy.contains(i) || self.completed.contains(i) || self.failed_indexes.contains(i);
+        for pod in self.uncounted_failures() {
+            let Some(index) = pod.index().filter(|i| !over(i)) else { continue };
+            let known = last.entry(index).or_insert(pod);
+            if known.tries.all() < pod.tries.all() {
+                *known = pod;
+            }
+        }
+        last
     }
 
     fn all_succeeded(&self) -> i64 {
@@ -318,10 +355,15 @@ impl<'a> Planner<'a> {
                 }
             }
             None if self.leaving => {}
-            None if self.suspended => self.suspend(),
             None => {
-                self.resume();
-                self.manage();
+                if self.suspended {
+                    self.suspend();
+                } else {
+                    self.resume();
+                    self.manage();
+                }
+                let kept = self.last_failures();
+                self.decision.release.retain(|slim| kept.values().all(|p| p.slim.uid != slim.uid));
             }
         }
     }
@@ -401,12 +443,31 @@ impl<'a> Planner<'a> {
         if more == 0 {
             return;
         }
+        let more = usize::try_from(more).unwrap_or(0);
+        if self.index_limit().is_some() {
+            return self.retry_indexes(more);
+        }
         if let Some(until) = self.held_back_until().filter(|until| *until > self.now) {
             self.decision.again = self.decision.again.at(until, self.now);
             return;
         }
-        let more = usize::try_from(more).unwrap_or(0);
         self.decision.create = if self.indexed { self.free_indexes(more) } else { vec![None; more] };
+    }
+
+    /// Each index waits for itself. One that waits keeps its place among those at work, as in the reference.
+    fn retry_indexes(&mut self, most: usize) {
+        let last = self.last_failures();
+        for index in self.free_indexes(most).into_iter().flatten() {
+            let tries = last.get(&index).map_or_else(Tries::default, |pod| pod.tries_after());
+            let ended = last.get(&index).and_then(|pod| pod.slim.pod()?.finished.or(pod.slim.deleted));
+            match ended.map(|at| at + retry::pause(tries.all())).filter(|until| *until > self.now) {
+                Some(until) => self.decision.again = self.decision.again.at(until, self.now),
+                None => {
+                    self.decision.create.push(Some(index));
+                    self.decision.tries.insert(index, tries);
+                }
+            }
+        }
     }
 
     fn wanted(&self, active: i64) -> i64 {
@@ -439,9 +500,7 @@ impl<'a> Planner<'a> {
         let success = ended(Phase::Succeeded).max();
         let failures: Vec<_> = ended(Phase::Failed).filter(|at| success.is_none_or(|s| *at > s)).collect();
         let last = failures.iter().max()?;
-        let doublings = u32::try_from(failures.len().saturating_sub(1)).unwrap_or(u32::MAX).min(10);
-        let wait = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
-        Some(*last + TimeDelta::seconds(wait))
+        Some(*last + retry::pause(u32::try_from(failures.len()).unwrap_or(u32::MAX)))
     }
 
     fn status(&self) -> Value {

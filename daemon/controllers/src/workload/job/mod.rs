@@ -1,16 +1,19 @@
 //! Jobs: pods that run until enough of them have succeeded.
 //!
-//! `decide.rs` counts and chooses, `policy.rs` reads failure and success policies, `index.rs` prints sets of indexes; here pods are
+//! `decide.rs` counts and chooses, `policy.rs` reads failure and success policies, `retry.rs` counts the tries of single indexes, `index.rs`
+//! prints sets of indexes; here pods are
 //! made and decisions carried out.
 
 mod decide;
 mod index;
 mod policy;
+mod retry;
 #[cfg(test)]
 mod tests;
 
 pub use decide::{Decision, JobPod, decide};
 pub use policy::Failed;
+pub use retry::Tries;
 
 use super::claim::{Claimant, claim};
 use super::managers;
@@ -61,12 +64,16 @@ impl Jobs {
     /// The pods with what their failures mean.
     fn read(&self, context: &Context, job: &Object, own: Vec<Arc<Slim>>) -> Result<Vec<JobPod>, Failure> {
         let policy = job.get("/spec/podFailurePolicy");
+        let retries = job.get("/spec/backoffLimitPerIndex").is_some();
         own.into_iter()
             .map(|slim| {
                 let ended_badly = slim.pod().is_some_and(|p| p.phase == reddwarf_objects::pod::Phase::Failed);
-                let ask = policy.is_some() && ended_badly && slim.has_finalizer(TRACKING);
+                let going = retries && slim.deleted.is_some();
+                let ask = (ended_badly && (policy.is_some() || retries) || going) && slim.has_finalizer(TRACKING);
                 let pod = if ask { context.find(&slim.id)? } else { None };
-                Ok(JobPod { failed: pod.map(|p| policy::judge(policy, &p)), slim })
+                let tries = pod.as_ref().map(Tries::before).unwrap_or_default();
+                let failed = pod.filter(|_| ended_badly && policy.is_some()).map(|p| policy::judge(policy, &p));
+                Ok(JobPod { slim, failed, tries })
             })
             .collect()
     }
@@ -88,8 +95,8 @@ fn release(pod: &Slim) -> Action {
     Action::finalizers(&pod.id, &pod.uid, pod.finalizers.iter().map(|f| &**f).filter(|f| *f != TRACKING))
 }
 
-/// A pod of a Job, with this index.
-fn make(job: &Object, owner: &Claimant, index: Option<i64>) -> Result<Object, Failure> {
+/// A pod of a Job, with this index, which has failed so often.
+fn make(job: &Object, owner: &Claimant, index: Option<i64>, tries: Option<&Tries>) -> Result<Object, Failure> {
     let template = job.get("/spec/template").cloned().unwrap_or_default();
     let mut pod = from_template(owner, &template).map_err(|e| Failure::Wait(e.to_string()))?;
     let mut finalizers: Vec<Value> = pod.finalizers().into_iter().map(|f| json!(f)).collect();
@@ -100,6 +107,9 @@ fn make(job: &Object, owner: &Claimant, index: Option<i64>) -> Result<Object, Fa
     pod.set("/metadata/generateName", format!("{}-{index}-", owner.id.name));
     pod.set_annotation(INDEX, &text);
     pod.set_label(INDEX, &text);
+    if let Some(tries) = tries {
+        tries.write(&mut pod);
+    }
     if pod.get_str("/spec/hostname").is_none_or(str::is_empty) {
         pod.set("/spec/hostname", format!("{}-{index}", owner.id.name));
     }
@@ -177,7 +187,11 @@ impl Controller for Jobs {
             if warning { events.warning(reason, text) } else { events.normal(reason, text) }
         };
         context.act(NAME, decision.said.into_iter().map(say).collect()).await?;
-        let made: Result<Vec<_>, _> = decision.create.iter().map(|index| make(&job, &owner, *index)).collect();
+        let made: Result<Vec<_>, _> = decision
+            .create
+            .iter()
+            .map(|index| make(&job, &owner, *index, index.as_ref().and_then(|i| decision.tries.get(i))))
+            .collect();
         if let Some(why) = create_slowly(context, NAME, &events, made?).await? {
             return Err(Failure::Wait(why));
         }

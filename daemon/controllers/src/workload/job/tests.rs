@@ -1,7 +1,7 @@
 //! Jobs, by table.
 
 use super::decide::{INDEX, TRACKING};
-use super::{Decision, Failed, JobPod, decide};
+use super::{Decision, Failed, JobPod, Tries, decide};
 use crate::workload::testing::{pod, with};
 use chrono::{DateTime, Utc};
 use reddwarf_objects::Object;
@@ -45,7 +45,7 @@ fn pods(text: &str) -> Vec<JobPod> {
                     p.labels = [(Box::from(INDEX), Box::from(index))].into();
                 }
             });
-            JobPod { slim, failed: (lower == 'f').then_some(Failed::Count) }
+            JobPod { slim, failed: (lower == 'f').then_some(Failed::Count), tries: Tries::default() }
         })
         .collect()
 }
@@ -143,6 +143,42 @@ fn failures_hold_the_next_pod_back() {
     for (seconds, text, expected) in [(9, "F", 0), (10, "F", 1), (19, "F F", 0), (20, "F F", 1), (0, "", 1)] {
         assert_eq!(created(seconds, text), expected, "{seconds} {text}");
     }
+}
+
+#[test]
+fn each_index_waits_for_itself_where_it_has_its_own_limit() {
+    let spec = json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 2});
+    let seen = |seconds: i64, text: &str, tries: Tries, failed: Failed| {
+        let mut pods = pods(text);
+        for pod in pods.iter_mut().filter(|p| p.failed.is_some()) {
+            (pod.tries, pod.failed) = (tries, Some(failed.clone()));
+        }
+        let decision = decide(&job(spec.clone(), json!({})), &pods, at(seconds));
+        let created: Vec<i64> = decision.create.iter().flatten().copied().collect();
+        (created, decision.release.len(), decision.status["failedIndexes"].clone(), decision.tries.get(&0).copied())
+    };
+    let tries = |failures, ignored| Tries { failures, ignored };
+    let none = Value::Null;
+    // The others go on, and the failed pod stays until another is made.
+    assert_eq!(seen(9, "f0", tries(0, 0), Failed::Count), (vec![1, 2], 0, none.clone(), None));
+    assert_eq!(seen(9, "f0 a1 s2", tries(0, 0), Failed::Count), (vec![], 1, none.clone(), None), "another's success");
+    assert_eq!(seen(10, "f0 a1 a2", tries(0, 0), Failed::Count), (vec![0], 0, none.clone(), Some(tries(1, 0))));
+    assert_eq!(seen(19, "f0 a1 a2", tries(1, 0), Failed::Count), (vec![], 0, none.clone(), None));
+    assert_eq!(seen(20, "f0 a1 a2", tries(1, 0), Failed::Count), (vec![0], 0, none.clone(), Some(tries(2, 0))));
+    assert_eq!(seen(20, "f0 a0 a1 a2", tries(1, 0), Failed::Count), (vec![], 1, none.clone(), None), "replaced");
+    assert_eq!(seen(20, "f0 a1 a2", tries(2, 0), Failed::Count), (vec![], 1, json!("0"), None), "once too often");
+    let mut suspended = spec.clone();
+    suspended["suspend"] = json!(true);
+    suspended["backoffLimitPerIndex"] = json!(0);
+    let paused = run(suspended, json!({}), "d0 f1");
+    assert_eq!(
+        (paused.release.len(), &paused.status["failedIndexes"]),
+        (2, &Value::Null),
+        "who suspends means no harm"
+    );
+    // What the policy ignores is waited for, and counts for nothing.
+    assert_eq!(seen(79, "f0 a1 a2", tries(2, 1), Failed::Ignore), (vec![], 0, none.clone(), None));
+    assert_eq!(seen(80, "f0 a1 a2", tries(2, 1), Failed::Ignore), (vec![0], 0, none, Some(tries(2, 2))));
 }
 
 #[test]
