@@ -2,7 +2,7 @@
 //! btrfs(8), but for what the host offers to do itself ([`Subvolumes`]).
 
 use super::directory::is_full;
-use super::{Base, Layout, Stream, TreeEngine, Trees, io_error};
+use super::{Base, Layout, Stream, TreeEngine, Trees, crash, io_error};
 use async_trait::async_trait;
 use reddwarf_command::{CommandError, CommandOutput, Tools};
 use reddwarf_host::storage::{EngineKind, Features, Subvolumes};
@@ -114,6 +114,7 @@ impl Btrfs {
         }
         let id = self.short(OP, path, &["inspect-internal", "rootid"], &[path]).await?;
         self.short(OP, path, &["subvolume", "delete", "--"], &[path]).await?;
+        crash::point();
         let group = format!("0/{}", String::from_utf8_lossy(&id.stdout).trim());
         if let Some(parent) = path.parent() {
             // A group without its subvolume does no harm; newer kernels remove it themselves.
@@ -176,6 +177,7 @@ impl Trees for Btrfs {
             Some(done) => done?,
             None => drop(self.short("make dataset", path, &["subvolume", "create", "--"], &[path]).await?),
         }
+        crash::point();
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(path, private).map_err(|e| io_error("make dataset", path, e))
     }

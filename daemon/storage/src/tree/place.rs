@@ -79,6 +79,7 @@ impl TreeEngine {
             }
             Fill::Stream(file, spec, applied) => {
                 self.trees.receive(file, staged).await?;
+                crash::point();
                 let tree = self.tree("receive dataset", staged)?;
                 if !fs::symlink_metadata(tree.join(DATA)).is_ok_and(|m| m.is_dir()) {
                     let message = "the stream holds no volume of ours: it has no directory `data`";
