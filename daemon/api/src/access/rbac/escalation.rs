@@ -2,7 +2,7 @@
 
 use super::Rbac;
 use super::index::rules_of;
-use super::rule::Rule;
+use super::rule::{Rule, summary};
 use crate::access::attributes::{Attributes, ResourceTarget};
 use crate::access::authorise::{Authoriser, Decision};
 use crate::access::principal::{Principal, Role};
@@ -65,7 +65,7 @@ pub(crate) fn check(
         rules.to_vec()
     };
     let held = held(rbac, who, namespace)?;
-    let missing: Vec<String> = given.iter().filter(|r| !r.is_covered_by(&held)).map(ToString::to_string).collect();
+    let missing = summary(given.iter().flat_map(|rule| rule.beyond(&held)));
     if missing.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use crate::access::attributes::{Attributes, Target};
 use crate::access::authorise::path_in;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What a role allows: verbs on resources, or verbs on paths. A star stands for all.
@@ -47,15 +48,15 @@ impl Rule {
         }
     }
 
-    /// Do these rules together allow all that this one does?
-    pub(crate) fn is_covered_by(&self, rules: &[Self]) -> bool {
+    /// What these rules together do not allow of this one, one verb on one thing each; nothing when they cover it.
+    pub(crate) fn beyond(&self, rules: &[Self]) -> Vec<Self> {
         let names: Vec<Option<&String>> = match self.resource_names.is_empty() {
             true => vec![None],
             false => self.resource_names.iter().map(Some).collect(),
         };
         let of_resources = [self.verbs.len(), self.api_groups.len(), self.resources.len(), names.len()];
         if of_resources.iter().try_fold(1usize, |all, n| all.checked_mul(*n)).is_none_or(|n| n > MOST_COMBINATIONS) {
-            return false;
+            return vec![self.clone()];
         }
         let resource_covered = |verb: &str, group: &str, resource: &str, name: Option<&String>| {
             rules.iter().any(|rule| {
@@ -65,17 +66,39 @@ impl Rule {
                     && (rule.resource_names.is_empty() || name.is_some_and(|name| rule.resource_names.contains(name)))
             })
         };
-        let url_covered =
-            |verb: &str, url: &String| rules.iter().any(|r| has(&r.verbs, verb) && covers_url(&r.urls, url));
-        self.verbs.iter().all(|verb| {
-            self.urls.iter().all(|url| url_covered(verb, url))
-                && self.api_groups.iter().all(|group| {
-                    self.resources
-                        .iter()
-                        .all(|resource| names.iter().all(|name| resource_covered(verb, group, resource, *name)))
-                })
-        })
+        let mut beyond = Vec::new();
+        for (group, resource) in self.api_groups.iter().flat_map(|g| self.resources.iter().map(move |r| (g, r))) {
+            for (verb, name) in self.verbs.iter().flat_map(|verb| names.iter().map(move |name| (verb, *name))) {
+                if !resource_covered(verb, group, resource, name) {
+                    let resource_names = name.cloned().into_iter().collect();
+                    beyond.push(Self { resource_names, ..Self::on(&[verb], &[group], &[resource]) });
+                }
+            }
+        }
+        let paths = self.verbs.iter().flat_map(|verb| self.urls.iter().map(move |url| (verb, url)));
+        let uncovered =
+            paths.filter(|(verb, url)| !rules.iter().any(|r| has(&r.verbs, verb) && covers_url(&r.urls, url)));
+        beyond.extend(uncovered.map(|(verb, url)| Self {
+            verbs: vec![verb.clone()],
+            urls: vec![url.clone()],
+            ..Self::default()
+        }));
+        beyond
     }
+}
+
+/// Rules as lines for people: those on the same things as one, with all their verbs.
+pub(crate) fn summary(rules: impl IntoIterator<Item = Rule>) -> Vec<String> {
+    let mut all = BTreeMap::<_, Vec<String>>::new();
+    for rule in rules {
+        let verbs = all.entry((rule.api_groups, rule.resources, rule.resource_names, rule.urls)).or_default();
+        let new: Vec<String> = rule.verbs.into_iter().filter(|verb| !verbs.contains(verb)).collect();
+        verbs.extend(new);
+    }
+    let line = |((api_groups, resources, resource_names, urls), verbs)| {
+        Rule { verbs, api_groups, resources, resource_names, urls }.to_string()
+    };
+    all.into_iter().map(line).collect()
 }
 
 fn has(list: &[String], one: &str) -> bool {
@@ -161,7 +184,7 @@ mod tests {
     #[test]
     fn rules_cover_what_they_allow_and_no_more() {
         let held = [Rule::on(&["get", "list"], &[""], &["pods"]), Rule::on(&["get"], &["apps"], &["*"])];
-        let covered = |rule: Rule| rule.is_covered_by(&held);
+        let covered = |rule: Rule| rule.beyond(&held).is_empty();
         assert!(covered(Rule::on(&["get"], &[""], &["pods"])));
         assert!(covered(Rule::on(&["get"], &["apps"], &["deployments", "deployments/scale"])));
         assert!(covered(Rule { resource_names: vec!["x".into()], ..Rule::on(&["list"], &[""], &["pods"]) }));
@@ -177,11 +200,21 @@ mod tests {
             assert!(!covered(wider.clone()), "{wider}");
         }
         let named = [Rule { resource_names: vec!["x".into()], ..Rule::on(&["get"], &[""], &["pods"]) }];
-        assert!(!Rule::on(&["get"], &[""], &["pods"]).is_covered_by(&named));
+        assert!(!Rule::on(&["get"], &[""], &["pods"]).beyond(&named).is_empty());
         let urls = [Rule { verbs: vec!["get".into()], urls: vec!["/a/*".into()], ..Default::default() }];
         let url = |url: &str| Rule { verbs: vec!["get".into()], urls: vec![url.into()], ..Default::default() };
-        assert!(
-            url("/a/b").is_covered_by(&urls) && url("/a/b/*").is_covered_by(&urls) && !url("*").is_covered_by(&urls)
+        let covered = |one: &str| url(one).beyond(&urls).is_empty();
+        assert!(covered("/a/b") && covered("/a/b/*") && !covered("*"));
+        // What is told is what is missing, each thing once.
+        let wide = Rule::on(&["get", "delete", "list"], &[""], &["pods", "nodes"]);
+        let again = Rule { urls: vec!["/x".into()], ..Rule::on(&["get"], &[""], &["nodes"]) };
+        assert_eq!(
+            summary(wide.beyond(&held).into_iter().chain(again.beyond(&held))),
+            [
+                r#"{NonResourceURLs:["/x"], Verbs:["get"]}"#,
+                r#"{APIGroups:[""], Resources:["nodes"], Verbs:["get" "delete" "list"]}"#,
+                r#"{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}"#,
+            ]
         );
         let shown = Rule::on(&["get"], &[""], &["pods"]).to_string();
         assert_eq!(shown, r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#);
