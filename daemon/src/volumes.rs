@@ -466,7 +466,7 @@ async fn fingerprint(path: &Path) -> Result<Option<String>, RuntimeError> {
             file.by_ref().take(bytes).read_to_end(&mut part)?;
             hash.update(&part);
         }
-        let digest: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digest = reddwarf_host::hex(hash.finalize().get(..16).unwrap_or_default());
         Ok(Some(format!("{length}-{digest}")))
     };
     tokio::task::spawn_blocking(read).await.map_err(internal)?.map_err(internal)

@@ -42,7 +42,7 @@ pub mod usage;
 pub use build::{BuildContent, BuildFile, ImageBuild};
 pub use error::{Family, HostError, HostErrorKind, HostResult};
 pub use names::{
-    Brand, ContainerName, DatasetName, ImageId, LinkName, NameError, PodUid, SandboxId, SnapshotName, VolumeName,
+    Brand, ContainerName, DatasetName, ImageId, LinkName, NameError, PodUid, SandboxId, SnapshotName, VolumeName, hex,
 };
 pub use observe::{
     Change, ContainerObserved, ContainerState, HostInfo, HostObservation, ImageConfig, ImageInfo, Leftover,

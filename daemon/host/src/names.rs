@@ -220,8 +220,7 @@ impl SandboxId {
 impl ImageId {
     /// The id of content whose SHA-256 digest is `digest`.
     pub fn of_digest(digest: [u8; 32]) -> Self {
-        let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-        Self(format!("sha256:{hex}"))
+        Self(format!("sha256:{}", hex(&digest)))
     }
 }
 
@@ -231,6 +230,15 @@ impl LinkName {
     pub fn for_sandbox(id: &SandboxId) -> Self {
         Self(format!("rw{}0", digest_text(&[b"link", id.as_str().as_bytes()], b"abcdefghijklmnopqrstuvwxyz", 10)))
     }
+}
+
+/// Bytes as lower-case hexadecimal digits, as digests are written.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// `len` letters of `alphabet` from SHA-256 over length-prefixed `parts`.
@@ -261,6 +269,12 @@ mod tests {
     }
 
     /// U9: a plain join with dashes maps both to `a-b-c`.
+    #[test]
+    fn digits_are_lower_case_and_two_a_byte() {
+        assert_eq!(hex(&[0, 0x0a, 0xff]), "000aff");
+        assert_eq!(ImageId::of_digest([0xab; 32]).as_str(), format!("sha256:{}", "ab".repeat(32)));
+    }
+
     #[test]
     fn u9_namespace_and_name_never_run_into_one_another() {
         let one = SandboxId::for_pod(&pod("a", "b-c", "u"));

@@ -231,7 +231,7 @@ fn last_words(shared: &Shared, id: &SandboxId, name: &str) -> PathBuf {
 /// Where an instance's supervisor listens: short, whatever the names are.
 pub(crate) fn socket(shared: &Shared, id: &SandboxId, name: &ContainerName, attempt: u32) -> PathBuf {
     let digest = Sha256::digest(format!("{id}.{name}.{attempt}").as_bytes());
-    let short = reddwarf_zar::hex(digest.get(..8).unwrap_or_default());
+    let short = reddwarf_host::hex(digest.get(..8).unwrap_or_default());
     shared.paths.sockets().join(short)
 }
 

@@ -70,7 +70,7 @@ fn machine_id(state: &Path) -> HostResult<String> {
     let mut bytes = [0; 16];
     let random = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
     random.map_err(|e| io_error(OP, Path::new("/dev/urandom"), e))?;
-    let id = reddwarf_zar::hex(&bytes);
+    let id = reddwarf_host::hex(&bytes);
     write_atomically(&file, format!("{id}\n").as_bytes(), 0o644).map_err(|e| io_error(OP, &file, e))?;
     Ok(id)
 }

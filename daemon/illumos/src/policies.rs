@@ -107,7 +107,7 @@ fn digest(filter: &ZoneFilter) -> String {
         digest.update(filter.rules(family).as_bytes());
         digest.update([0]);
     }
-    reddwarf_zar::hex(&digest.finalize())
+    reddwarf_host::hex(&digest.finalize())
 }
 
 /// Whether this is what a zone of that number has.

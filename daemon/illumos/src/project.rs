@@ -123,7 +123,7 @@ fn project_name(container: &ContainerName) -> String {
         return format!("rw-{name}");
     }
     let digest = Sha256::digest(name.as_bytes());
-    let short = reddwarf_zar::hex(digest.get(..16).unwrap_or_default());
+    let short = reddwarf_host::hex(digest.get(..16).unwrap_or_default());
     format!("rw_{short}")
 }
 

@@ -84,6 +84,6 @@ pub fn instance_name(run_dir: &Path) -> String {
         return "reddwarf".to_owned();
     }
     let digest = Sha256::digest(run_dir.as_os_str().as_bytes());
-    let short = reddwarf_zar::hex(digest.get(..4).unwrap_or_default());
+    let short = reddwarf_host::hex(digest.get(..4).unwrap_or_default());
     format!("reddwarf-{short}")
 }

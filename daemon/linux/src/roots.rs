@@ -269,7 +269,7 @@ fn failed(kind: HostErrorKind, subject: &str, why: impl std::fmt::Display) -> Ho
 /// What people know it by, cut to `most` bytes, and so many bytes of the digest of what tells it apart.
 fn named(readable: &str, most: usize, all: &str, bytes: usize) -> String {
     let readable: String = readable.chars().take(most).collect();
-    let digest = reddwarf_zar::hex(Sha256::digest(all).get(..bytes).unwrap_or_default());
+    let digest = reddwarf_host::hex(Sha256::digest(all).get(..bytes).unwrap_or_default());
     format!("{}-{digest}", readable.trim_end_matches('-'))
 }
 

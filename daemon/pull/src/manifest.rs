@@ -223,11 +223,7 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn hex_of(hash: Sha256) -> String {
-    let mut text = String::from("sha256:");
-    for byte in hash.finalize() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("sha256:{}", reddwarf_host::hex(&hash.finalize()))
 }
 
 /// Holds a document to the digest by which it was asked for.

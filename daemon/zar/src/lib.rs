@@ -51,7 +51,7 @@ pub(crate) fn invalid<T>(why: impl Into<String>) -> Result<T> {
 }
 
 /// Bytes as lower-case hexadecimal digits, as digests are written.
-pub fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

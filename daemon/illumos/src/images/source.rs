@@ -237,7 +237,7 @@ fn digest(path: &Path) -> Result<[u8; 32], Problem> {
 }
 
 pub(super) fn check_digest(path: &Path, wanted: &str) -> Result<(), Problem> {
-    let found = reddwarf_zar::hex(&digest(path)?);
+    let found = reddwarf_host::hex(&digest(path)?);
     if wanted.strip_prefix("sha256:") == Some(&found) {
         return Ok(());
     }

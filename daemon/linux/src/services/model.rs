@@ -40,7 +40,7 @@ impl Rule {
 
 /// Eight letters that stand for a text.
 pub(crate) fn digest(text: &str) -> String {
-    reddwarf_zar::hex(Sha256::digest(text.as_bytes()).get(..5).unwrap_or_default())
+    reddwarf_host::hex(Sha256::digest(text.as_bytes()).get(..5).unwrap_or_default())
 }
 
 /// A map or a set.

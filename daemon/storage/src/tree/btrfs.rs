@@ -338,7 +338,7 @@ fn measured(root: &Path, subvolumes: &str, groups: &str, column: Column) -> BTre
 
 /// Whether what `btrfs subvolume show` prints names this subvolume: itself, or what it was received of.
 fn is_known_as(shown: &str, base: Base) -> bool {
-    let digits: String = base.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = reddwarf_host::hex(&base);
     let named = |line: &str| {
         let (key, value) = line.trim().split_once(':')?;
         ["UUID", "Received UUID"].contains(&key).then(|| value.trim().replace('-', "").eq_ignore_ascii_case(&digits))
