@@ -43,10 +43,11 @@ pub fn show_addresses() -> Invocation {
     Invocation::read(Tool::Ipadm, ["show-addr", "-p", "-o", "addrobj,type,state,addr"])
 }
 
-/// Lets the host forward packets until its next boot, and not tell pods on one link to bypass it.
+/// Lets the host forward packets until its next boot, and not tell pods on one link to bypass it. The latter is a private
+/// property, which ipadm hands to the kernel as it is (`ip_tunables.c`): with its underscore, and a number for a value.
 pub fn forward(ipv6: bool) -> [Invocation; 2] {
     let family = if ipv6 { "ipv6" } else { "ipv4" };
-    ["forwarding=on", "send_redirects=off"]
+    ["forwarding=on", "_send_redirects=0"]
         .map(|property| Invocation::change(Tool::Ipadm, ["set-prop", "-t", "-p", property, family]))
 }
 
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(delete_object("net0/rwlbabc").to_string(), "ipadm delete-addr net0/rwlbabc");
         let [on, quiet] = forward(false);
         assert_eq!(on.to_string(), "ipadm set-prop -t -p forwarding=on ipv4");
-        assert_eq!(quiet.to_string(), "ipadm set-prop -t -p send_redirects=off ipv4");
+        assert_eq!(quiet.to_string(), "ipadm set-prop -t -p _send_redirects=0 ipv4");
         assert_eq!(show_forwarding(true).to_string(), "ipadm show-prop -c -p forwarding -o current ipv6");
     }
 

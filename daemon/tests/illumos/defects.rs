@@ -75,7 +75,7 @@ fn pods_have_a_gateway_that_forwards_and_translates() {
     let gateway = state.interfaces.iter().find(|(link, _)| link.starts_with("rwgw")).unwrap().1;
     assert!(gateway.addresses.values().any(|a| a.address.contains(".0.1/24") && a.temporary), "{:?}", state.interfaces);
     assert_eq!(state.protocols.get("ipv4/forwarding").map(String::as_str), Some("on"));
-    assert_eq!(state.protocols.get("ipv4/send_redirects").map(String::as_str), Some("off"));
+    assert_eq!(state.protocols.get("ipv4/_send_redirects").map(String::as_str), Some("0"));
     assert!(state.nat.iter().any(|r| r.starts_with("map net0 ")), "{:?}", state.nat);
     let net = zone.config.all("net").next().unwrap();
     assert!(net.get("defrouter").ends_with(".0.1"), "{net:?}");

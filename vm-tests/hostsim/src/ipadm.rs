@@ -220,7 +220,8 @@ fn pair(text: &str) -> Result<(&str, &str), Answer> {
     let (name, value) = text.split_once('=').ok_or_else(usage)?;
     let fine = match name {
         "forwarding" => matches!(value, "on" | "off"),
-        "send_redirects" => matches!(value, "on" | "off"),
+        // Private ones are the kernel's, which knows no words. Solaris 11.2 has a public one; illumos never did.
+        "_send_redirects" => matches!(value, "0" | "1"),
         "hoplimit" | "ttl" | "mtu" | "metric" => value.parse::<u32>().is_ok(),
         _ => return Err(error(format!("Could not set '{name}': Unknown property"))),
     };
@@ -257,7 +258,7 @@ fn show_prop(state: &State, words: &[&str]) -> Outcome {
     let ["-c", "-p", names, "-o", fields, family] = words else { return Err(usage()) };
     let mut out = String::new();
     for name in names.split(',') {
-        let default = if name == "send_redirects" { "on" } else { "off" };
+        let default = if name == "_send_redirects" { "1" } else { "off" };
         let value = state.protocols.get(&format!("{family}/{name}")).cloned().unwrap_or_else(|| default.to_owned());
         let field = |f: &str| match f {
             "proto" => Ok((*family).to_owned()),
