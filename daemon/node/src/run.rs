@@ -203,6 +203,10 @@ pub(crate) async fn follow_objects(shared: Arc<Shared>) {
             for (key, uid) in &affected.gone {
                 if let Ok(uid) = reddwarf_host::PodUid::new(uid.as_str()) {
                     state.reservations.unclaim(&uid);
+                    // What a new list merely lacks may have been lost with its store.
+                    if !affected.all {
+                        state.memory.dismissed.insert(uid.clone());
+                    }
                     // Had it not been, its sandbox would be gone: forgotten with the next full pass.
                     state.memory.forced.insert(uid);
                 }

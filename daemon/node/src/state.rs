@@ -250,6 +250,7 @@ impl State {
         if let Some(sandboxes) = observed.sandboxes.known() {
             let is_there = |uid: &PodUid| sandboxes.values().any(|s| s.known().is_none_or(|s| s.spec.pod.uid == *uid));
             self.memory.forced.retain(is_there);
+            self.memory.dismissed.retain(is_there);
         }
         let index = self.index(observed);
         plan_with(&self.desired, observed, &index, &self.reservations, &self.memory, now)

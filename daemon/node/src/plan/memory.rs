@@ -23,6 +23,8 @@ pub struct Memory {
     pub deadlines: BTreeMap<PodUid, Deadline>,
     /// Pods whose objects were taken away at once (`--force`): what is left of them has no time to lose.
     pub forced: BTreeSet<PodUid>,
+    /// Pods whose deletion was seen while it happened: what is left of them goes, however many they are.
+    pub dismissed: BTreeSet<PodUid>,
     /// Pods that must go for the host's sake, with reason and message for their status.
     pub evicted: BTreeMap<PodUid, Notice>,
     /// What probes and hooks have found out.

@@ -191,6 +191,7 @@ impl Planner<'_> {
             return self.notice(Notice::new("Unclaimed", message));
         }
         if intent.is_none()
+            && !self.view.memory.dismissed.contains(&sandbox.spec.pod.uid)
             && let Some(kept) = self.view.kept(self.claims)
         {
             return self.notice(kept.clone());

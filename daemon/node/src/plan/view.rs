@@ -140,14 +140,19 @@ impl<'a> View<'a> {
         Some(Notice::new("HostUnknown", format!("sandbox {id} could not be read: {why}")))
     }
 
-    /// How many sandboxes no object wants.
+    /// How many sandboxes no object wants although nobody was seen to delete it.
     pub(super) fn unwanted(&self) -> usize {
         self.unwanted_ids().count()
     }
 
     fn unwanted_ids(&self) -> impl Iterator<Item = &'a SandboxId> {
         let unwanted = self.index.boxes.iter().filter(|(key, _)| !self.desired.pods.contains_key(*key));
-        unwanted.flat_map(|(_, ids)| ids)
+        unwanted.flat_map(|(_, ids)| ids).filter(|id| !self.is_dismissed(id))
+    }
+
+    fn is_dismissed(&self, id: &SandboxId) -> bool {
+        let found = self.observed.sandboxes.known().and_then(|all| all.get(id)?.known());
+        found.is_some_and(|sandbox| self.memory.dismissed.contains(&sandbox.spec.pod.uid))
     }
 
     /// The plan that this view is for makes the network before anything else.
