@@ -143,7 +143,7 @@ impl Daemon {
         let wall = Arc::clone(&clock);
         let mut options = StoreOptions::new(Arc::new(move || wall.wall()));
         // One host has few objects: a larger cache would only be resident.
-        options.cache_bytes = 2 << 20;
+        options.cache_bytes = 1 << 20;
         let path = settings.state_dir.join("store.redb");
         let opened = Store::open(&path, options).map_err(|e| failed("the store can't be opened", e))?;
         let mut notices = Vec::new();

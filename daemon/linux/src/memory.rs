@@ -6,7 +6,7 @@ use reddwarf_supervise::files::read_kernel_file;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Few arenas, and freed memory goes back early. To be called before there are threads.
+/// Few arenas, and freed memory goes back early. To be called before there are threads, and before anything loads libraries.
 #[allow(unsafe_code)]
 pub fn keep_small() {
     #[cfg(target_env = "gnu")]
@@ -17,22 +17,39 @@ pub fn keep_small() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 * 1024);
     }
+    linked_code();
 }
 
-/// What is worth the page faults that follow, in pages.
+/// The mappings that [`give_back_code`] empties. First asked for while only what the program is linked with is mapped:
+/// that stays mapped until the end, while a library that was loaded later may be unloaded, and its place be used anew.
+fn linked_code() -> &'static [Range<usize>] {
+    static CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+    CODE.get_or_init(|| unwritten_mappings(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default()))
+}
+
+/// Resident pages that it is worth the page faults to hand back, if nothing better is known.
 const WORTHWHILE: u64 = 1024;
-/// Rounds between two tries when what was handed back always comes back: with one each 10 s, a minute. So what a full pass
-/// needs of the code stays for some seconds of each; the next one brings it back from the page cache.
-const PAUSE: u32 = 6;
+/// The same beyond what each round brings back at once.
+const MORE: u64 = 384;
+/// So many beyond that are a burst and no full pass.
+const BURST: u64 = 1536;
+/// Rounds at least from one time to the next that no burst asks for. A full pass comes each minute, a round each 8 s.
+const PAUSE: u32 = 4;
+/// Rounds after which what each round brings back is looked for anew: a full pass, or the end of a burst, may have fallen into
+/// that round. More than there are from one full pass to the next.
+const LONG: u32 = 9;
 
 /// Hands memory back to the kernel when it is worth it. One for a process.
 #[derive(Debug, Default)]
 pub struct Thrift {
-    /// Resident pages right before the last time and right after it.
-    before: u64,
-    after: u64,
-    /// Rounds until the next try that nothing but time asks for.
-    pause: u32,
+    /// Resident pages right after the last time; `None` before the first.
+    after: Option<u64>,
+    /// Resident pages a round later: what is always needed has come back by then.
+    settled: Option<u64>,
+    /// Resident pages in the last round.
+    last: u64,
+    /// Rounds since the last time.
+    rounds: u32,
     /// The last time was for a burst.
     after_burst: bool,
 }
@@ -47,10 +64,10 @@ enum Due {
 
 impl Thrift {
     /// Hands back the code that has not run lately, and what is free inside of the heap: at once when some megabytes more are
-    /// resident than ever before the last time (a burst is over), and once more in the next round, as it may have gone on.
-    /// Later only code: what is free in the heap of an idle daemon is used by its next full pass, and the
-    /// kernel's zeroing of new pages costs more than all the rest of that pass. To be called every few seconds. Takes about a
-    /// millisecond; what runs again costs its page faults.
+    /// resident than usual (a burst is over), and once more in the next round, as it may have gone on. Otherwise only code,
+    /// when what a full pass needed of it is no longer in use: what is free in the heap of an idle daemon is used by its next
+    /// full pass, and the kernel's zeroing of new pages costs more than all the rest of that pass. To be called every few
+    /// seconds. Takes about a millisecond; what runs again costs its page faults.
     pub fn give_back(&mut self) {
         match self.due(resident_pages()) {
             Due::Nothing => return,
@@ -58,19 +75,30 @@ impl Thrift {
             Due::CodeAndHeap => give_back_heap(),
         }
         give_back_code();
-        self.after = resident_pages();
+        self.after = Some(resident_pages());
     }
 
     fn due(&mut self, resident: u64) -> Due {
-        let burst = resident >= self.before.saturating_add(WORTHWHILE);
-        self.pause = self.pause.saturating_sub(1);
-        if !burst && (self.pause > 0 || resident < self.after.saturating_add(WORTHWHILE)) {
-            return Due::Nothing;
-        }
-        let due = if burst || self.after_burst { Due::CodeAndHeap } else { Due::Code };
-        self.after_burst = burst;
-        self.pause = if burst { 1 } else { PAUSE };
-        self.before = resident;
+        let rising = resident > self.last.saturating_add(MORE / 4);
+        self.last = resident;
+        self.rounds += 1;
+        let due = match self.after {
+            None => Due::CodeAndHeap,
+            Some(_) if self.after_burst => Due::CodeAndHeap,
+            Some(after) => {
+                let settled = *self.settled.get_or_insert(resident);
+                let more = resident.saturating_sub(settled);
+                let again = self.rounds >= LONG && resident >= after.saturating_add(WORTHWHILE);
+                match () {
+                    () if more >= BURST => Due::CodeAndHeap,
+                    () if !rising && (again || self.rounds >= PAUSE && more >= MORE) => Due::Code,
+                    () => return Due::Nothing,
+                }
+            }
+        };
+        self.after_burst = due == Due::CodeAndHeap && !self.after_burst;
+        self.rounds = 0;
+        self.settled = None;
         due
     }
 }
@@ -81,28 +109,23 @@ fn resident_pages() -> u64 {
     statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
-/// Takes the program's code and constants out of this process: what is needed again comes back from the page cache at its
-/// first use. Most of it was only needed to start (the list of addresses that the loader put in place is a megabyte or two
-/// of it), or for requests that nobody makes now.
+/// Takes code and constants, of the program and of the libraries that it uses, out of this process: what is needed again
+/// comes back from the page cache at its first use. Most of it was only needed to start (the list of addresses that the
+/// loader put in place is a megabyte or two of it), or for requests that nobody makes now.
 #[allow(unsafe_code)]
 fn give_back_code() {
-    static CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
-    let code = CODE.get_or_init(|| {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        unwritten_mappings(&maps, give_back_code as *const () as usize)
-    });
-    for range in code {
-        // SAFETY: the range is a private, never written mapping of this program's own file, which the loader made and nobody
-        // unmaps: dropping its pages only means that they are read from the file again (madvise(2)).
+    for range in linked_code() {
+        // SAFETY: the range is a private, never written mapping of a file, which the loader made and nobody unmaps
+        // (linked_code): dropping its pages only means that they are read from the file again (madvise(2)).
         unsafe {
             libc::madvise(range.start as *mut libc::c_void, range.len(), libc::MADV_DONTNEED);
         }
     }
 }
 
-/// The mappings of the file that holds the code at `address` which nobody ever writes, from the text of proc_pid_maps(5): the one
-/// with that code, and the one that begins the file. Other read-only ones may be what the loader wrote and then protected.
-fn unwritten_mappings(maps: &str, address: usize) -> Vec<Range<usize>> {
+/// The mappings of programs' and libraries' files which nobody ever writes, from the text of proc_pid_maps(5): the ones with
+/// code, and the ones that begin those files. Other read-only ones may be what the loader wrote and then protected.
+fn unwritten_mappings(maps: &str) -> Vec<Range<usize>> {
     struct Mapping<'m> {
         range: Range<usize>,
         mode: &'m str,
@@ -120,12 +143,12 @@ fn unwritten_mappings(maps: &str, address: usize) -> Vec<Range<usize>> {
             Some(Mapping { range, mode, offset, file })
         })
         .collect();
-    let Some(code) = mappings.iter().find(|m| m.mode == "r-xp" && m.range.contains(&address)) else {
-        return Vec::new();
+    let is_code = |m: &Mapping<'_>| m.mode == "r-xp";
+    let begins = |m: &Mapping<'_>| {
+        let first = m.mode == "r--p" && m.offset.trim_start_matches('0').is_empty();
+        first && mappings.iter().any(|other| is_code(other) && other.file == m.file)
     };
-    let begins =
-        |m: &&Mapping<'_>| m.mode == "r--p" && m.file == code.file && m.offset.trim_start_matches('0').is_empty();
-    mappings.iter().find(begins).into_iter().chain([code]).map(|m| m.range.clone()).collect()
+    mappings.iter().filter(|m| is_code(m) || begins(m)).map(|m| m.range.clone()).collect()
 }
 
 #[allow(unsafe_code)]
@@ -145,12 +168,10 @@ mod tests {
     fn only_what_nobody_writes_is_given_back() {
         let maps = "500-1000 r--p 00000000 fe:00 6 /bin/y\n1000-2000 r--p 00000000 fe:00 7 /bin/x\n\
                     2000-5000 r-xp 00001000 fe:00 7 /bin/x\n5000-6000 r--p 00004000 fe:00 7 /bin/x\n\
-                    6000-7000 rw-p 00005000 fe:00 7 /bin/x\n7000-8000 r-xp 00000000 00:00 0 [vdso]\n";
-        assert_eq!(unwritten_mappings(maps, 0x2abc), [0x1000..0x2000, 0x2000..0x5000]);
-        for elsewhere in [0x1000, 0x5000, 0x6000, 0x7000, 0x9000] {
-            assert!(unwritten_mappings(maps, elsewhere).is_empty(), "{elsewhere:x}");
-        }
-        assert!(unwritten_mappings("nonsense\n", 0).is_empty());
+                    6000-7000 rw-p 00005000 fe:00 7 /bin/x\n7000-8000 r-xp 00000000 00:00 0 [vdso]\n\
+                    8000-9000 r-xp 00001000 fe:00 8 /lib/l.so\n9000-a000 rwxp 00000000 fe:00 8 /lib/l.so\n";
+        assert_eq!(unwritten_mappings(maps), [0x1000..0x2000, 0x2000..0x5000, 0x8000..0x9000]);
+        assert!(unwritten_mappings("nonsense\n").is_empty());
     }
 
     /// Rounds in which memory is given back, when `resident` pages are there before each and `kept` after giving back.
@@ -159,36 +180,55 @@ mod tests {
         for (round, &pages) in resident.iter().enumerate() {
             let due = thrift.due(pages);
             if due != Due::Nothing {
-                thrift.after = kept;
+                thrift.after = Some(kept);
                 done.push((round, due));
             }
         }
         done
     }
 
+    const ALL: Due = Due::CodeAndHeap;
+
     #[test]
-    fn what_comes_back_is_given_back_less_often_and_without_the_heap() {
+    fn the_start_and_every_burst_are_given_back_at_once_and_once_more() {
         let mut thrift = Thrift::default();
-        let (all, code) = (Due::CodeAndHeap, Due::Code);
-        let done = rounds(&mut thrift, &[8000; 18], 5000);
-        assert_eq!(done, [(0, all), (1, all), (7, code), (13, code)]);
-        let burst = rounds(&mut thrift, &[8000, 12_000, 9000, 9000], 5000);
-        assert_eq!(burst, [(1, all), (2, all)], "a burst is given back at once");
-        assert!(rounds(&mut thrift, &[5000 + WORTHWHILE - 1; 10], 5000).is_empty(), "too little to be worth it");
+        assert_eq!(rounds(&mut thrift, &[10_000, 7000, 7000, 7000], 5000), [(0, ALL), (1, ALL)]);
+        let burst = rounds(&mut thrift, &[7000, 12_000, 9000, 7000, 7000], 5000);
+        assert_eq!(burst, [(1, ALL), (2, ALL)]);
+    }
+
+    #[test]
+    fn what_a_full_pass_needed_goes_when_it_is_over_and_what_each_round_needs_stays() {
+        let mut thrift = Thrift::default();
+        rounds(&mut thrift, &[10_000, 7000], 5000);
+        let minute = [7000, 7050, 7050, 7050, 7800, 8100, 8100, 7000];
+        assert_eq!(rounds(&mut thrift, &minute, 5000), [(6, Due::Code)]);
+        let mut hours = minute.repeat(60);
+        assert_eq!(rounds(&mut thrift, &hours, 5000).len(), 60, "once for each pass");
+        hours.fill(7000);
+        assert!(rounds(&mut thrift, &hours, 6500).len() <= 1, "too little to be worth it");
+    }
+
+    #[test]
+    fn a_pass_that_fell_into_the_round_after_it_is_given_back_nevertheless() {
+        let mut thrift = Thrift::default();
+        rounds(&mut thrift, &[10_000, 7000], 5000);
+        let done = rounds(&mut thrift, &[8100; LONG as usize + 3], 5000);
+        assert_eq!(done, [(LONG as usize - 1, Due::Code)]);
     }
 
     #[test]
     fn memory_is_given_back_for_real() {
         let mut thrift = Thrift::default();
         thrift.give_back();
-        assert!(thrift.after > 0 && thrift.before >= WORTHWHILE);
+        assert!(thrift.after.is_some_and(|pages| pages > 0) && thrift.last > 0);
     }
 
     #[test]
     fn code_that_was_given_back_still_runs() {
         give_back_code();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let given = unwritten_mappings(&maps, give_back_code as *const () as usize);
-        assert!(given.iter().all(|range| !range.is_empty()) && !given.is_empty());
+        let given = unwritten_mappings(&maps);
+        assert!(given.iter().any(|range| range.contains(&(give_back_code as *const () as usize))));
     }
 }
