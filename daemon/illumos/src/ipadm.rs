@@ -43,12 +43,19 @@ pub fn show_addresses() -> Invocation {
     Invocation::read(Tool::Ipadm, ["show-addr", "-p", "-o", "addrobj,type,state,addr"])
 }
 
-/// Lets the host forward packets until its next boot, and not tell pods on one link to bypass it. The latter is a private
-/// property, which ipadm hands to the kernel as it is (`ip_tunables.c`): with its underscore, and a number for a value.
-pub fn forward(ipv6: bool) -> [Invocation; 2] {
-    let family = if ipv6 { "ipv6" } else { "ipv4" };
-    ["forwarding=on", "_send_redirects=0"]
-        .map(|property| Invocation::change(Tool::Ipadm, ["set-prop", "-t", "-p", property, family]))
+/// Lets the host forward packets until its next boot.
+pub fn forward(ipv6: bool) -> Invocation {
+    set_protocol(ipv6, "forwarding=on")
+}
+
+/// Keeps the host from telling pods on one link to bypass it, by the names that this property has: illumos' is private, and
+/// handed to the kernel as it is (`ip_tunables.c`), with its underscore and a number; the other is that of Solaris 11.2.
+pub fn redirect_nobody(ipv6: bool) -> [Invocation; 2] {
+    ["_send_redirects=0", "send_redirects=off"].map(|property| set_protocol(ipv6, property))
+}
+
+fn set_protocol(ipv6: bool, property: &str) -> Invocation {
+    Invocation::change(Tool::Ipadm, ["set-prop", "-t", "-p", property, if ipv6 { "ipv6" } else { "ipv4" }])
 }
 
 /// Asks whether the host forwards packets: `on` or `off`.
@@ -115,9 +122,10 @@ mod tests {
             "ipadm create-addr -t -T static -a local=192.0.2.64/32 net0/rwlbabc"
         );
         assert_eq!(delete_object("net0/rwlbabc").to_string(), "ipadm delete-addr net0/rwlbabc");
-        let [on, quiet] = forward(false);
-        assert_eq!(on.to_string(), "ipadm set-prop -t -p forwarding=on ipv4");
-        assert_eq!(quiet.to_string(), "ipadm set-prop -t -p _send_redirects=0 ipv4");
+        assert_eq!(forward(false).to_string(), "ipadm set-prop -t -p forwarding=on ipv4");
+        let quiet = redirect_nobody(true).map(|run| run.to_string());
+        assert_eq!(quiet[0], "ipadm set-prop -t -p _send_redirects=0 ipv6");
+        assert_eq!(quiet[1], "ipadm set-prop -t -p send_redirects=off ipv6");
         assert_eq!(show_forwarding(true).to_string(), "ipadm show-prop -c -p forwarding -o current ipv6");
     }
 

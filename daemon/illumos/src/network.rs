@@ -194,9 +194,9 @@ async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
     let anew = !done.is_empty();
     for wanted in &parts.addresses {
         address(shared, &parts, wanted, &seen, &mut done).await?;
-        for run in ipadm::forward(wanted.addr().is_ipv6()) {
-            shared.run(ENSURE, &spec.link, &run).await?;
-        }
+        let ipv6 = wanted.addr().is_ipv6();
+        shared.run(ENSURE, &spec.link, &ipadm::forward(ipv6)).await?;
+        redirect_nobody(shared, &spec.link, ipv6).await;
     }
     if anew {
         services::find_interfaces(shared).await?;
@@ -208,6 +208,21 @@ async fn ensure(shared: &Shared, spec: &NetworkSpec) -> HostResult<Change> {
     }
     let words = if done.is_empty() { "made pod network".to_owned() } else { done.join(", ") };
     Ok(Change::Changed(words))
+}
+
+/// Pods that are told to bypass the gateway still reach what they want, only not by services' rules: no reason to have no
+/// network at all.
+async fn redirect_nobody(shared: &Shared, link: &str, ipv6: bool) {
+    let mut first = None;
+    for run in ipadm::redirect_nobody(ipv6) {
+        match shared.run(ENSURE, link, &run).await {
+            Ok(_) => return,
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    if let Some(error) = first {
+        tracing::warn!(%error, "pods may be told to bypass the gateway: redirects can't be turned off");
+    }
 }
 
 async fn address(

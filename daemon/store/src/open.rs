@@ -4,6 +4,7 @@ use crate::file::{self, Lock};
 use crate::migrate::{MIGRATIONS, Migration, migrate};
 use crate::tables::{self, COMMITS, CONTENT_RUNS, CONTENTS, FORMAT, GENERATIONS, HISTORY, META, OBJECTS, meta};
 use crate::{Recovery, StoreError, StoreOptions};
+use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError};
 use std::cell::Cell;
 use std::fs;
@@ -164,7 +165,7 @@ fn build(path: &Path, file: fs::File, options: &StoreOptions) -> Result<(Databas
     let seen = repaired.clone();
     builder.set_cache_size(options.cache_bytes).set_repair_callback(move |_| seen.set(true));
     let database = match &options.backend {
-        None => builder.create_file(file),
+        None => builder.create_with_backend(FileBackend::new(file)?),
         Some(factory) => builder.create_with_backend(crate::backend::Backend(factory(path, file)?)),
     };
     Ok((database?, repaired.get()))

@@ -30,6 +30,19 @@ async fn drift(world: &World) -> Vec<String> {
     seen.network.known().unwrap().as_ref().unwrap().drift.clone()
 }
 
+/// It is a private property, which may go as it came.
+#[test]
+fn a_host_whose_redirects_cannot_be_turned_off_has_a_network() {
+    played(|world| async move {
+        world.lab.faults("ipadm/set-prop+_send_redirects=0 1 fail-before 1 Unknown property\n").unwrap();
+        let _ = world.host.network_ensure(&world.network()).await.unwrap();
+        let state = world.lab.state().unwrap();
+        assert_eq!(state.protocols.get("ipv4/forwarding").map(String::as_str), Some("on"));
+        assert!(!state.protocols.contains_key("ipv4/_send_redirects"));
+        assert_eq!(drift(&world).await, Vec::<String>::new());
+    });
+}
+
 #[test]
 fn a_new_address_is_waited_for_and_one_that_another_has_is_told() {
     played(|world| async move {
