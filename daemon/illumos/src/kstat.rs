@@ -14,13 +14,16 @@ pub fn usage() -> Invocation {
         "unix:0:system_misc:",
         "cpu::sys:",
     ];
-    Invocation::read(Tool::Kstat, ["-p"].into_iter().chain(patterns))
+    Invocation::read(Tool::Kstat, ["-p"].into_iter().chain(patterns).chain(CACHE))
 }
 
 /// Asks for the machine's own few figures.
 pub fn machine() -> Invocation {
-    Invocation::read(Tool::Kstat, ["-p", "unix:0:system_pages:", "unix:0:system_misc:"])
+    Invocation::read(Tool::Kstat, ["-p", "unix:0:system_pages:", "unix:0:system_misc:"].into_iter().chain(CACHE))
 }
+
+/// What ZFS caches, and how little of that it keeps when others want memory.
+const CACHE: [&str; 2] = ["zfs:0:arcstats:size", "zfs:0:arcstats:c_min"];
 
 /// One kernel statistic's place: module, instance and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +129,8 @@ pub struct Machine {
     pub pages: u64,
     /// Pages that nobody uses.
     pub free_pages: u64,
+    /// Bytes of ZFS' cache that it gives up when others want them.
+    pub cache_bytes: u64,
     /// Processors.
     pub cpus: u64,
     /// Processes.
@@ -134,6 +139,15 @@ pub struct Machine {
     pub boot_time: u64,
     /// Nanoseconds that processors worked.
     pub cpu_nanos: u64,
+}
+
+impl Machine {
+    /// Bytes to be had without taking them from programs; with pages of so many bytes. ZFS' cache takes all memory that is
+    /// free, and gives it back only when hardly any is left: it does not count as used.
+    pub fn available_bytes(&self, page: u64) -> u64 {
+        let free = self.free_pages.saturating_mul(page).saturating_add(self.cache_bytes);
+        free.min(self.pages.saturating_mul(page))
+    }
 }
 
 /// The machine, as far as it was asked for.
@@ -151,6 +165,7 @@ pub fn of_machine(all: &Kstats) -> Machine {
                 machine.processes = get("nproc");
                 machine.boot_time = get("boot_time");
             }
+            ("zfs", "arcstats") => machine.cache_bytes = get("size").saturating_sub(get("c_min")),
             ("cpu", "sys") => machine.cpu_nanos += get("cpu_nsec_user") + get("cpu_nsec_kernel"),
             _ => {}
         }
@@ -172,6 +187,7 @@ mod tests {
         caps:7:nprocs_zone_7:usage\t12\ncaps:7:nprocs_zone_7:zonename\tdefault-web-with-a-very-long-name-76zrocju4f\n\
         link:0:rwabc0:rbytes64\t10\nlink:0:rwabc0:obytes64\t20\n\
         unix:0:system_pages:physmem\t1000\nunix:0:system_pages:freemem\t400\nunix:0:system_misc:ncpus\t2\n\
+        zfs:0:arcstats:size\t300000\nzfs:0:arcstats:c_min\t100000\n\
         cpu:0:sys:cpu_nsec_user\t5\ncpu:1:sys:cpu_nsec_kernel\t6\n";
 
     #[test]
@@ -183,6 +199,9 @@ mod tests {
         assert_eq!(links(&all)["rwabc0"], (10, 20));
         let machine = of_machine(&all);
         assert_eq!((machine.pages, machine.free_pages, machine.cpus, machine.cpu_nanos), (1000, 400, 2, 11));
+        assert_eq!(machine.available_bytes(4096), 400 * 4096 + 200_000, "ZFS' cache is to be had");
+        let full = Machine { cache_bytes: u64::MAX, ..machine };
+        assert_eq!(full.available_bytes(4096), 1000 * 4096);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Usage for IllumosHost {
             sandboxes.insert(id.clone(), SandboxUsage { total, traffic, containers: containers(shared, &id, total) });
         }
         let page = page_bytes();
-        let used = machine.pages.saturating_sub(machine.free_pages).saturating_mul(page);
+        let used = machine.pages.saturating_mul(page).saturating_sub(machine.available_bytes(page));
         Ok(UsageReport {
             at: shared.clock.boot(),
             time: shared.clock.wall(),
@@ -101,7 +101,7 @@ fn pressure(shared: &Shared, machine: kstat::Machine) -> HostResult<HostPressure
     let page = page_bytes();
     Ok(HostPressure {
         memory_bytes: machine.pages.saturating_mul(page),
-        memory_available_bytes: machine.free_pages.saturating_mul(page),
+        memory_available_bytes: machine.available_bytes(page),
         storage: file_system::figures(&shared.options.state_dir)?,
         // A zone's own bound comes long before the system's, which is not among the statistics.
         processes_max: 30_000,

@@ -278,7 +278,8 @@ async fn u07_endless_updates_keep_the_file_bounded_and_lists_quick() {
     }
     assert!(store.revision().0 >= u64::from(ROUNDS) * 450);
     let end = store.stats().file_bytes;
-    assert!(end <= after_warm_up * 3 / 2, "{after_warm_up} -> {end}");
+    // redb's file grows by doubling. Without compaction it would hold all rounds.
+    assert!(end <= after_warm_up * 2, "{after_warm_up} -> {end}");
     assert_eq!(store.list("node/", &ListOptions::default()).unwrap().entries.len(), 10);
     store.compact(store.revision()).await.unwrap();
     store.shrink().await.unwrap();

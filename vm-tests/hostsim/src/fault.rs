@@ -109,7 +109,9 @@ pub fn choose(rules: &[Rule], counts: &mut Vec<u64>, tool: &str, args: &[String]
     let mut chosen = None;
     for (rule, count) in rules.iter().zip(counts) {
         let named = rule.tool == "*" || rule.tool == tool || (rule.tool == "changing" && changing);
-        let word = rule.words.iter().all(|w| args.iter().any(|a| a.contains(w.as_str())));
+        // An option is a word of its own: names, some of them random, may hold the same letters.
+        let fits = |arg: &String, word: &str| if word.starts_with('-') { arg == word } else { arg.contains(word) };
+        let word = rule.words.iter().all(|w| args.iter().any(|a| fits(a, w)));
         if !(named && word) {
             continue;
         }

@@ -65,7 +65,9 @@ pub(crate) fn of_sandbox(
                 if let Some(bytes) = size_limit_bytes {
                     options.push(Text::new(format!("size={}", (*bytes).max(4096)))?);
                 }
-                let fs = Fs { special: Text::new("swap")?, kind: Text::new("tmpfs")?, raw: None, options };
+                // tmpfs asks nothing of it, but zoneadm(8) wants it to be there, as for every kind but zfs.
+                let fs =
+                    Fs { special: path_text(&paths.in_memory(id))?, kind: Text::new("tmpfs")?, raw: None, options };
                 config.fs.insert(Text::new(format!("/{INSIDE}/memory/{name}"))?, fs);
             }
             VolumeSpec::HostPath { path, .. } | VolumeSpec::Persistent { path } => {

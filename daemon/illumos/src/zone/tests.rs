@@ -188,8 +188,12 @@ fn volumes_that_the_system_mounts_are_in_the_configuration() {
         ),
     ]);
     let text = text(&spec, ZoneBrand::Sparse);
+    let cache = format!(
+        "set dir=\"/.reddwarf/memory/cache\"\nset special=\"/run/sandboxes/{}/inside\"\nset type=\"tmpfs\"\nadd options \"nodevices\"\nadd options \"size=1048576\"\n",
+        spec.id
+    );
     for part in [
-        "set dir=\"/.reddwarf/memory/cache\"\nset special=\"swap\"\nset type=\"tmpfs\"\nadd options \"nodevices\"\nadd options \"size=1048576\"\n",
+        cache.as_str(),
         "set dir=\"/.reddwarf/host/data\"\nset special=\"/srv/data\"\nset type=\"lofs\"\nadd options \"nodevices\"\n",
     ] {
         assert!(text.contains(part), "{text}");

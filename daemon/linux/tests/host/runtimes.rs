@@ -21,7 +21,9 @@ fn runs_a_container_by(runtime: Runtime) {
     as_root(|mut world| async move {
         world.options.runtime = runtime;
         world.host = LinuxHost::new(world.options.clone(), Arc::new(SystemClock)).unwrap();
-        let (sandbox, container) = world.start("echo up; trap 'exit 9' TERM; sleep 1000000 & wait").await;
+        let (sandbox, container) = world.start("trap 'exit 9' TERM; echo up; sleep 1000000 & wait").await;
+        // Before its trap is set, the signal would be lost: it is the first process of its namespace.
+        world.until_log(&container, "up").await;
         let (code_of_exec, out, _) = world.exec(&sandbox.id, &container.name, "echo in; exit 3").await;
         assert_eq!((code_of_exec, out.as_str()), (3, "in\n"));
         let running = world.instance(&sandbox.id, &container.name).await;

@@ -35,10 +35,11 @@ impl Operation<'_> {
             ZoneState::ShuttingDown | ZoneState::Down => return Err(self.error("zone is shutting down")),
         }
         let config = zone.config.clone();
-        for fs in config.all("fs").filter(|f| f.get("type") == "lofs") {
-            if !Path::new(fs.get("special")).exists() {
+        // zoneadm's verify_fs_special(): whatever the kind, but for zfs, and below `/`, where zones are booted from.
+        for fs in config.all("fs").filter(|f| f.get("type") != "zfs") {
+            if !Path::new("/").join(fs.get("special")).exists() {
                 return Err(self.error(format!(
-                    "cannot mount {}: {} does not exist",
+                    "could not verify fs {}: could not access {}: No such file or directory",
                     fs.get("dir"),
                     fs.get("special")
                 )));
