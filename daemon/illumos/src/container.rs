@@ -249,12 +249,14 @@ fn start_of(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec, name: &st
                 target: mount.target.clone(),
                 // The host's own files in it are not the container's to change.
                 read_only: mount.read_only || files,
+                optional: false,
             })
         })
         .collect();
     if !spec.termination_message.path.is_empty() {
         let source = inside::path("rw/out").join(format!("{name}.words"));
-        mounts.push(StartMount { source, target: spec.termination_message.path.clone(), read_only: false });
+        let target = spec.termination_message.path.clone();
+        mounts.push(StartMount { source, target, read_only: false, optional: true });
     }
     let env_file = |file: &reddwarf_host::spec::EnvFile| {
         let source = volumes.get(&file.volume).map(|v| volumes::seen(&file.volume, v)).unwrap_or_default();

@@ -60,6 +60,9 @@ pub(crate) struct StartMount {
     /// Absolute, within the container.
     pub(crate) target: String,
     pub(crate) read_only: bool,
+    /// The program does without it where nothing can be mounted: not every /dev takes a file for last words.
+    #[serde(default)]
+    pub(crate) optional: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,12 @@
 //! Zones of Linux programs: installed from an image of the store, cloned, and nothing of their variables in any argument.
 
 use crate::support::{World, played};
-use reddwarf_host::spec::{ContainerImage, EnvVar, SandboxSpec, Sensitive};
-use reddwarf_host::{Brand, ContainerState, Exec, ExecRequest, HostErrorKind, ImageStore, Network, Sandboxes};
+use reddwarf_host::spec::{
+    ContainerImage, ContainerSpec, EnvVar, MountSpec, SandboxSpec, Sensitive, Signal, VolumeSpec,
+};
+use reddwarf_host::{
+    Brand, ContainerState, Exec, ExecRequest, HostErrorKind, ImageId, ImageStore, Network, Sandboxes, VolumeName,
+};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt;
 
@@ -13,9 +17,13 @@ fn root(dir: &Path) -> PathBuf {
         std::fs::create_dir_all(root.join(part)).unwrap();
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for name in ["sh", "cat", "chroot", "cp", "env", "hostname", "id", "kill", "mkdir", "mount", "sleep"] {
+    for name in ["sh", "cat", "chroot", "cp", "env", "grep", "hostname", "id", "kill", "mkdir", "mount"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
     }
+    for name in ["mv", "readlink", "rm", "sleep", "touch", "umount"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("/inside", root.join("lib-run")).unwrap();
     std::fs::write(root.join("etc/alpine-release"), "3.22.0\n").unwrap();
     root
 }
@@ -88,6 +96,70 @@ fn an_lx_zone_is_cloned_from_its_image_and_its_programs_get_what_they_are_to() {
         assert_eq!(left, Vec::<PathBuf>::new());
         let _ = world.host.sandbox_stop(id).await.unwrap();
         let _ = world.host.sandbox_destroy(id).await.unwrap();
+    });
+}
+
+fn volume(name: &str) -> VolumeName {
+    VolumeName::new(name).unwrap()
+}
+
+/// A pod with an empty directory, the image of its zone, and a container of the zone's own root to look from.
+async fn with_scratch(world: &World) -> (SandboxSpec, ImageId, ContainerSpec) {
+    let image = world.host.image_import(&root(world.dir.path()), "lx-zone").await.unwrap();
+    let mut sandbox = sandbox(world).await;
+    let _ = sandbox.volumes.insert(volume("scratch"), VolumeSpec::EmptyDir { memory: false, size_limit_bytes: None });
+    let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+    let looker = world.container(&sandbox, "looker", vec!["/bin/sleep".into(), "1000".into()]);
+    let _ = world.host.container_start(&sandbox.id, &looker).await.unwrap();
+    (sandbox, image.id, looker)
+}
+
+fn mount(target: &str) -> MountSpec {
+    MountSpec {
+        volume: volume("scratch"),
+        target: target.into(),
+        sub_path: String::new(),
+        read_only: false,
+        recursive_read_only: None,
+        propagation: None,
+    }
+}
+
+/// What a shell prints in a container.
+async fn says(world: &World, sandbox: &SandboxSpec, container: &ContainerSpec, script: &str) -> String {
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let request = ExecRequest { argv, stdin: false, tty: false, contained: false };
+    let mut session = world.host.exec(&sandbox.id, &container.name, request).await.unwrap();
+    let mut out = String::new();
+    session.stdout.read_to_string(&mut out).await.unwrap();
+    out.trim_end().to_owned()
+}
+
+#[test]
+fn a_program_of_an_image_has_its_mounts_or_does_not_run_and_they_go_with_it() {
+    played(|world| async move {
+        let (sandbox, image, looker) = with_scratch(&world).await;
+        let mounts = "grep -c /roots/00/ /proc/self/mounts";
+        let mut spec = world.container(&sandbox, "app", vec!["/bin/sleep".into(), "1000".into()]);
+        spec.image = ContainerImage::Image { id: image };
+        // A link of the image's, as Debian's /var/run.
+        spec.mounts = vec![mount("/data"), mount("/lib-run/place")];
+        let _ = world.host.container_start(&sandbox.id, &spec).await.unwrap();
+        let script =
+            "echo x > /dev/null && [ -r /proc/self/status ] && echo shared > /data/note && cat /inside/place/note";
+        assert_eq!(says(&world, &sandbox, &spec, script).await, "shared");
+        assert_eq!(says(&world, &sandbox, &looker, "ls -d /inside 2>/dev/null; echo; ").await, "");
+        assert_ne!(says(&world, &sandbox, &looker, mounts).await, "0");
+        let _ = world.host.container_signal(&sandbox.id, &spec.name, 0, Signal::Sigkill).await.unwrap();
+        let _ = world.until_exit(&sandbox.id, &spec.name).await;
+        assert_eq!(says(&world, &sandbox, &looker, mounts).await, "0");
+        let _ = world.host.container_remove(&sandbox.id, &spec.name, 0).await.unwrap();
+
+        spec.mounts = vec![mount("/data"), mount("/etc/alpine-release/no")];
+        let error = world.host.container_start(&sandbox.id, &spec).await.unwrap_err();
+        assert!(error.to_string().contains("mount at /etc/alpine-release/no"), "{error}");
+        assert_eq!(says(&world, &sandbox, &looker, mounts).await, "0");
+        assert!(!world.observe(&sandbox.id).await.unwrap().containers.contains_key(&spec.name));
     });
 }
 

@@ -5,6 +5,8 @@
 //! who lists processes. The shell that becomes the program reads it, through a descriptor that is opened before the root and
 //! the user are another's.
 
+mod surroundings;
+
 use crate::inside;
 use crate::starter::Start;
 use crate::zlogin::quoted;
@@ -99,24 +101,7 @@ fn script(start: &Start, file: &Path) -> String {
     let root = start.root.as_deref();
     let mut script = String::new();
     if !start.joins {
-        if !start.hostname.is_empty() {
-            let _ = write!(script, "hostname {} 2>/dev/null; ", quoted(&start.hostname));
-        }
-        let at = root.map_or_else(|| ".".to_owned(), |r| r.to_string_lossy().into_owned());
-        for name in ["hosts", "resolv.conf"] {
-            let (from, to) = (quoted(&format!("{}/{name}", start.etc.display())), quoted(&format!("{at}/etc/{name}")));
-            let _ = write!(script, "cp {from} {to} 2>/dev/null; ");
-        }
-        for mount in &start.mounts {
-            let (from, to) = (text(&mount.source), quoted(&format!("{at}{}", mount.target)));
-            let _ = write!(
-                script,
-                "[ -e {to} ] || if [ -d {from} ]; then mkdir -p {to}; else : > {to}; fi; mount --bind {from} {to}; "
-            );
-            if mount.read_only {
-                let _ = write!(script, "mount -o remount,bind,ro {to}; ");
-            }
-        }
+        script.push_str(&surroundings::made(start));
     }
     let out = start.out.to_string_lossy().into_owned();
     // What becomes the program: its own process group, its root and user, and none of zlogin's variables.
@@ -137,9 +122,10 @@ fn script(start: &Start, file: &Path) -> String {
     let _ = write!(
         script,
         "exec 4<{file} 5>&2 2>/dev/null; trap : INT; if command -v setsid >/dev/null; then g=setsid; else g=; set -m; fi; \
-         $g sh -c {leader} 4<&4 2>&5 5>&-; c=$?; read p s < {started} && kill -s KILL -- -$p; \
+         $g sh -c {leader} 4<&4 2>&5 5>&-; c=$?; read p s < {started} && kill -s KILL -- -$p; {undo}\
          if [ $c -gt 128 ]; then s=$((c - 128)); else s=0; fi; echo \"$c $s - \" > {ended}; exit $c",
-        file = text(file)
+        file = text(file),
+        undo = if start.joins { "" } else { surroundings::end(start) },
     );
     script
 }

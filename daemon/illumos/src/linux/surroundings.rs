@@ -1,0 +1,151 @@
+//! What a container finds around itself in an lx zone: files of /etc, devices and processes, volumes. Made by the zone's own
+//! shell, as the starter makes it elsewhere, and undone when the program has ended.
+
+use crate::starter::Start;
+use crate::zlogin::quoted;
+use std::fmt::Write;
+use std::path::Path;
+
+/// What the text calls. `$z`: the zone's root; `$root`: the container's; both without a slash at their end.
+///
+/// | | |
+/// |---|---|
+/// | `fail KIND MESSAGE` | ends the start: nothing runs without what it was promised |
+/// | `resolve PATH` | sets `$at` to where a path of the container leads, from `$root`: its links begin at its own root |
+/// | `mounted PLACE` | whether something is mounted there |
+/// | `bind SOURCE PATH [:]` | mounts, and sets `$bound` to the place; empty: something was mounted there before. `:`: it need not be |
+/// | `down PLACE` | unmounts: what is killed may still be there for a moment |
+/// | `etc NAME` | a file of /etc; a root without /etc, or one that is read-only, does without |
+/// | `sweep` | ends all that has the container's root, wherever it has put itself |
+const CALLED: &str = r#"nl='
+'
+fail() { undo; printf '%s\n' "128 0 $1 ${2%%"$nl"*}" > "$ended"; exit 128; }
+resolve() {
+  at= left=$1 n=0
+  while [ -n "$left" ]; do
+    case $left in */*) part=${left%%/*}; left=${left#*/};; *) part=$left; left=;; esac
+    case $part in
+      ''|.) ;;
+      ..) at=${at%/*};;
+      *) if [ -L "$root$at/$part" ]; then
+          n=$((n + 1)); [ $n -le 40 ] && to=$(readlink "$root$at/$part") || return 1
+          case $to in /*) at=;; esac
+          left=$to/$left
+        else at=$at/$part; fi;;
+    esac
+  done
+}
+mounted() {
+  while IFS= read -r line; do line=${line#* }; case $line in "$1 "*) return 0;; esac; done < /proc/self/mounts
+  return 1
+}
+bind() {
+  bound=
+  resolve "$2" || { ${3:-fail} other "mount at $2: its links lead nowhere"; return; }
+  place=$root$at
+  mounted "$place" && return
+  said=$({ { [ -e "$1" ] || mkdir -p "$1"; } && if [ -d "$1" ]; then mkdir -p "$place"
+    else mkdir -p "${place%/*}" && { [ -e "$place" ] || : > "$place"; }; fi \
+    && mount --bind "$1" "$place"; } 2>&1) || { ${3:-fail} other "mount at $2: $said"; return; }
+  bound=$place
+}
+down() { n=0; until umount "$1" 2>/dev/null; do n=$((n + 1)); [ $n -lt 3 ] || return 0; sleep 1; done; }
+etc() {
+  resolve /etc && mkdir -p "$root$at" && new=$root$at/.$1.new && rm -f "$new" \
+    && cp "$files/$1" "$new" && mv -f "$new" "$root$at/$1" || rm -f "$new"
+}
+sweep() { for p in /proc/[0-9]*; do [ "$p/root" -ef "$root" ] && kill -s KILL "${p#/proc/}"; done; }
+"#;
+
+/// The shell's text before the program begins.
+pub(super) fn made(start: &Start) -> String {
+    let mut text = format!("z=${{PWD%/}}; root={}; ended={}\n{CALLED}", root(start), ended(start));
+    let _ = writeln!(text, "undo() {{ {}:; }}", undone(start));
+    if !start.hostname.is_empty() {
+        let _ = writeln!(text, "hostname {} 2>/dev/null", quoted(&start.hostname));
+    }
+    let _ =
+        writeln!(text, "files={}; for name in hosts resolv.conf; do etc $name 2>/dev/null; done", place(&start.etc));
+    for (number, words) in binds(start).enumerate() {
+        let _ = writeln!(text, "bind {words}; m{number}=$bound");
+    }
+    text
+}
+
+/// The same when it has ended. What is mounted in the zone's own root is there for its other containers too.
+pub(super) fn end(start: &Start) -> &'static str {
+    if start.root.is_some() { "sweep; undo; " } else { "" }
+}
+
+/// Else the root file system can't be destroyed before the zone is halted.
+fn undone(start: &Start) -> String {
+    let count = if start.root.is_some() { binds(start).count() } else { 0 };
+    (0..count).rev().map(|number| format!("[ -z \"$m{number}\" ] || down \"$m{number}\"; ")).collect()
+}
+
+fn root(start: &Start) -> String {
+    start.root.as_deref().map_or_else(|| "$z".to_owned(), place)
+}
+
+fn ended(start: &Start) -> String {
+    quoted(&format!("{}.ended", start.out.display()))
+}
+
+/// A place of the zone, from its very root: `mount` and the table of mounts know no other.
+fn place(path: &Path) -> String {
+    match path.is_absolute() {
+        true => quoted(&path.to_string_lossy()),
+        false => format!("$z/{}", quoted(&path.to_string_lossy())),
+    }
+}
+
+/// What is mounted in order, as words for `bind`. A root file system of its own has the zone's devices and processes too.
+fn binds(start: &Start) -> impl Iterator<Item = String> {
+    let own = ["dev", "proc"].into_iter().filter(|_| start.root.is_some()).map(|name| format!("$z/{name} /{name}"));
+    own.chain(start.mounts.iter().map(|mount| {
+        let need_not = if mount.optional { " :" } else { "" };
+        format!("{} {}{need_not}", place(&mount.source), quoted(&mount.target))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the shell itself is what is tested")]
+    fn links_of_a_root_lead_nowhere_but_into_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("it's a root");
+        std::fs::create_dir_all(root.join("var/lib")).unwrap();
+        for (target, link) in [
+            ("/run", "var/run"),
+            ("../../../run", "var/lib/up"),
+            ("loop", "loop"),
+            ("var/lib/../run/", "both"),
+            ("*", "star"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        for (path, leads) in [
+            ("/var/run/a b/c", "/run/a b/c"),
+            ("/var/lib/up/x", "/run/x"),
+            ("/both/x", "/run/x"),
+            ("//var/./lib/../../../etc/", "/etc"),
+            ("/star", "/*"),
+            ("/", ""),
+            ("/loop/x", "nowhere"),
+        ] {
+            for shell in [&["/bin/sh"][..], &["/bin/bash"], &["/bin/busybox", "sh"]] {
+                let text = format!("root=$1\n{CALLED}resolve \"$2\" && printf '%s' \"$at\" || printf nowhere");
+                let mut command = Command::new(shell[0]);
+                let Ok(said) = command.args(&shell[1..]).args(["-c", &text, "sh"]).arg(&root).arg(path).output() else {
+                    continue;
+                };
+                assert_eq!(String::from_utf8(said.stdout).unwrap(), leads, "{path} by {shell:?}");
+            }
+        }
+    }
+}
