@@ -67,6 +67,9 @@ fn program(start: &Start) -> Result<String, String> {
     if start.tty {
         return Err("terminals can't be made in lx zones: leave -t (tty) out, or use zlogin".to_owned());
     }
+    if let Some(message) = surroundings::refusal(start) {
+        return Err(message);
+    }
     let (of_shells, others): (Vec<_>, Vec<_>) = start.env.iter().partition(|(n, _)| OF_SHELLS.contains(&n.as_str()));
     let mut text = String::new();
     for (name, value) in others {

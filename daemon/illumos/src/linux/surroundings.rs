@@ -1,10 +1,11 @@
 //! What a container finds around itself in an lx zone: files of /etc, devices and processes, volumes. Made by the zone's own
 //! shell, as the starter makes it elsewhere, and undone when the program has ended.
 
+use crate::inside;
 use crate::starter::Start;
 use crate::zlogin::quoted;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the text calls. `$z`: the zone's root; `$root`: the container's; both without a slash at their end.
 ///
@@ -66,6 +67,13 @@ pub(super) fn made(start: &Start) -> String {
     }
     let _ =
         writeln!(text, "files={}; for name in hosts resolv.conf; do etc $name 2>/dev/null; done", place(&start.etc));
+    for mount in start.mounts.iter().filter(|mount| mount.read_only) {
+        // An older zone's configuration lacks it, and nothing must be made in its place.
+        let (there, seen) = (place(&mount.source), place(&read_only(&mount.source)));
+        let (what, lacking) =
+            (quoted(&format!("mount at {}", mount.target)), "read-only volumes come with the next boot of the zone");
+        let _ = writeln!(text, "[ -e {there} ] || mkdir -p {there}; [ -e {seen} ] || fail other {what}': {lacking}'");
+    }
     for (number, words) in binds(start).enumerate() {
         let _ = writeln!(text, "bind {words}; m{number}=$bound");
     }
@@ -99,12 +107,30 @@ fn place(path: &Path) -> String {
     }
 }
 
+/// Where the zone sees a source that nobody can write by: a mount below it is read-only, too. lofs does not become so by
+/// another mount. What is made of ConfigMaps and the like is so by itself.
+fn read_only(source: &Path) -> PathBuf {
+    match source.strip_prefix(inside::path("")) {
+        Ok(place) if place.starts_with("rw") || place.starts_with("host") => inside::path("read").join(place),
+        _ => source.to_owned(),
+    }
+}
+
+/// What can't be mounted as it is asked for.
+pub(super) fn refusal(start: &Start) -> Option<String> {
+    let memory = inside::path("memory");
+    let bad = start.mounts.iter().find(|mount| mount.read_only && mount.source.starts_with(&memory))?;
+    let message = "volumes on memory can't be mounted read-only in lx zones: leave readOnly or medium: Memory out";
+    Some(format!("mount at {}: {message}", bad.target))
+}
+
 /// What is mounted in order, as words for `bind`. A root file system of its own has the zone's devices and processes too.
 fn binds(start: &Start) -> impl Iterator<Item = String> {
     let own = ["dev", "proc"].into_iter().filter(|_| start.root.is_some()).map(|name| format!("$z/{name} /{name}"));
     own.chain(start.mounts.iter().map(|mount| {
         let need_not = if mount.optional { " :" } else { "" };
-        format!("{} {}{need_not}", place(&mount.source), quoted(&mount.target))
+        let source = if mount.read_only { read_only(&mount.source) } else { mount.source.clone() };
+        format!("{} {}{need_not}", place(&source), quoted(&mount.target))
     }))
 }
 

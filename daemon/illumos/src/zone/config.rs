@@ -58,6 +58,11 @@ pub(crate) fn of_sandbox(
     lofs(&mut config, "run", &paths.in_memory(id), true)?;
     lofs(&mut config, "rw", &paths.writable(id), false)?;
     lofs(&mut config, "roots", &paths.roots(id), false)?;
+    // Linux programs in a zone can't mount a part of these read-only: they mount a part of what is.
+    let linux = brand.programs() == Programs::Linux;
+    if linux {
+        lofs(&mut config, "read/rw", &paths.writable(id), true)?;
+    }
     for (name, volume) in &spec.volumes {
         match volume {
             VolumeSpec::EmptyDir { memory: true, size_limit_bytes } => {
@@ -73,6 +78,9 @@ pub(crate) fn of_sandbox(
             VolumeSpec::HostPath { path, .. } | VolumeSpec::Persistent { path } => {
                 let place = format!("host/{name}");
                 lofs(&mut config, &place, path, false)?;
+                if linux {
+                    lofs(&mut config, &format!("read/{place}"), path, true)?;
+                }
             }
             VolumeSpec::EmptyDir { memory: false, .. } | VolumeSpec::Files { .. } => {}
         }

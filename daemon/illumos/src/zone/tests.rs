@@ -106,7 +106,13 @@ fn g06_each_brand_has_its_own_text() {
         attr("dns-domain", "default.svc.cluster.local"),
         format!("{}{}", attr("kernel-version", "4.4.0"), attr("resolvers", "10.88.0.1")),
     );
-    assert_eq!(text(&spec, ZoneBrand::Lx), golden(&spec, "lx", &before, &after));
+    let ro = "add fs\nset dir=\"/.reddwarf/ro\"";
+    let read = format!(
+        "add fs\nset dir=\"/.reddwarf/read/rw\"\nset special=\"/state/pool/pods/{}/rw\"\nset type=\"lofs\"\nadd options \"ro\"\n\
+         add options \"nodevices\"\nend\n{ro}",
+        spec.id
+    );
+    assert_eq!(text(&spec, ZoneBrand::Lx), golden(&spec, "lx", &before, &after).replace(ro, &read));
     let (before, after) = (
         format!("{}{}", attr("acpi", "on"), attr("bootrom", "BHYVE_RELEASE")),
         format!("{}{}{}", attr("ram", "512M"), attr("type", "generic"), attr("vcpus", "2")),

@@ -2,7 +2,7 @@
 
 use crate::support::{World, played};
 use reddwarf_host::spec::{
-    ContainerImage, ContainerSpec, EnvVar, MountSpec, SandboxSpec, Sensitive, Signal, VolumeSpec,
+    ContainerImage, ContainerSpec, EnvVar, FileContent, MountSpec, SandboxSpec, Sensitive, Signal, VolumeSpec,
 };
 use reddwarf_host::{
     Brand, ContainerState, Exec, ExecRequest, HostErrorKind, ImageId, ImageStore, Network, Sandboxes, VolumeName,
@@ -107,7 +107,15 @@ fn volume(name: &str) -> VolumeName {
 async fn with_scratch(world: &World) -> (SandboxSpec, ImageId, ContainerSpec) {
     let image = world.host.image_import(&root(world.dir.path()), "lx-zone").await.unwrap();
     let mut sandbox = sandbox(world).await;
-    let _ = sandbox.volumes.insert(volume("scratch"), VolumeSpec::EmptyDir { memory: false, size_limit_bytes: None });
+    for (name, memory) in [("scratch", false), ("memory", true)] {
+        let _ = sandbox.volumes.insert(volume(name), VolumeSpec::EmptyDir { memory, size_limit_bytes: None });
+    }
+    let one = FileContent { bytes: Sensitive::new(b"one".to_vec()), mode: 0o644, owner: None };
+    let files = VolumeSpec::Files { files: [("a".to_owned(), one)].into(), secret: false };
+    let _ = sandbox.volumes.insert(volume("files"), files);
+    let path = world.dir.path().join("shared");
+    std::fs::create_dir(&path).unwrap();
+    let _ = sandbox.volumes.insert(volume("data"), VolumeSpec::Persistent { path });
     let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
     let looker = world.container(&sandbox, "looker", vec!["/bin/sleep".into(), "1000".into()]);
     let _ = world.host.container_start(&sandbox.id, &looker).await.unwrap();
@@ -160,6 +168,34 @@ fn a_program_of_an_image_has_its_mounts_or_does_not_run_and_they_go_with_it() {
         assert!(error.to_string().contains("mount at /etc/alpine-release/no"), "{error}");
         assert_eq!(says(&world, &sandbox, &looker, mounts).await, "0");
         assert!(!world.observe(&sandbox.id).await.unwrap().containers.contains_key(&spec.name));
+    });
+}
+
+#[test]
+fn what_is_mounted_read_only_can_be_written_by_nobody_or_is_refused() {
+    played(|world| async move {
+        let (sandbox, image, looker) = with_scratch(&world).await;
+        let mut spec = world.container(&sandbox, "app", vec!["/bin/sleep".into(), "1000".into()]);
+        spec.image = ContainerImage::Image { id: image };
+        let read_only = |name: &str, sub_path: &str| MountSpec {
+            volume: volume(name),
+            sub_path: sub_path.into(),
+            read_only: true,
+            ..mount(&format!("/{name}{sub_path}"))
+        };
+        let all = [("scratch", ""), ("scratch", "part"), ("data", ""), ("files", "")];
+        spec.mounts = all.iter().map(|(name, part)| read_only(name, part)).chain([mount("/writable")]).collect();
+        let _ = world.host.container_start(&sandbox.id, &spec).await.unwrap();
+        for (name, part) in all {
+            let script = format!("touch /{name}{part}/x 2>/dev/null && echo written || echo refused");
+            assert_eq!(says(&world, &sandbox, &spec, &script).await, "refused", "{name}{part}");
+        }
+        let script = "echo x > /writable/x && cat /scratch/x /files/a";
+        assert_eq!(says(&world, &sandbox, &spec, script).await, "x\none");
+        let mut spec = world.container(&sandbox, "second", looker.argv.clone());
+        spec.mounts = vec![read_only("memory", "")];
+        let error = world.host.container_start(&sandbox.id, &spec).await.unwrap_err();
+        assert!(error.kind == HostErrorKind::InvalidSpec && error.to_string().contains("read-only"), "{error}");
     });
 }
 
