@@ -5,12 +5,12 @@
 //! who lists processes. The shell that becomes the program reads it, through a descriptor that is opened before the root and
 //! the user are another's.
 
+mod identity;
 mod surroundings;
 
 use crate::inside;
 use crate::starter::Start;
 use crate::zlogin::quoted;
-use reddwarf_host::spec::UserSpec;
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
 use reddwarf_supervise::files::{io_error, write_atomically};
 use std::fmt::Write;
@@ -102,21 +102,15 @@ fn is_identifier(name: &str) -> bool {
 fn script(start: &Start, file: &Path) -> String {
     let text = |path: &std::path::Path| quoted(&path.to_string_lossy());
     let root = start.root.as_deref();
-    let mut script = String::new();
-    if !start.joins {
-        script.push_str(&surroundings::made(start));
-    }
+    let mut script = if start.joins { String::new() } else { surroundings::made(start) };
+    let identity = identity::options(start);
+    script.push_str(&identity.before);
     let out = start.out.to_string_lossy().into_owned();
     // What becomes the program: its own process group, its root and user, and none of zlogin's variables.
     let inner = quoted(&format!("exec env -i sh -c {}", quoted(READER)));
-    let program = match (root, user(&start.user)) {
-        (Some(root), user) => format!(
-            "chroot{} {} sh -c {inner}",
-            user.map(|u| format!(" --userspec={}", quoted(&u))).unwrap_or_default(),
-            text(root)
-        ),
-        (None, None) => format!("sh -c {inner}"),
-        (None, Some(user)) => format!("chroot --userspec={} / sh -c {inner}", quoted(&user)),
+    let program = match (root, identity.words.as_str()) {
+        (None, "") => format!("sh -c {inner}"),
+        (root, words) => format!("chroot{words} {} sh -c {inner}", text(root.unwrap_or(Path::new("/")))),
     };
     let (started, ended) = (quoted(&format!("{out}.started")), quoted(&format!("{out}.ended")));
     // A process group of its own. BusyBox's shell has no job control without a terminal, and a process in the background
@@ -133,21 +127,12 @@ fn script(start: &Start, file: &Path) -> String {
     script
 }
 
-/// For chroot(1): numbers or names, as it finds them in the new root. Root needs none.
-fn user(user: &UserSpec) -> Option<String> {
-    match user {
-        UserSpec::Ids { uid: 0, gid: 0, .. } => None,
-        UserSpec::Ids { uid, gid, .. } => Some(format!("+{uid}:+{gid}")),
-        UserSpec::Named { user, .. } if user.is_empty() || user == "root" || user == "0" => None,
-        UserSpec::Named { user, .. } => Some(user.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::starter::{read_ended, read_started};
     use proptest::prelude::*;
+    use reddwarf_host::spec::UserSpec;
     use std::process::{Command, Stdio};
 
     fn start(argv: &[&str], out: &std::path::Path) -> Start {
@@ -214,6 +199,32 @@ mod tests {
             prop_assert_eq!(run(&start, dir.path()).1, Some(0));
             let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
             prop_assert_eq!(said, format!("{value}|{word}"));
+        }
+    }
+
+    #[test]
+    fn groups_are_those_that_are_asked_for() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: becoming another user needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let user = |uid, gid, groups: &[u32]| UserSpec::Ids { uid, gid, groups: groups.to_vec() };
+        for (user, strict, groups) in [
+            (user(60001, 60002, &[70001, 70002]), false, "60002 70001 70002"),
+            (user(60001, 60002, &[70001]), true, "60002 70001"),
+            (user(60001, 60002, &[]), true, "60002"),
+            (user(0, 0, &[70001]), true, "0 70001"),
+            (UserSpec::Named { user: "root".into(), groups: vec![70001] }, true, "0 70001"),
+        ] {
+            let mut start = start(
+                &["sh", "-c", "exit $(test \"$(echo $(id -G))\" = \"$1\"; echo $?)", "sh", groups],
+                &dir.path().join("app.0"),
+            );
+            (start.user, start.strict_groups) = (user, strict);
+            start.env.push(("PATH".to_owned(), std::env::var("PATH").unwrap()));
+            let (script, code) = run(&start, dir.path());
+            assert_eq!(code, Some(0), "{groups}: {script}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a container finds around itself in an lx zone: files of /etc, devices and processes, volumes. Made by the zone's own
 //! shell, as the starter makes it elsewhere, and undone when the program has ended.
 
+use super::identity;
 use crate::inside;
 use crate::starter::Start;
 use crate::zlogin::quoted;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// | `down PLACE` | unmounts: what is killed may still be there for a moment |
 /// | `etc NAME` | a file of /etc; a root without /etc, or one that is read-only, does without |
 /// | `sweep` | ends all that has the container's root, wherever it has put itself |
-const CALLED: &str = r#"nl='
+pub(super) const CALLED: &str = r#"nl='
 '
 fail() { undo; printf '%s\n' "128 0 $1 ${2%%"$nl"*}" > "$ended"; exit 128; }
 resolve() {
@@ -60,8 +61,9 @@ sweep() { for p in /proc/[0-9]*; do [ "$p/root" -ef "$root" ] && kill -s KILL "$
 
 /// The shell's text before the program begins.
 pub(super) fn made(start: &Start) -> String {
-    let mut text = format!("z=${{PWD%/}}; root={}; ended={}\n{CALLED}", root(start), ended(start));
+    let mut text = called(start);
     let _ = writeln!(text, "undo() {{ {}:; }}", undone(start));
+    text.push_str(&identity::check(start));
     if !start.hostname.is_empty() {
         let _ = writeln!(text, "hostname {} 2>/dev/null", quoted(&start.hostname));
     }
@@ -78,6 +80,11 @@ pub(super) fn made(start: &Start) -> String {
         let _ = writeln!(text, "bind {words}; m{number}=$bound");
     }
     text
+}
+
+/// What all texts call, with the places that it stands on.
+pub(super) fn called(start: &Start) -> String {
+    format!("z=${{PWD%/}}; root={}; ended={}\n{CALLED}", root(start), ended(start))
 }
 
 /// The same when it has ended. What is mounted in the zone's own root is there for its other containers too.

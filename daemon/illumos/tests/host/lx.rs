@@ -2,7 +2,7 @@
 
 use crate::support::{World, played};
 use reddwarf_host::spec::{
-    ContainerImage, ContainerSpec, EnvVar, FileContent, MountSpec, SandboxSpec, Sensitive, Signal, VolumeSpec,
+    ContainerImage, ContainerSpec, EnvVar, FileContent, MountSpec, SandboxSpec, Sensitive, Signal, UserSpec, VolumeSpec,
 };
 use reddwarf_host::{
     Brand, ContainerState, Exec, ExecRequest, HostErrorKind, ImageId, ImageStore, Network, Sandboxes, VolumeName,
@@ -172,7 +172,7 @@ fn a_program_of_an_image_has_its_mounts_or_does_not_run_and_they_go_with_it() {
 }
 
 #[test]
-fn what_is_mounted_read_only_can_be_written_by_nobody_or_is_refused() {
+fn what_is_read_only_can_be_written_by_nobody_and_what_a_zone_cannot_do_is_refused() {
     played(|world| async move {
         let (sandbox, image, looker) = with_scratch(&world).await;
         let mut spec = world.container(&sandbox, "app", vec!["/bin/sleep".into(), "1000".into()]);
@@ -196,6 +196,11 @@ fn what_is_mounted_read_only_can_be_written_by_nobody_or_is_refused() {
         spec.mounts = vec![read_only("memory", "")];
         let error = world.host.container_start(&sandbox.id, &spec).await.unwrap_err();
         assert!(error.kind == HostErrorKind::InvalidSpec && error.to_string().contains("read-only"), "{error}");
+        // Groups that the zone's chroot can't give.
+        spec.mounts.clear();
+        spec.user = UserSpec::Ids { uid: 0, gid: 0, groups: vec![2000] };
+        let error = world.host.container_start(&sandbox.id, &spec).await.unwrap_err();
+        assert!(error.kind == HostErrorKind::InvalidSpec && error.to_string().contains("--groups"), "{error}");
     });
 }
 
