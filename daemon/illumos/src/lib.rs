@@ -74,6 +74,7 @@ mod policies;
 mod port;
 mod project;
 mod record;
+mod rooted;
 pub mod route;
 mod sandbox;
 mod sandboxes;

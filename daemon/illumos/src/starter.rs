@@ -5,6 +5,7 @@
 //! It runs as the zone's root, in the zone: whatever a pod puts into its way leads nowhere but into the zone itself.
 //! Paths are relative to where zlogin begins, the zone's root.
 
+use crate::rooted;
 use crate::terminal::Terminal;
 use crate::tree;
 use nix::unistd::{Gid, Uid};
@@ -364,35 +365,27 @@ fn surroundings(start: &Start) -> Result<Vec<PathBuf>, Failure> {
         let _ = nix::unistd::sethostname(&start.hostname);
     }
     for name in ["hosts", "resolv.conf"] {
-        let (from, to) = (start.etc.join(name), root.join("etc").join(name));
-        if let Ok(text) = fs::read(&from)
-            && fs::read(&to).ok().as_deref() != Some(&text[..])
-        {
-            // A root without /etc, or one that is read-only, does without.
-            let _ = fs::create_dir_all(root.join("etc"));
-            let _ = write_atomically(&to, &text, 0o644);
+        // A root without /etc, or one that is read-only, does without.
+        if let (Ok(text), Ok(etc)) = (fs::read(start.etc.join(name)), rooted::resolve(&root, Path::new("etc"))) {
+            let _ = rooted::put(&etc, name, &text);
         }
     }
     let mut mounted = Vec::new();
     // A root file system of its own has the zone's devices and processes too: no shell does without /dev/null.
     for name in ["dev", "proc"].into_iter().filter(|_| start.root.is_some()) {
-        let (source, target) = (Path::new("/").join(name), root.join(name));
         let what = || format!("mount /{name}");
+        let source = Path::new("/").join(name);
+        let target = rooted::resolve(&root, Path::new(name)).map_err(failed(what()))?;
         place(&source, &target).map_err(failed(what()))?;
         if system::mount(&source, &target, false).map_err(failed(what()))? {
             mounted.push(target);
         }
     }
     for mount in &start.mounts {
-        let target = root.join(mount.target.trim_start_matches('/'));
-        let what = || format!("mount at {}", mount.target);
-        // Volumes on memory that the system did not mount.
-        if !mount.source.exists() {
-            fs::create_dir_all(&mount.source).map_err(failed(what()))?;
-        }
-        place(&mount.source, &target).map_err(failed(what()))?;
-        if system::mount(&mount.source, &target, mount.read_only).map_err(failed(what()))? {
-            mounted.push(target);
+        match volume(&root, mount) {
+            Ok(target) => mounted.extend(target),
+            Err(_) if mount.optional => {}
+            Err(e) => return Err(failed(format!("mount at {}", mount.target))(e)),
         }
     }
     // What is mounted in the zone's own root is there for its other containers too.
@@ -400,6 +393,17 @@ fn surroundings(start: &Start) -> Result<Vec<PathBuf>, Failure> {
         mounted.clear();
     }
     Ok(mounted)
+}
+
+/// Mounts a volume; where, unless something is mounted there already.
+fn volume(root: &Path, mount: &StartMount) -> io::Result<Option<PathBuf>> {
+    let target = rooted::resolve(root, Path::new(&mount.target))?;
+    // Volumes on memory that the system did not mount.
+    if !mount.source.exists() {
+        fs::create_dir_all(&mount.source)?;
+    }
+    place(&mount.source, &target)?;
+    Ok(system::mount(&mount.source, &target, mount.read_only)?.then_some(target))
 }
 
 /// Something to mount on, of the source's own kind.
