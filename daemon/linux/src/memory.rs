@@ -33,8 +33,9 @@ const WORTHWHILE: u64 = 1024;
 const MORE: u64 = 384;
 /// So many beyond that are a burst and no full pass.
 const BURST: u64 = 1536;
-/// Rounds at least from one time to the next that no burst asks for. A full pass comes each minute, a round each 8 s.
-const PAUSE: u32 = 6;
+/// Rounds at least from one time to the next that no burst asks for: once after a full pass and once after a scan of the files, each of which
+/// comes every minute, half a minute apart. A round is 8 s.
+const PAUSE: u32 = 4;
 /// Rounds after which what each round brings back is looked for anew: a full pass, or the end of a burst, may have fallen into
 /// that round. More than there are from one full pass to the next.
 const LONG: u32 = 9;
