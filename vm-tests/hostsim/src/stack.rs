@@ -61,8 +61,17 @@ fn ipmgmtd(about: &Inside, stack: &mut Stack) -> Answer {
     Answer::ok()
 }
 
+/// libipadm's ipadm_check_auth(): whoever changes anything needs the authorization from user_attr(5), root too.
+fn is_authorized() -> bool {
+    let users = std::fs::read_to_string("/etc/user_attr").unwrap_or_default();
+    let root = users.lines().find_map(|line| line.strip_prefix("root::::")).unwrap_or_default();
+    let auths = root.split(';').find_map(|pair| pair.strip_prefix("auths=")).unwrap_or_default();
+    auths.split(',').any(|auth| ["solaris.*", "solaris.network.interface.config"].contains(&auth))
+}
+
 fn ipadm(about: &Inside, stack: &mut Stack, words: &[&str]) -> Answer {
     match words {
+        ["create-addr" | "enable-if", ..] if !is_authorized() => error("Insufficient user authorizations"),
         ["create-addr", "-t", "-T", "static", "-a", local, object] => {
             let (Some(address), Some((interface, _))) = (local.strip_prefix("local="), object.split_once('/')) else {
                 return error("Invalid argument provided");

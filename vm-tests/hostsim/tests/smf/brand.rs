@@ -158,6 +158,7 @@ fn its_script_makes_all_that_is_mounted_on_and_tells_nothing_of_the_host() {
     assert!(lines("etc/shadow").lines().all(|l| l.contains(":*LK*:") || l.contains(":NP:")), "no password opens it");
     assert!(lines("etc/passwd").lines().all(|l| l.split(':').count() == 7), "{}", lines("etc/passwd"));
     assert!(lines("etc/project").lines().all(|l| l.split(':').count() == 6), "{}", lines("etc/project"));
+    assert!(lines("etc/user_attr").starts_with("root::::auths=solaris.*,"), "or ipadm(8) gives no address");
     for user in lines("etc/passwd").lines().map(|l| l.split(':').next().unwrap()) {
         assert!(lines("etc/shadow").lines().any(|l| l.starts_with(&format!("{user}:"))), "{user}");
     }
