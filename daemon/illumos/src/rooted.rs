@@ -60,33 +60,54 @@ pub(crate) fn put(etc: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     write_atomically(&to, text, 0o644)
 }
 
+/// Links of a root and where they lead: here, and by the shell of lx zones, which has no other way to go.
+#[cfg(test)]
+pub(crate) mod links {
+    use std::path::Path;
+
+    /// A path, and where it leads below the root.
+    pub(crate) const LEAD: [(&str, &str); 8] = [
+        ("/var/run/a/b", "run/a/b"),
+        ("/var/run/a b/c", "run/a b/c"),
+        ("/var/lib/up/x", "run/x"),
+        ("/both/x", "run/x"),
+        ("//var/./lib/../../../etc/", "etc"),
+        ("etc", "etc"),
+        ("/star", "*"),
+        ("/", ""),
+    ];
+    /// One that leads nowhere.
+    pub(crate) const ENDLESS: &str = "/loop/x";
+
+    /// Makes them below `root`.
+    pub(crate) fn make(root: &Path) {
+        std::fs::create_dir_all(root.join("var/lib")).unwrap();
+        for (target, link) in [
+            ("/run", "var/run"),
+            ("../../../run", "var/lib/up"),
+            ("loop", "loop"),
+            ("var/lib/../run/", "both"),
+            ("*", "star"),
+        ] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests write where nobody else reads")]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
 
     #[test]
     fn links_of_a_root_lead_nowhere_but_into_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        fs::create_dir_all(root.join("var/lib")).unwrap();
-        for (target, link) in
-            [("/run", "var/run"), ("../../../run", "var/lib/up"), ("loop", "loop"), ("var/lib/../run/", "both")]
-        {
-            symlink(target, root.join(link)).unwrap();
-        }
-        for (path, leads) in [
-            ("/var/run/a/b", "run/a/b"),
-            ("/var/lib/up/x", "run/x"),
-            ("/both/x", "run/x"),
-            ("//var/./lib/../../../etc/", "etc"),
-            ("etc", "etc"),
-            ("/", ""),
-        ] {
+        links::make(root);
+        for (path, leads) in links::LEAD {
             assert_eq!(resolve(root, Path::new(path)).unwrap(), root.join(leads), "{path}");
         }
-        assert!(resolve(root, Path::new("/loop/x")).unwrap_err().to_string().contains("too many links"));
+        assert!(resolve(root, Path::new(links::ENDLESS)).unwrap_err().to_string().contains("too many links"));
     }
 
     #[test]

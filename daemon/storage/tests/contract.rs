@@ -6,10 +6,10 @@
 mod loopback;
 
 use async_trait::async_trait;
-use loopback::{Btrfs, Zfs};
+use loopback::{Btrfs, Zfs, calls};
 use reddwarf_command::Tools;
 use reddwarf_host::contract::storage::{StorageFixture, suite};
-use reddwarf_host::storage::{Subvolumes, Tuning};
+use reddwarf_host::storage::Tuning;
 use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, EngineKind, HostErrorKind, StorageEngine, SystemClock};
 use reddwarf_storage::choose::{Wanted, choose};
 use std::collections::BTreeMap;
@@ -17,17 +17,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
-
-/// What the host does itself, as the daemon wires it.
-#[cfg(target_os = "linux")]
-fn calls() -> Option<Arc<dyn Subvolumes>> {
-    Some(Arc::new(reddwarf_linux::btrfs::Calls))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn calls() -> Option<Arc<dyn Subvolumes>> {
-    None
-}
 
 fn wanted(place: &Path, engine: Option<EngineKind>) -> Wanted {
     Wanted {

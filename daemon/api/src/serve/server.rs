@@ -192,7 +192,6 @@ impl Api {
             }
         }
         drop(bound);
-        drop(listeners);
         state.stop.cancel();
         connections.close();
         if timeout(state.settings.limits.shutdown, connections.wait()).await.is_err() {

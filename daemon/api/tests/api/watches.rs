@@ -96,6 +96,8 @@ async fn a04_shutdown_ends_a_hundred_watches_cleanly_and_in_time() {
     }
     soon(world.serving).await.unwrap();
     assert!(started.elapsed().as_secs() < 5);
+    world.next.2.close().await;
+    assert!(!world.socket.exists());
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ mod tests {
         std::fs::write(root.join("group"), "www:x:33:\nadm:x:4:a,www\nbad:x:$(id):www\nlast:x:7:www").unwrap();
         std::os::unix::fs::symlink("/group", root.join("etc/group")).unwrap();
         for (user, also) in [("www", ",+4,+7"), ("33", ",+4,+7"), ("0", ""), ("none", "")] {
-            for shell in [&["/bin/sh"][..], &["/bin/bash"], &["/bin/busybox", "sh"]] {
+            for shell in super::super::SHELLS {
                 let text =
                     format!("root=$1\n{}{MEMBERSHIPS}memberships \"$2\"; printf '%s' \"$also\"", surroundings::CALLED);
                 let mut command = Command::new(shell[0]);

@@ -127,6 +127,10 @@ fn script(start: &Start, file: &Path) -> String {
     script
 }
 
+/// Those that zones of tests may have: what is written for one has to mean the same to all.
+#[cfg(test)]
+const SHELLS: [&[&str]; 3] = [&["/bin/sh"], &["/bin/bash"], &["/bin/busybox", "sh"]];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +253,7 @@ mod tests {
             // Leads a group, and hears SIGINT.
             (&["sh", "-c", "kill -s INT -- -$$"], 130, Some(2)),
         ] {
-            for shell in [&["/bin/sh"][..], &["/bin/bash"], &["/bin/busybox", "sh"]] {
+            for shell in SHELLS {
                 if !Path::new(shell[0]).exists() {
                     continue;
                 }

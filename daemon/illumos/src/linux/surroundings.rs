@@ -144,7 +144,7 @@ fn binds(start: &Start) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use crate::rooted::links;
     use std::process::Command;
 
     #[test]
@@ -152,26 +152,12 @@ mod tests {
     fn links_of_a_root_lead_nowhere_but_into_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("it's a root");
-        std::fs::create_dir_all(root.join("var/lib")).unwrap();
-        for (target, link) in [
-            ("/run", "var/run"),
-            ("../../../run", "var/lib/up"),
-            ("loop", "loop"),
-            ("var/lib/../run/", "both"),
-            ("*", "star"),
-        ] {
-            symlink(target, root.join(link)).unwrap();
-        }
-        for (path, leads) in [
-            ("/var/run/a b/c", "/run/a b/c"),
-            ("/var/lib/up/x", "/run/x"),
-            ("/both/x", "/run/x"),
-            ("//var/./lib/../../../etc/", "/etc"),
-            ("/star", "/*"),
-            ("/", ""),
-            ("/loop/x", "nowhere"),
-        ] {
-            for shell in [&["/bin/sh"][..], &["/bin/bash"], &["/bin/busybox", "sh"]] {
+        links::make(&root);
+        // Places begin with a slash, but for the root itself.
+        let places =
+            links::LEAD.map(|(path, leads)| (path, if leads.is_empty() { String::new() } else { format!("/{leads}") }));
+        for (path, leads) in places.into_iter().chain([(links::ENDLESS, "nowhere".to_owned())]) {
+            for shell in super::super::SHELLS {
                 let text = format!("root=$1\n{CALLED}resolve \"$2\" && printf '%s' \"$at\" || printf nowhere");
                 let mut command = Command::new(shell[0]);
                 let Ok(said) = command.args(&shell[1..]).args(["-c", &text, "sh"]).arg(&root).arg(path).output() else {

@@ -7,7 +7,7 @@ pub(super) fn point() {}
 #[cfg(test)]
 pub(super) use armed::point;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 #[allow(
     dead_code,
     clippy::disallowed_methods,
@@ -22,7 +22,6 @@ mod loopback;
 mod armed {
     use crate::tree::{Layout, TreeEngine, btrfs, directory};
     use reddwarf_command::Tools;
-    use reddwarf_host::storage::Subvolumes;
     use reddwarf_host::{
         Change, DatasetId, DatasetName, DatasetSpec, HostErrorKind, HostResult, Limits, SnapshotId, StorageEngine,
         SystemClock,
@@ -55,16 +54,6 @@ mod armed {
         const ALL: [Self; 3] = [Self::Directory, Self::Calls, Self::Tool];
     }
 
-    #[cfg(target_os = "linux")]
-    fn calls() -> Option<Arc<dyn Subvolumes>> {
-        Some(Arc::new(reddwarf_linux::btrfs::Calls))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn calls() -> Option<Arc<dyn Subvolumes>> {
-        None
-    }
-
     pub(in super::super) fn point() {
         let wanted = std::env::var(AT).ok().and_then(|n| n.parse().ok());
         if wanted == Some(PASSED.fetch_add(1, Ordering::Relaxed)) {
@@ -75,7 +64,7 @@ mod armed {
 
     fn engine(dir: &Path, kind: Kind) -> TreeEngine {
         let (layout, clock) = (Layout::new(dir.join("place"), BTreeMap::new()), Arc::new(SystemClock));
-        let subvolumes = if kind == Kind::Calls { calls() } else { None };
+        let subvolumes = if kind == Kind::Calls { super::loopback::calls() } else { None };
         let tools = std::env::var_os(TOOLS).map(|dir| Tools::only_in(Path::new(&dir)).unwrap());
         let tools = tools.unwrap_or_else(Tools::linux);
         match kind {

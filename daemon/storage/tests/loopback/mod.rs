@@ -1,8 +1,21 @@
 //! File systems in files, or on memory, for the time of a test.
 
+use reddwarf_host::storage::Subvolumes;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use tempfile::TempDir;
+
+/// What the host does itself, as the daemon wires it.
+#[cfg(target_os = "linux")]
+pub(crate) fn calls() -> Option<Arc<dyn Subvolumes>> {
+    Some(Arc::new(reddwarf_linux::btrfs::Calls))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn calls() -> Option<Arc<dyn Subvolumes>> {
+    None
+}
 
 fn run(program: &str, args: &[&str]) -> bool {
     Command::new(program).args(args).output().is_ok_and(|out| {
