@@ -5,7 +5,7 @@ use crate::paths::INSIDE;
 use crate::record::ContainerDir;
 use crate::sandbox;
 use crate::zlogin::quoted;
-use crate::zone::brand::ZoneBrand;
+use crate::zone::brand::{Programs, ZoneBrand};
 use reddwarf_command::{Cause, Invocation, Tool};
 use reddwarf_host::spec::Signal;
 use reddwarf_host::{HostResult, SandboxId};
@@ -27,8 +27,12 @@ pub(crate) fn program() -> String {
 
 /// What zlogin(1) is called with besides, in the sandbox's zone.
 pub(crate) fn login(shared: &Shared, id: &SandboxId) -> &'static [&'static str] {
-    let mark = sandbox::own_mark(shared, id).ok().flatten();
-    mark.and_then(|mark| sandbox::zone_brand(shared, &mark.spec).ok()).map_or(&[], ZoneBrand::login)
+    own_brand(shared, id).map_or(&[], ZoneBrand::login)
+}
+
+fn own_brand(shared: &Shared, id: &SandboxId) -> Option<ZoneBrand> {
+    let mark = sandbox::own_mark(shared, id).ok().flatten()?;
+    sandbox::zone_brand(shared, &mark.spec).ok()
 }
 
 /// A short shell text in a sandbox's zone.
@@ -48,15 +52,20 @@ pub(crate) async fn signal(
 ) -> HostResult<bool> {
     let name = signal.to_string();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let minus = if group { "-" } else { "" };
     // zlogin's own exit status is the shell's: 0 only where the signal was sent.
-    let script = format!("kill -s {} -- {minus}{pid} 2>/dev/null || exit 3", quoted(name));
+    let script = format!("{} 2>/dev/null || exit 3", kill(name, pid, group));
     match shared.tools().run(&shell(shared, id, &script)).await {
         Ok(_) => Ok(true),
         // The zone is down, or the process is gone.
         Err(error) if error.cause() == Cause::WrongState || exit_code(&error) == Some(3) => Ok(false),
         Err(error) => Err(error.into_host(op, id.as_str())),
     }
+}
+
+/// The shell's words that send a signal. BusyBox's kill takes `--` for a process, and others take a group behind `-s NAME` for
+/// an option.
+fn kill(name: &str, pid: u32, group: bool) -> String {
+    if group { format!("kill -{} -{pid}", quoted(name)) } else { format!("kill -s {} {pid}", quoted(name)) }
 }
 
 /// Kills a command with all that it started: its process group, and what its starter's tree holds.
@@ -67,9 +76,12 @@ pub(crate) async fn end_tree(
     pid: u32,
     starter: u32,
 ) -> HostResult<()> {
-    let program = quoted(&program());
     // The tree first: with its root gone nobody would know any more what belonged to it.
-    let script = format!("{program} {} {starter}; kill -s KILL -- -{pid} 2>/dev/null; exit 0", crate::tree::ARGUMENT);
+    let tree = format!("{} {} {starter}; ", quoted(&program()), crate::tree::ARGUMENT);
+    // Our program can't run beside Linux', whose shell leads a group of its own.
+    let is_linux = own_brand(shared, id).is_some_and(|brand| brand.programs() == Programs::Linux);
+    let tree = if is_linux { "" } else { &tree };
+    let script = format!("{tree}{} 2>/dev/null; exit 0", kill("KILL", pid, true));
     shared.run(op, id.as_str(), &shell(shared, id, &script)).await.map(drop)
 }
 

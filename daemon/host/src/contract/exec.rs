@@ -88,6 +88,7 @@ async fn input_reaches_a_command_and_its_end_too(lab: &Lab<'_>) -> Outcome {
 }
 
 async fn a_terminal_has_one_stream(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().terminals, "terminals")?;
     let (sandbox, spec) = lab.running(Program::Until(0)).await?;
     let wanted = ExecRequest { tty: true, stdin: false, ..request(lab, Program::Print) };
     let session = lab.host.exec(&sandbox.id, &spec.name, wanted).await?;
@@ -126,6 +127,7 @@ async fn a_dropped_session_ends_its_command(lab: &Lab<'_>) -> Outcome {
 
 /// F47: what has left its session and its parent is found as well.
 async fn a_contained_command_takes_all_that_it_started_with_it(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().contained, "commands that are contained")?;
     dropped(lab, "(setsid sleep 424242 &); sleep 100000", true).await?;
     // What a command leaves running when it ends by itself stays.
     let (sandbox, spec) = lab.running(Program::Until(0)).await?;

@@ -103,6 +103,14 @@ pub struct Abilities {
     pub host_network: bool,
     /// Packets really go between the host and sandboxes' addresses (not with played tools).
     pub packets: bool,
+    /// Commands and containers can have a terminal.
+    pub terminals: bool,
+    /// Ports of a sandbox can be connected to (not by played addresses).
+    pub ports: bool,
+    /// An end by a signal is told from an exit code above 128.
+    pub signals: bool,
+    /// What a contained command has started is found wherever it went.
+    pub contained: bool,
 }
 
 /// What a container of the suite does.

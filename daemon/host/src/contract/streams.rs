@@ -150,6 +150,7 @@ async fn echo(lab: &Lab<'_>, connection: Connection, text: &[u8]) -> Outcome {
 }
 
 async fn connections_reach_a_port_inside(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().ports, "ports that can be connected to")?;
     let (sandbox, _) = lab.running(Program::Listen(PORT)).await?;
     let text = b"0123456789abcde\n".repeat(50_000);
     let connection = connected(lab, lab.host.as_ref(), &sandbox.id).await?;
@@ -157,6 +158,7 @@ async fn connections_reach_a_port_inside(lab: &Lab<'_>) -> Outcome {
 }
 
 async fn many_connections_at_once_keep_apart(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().ports, "ports that can be connected to")?;
     let (sandbox, _) = lab.running(Program::Listen(PORT)).await?;
     drop(connected(lab, lab.host.as_ref(), &sandbox.id).await?);
     let mut open = Vec::new();
@@ -170,6 +172,7 @@ async fn many_connections_at_once_keep_apart(lab: &Lab<'_>) -> Outcome {
 }
 
 async fn a_port_without_a_listener_refuses(lab: &Lab<'_>) -> Outcome {
+    needs(lab.fixture.abilities().ports, "ports that can be connected to")?;
     let (sandbox, _) = lab.running(Program::Until(0)).await?;
     let absent = lab.fixture.sandbox().id;
     refused(lab.host.connect(&absent, PORT).await, HostErrorKind::NotFound, "in an unknown sandbox")?;

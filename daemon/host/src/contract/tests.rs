@@ -94,7 +94,18 @@ impl Fixture for FakeFixture {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { own_network: true, limits: true, figures: true, files: false, host_network: true, packets: true }
+        Abilities {
+            own_network: true,
+            limits: true,
+            figures: true,
+            files: false,
+            host_network: true,
+            packets: true,
+            terminals: true,
+            ports: true,
+            signals: true,
+            contained: true,
+        }
     }
 }
 

@@ -14,6 +14,32 @@ pub(super) struct Identity {
     pub(super) words: String,
 }
 
+/// Sets `$gid` to the group that the container's /etc/passwd gives a user's number; 0: it has none.
+const PRIMARY: &str = r#"primary() {
+  gid=0
+  resolve /etc/passwd && while IFS=: read -r name x id group rest || [ -n "$name" ]; do
+    case $id in "$1") case $group in ''|*[!0-9]*) ;; *) gid=$group;; esac; break;; esac
+  done 2>/dev/null < "$root$at"
+  export gid
+}
+"#;
+
+/// Sets `HOME` to what the container's /etc/passwd says of a user, by name or number; by itself `/`.
+const HOME: &str = r#"HOME=/; while IFS=: read -r n x i g c d s || [ -n "$n" ]; do
+  case $u in "$n"|"$i") HOME=${d:-/}; break;; esac
+done 2>/dev/null < /etc/passwd; export HOME
+"#;
+
+/// The shell's text that gives a program its home, in its own root.
+pub(super) fn home(start: &Start) -> String {
+    let user = match &start.user {
+        UserSpec::Ids { uid, .. } => uid.to_string(),
+        UserSpec::Named { user, .. } if is_root(user) => "0".to_owned(),
+        UserSpec::Named { user, .. } => user.split(':').next().unwrap_or_default().to_owned(),
+    };
+    format!("u={}; {HOME}", quoted(&user))
+}
+
 /// Adds to `$also` the groups that the container's /etc/group gives a user, by name or number, each after a comma.
 const MEMBERSHIPS: &str = r#"memberships() {
   user= also=
@@ -30,37 +56,54 @@ const MEMBERSHIPS: &str = r#"memberships() {
 
 /// For a start. Root without further groups needs none.
 pub(super) fn options(start: &Start) -> Identity {
+    // A number alone is a user, be it known there or not; chroot(1) would want its group said.
+    let alone = |user: &str| user.bytes().all(|b| b.is_ascii_digit());
     let (user, primary, groups) = match &start.user {
-        UserSpec::Ids { uid, gid, groups } => (format!("+{uid}:+{gid}"), Some(*gid), groups),
-        UserSpec::Named { user, groups } if is_root(user) => ("+0:+0".to_owned(), Some(0), groups),
-        UserSpec::Named { user, groups } => (user.clone(), None, groups),
+        UserSpec::Ids { uid, gid, groups } => (quoted(&format!("+{uid}:+{gid}")), Some(format!("+{gid}")), groups),
+        UserSpec::Named { user, groups } if is_root(user) => (quoted(ROOT), Some("+0".to_owned()), groups),
+        UserSpec::Named { user, groups } if alone(user) => {
+            (format!("+{user}:+\"$gid\""), Some("+\"$gid\"".to_owned()), groups)
+        }
+        UserSpec::Named { user, groups } => (quoted(user), None, groups),
     };
     let (mut before, mut words) = (String::new(), String::new());
-    if user == "+0:+0" && groups.is_empty() {
+    if user == quoted(ROOT) && groups.is_empty() {
         return Identity { before, words };
     }
-    let _ = write!(words, " --userspec={}", quoted(&user));
+    let of = match &start.user {
+        UserSpec::Ids { uid, .. } => uid.to_string(),
+        UserSpec::Named { user, .. } => user.split(':').next().unwrap_or_default().to_owned(),
+    };
+    let by_number = primary.as_deref().is_some_and(|group| group.contains('$'));
     // Without further ones it finds the user's own groups by itself.
-    if start.strict_groups || !groups.is_empty() {
-        let all: Vec<_> = groups.iter().copied().chain(primary).map(|group| format!("+{group}")).collect();
+    let listed = start.strict_groups || !groups.is_empty();
+    if start.joins && (by_number || (listed && !start.strict_groups)) {
+        before.push_str(&surroundings::called(start));
+    }
+    if by_number {
+        let _ = writeln!(before, "{PRIMARY}primary {}", quoted(&of));
+    }
+    let _ = write!(words, " --userspec={user}");
+    if listed {
+        let all: Vec<_> = groups.iter().map(|group| format!("+{group}")).chain(primary).collect();
         let _ = write!(words, " --groups={}", all.join(","));
         if !start.strict_groups {
-            let of = user.split(':').next().unwrap_or_default().trim_start_matches('+');
-            let called = if start.joins { surroundings::called(start) } else { String::new() };
-            before = format!("{called}{MEMBERSHIPS}memberships {}\n", quoted(of));
+            let _ = writeln!(before, "{MEMBERSHIPS}memberships {}", quoted(&of));
             words.push_str("\"$also\"");
         }
     }
     Identity { before, words }
 }
 
+const ROOT: &str = "+0:+0";
+
 fn is_root(user: &str) -> bool {
     matches!(user, "" | "root" | "0")
 }
 
 /// The shell's text that ends a start where chroot(1) can't do that: a program never runs as somebody else.
-pub(super) fn check(start: &Start) -> String {
-    if options(start).words.is_empty() {
+pub(super) fn check(identity: &Identity) -> String {
+    if identity.words.is_empty() {
         return String::new();
     }
     let message = "users and groups (runAsUser, fsGroup, supplementalGroups) need a chroot(1) in the lx zone that knows \

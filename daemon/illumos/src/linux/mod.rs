@@ -71,7 +71,9 @@ fn program(start: &Start) -> Result<String, String> {
         return Err(message);
     }
     let (of_shells, others): (Vec<_>, Vec<_>) = start.env.iter().partition(|(n, _)| OF_SHELLS.contains(&n.as_str()));
-    let mut text = String::new();
+    let own_home = start.env.iter().any(|(name, _)| name == "HOME");
+    // First, for it has variables of its own.
+    let mut text = if own_home { String::new() } else { identity::home(start) };
     for (name, value) in others {
         if !is_identifier(name) {
             let message = "a shell sets the variables of lx zones: letters, digits and underlines only";
@@ -87,7 +89,18 @@ fn program(start: &Start) -> Result<String, String> {
             format!("env {} sh -c 'exec \"$@\"' sh {words}", set.join(" "))
         }
     };
-    let _ = writeln!(text, "cd {} && exec {become_it}", quoted(&start.working_dir));
+    let Some(program) = start.argv.first() else { return Err("no program is named".to_owned()) };
+    let line = |text: String| quoted(&text.replace('\n', " "));
+    let nowhere = line(format!("working directory {}: it can't be entered", start.working_dir));
+    let missing = line(format!("exec {program}: no such program"));
+    // A shell that can't become a program is not always there to say so.
+    let _ = writeln!(
+        text,
+        "end() {{ printf '%s\\n' \"$1 0 $2 $3\" >&7; exit $1; }}; cd {} 2>/dev/null || end 128 invalid {nowhere}; \
+         command -v {} >/dev/null || end 127 - {missing}; echo \"$$ $PPID\" >&6; exec {become_it} 6>&- 7>&-",
+        quoted(&start.working_dir),
+        quoted(program),
+    );
     Ok(text)
 }
 
@@ -102,8 +115,8 @@ fn is_identifier(name: &str) -> bool {
 fn script(start: &Start, file: &Path) -> String {
     let text = |path: &std::path::Path| quoted(&path.to_string_lossy());
     let root = start.root.as_deref();
-    let mut script = if start.joins { String::new() } else { surroundings::made(start) };
     let identity = identity::options(start);
+    let mut script = if start.joins { String::new() } else { surroundings::made(start, &identity) };
     script.push_str(&identity.before);
     let out = start.out.to_string_lossy().into_owned();
     // What becomes the program: its own process group, its root and user, and none of zlogin's variables.
@@ -112,17 +125,21 @@ fn script(start: &Start, file: &Path) -> String {
         (None, "") => format!("sh -c {inner}"),
         (root, words) => format!("chroot{words} {} sh -c {inner}", text(root.unwrap_or(Path::new("/")))),
     };
-    let (started, ended) = (quoted(&format!("{out}.started")), quoted(&format!("{out}.ended")));
+    let file_of = |ending: &str| quoted(&format!("{out}.{ending}"));
     // A process group of its own. BusyBox's shell has no job control without a terminal, and a process in the background
-    // without it is deaf to SIGINT; one in the foreground ends some shells with it. What the shell itself has to say of a death is nobody's.
-    let leader = quoted(&format!("echo \"$$ $PPID\" > {started}; exec {program}"));
+    // without it is deaf to SIGINT; one in the foreground ends some shells with it.
+    let leader = quoted(&format!("exec {program}"));
+    // Shells tell death by a signal and a code above 128 apart for nobody. What they have to say of a death is nobody's.
     let _ = write!(
         script,
-        "exec 4<{file} 5>&2 2>/dev/null; trap : INT; if command -v setsid >/dev/null; then g=setsid; else g=; set -m; fi; \
-         $g sh -c {leader} 4<&4 2>&5 5>&-; c=$?; read p s < {started} && kill -s KILL -- -$p; {undo}\
-         if [ $c -gt 128 ]; then s=$((c - 128)); else s=0; fi; echo \"$c $s - \" > {ended}; exit $c",
+        "exec 4<{file} 5>&2 2>/dev/null 6>{started} 7>{ended}; trap : INT; \
+         if command -v setsid >/dev/null; then g=setsid; else g=; set -m; fi; \
+         $g sh -c {leader} 4<&4 2>&5 5>&-; c=$?; read p q <{started} && kill -KILL -$p; {undo}\
+         if [ $c -gt 128 ]; then s=$((c - 128)); else s=0; fi; [ -s {ended} ] || echo \"$c $s - \" >&7; exit $c",
         file = text(file),
-        undo = if start.joins { "" } else { surroundings::end(start) },
+        started = file_of("started"),
+        ended = file_of("ended"),
+        undo = if start.joins { String::new() } else { surroundings::end(start) },
     );
     script
 }
@@ -134,7 +151,7 @@ const SHELLS: [&[&str]; 3] = [&["/bin/sh"], &["/bin/bash"], &["/bin/busybox", "s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::starter::{read_ended, read_started};
+    use crate::starter::{Kind, read_ended, read_started};
     use proptest::prelude::*;
     use reddwarf_host::spec::UserSpec;
     use std::process::{Command, Stdio};
@@ -262,11 +279,77 @@ mod tests {
                 assert!(!["HOME", "SEGV", "no-such"].iter().any(|word| script.contains(word)), "{script}");
                 let ended = read_ended(&out).unwrap();
                 assert_eq!((ended.code, ended.signal), (code, signal), "{argv:?}");
-                // Its own group's leader, and the shell's child.
-                let (pid, shell) = read_started(&out).unwrap();
-                assert_ne!(pid, shell);
+                // Its own group's leader, and the shell's child; what is not there has not run.
+                match read_started(&out) {
+                    Some((pid, shell)) => assert!(pid != shell && ended.message.is_empty(), "{ended:?}"),
+                    None => assert_eq!(ended.message, "exec no-such-program: no such program"),
+                }
+                assert_eq!(read_started(&out).is_some(), code != 127);
                 std::fs::remove_file(dir.path().join("app.0.ended")).unwrap();
             }
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the shell itself is what is tested")]
+    fn a_program_begins_where_its_image_says_and_has_a_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = |user: &str| {
+            let user = UserSpec::Named { user: user.to_owned(), groups: Vec::new() };
+            let out = dir.path().join("app.0");
+            let start = Start { user, ..start(&["sh", "-c", "echo \"$HOME\" > said"], &out) };
+            let mut text = program(&start).unwrap();
+            text = text.replace("/etc/passwd", &quoted(&dir.path().join("passwd").to_string_lossy()));
+            text.replace("cd '/'", &format!("cd {}", quoted(&dir.path().to_string_lossy())))
+        };
+        std::fs::write(
+            dir.path().join("passwd"),
+            "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/var/www:/bin/sh\nno:x:4:4:::",
+        )
+        .unwrap();
+        let users =
+            [("", "/root"), ("www", "/var/www"), ("33:4", "/var/www"), ("no", "/"), ("1000", "/"), ("x;y", "/")];
+        for (user, wanted) in users {
+            for shell in SHELLS.iter().filter(|shell| Path::new(shell[0]).exists()) {
+                let text = format!("exec 6>/dev/null 7>/dev/null\n{}", home(user));
+                let status = Command::new(shell[0]).args(&shell[1..]).args(["-c", &text]).env_remove("HOME").status();
+                assert!(status.unwrap().success(), "{text}");
+                assert_eq!(
+                    std::fs::read_to_string(dir.path().join("said")).unwrap().trim(),
+                    wanted,
+                    "{user} {shell:?}"
+                );
+            }
+        }
+        // A directory that can't be entered is the pod's mistake.
+        let mut start = start(&["true"], &dir.path().join("app.0"));
+        start.working_dir = "/no\nsuch".to_owned();
+        assert_eq!(run(&start, dir.path()).1, Some(128));
+        let ended = read_ended(&start.out).unwrap();
+        assert_eq!(
+            (ended.kind, ended.message.as_str()),
+            (Kind::Invalid, "working directory /no such: it can't be entered")
+        );
+    }
+
+    /// `USER 1000`, as many images have it: nobody in its files is called so.
+    #[test]
+    fn a_user_may_be_a_number_that_nobody_knows() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: becoming another user needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for (user, groups, wanted) in
+            [("60001", &[][..], "60001:0:0"), ("60001", &[70001], "60001:0:0 70001"), ("60001:7", &[], "60001:7:7")]
+        {
+            let script = "echo $(id -u):$(id -g):$(id -G)";
+            let mut start =
+                start(&["sh", "-c", &format!("[ \"$({script})\" = \"$1\" ]"), "sh", wanted], &dir.path().join("app.0"));
+            start.user = UserSpec::Named { user: user.to_owned(), groups: groups.to_vec() };
+            start.env.push(("PATH".to_owned(), std::env::var("PATH").unwrap()));
+            let (script, code) = run(&start, dir.path());
+            assert_eq!(code, Some(0), "{user}: {script}");
         }
     }
 }

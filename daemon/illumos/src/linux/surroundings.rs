@@ -1,9 +1,9 @@
 //! What a container finds around itself in an lx zone: files of /etc, devices and processes, volumes. Made by the zone's own
 //! shell, as the starter makes it elsewhere, and undone when the program has ended.
 
-use super::identity;
+use super::identity::{self, Identity};
 use crate::inside;
-use crate::starter::Start;
+use crate::starter::{Start, command_prefix};
 use crate::zlogin::quoted;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 /// |---|---|
 /// | `fail KIND MESSAGE` | ends the start: nothing runs without what it was promised |
 /// | `resolve PATH` | sets `$at` to where a path of the container leads, from `$root`: its links begin at its own root |
-/// | `mounted PLACE` | whether something is mounted there |
-/// | `bind SOURCE PATH [:]` | mounts, and sets `$bound` to the place; empty: something was mounted there before. `:`: it need not be |
+/// | `mounted PLACE` | whether something is mounted there: the table may have blanks and the like spelt out, lx' own has them as they are |
+/// | `bind SOURCE PATH [:]` | mounts (lx takes no mount without a type, which BusyBox leaves out), and sets `$bound` to the place; empty: something was mounted there before. `:`: it need not be |
 /// | `down PLACE` | unmounts: what is killed may still be there for a moment |
 /// | `etc NAME` | a file of /etc; a root without /etc, or one that is read-only, does without |
 /// | `sweep` | ends all that has the container's root, wherever it has put itself |
+/// | `beside FILES` | ends commands whose files begin so, unless they have ended |
 pub(super) const CALLED: &str = r#"nl='
 '
+tab='	'
 fail() { undo; printf '%s\n' "128 0 $1 ${2%%"$nl"*}" > "$ended"; exit 128; }
 resolve() {
   at= left=$1 n=0
@@ -38,7 +40,13 @@ resolve() {
   done
 }
 mounted() {
-  while IFS= read -r line; do line=${line#* }; case $line in "$1 "*) return 0;; esac; done < /proc/self/mounts
+  left=$1 spelt=
+  while [ -n "$left" ]; do
+    rest=${left#?} char=${left%"${left#?}"} left=$rest
+    case $char in ' ') char='\040';; "$tab") char='\011';; "$nl") char='\012';; \\) char='\134';; esac
+    spelt=$spelt$char
+  done
+  while IFS= read -r line; do case $line in *" $1 "*|*" $spelt "*) return 0;; esac; done < /proc/self/mounts
   return 1
 }
 bind() {
@@ -48,7 +56,7 @@ bind() {
   mounted "$place" && return
   said=$({ { [ -e "$1" ] || mkdir -p "$1"; } && if [ -d "$1" ]; then mkdir -p "$place"
     else mkdir -p "${place%/*}" && { [ -e "$place" ] || : > "$place"; }; fi \
-    && mount --bind "$1" "$place"; } 2>&1) || { ${3:-fail} other "mount at $2: $said"; return; }
+    && mount -t none --bind "$1" "$place"; } 2>&1) || { ${3:-fail} other "mount at $2: $said"; return; }
   bound=$place
 }
 down() { n=0; until umount "$1" 2>/dev/null; do n=$((n + 1)); [ $n -lt 3 ] || return 0; sleep 1; done; }
@@ -56,14 +64,15 @@ etc() {
   resolve /etc && mkdir -p "$root$at" && new=$root$at/.$1.new && rm -f "$new" \
     && cp "$files/$1" "$new" && mv -f "$new" "$root$at/$1" || rm -f "$new"
 }
-sweep() { for p in /proc/[0-9]*; do [ "$p/root" -ef "$root" ] && kill -s KILL "${p#/proc/}"; done; }
+sweep() { for p in /proc/[0-9]*; do [ "$p/root" -ef "$root" ] && kill -KILL "${p#/proc/}"; done; }
+beside() { for f in "$1"*.started; do [ ! -s "${f%started}ended" ] && read p q < "$f" && kill -KILL -$p; done; }
 "#;
 
 /// The shell's text before the program begins.
-pub(super) fn made(start: &Start) -> String {
+pub(super) fn made(start: &Start, identity: &Identity) -> String {
     let mut text = called(start);
     let _ = writeln!(text, "undo() {{ {}:; }}", undone(start));
-    text.push_str(&identity::check(start));
+    text.push_str(&identity::check(identity));
     if !start.hostname.is_empty() {
         let _ = writeln!(text, "hostname {} 2>/dev/null", quoted(&start.hostname));
     }
@@ -79,6 +88,10 @@ pub(super) fn made(start: &Start) -> String {
     for (number, words) in binds(start).enumerate() {
         let _ = writeln!(text, "bind {words}; m{number}=$bound");
     }
+    // As everywhere, an image's directory is made where it has none.
+    if start.root.is_some() {
+        let _ = writeln!(text, "resolve {} && mkdir -p \"$root$at\" 2>/dev/null", quoted(&start.working_dir));
+    }
     text
 }
 
@@ -88,8 +101,11 @@ pub(super) fn called(start: &Start) -> String {
 }
 
 /// The same when it has ended. What is mounted in the zone's own root is there for its other containers too.
-pub(super) fn end(start: &Start) -> &'static str {
-    if start.root.is_some() { "sweep; undo; " } else { "" }
+pub(super) fn end(start: &Start) -> String {
+    let name = start.out.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let commands = start.out.with_file_name(command_prefix(&name));
+    let own_root = if start.root.is_some() { "sweep; undo; " } else { "" };
+    format!("beside {}; {own_root}", quoted(&commands.to_string_lossy()))
 }
 
 /// Else the root file system can't be destroyed before the zone is halted.

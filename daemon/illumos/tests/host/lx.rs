@@ -1,6 +1,6 @@
 //! Zones of Linux programs: installed from an image of the store, cloned, and nothing of their variables in any argument.
 
-use crate::support::{World, played};
+use crate::support::{World, linux_root, played};
 use reddwarf_host::spec::{
     ContainerImage, ContainerSpec, EnvVar, FileContent, MountSpec, SandboxSpec, Sensitive, Signal, UserSpec, VolumeSpec,
 };
@@ -9,24 +9,6 @@ use reddwarf_host::{
 };
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt;
-
-/// A Linux root with what every one has.
-fn root(dir: &Path) -> PathBuf {
-    let root = dir.join("linux");
-    for part in ["bin", "etc"] {
-        std::fs::create_dir_all(root.join(part)).unwrap();
-    }
-    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for name in ["sh", "cat", "chroot", "cp", "env", "grep", "hostname", "id", "kill", "mkdir", "mount"] {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
-    }
-    for name in ["mv", "readlink", "rm", "sleep", "touch", "umount"] {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
-    }
-    std::os::unix::fs::symlink("/inside", root.join("lib-run")).unwrap();
-    std::fs::write(root.join("etc/alpine-release"), "3.22.0\n").unwrap();
-    root
-}
 
 async fn sandbox(world: &World) -> SandboxSpec {
     let _ = world.host.network_ensure(&world.network()).await.unwrap();
@@ -40,7 +22,7 @@ fn an_lx_zone_is_cloned_from_its_image_and_its_programs_get_what_they_are_to() {
         let id = &sandbox.id;
         let missing = world.host.sandbox_ensure(&sandbox).await.unwrap_err();
         assert!(missing.kind == HostErrorKind::NotFound && missing.to_string().contains("lx-zone"), "{missing}");
-        let image = world.host.image_import(&root(world.dir.path()), "lx-zone").await.unwrap();
+        let image = world.host.image_import(&linux_root(world.dir.path()), "lx-zone").await.unwrap();
         let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
 
         // The template is installed from the image's snapshot, and the pod's zone is a clone of the template's files.
@@ -105,7 +87,7 @@ fn volume(name: &str) -> VolumeName {
 
 /// A pod with an empty directory, the image of its zone, and a container of the zone's own root to look from.
 async fn with_scratch(world: &World) -> (SandboxSpec, ImageId, ContainerSpec) {
-    let image = world.host.image_import(&root(world.dir.path()), "lx-zone").await.unwrap();
+    let image = world.host.image_import(&linux_root(world.dir.path()), "lx-zone").await.unwrap();
     let mut sandbox = sandbox(world).await;
     for (name, memory) in [("scratch", false), ("memory", true)] {
         let _ = sandbox.volumes.insert(volume(name), VolumeSpec::EmptyDir { memory, size_limit_bytes: None });

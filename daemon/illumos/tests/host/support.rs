@@ -7,6 +7,7 @@ use reddwarf_host::{ContainerName, ContainerObserved, Network, SandboxId, Sandbo
 use reddwarf_hostsim::lab::Lab;
 use reddwarf_hostsim::system::System;
 use reddwarf_illumos::{IllumosHost, IllumosOptions};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -108,4 +109,28 @@ impl World {
     pub(crate) async fn until_exit(&self, id: &SandboxId, name: &ContainerName) -> ContainerObserved {
         common::until_exit(&self.host, id, name).await
     }
+}
+
+/// What of busybox tests call.
+const PROGRAMS: &[&str] = &[
+    "cat", "chroot", "cp", "env", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mount", "mv",
+    "readlink", "rm", "setsid", "sh", "sleep", "touch", "tr", "umount",
+];
+
+/// A Linux root with what every one has, below `dir`.
+pub(crate) fn linux_root(dir: &Path) -> PathBuf {
+    let root = dir.join("linux");
+    if root.exists() {
+        return root;
+    }
+    for part in ["bin", "etc"] {
+        std::fs::create_dir_all(root.join(part)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    for name in PROGRAMS {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("/inside", root.join("lib-run")).unwrap();
+    std::fs::write(root.join("etc/alpine-release"), "3.22.0\n").unwrap();
+    root
 }

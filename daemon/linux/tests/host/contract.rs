@@ -65,6 +65,10 @@ impl Fixture for Real {
             files: true,
             host_network: true,
             packets: true,
+            terminals: true,
+            ports: true,
+            signals: true,
+            contained: true,
         }
     }
 }

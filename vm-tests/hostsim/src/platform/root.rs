@@ -5,9 +5,10 @@ use crate::brand::{Brand, Mount};
 use crate::call::{Sim, replace};
 use crate::state::Config;
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, mknod};
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 /// What of this machine stands for a native zone's programs.
@@ -112,9 +113,16 @@ fn devices(root: &Path) -> Result<(), String> {
     let dev = root.join("dev");
     said(mount(Some("dev"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755")), "/dev")?;
     for name in DEVICES {
-        let there = dev.join(name);
+        let (here, there) = (Path::new("/dev").join(name), dev.join(name));
+        let number = here.metadata().map_err(|e| format!("{}: {e}", here.display()))?.rdev();
+        // Of their own: who mounts /dev elsewhere has them too.
+        if mknod(&there, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), number).is_ok() {
+            let open = std::fs::set_permissions(&there, Permissions::from_mode(0o666));
+            open.map_err(|e| format!("{}: {e}", there.display()))?;
+            continue;
+        }
         File::create(&there).map_err(|e| format!("{}: {e}", there.display()))?;
-        bind(&Path::new("/dev").join(name), &there, false)?;
+        bind(&here, &there, false)?;
     }
     for name in ["pts", "shm"] {
         std::fs::create_dir(dev.join(name)).map_err(|e| e.to_string())?;
