@@ -9,7 +9,7 @@ use crate::starter::{Start, StartEnvFile, StartMount, ended_file, started_file};
 use crate::supervisor;
 use crate::zone::brand::Programs;
 use crate::zone::drive::{STUBBORN, halt};
-use crate::{datasets, images, linux, machine, sandbox, volumes};
+use crate::{datasets, images, linux, machine, sandbox, slots, volumes};
 use reddwarf_command::{CommandError, Tool};
 use reddwarf_host::capability;
 use reddwarf_host::spec::{ContainerImage, ContainerSpec, ProcessView, RecursiveReadOnly, Resources, Seccomp, Signal};
@@ -21,7 +21,6 @@ use reddwarf_supervise::program::{self, PATIENCE, Report};
 use reddwarf_supervise::record::Moment;
 use reddwarf_supervise::{instance, lock};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -128,7 +127,7 @@ async fn clear_remains(shared: &Shared, id: &SandboxId, spec: &ContainerSpec, di
     if let Some(launch) = record::launch(dir)?
         && let Some(slot) = launch.slot
     {
-        datasets::destroy(shared, START, &datasets::slot(shared, id, slot)?).await?;
+        slots::free(shared, START, id, slot).await?;
     }
     let out = shared.paths.out(id).join(inside_name(&spec.name, spec.attempt));
     for file in [started_file(&out), ended_file(&out)] {
@@ -136,15 +135,6 @@ async fn clear_remains(shared: &Shared, id: &SandboxId, spec: &ContainerSpec, di
     }
     remove_tree(dir.path()).map_err(|e| io_error("clear", dir.path(), e))?;
     Ok(())
-}
-
-/// Slots that instances of the sandbox have.
-fn slots_in_use(shared: &Shared, id: &SandboxId) -> HostResult<BTreeSet<u32>> {
-    let mut used = BTreeSet::new();
-    for (_, _, dir) in shared.paths.run.instances(id)? {
-        used.extend(record::launch(&dir)?.and_then(|launch| launch.slot));
-    }
-    Ok(used)
 }
 
 /// Its root file system, and what its starter begins from.
@@ -159,12 +149,12 @@ async fn prepare(shared: &Shared, mark: &SandboxMark, spec: &ContainerSpec) -> H
     let slot = match &spec.image {
         ContainerImage::Brand => None,
         ContainerImage::Image { id: image } => {
-            let used = slots_in_use(shared, id)?;
+            let used = slots::in_use(shared, id)?;
             let Some(slot) = (0..SLOTS).find(|slot| !used.contains(slot)) else {
                 let message = format!("{SLOTS} containers of this pod are there already, ended ones included");
                 return Err(HostError::new(HostErrorKind::Exhausted, START, subject(), message));
             };
-            datasets::destroy(shared, START, &datasets::slot(shared, id, slot)?).await?;
+            slots::free(shared, START, id, slot).await?;
             datasets::clone_image(shared, START, id, slot, image).await?;
             images::touch(shared, image);
             Some(slot)
@@ -437,7 +427,7 @@ async fn remove_instance(
     if let Some(launch) = record::launch(dir)?
         && let Some(slot) = launch.slot
     {
-        datasets::destroy(shared, REMOVE, &datasets::slot(shared, id, slot)?).await?;
+        slots::free(shared, REMOVE, id, slot).await?;
     }
     let inside = inside_name(name, attempt);
     let out = shared.paths.out(id).join(&inside);

@@ -17,7 +17,7 @@
 //! | `host`, `sandboxes` | [`IllumosHost`] and its wiring to the traits |
 //! | [`zone`] | a zone's way from any state to any other: decision, configuration, brands, templates, carrying out |
 //! | `sandbox`, `volumes`, `datasets`, `vnic` | sandboxes and their parts (what is said to zfs(8) is `reddwarf_storage`'s) |
-//! | `container`, `inside` | container instances; commands and signals in zones |
+//! | `container`, `slots`, `inside` | container instances, places for their roots; commands and signals in zones |
 //! | `project` | limits of single containers |
 //! | [`supervisor`], `stream` | watching over one container, who is attached |
 //! | [`starter`], `terminal`, [`tree`], `linux` | starting a program inside, its terminal, ending all that it started; lx zones |
@@ -79,6 +79,7 @@ pub mod route;
 mod sandbox;
 mod sandboxes;
 mod services;
+mod slots;
 pub mod starter;
 mod stream;
 pub mod supervisor;

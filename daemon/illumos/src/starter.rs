@@ -5,7 +5,8 @@
 //! It runs as the zone's root, in the zone: whatever a pod puts into its way leads nowhere but into the zone itself.
 //! Paths are relative to where zlogin begins, the zone's root.
 
-use crate::rooted;
+mod surroundings;
+
 use crate::terminal::Terminal;
 use crate::tree;
 use nix::unistd::{Gid, Uid};
@@ -18,7 +19,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Its first argument.
@@ -138,7 +139,17 @@ pub fn main(args: &[OsString]) -> ExitCode {
 fn run(start: &Start, file: &Path) -> Result<i32, Failure> {
     let own = std::env::current_exe().map_err(failed("our own program"))?;
     tree::keep_orphans();
-    let mounted = if start.joins { Vec::new() } else { surroundings(start)? };
+    let mounted = if start.joins { Vec::new() } else { surroundings::make(start)? };
+    let result = attend(start, file, &own);
+    surroundings::unmount(&mounted);
+    let status = result?;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    say_end(&start.out, code, status.signal(), Kind::Program, "");
+    Ok(code)
+}
+
+/// Starts the program and waits for its end.
+fn attend(start: &Start, file: &Path, own: &Path) -> Result<ExitStatus, Failure> {
     let word = Word::new(&start.out).map_err(failed("make a pipe"))?;
     let terminal = start.tty.then(Terminal::open).transpose().map_err(failed("open a terminal"))?;
     #[expect(clippy::disallowed_methods, reason = "in the zone: it becomes the container's program")]
@@ -156,7 +167,6 @@ fn run(start: &Start, file: &Path) -> Result<i32, Failure> {
     let mut child = command.spawn().map_err(failed("start"))?;
     if let Some(failure) = word.hear(&mut child) {
         let _ = child.wait();
-        unmount(&mounted);
         return Err(failure);
     }
     let pid = child.id();
@@ -170,18 +180,8 @@ fn run(start: &Start, file: &Path) -> Result<i32, Failure> {
         // Whatever it left behind ends with it, and so do commands beside it.
         tree::end(std::process::id(), false);
         end_commands(&start.out);
-        unmount(&mounted);
     }
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-    say_end(&start.out, code, status.signal(), Kind::Program, "");
-    Ok(code)
-}
-
-/// Else the root file system can't be destroyed before the zone is halted.
-fn unmount(mounted: &[PathBuf]) {
-    for target in mounted.iter().rev() {
-        let _ = system::unmount(target);
-    }
+    Ok(status)
 }
 
 /// How commands beside a container are named: `exec-NAME.ATTEMPT-…`.
@@ -355,136 +355,6 @@ fn read_small(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(u64::from(u32::MAX).min(user::LARGEST)).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Files of /etc, and volumes.
-fn surroundings(start: &Start) -> Result<Vec<PathBuf>, Failure> {
-    let root = start.root.clone().unwrap_or_else(|| PathBuf::from("."));
-    if !start.hostname.is_empty() {
-        // A zone is named after its pod with a digest until somebody says otherwise.
-        let _ = nix::unistd::sethostname(&start.hostname);
-    }
-    for name in ["hosts", "resolv.conf"] {
-        // A root without /etc, or one that is read-only, does without.
-        if let (Ok(text), Ok(etc)) = (fs::read(start.etc.join(name)), rooted::resolve(&root, Path::new("etc"))) {
-            let _ = rooted::put(&etc, name, &text);
-        }
-    }
-    let mut mounted = Vec::new();
-    // A root file system of its own has the zone's devices and processes too: no shell does without /dev/null.
-    for name in ["dev", "proc"].into_iter().filter(|_| start.root.is_some()) {
-        let what = || format!("mount /{name}");
-        let source = Path::new("/").join(name);
-        let target = rooted::resolve(&root, Path::new(name)).map_err(failed(what()))?;
-        place(&source, &target).map_err(failed(what()))?;
-        if system::mount(&source, &target, false).map_err(failed(what()))? {
-            mounted.push(target);
-        }
-    }
-    for mount in &start.mounts {
-        match volume(&root, mount) {
-            Ok(target) => mounted.extend(target),
-            Err(_) if mount.optional => {}
-            Err(e) => return Err(failed(format!("mount at {}", mount.target))(e)),
-        }
-    }
-    // What is mounted in the zone's own root is there for its other containers too.
-    if start.root.is_none() {
-        mounted.clear();
-    }
-    Ok(mounted)
-}
-
-/// Mounts a volume; where, unless something is mounted there already.
-fn volume(root: &Path, mount: &StartMount) -> io::Result<Option<PathBuf>> {
-    let target = rooted::resolve(root, Path::new(&mount.target))?;
-    // Volumes on memory that the system did not mount.
-    if !mount.source.exists() {
-        fs::create_dir_all(&mount.source)?;
-    }
-    place(&mount.source, &target)?;
-    Ok(system::mount(&mount.source, &target, mount.read_only)?.then_some(target))
-}
-
-/// Something to mount on, of the source's own kind.
-fn place(source: &Path, target: &Path) -> io::Result<()> {
-    if target.exists() {
-        return Ok(());
-    }
-    if source.is_dir() {
-        return fs::create_dir_all(target);
-    }
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    fs::File::create(target).map(drop)
-}
-
-/// Mounts within the zone, which every zone's root may make; what is mounted there already stays.
-mod system {
-    use std::io;
-    use std::path::Path;
-
-    #[cfg(not(target_os = "linux"))]
-    const MOUNTED: &str = "/etc/mnttab";
-    #[cfg(target_os = "linux")]
-    const MOUNTED: &str = "/proc/self/mounts";
-
-    fn is_mounted(target: &Path) -> bool {
-        let table = std::fs::read_to_string(MOUNTED).unwrap_or_default();
-        table.lines().any(|line| line.split(['\t', ' ']).nth(1) == target.to_str())
-    }
-
-    /// Whether something was mounted.
-    pub(super) fn mount(source: &Path, target: &Path, read_only: bool) -> io::Result<bool> {
-        let (source, target) = (std::path::absolute(source)?, std::path::absolute(target)?);
-        if is_mounted(&target) {
-            return Ok(false);
-        }
-        really_mount(&source, &target, read_only)?;
-        Ok(true)
-    }
-
-    /// lofs(4FS).
-    #[cfg(not(target_os = "linux"))]
-    fn really_mount(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
-        let options: &[&str] = if read_only { &["-o", "ro"] } else { &[] };
-        let words = ["-F", "lofs"].iter().chain(options).map(std::ffi::OsStr::new);
-        run("/usr/sbin/mount", words.chain([source.as_os_str(), target.as_os_str()]))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn unmount(target: &Path) -> io::Result<()> {
-        run("/usr/sbin/umount", [std::path::absolute(target)?.as_os_str()])
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn run<'a>(program: &str, words: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> io::Result<()> {
-        #[expect(clippy::disallowed_methods, reason = "in the zone: a short run of the zone's own tool")]
-        let mut command = std::process::Command::new(program);
-        let said = command.env_clear().envs(reddwarf_command::ENVIRONMENT).args(words).output()?;
-        if said.status.success() {
-            return Ok(());
-        }
-        Err(io::Error::other(String::from_utf8_lossy(&said.stderr).trim().to_owned()))
-    }
-
-    /// Zones that are processes of this machine (`vm-tests/hostsim`).
-    #[cfg(target_os = "linux")]
-    fn really_mount(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
-        use nix::mount::{MsFlags, mount};
-        mount(Some(source), target, None::<&Path>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&Path>)?;
-        if read_only {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-            mount(None::<&Path>, target, None::<&Path>, flags, None::<&Path>)?;
-        }
-        Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
-    pub(super) fn unmount(target: &Path) -> io::Result<()> {
-        Ok(nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH)?)
-    }
 }
 
 /// The file where the end is said.

@@ -259,8 +259,28 @@ fn in_use(state: &State, name: &str) -> Option<&'static str> {
         if config.all("dataset").any(|d| is_within(name, d.get("name"))) {
             return Some("dataset is used in a non-global zone");
         }
+        if has_mounts(zone, config, &at) {
+            return Some("dataset is busy");
+        }
     }
     None
+}
+
+/// Whether a zone that runs has something mounted below a directory: what is covered by a mount can't be unmounted (vfs_mount(9F)).
+fn has_mounts(zone: &crate::state::Zone, config: &crate::state::Config, at: &Path) -> bool {
+    let Some(init) = zone.init.filter(|init| init.lives()) else { return false };
+    let table = fs::read_to_string(format!("/proc/{}/mounts", init.pid)).unwrap_or_default();
+    config.all("fs").any(|resource| {
+        let Ok(rest) = at.strip_prefix(resource.get("special")) else { return false };
+        let inside = Path::new(resource.get("dir")).join(rest);
+        table.lines().filter_map(|line| line.split(' ').nth(1)).any(|place| {
+            // As the zone's first process has it, or this machine.
+            let place = Path::new(place);
+            let place =
+                place.strip_prefix(config.zonepath().join("root")).map_or(place.to_owned(), |p| Path::new("/").join(p));
+            place != inside && place.starts_with(&inside)
+        })
+    })
 }
 
 /// Destroys a dataset or snapshot, with all below it.
@@ -451,9 +471,14 @@ pub(super) fn referenced(state: &State, name: &str) -> u64 {
     24576 + size(&place(state, name), &others(state, name))
 }
 
-/// What a dataset takes with all below it; a clone only what it does not share, for which nothing is known here.
+/// What a dataset takes with all below it; of a clone what it has beyond its origin, since the rest is shared (zfsprops(7)).
 pub(super) fn used(state: &State, name: &str) -> u64 {
-    within(state, name).iter().map(|n| referenced(state, n)).sum()
+    let own = |name: &str| {
+        let shared =
+            state.datasets.get(name).filter(|d| !d.origin.is_empty()).map_or(0, |d| referenced(state, &d.origin));
+        referenced(state, name).saturating_sub(shared).max(1024)
+    };
+    within(state, name).iter().map(|n| own(n)).sum()
 }
 
 /// What may still be written: the least that any bound above leaves.
