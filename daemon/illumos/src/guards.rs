@@ -252,6 +252,8 @@ pub(crate) struct Guarding {
     wanted: Option<BTreeSet<Guard>>,
     /// Backends whose guards could not be raised: nothing new may lead there, whoever leads.
     pub(crate) held: BTreeSet<SocketAddr>,
+    /// Those of them that close themselves to others, and are known to stand open: what leads there already is taken back.
+    pub(crate) open: BTreeSet<SocketAddr>,
     /// How many were raised.
     pub(crate) raised: HostResult<usize>,
 }
@@ -263,14 +265,21 @@ pub(crate) async fn guard(shared: &Shared, table: &ServiceTable, subnets: Option
         None => (BTreeSet::new(), guarded(&wanted(table, &anywhere()))),
     };
     if needed.is_empty() {
-        let (held, raised) = raise(shared, &wanted).await;
-        return Guarding { wanted: Some(wanted), held, raised };
+        let Raised { held, open, raised } = raise(shared, &wanted).await;
+        return Guarding { wanted: Some(wanted), held, open, raised };
     }
-    let raised = match known(shared) {
-        Ok(known) => raise(shared, &known).await.1,
-        Err(error) => Err(error),
+    let Raised { open, raised, .. } = match known(shared) {
+        Ok(known) => raise(shared, &known).await,
+        Err(error) => Raised { held: BTreeSet::new(), open: BTreeSet::new(), raised: Err(error) },
     };
-    Guarding { wanted: None, held: needed, raised }
+    Guarding { wanted: None, held: needed, open, raised }
+}
+
+/// How raising guards went: as of [`Guarding`].
+struct Raised {
+    held: BTreeSet<SocketAddr>,
+    open: BTreeSet<SocketAddr>,
+    raised: HostResult<usize>,
 }
 
 /// Pods may be in any network: whoever needs a guard there needs one, and some more.
@@ -289,13 +298,15 @@ fn guarded(guards: &BTreeSet<Guard>) -> BTreeSet<SocketAddr> {
 }
 
 /// Loads what is not loaded: how many that were, and before whom it failed.
-async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> (BTreeSet<SocketAddr>, HostResult<usize>) {
+async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> Raised {
+    let none = BTreeSet::new;
     let (all, fresh) = match fresh(shared, wanted).await {
         Ok(found) => found,
-        Err(error) => return (guarded(wanted), Err(error)),
+        // They may be there.
+        Err(error) => return Raised { held: guarded(wanted), open: none(), raised: Err(error) },
     };
     if fresh.is_empty() {
-        return (BTreeSet::new(), Ok(0));
+        return Raised { held: none(), open: none(), raised: Ok(0) };
     }
     // First what will be there in any case: a crash in the middle leaves nothing of ours unknown.
     let loaded = match note(shared, &all) {
@@ -303,9 +314,15 @@ async fn raise(shared: &Shared, wanted: &BTreeSet<Guard>) -> (BTreeSet<SocketAdd
         Err(error) => Err(error),
     };
     match loaded {
-        Ok(()) => (BTreeSet::new(), Ok(fresh.len())),
-        Err(error) => (guarded(&fresh), Err(error)),
+        Ok(()) => Raised { held: none(), open: none(), raised: Ok(fresh.len()) },
+        Err(error) => Raised { held: guarded(&fresh), open: closing(&fresh), raised: Err(error) },
     }
+}
+
+/// Backends that their own pods' policies close.
+fn closing(guards: &BTreeSet<Guard>) -> BTreeSet<SocketAddr> {
+    let backend = |guard: &Guard| if let Guard::Closed { to, .. } = guard { Some(*to) } else { None };
+    guards.iter().filter_map(backend).collect()
 }
 
 /// What is wanted or was loaded, and of what is wanted that which is not in force.

@@ -83,6 +83,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     let network = network::applied(shared);
     let subnets = network.as_ref().ok().and_then(Option::as_ref).map(NetworkSpec::subnets);
     let guarding = guards::guard(shared, table, subnets.as_deref()).await;
+    let table = &without(table, &guarding.open);
     let bare = std::mem::take(&mut balancing.bare);
     let idle = bare && table.frontends.is_empty() && table.announced.is_empty();
     let seen = if idle { Addresses::new() } else { addresses(shared).await? };
@@ -113,6 +114,11 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     if apply_rules(shared, &nat, &wanted).await? {
         done.push(format!("{} frontends", frontends.len()));
     }
+    // Guards that fail keep ILB's rules for what nobody else may take over now, but not what leads to who is to be closed.
+    let gone = match &made {
+        Ok(made) if guarding.raised.is_ok() || !guarding.open.is_empty() => ilb::unmake(shared, &balanced, made).await,
+        _ => Ok(0),
+    };
     let lowered = guards::lower(shared, &guarding).await;
     announced::take_on(shared, &places, &mut moved).await;
     balancing.bare = table.announced.is_empty() && moved.failed.is_none();
@@ -129,8 +135,7 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
     if changed > 0 {
         done.push(format!("{changed} guards"));
     }
-    let made = made?;
-    let gone = ilb::unmake(shared, &balanced, &made).await?;
+    let (made, gone) = (made?, gone?);
     if made.changed + gone > 0 {
         done.push(format!("{} frontends of ILB", balanced.len()));
     }
@@ -139,6 +144,17 @@ async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<Change> {
         None if done.is_empty() => Ok(Change::Unchanged),
         None => Ok(Change::Changed(done.join(", "))),
     }
+}
+
+/// A table without these backends: connections that stand go on, new ones are led to the others.
+fn without(table: &ServiceTable, backends: &BTreeSet<SocketAddr>) -> ServiceTable {
+    let mut table = table.clone();
+    table.frontends.retain(|_, behind| {
+        let were = behind.addresses.len();
+        behind.addresses.retain(|backend| !backends.contains(backend));
+        were == behind.addresses.len() || !behind.addresses.is_empty()
+    });
+    table
 }
 
 /// Redirections of frontends that ILB is to have and does not take.
