@@ -56,6 +56,8 @@ tools! {
     Kstat "kstat",
     /// prctl(1)
     Prctl "prctl",
+    /// pkill(1)
+    Pkill "pkill",
     /// rcapadm(8)
     Rcapadm "rcapadm",
     /// ppriv(1)

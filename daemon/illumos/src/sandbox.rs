@@ -110,7 +110,7 @@ pub(crate) async fn ensure(shared: &Shared, spec: &SandboxSpec) -> HostResult<Ch
         && !driven.done.contains(&"booted")
     {
         let mut before = wanted.clone();
-        config::limit(&mut before, &old).map_err(invalid)?;
+        config::limit(&mut before, brand, &old).map_err(invalid)?;
         let left = live::resize(shared, id.as_str(), &before, &wanted, &driven.after_boot).await;
         // Last: a resize that is cut off is done again.
         write_mark(shared, spec)?;

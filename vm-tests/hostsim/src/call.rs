@@ -235,7 +235,7 @@ impl<'s> Call<'s> {
             "ipnat" => !(has("-n") || words.iter().any(|w| w.starts_with("-l"))),
             "ipf" => !(has("-V") || has("-n")),
             // What runs in a zone may change it.
-            "svcadm" | "zlogin" | "ctrun" => true,
+            "svcadm" | "zlogin" | "ctrun" | "pkill" => true,
             "prctl" => ["-r", "-s", "-x"].iter().any(|w| has(w)),
             "rcapadm" => has("-m"),
             "svccfg" => !has("validate") && !has("export"),

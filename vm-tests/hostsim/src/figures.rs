@@ -24,6 +24,13 @@ pub(crate) fn run(call: &Call<'_>, state: &mut State) -> Answer {
         ("fuser", [.., _]) => Answer::ok(),
         ("prctl", _) => crate::rctl::prctl(state, &words),
         ("rcapadm", ["-z", zone, "-m", bytes]) => crate::rctl::rcapadm(state, zone, bytes),
+        ("pkill", ["-KILL", "-z", zone, "bhyve"]) => {
+            // The first process of such a zone becomes bhyve (the brand's init.c).
+            let machine = state.zones.get(*zone).filter(|z| z.config.global("brand") == "bhyve").and_then(|z| z.init);
+            let found = machine.filter(|init| init.lives());
+            platform::kill(found);
+            Answer { code: i32::from(found.is_none()), ..Answer::default() }
+        }
         ("pkill", ["-z", ..]) => Answer { code: 1, ..Answer::default() },
         (tool, _) => Answer::usage(format!("hostsim: {tool} is not played with these arguments")),
     }

@@ -38,6 +38,12 @@ pub(crate) fn halt(zone: &str) -> Invocation {
     zoneadm(zone, &["halt"]).within(HALT)
 }
 
+/// Ends a virtual machine as if its power were cut. Its zone's first process is bhyve itself, and the zone goes down with it
+/// unless that ended with 0.
+pub(crate) fn turn_off(zone: &str) -> Invocation {
+    Invocation::change(Tool::Pkill, ["-KILL", "-z", zone, "bhyve"])
+}
+
 pub(crate) fn unmount(zone: &str) -> Invocation {
     zoneadm(zone, &["unmount"]).within(HALT)
 }
@@ -101,6 +107,7 @@ mod tests {
             clone("rw-a", "rw-golden"),
             boot("rw-a"),
             halt("rw-a"),
+            turn_off("rw-a"),
             unmount("rw-a"),
             uninstall("rw-a"),
             configure("rw-a", Path::new("/s/zonecfg/rw-a")),
@@ -122,6 +129,7 @@ mod tests {
                 "zoneadm -z rw-a clone rw-golden",
                 "zoneadm -z rw-a boot",
                 "zoneadm -z rw-a halt",
+                "pkill -KILL -z rw-a bhyve",
                 "zoneadm -z rw-a unmount",
                 "zoneadm -z rw-a uninstall -F",
                 "zonecfg -z rw-a -f /s/zonecfg/rw-a",

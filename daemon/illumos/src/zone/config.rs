@@ -35,7 +35,7 @@ pub(crate) fn of_sandbox(
     let mut config = blank(brand, &paths.zonepath(spec.id.as_str()))?;
     mark(&mut config, instance, spec.pod.uid.as_str())?;
     attr(&mut config, POD, &format!("{}/{}", spec.pod.namespace, spec.pod.name))?;
-    limit(&mut config, &spec.resources)?;
+    limit(&mut config, brand, &spec.resources)?;
     if let Some(link) = link {
         // One entry an address, all on one link.
         for PodAddress { address, gateway } in spec.network.addresses() {
@@ -135,12 +135,16 @@ fn lofs(config: &mut ZoneConfig, place: &str, source: &Path, read_only: bool) ->
     Ok(())
 }
 
+/// What a virtual machine's process needs beside its guest's memory; SmartOS has as much for it.
+const BESIDE_GUEST: u64 = 256 << 20;
+
 /// Bounds of the whole pod (Kubernetes: the containers' sums).
-pub(crate) fn limit(config: &mut ZoneConfig, resources: &Resources) -> Result<(), ValueError> {
+pub(crate) fn limit(config: &mut ZoneConfig, brand: ZoneBrand, resources: &Resources) -> Result<(), ValueError> {
     config.cpu_cap = resources.cpu_limit_millis.map(CpuCap::from_millis).transpose()?;
     // Shares weigh against other zones' shares; a thousandth of a CPU is one share.
     config.cpu_shares = resources.cpu_request_millis.map(|millis| millis.clamp(1, 65_535));
-    config.memory = match resources.memory_limit_bytes {
+    let beside = if brand.programs() == Programs::Machine { BESIDE_GUEST } else { 0 };
+    config.memory = match resources.memory_limit_bytes.map(|bytes| bytes.saturating_add(beside)) {
         // Resident memory is paged out beyond its bound; only the bound on reservations makes allocations fail.
         Some(bytes) => Memory { physical: Some(bytes), swap: Some(bytes.max(SWAP_LEAST)), locked: None },
         None => Memory::default(),

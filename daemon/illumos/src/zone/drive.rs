@@ -1,5 +1,6 @@
 //! Reads a zone's state, decides, acts, reads again: until the goal is reached or nothing moves any more.
 
+use super::brand::ZoneBrand;
 use super::state::{Goal, Next, next};
 use super::{commands, config};
 use crate::datasets;
@@ -148,9 +149,15 @@ async fn act(shared: &Shared, op: &'static str, order: &Order<'_>, step: &Next, 
 }
 
 /// Halts until it is down, again and again: files that are open in the zone, links that do not come back and mounts that
-/// hang keep it in `down` for a while.
+/// hang keep it in `down` for a while. A virtual machine is turned off before: its brand would wait half an hour for the guest.
 pub(crate) async fn halt(shared: &Shared, op: &'static str, name: &str, until: Instant) -> HostResult<Option<Zone>> {
     let mut pause = Duration::from_millis(100);
+    let brand = zone(shared, op, name).await?.map(|z| z.brand);
+    if brand.is_some_and(|brand| brand == ZoneBrand::Bhyve.name())
+        && let Err(error) = shared.tools().run(&commands::turn_off(name)).await
+    {
+        tracing::debug!(zone = name, %error, "there is no machine to turn off");
+    }
     loop {
         let said = shared.run(op, name, &commands::halt(name)).await;
         let found = zone(shared, op, name).await?;

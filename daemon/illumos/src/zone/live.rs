@@ -84,6 +84,7 @@ async fn set(shared: &Shared, zone: &str, bound: &Bound) -> Result<(), CommandEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::brand::ZoneBrand;
     use crate::zone::config;
     use crate::zonecfg::Text;
     use reddwarf_host::spec::Resources;
@@ -100,7 +101,7 @@ mod tests {
             pids_limit: Some(7),
             ..Resources::default()
         };
-        config::limit(&mut full, &resources).unwrap();
+        config::limit(&mut full, ZoneBrand::Sparse, &resources).unwrap();
         let values = bounds(&full).map(|b| b.value.unwrap());
         assert_eq!(values, [150, 250, 1 << 20, 50 << 20, 100, 100]);
         let none = bounds(&blank()).map(|b| b.value);

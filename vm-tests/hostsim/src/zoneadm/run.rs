@@ -115,7 +115,20 @@ impl Operation<'_> {
         undone.err().unwrap_or_else(|| self.error(what))
     }
 
+    /// OmniOS' bhyve brand, before a machine that runs is halted: its guest is asked to shut down, for half an hour (support,
+    /// prestate 4:2).
+    fn wait_for_guest(&self) -> Step {
+        let zone = self.zone()?;
+        let Some(init) = zone.init.filter(|_| zone.config.global("brand") == "bhyve") else { return Ok(()) };
+        if !zone.deaf {
+            platform::ask_to_end(init);
+        }
+        platform::wait_for_end(init, 1_800_000);
+        Ok(())
+    }
+
     pub(super) fn halt(&self) -> Step<Answer> {
+        self.wait_for_guest()?;
         let init = self.existing(|zone| match zone.state {
             ZoneState::Running | ZoneState::ShuttingDown | ZoneState::Ready | ZoneState::Down => {
                 zone.state = ZoneState::ShuttingDown;
