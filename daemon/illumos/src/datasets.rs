@@ -228,6 +228,19 @@ pub(crate) async fn clone_image(
     })
 }
 
+/// Snapshots of templates that a zone's datasets are clones of.
+pub(crate) async fn origins(shared: &Shared, op: &'static str, zone: &str) -> HostResult<Vec<Snapshot>> {
+    let templates = below(shared, &["zones"])?;
+    let found = zfs(shared).properties(op, &zonepath(shared, zone)?, &["origin"]).await?;
+    let of = found.into_values().filter_map(|of| Snapshot::parse(&of.get("origin")?.value).ok());
+    Ok(of.filter(|origin| origin.dataset.is_within(&templates)).collect())
+}
+
+/// Destroys a snapshot that nothing is a clone of any more.
+pub(crate) async fn destroy_origin(shared: &Shared, op: &'static str, origin: &Snapshot) -> HostResult<bool> {
+    zfs(shared).destroy_snapshot(op, origin).await
+}
+
 /// Destroys a dataset of ours with all below it; whether it was there.
 pub(crate) async fn destroy(shared: &Shared, op: &'static str, dataset: &Dataset) -> HostResult<bool> {
     zfs(shared).destroy(op, dataset).await

@@ -57,15 +57,26 @@ pub(crate) async fn given(
     gift: &Gift,
 ) -> HostResult<()> {
     let Gift { grant, kind, create } = gift;
-    let found = datasets::properties_of(shared, op, dataset, &["type", OWNER, grant]).await?;
+    let found = datasets::properties_of(shared, op, dataset, &["type", "mountpoint", OWNER, grant]).await?;
     let of = |name: &str| found.as_ref()?.get(name);
     let pod = format!("{}/{}", spec.pod.namespace, spec.pod.name);
+    let base = datasets::base(shared)?;
     let problem = match of("type").map(|p| p.value.as_str()) {
         None => format!("there is no {kind} {dataset}: {create} {dataset}"),
         Some(other) if other != *kind => format!("{dataset} is a {other}, not a {kind}: {create} {dataset}"),
         Some(_) if of(OWNER).is_some_and(|p| p.local) => format!("{dataset} is reddwarfd's own"),
+        // What is below goes with a zone or a pod, what is above would take all of them along.
+        Some(_) if dataset.is_within(&base) || base.is_within(dataset) => {
+            format!("{dataset} is not apart from reddwarfd's own {base}: give one elsewhere")
+        }
         Some(_) if of(grant).filter(|p| p.local).is_none_or(|p| p.value != pod) => {
             format!("{dataset} is not this pod's to use: zfs set {grant}={pod} {dataset}")
+        }
+        // zoneadm(8) would boot no zone that has it (verify_datasets); a volume has none.
+        Some(_) if of("mountpoint").is_some_and(|p| p.inherited) => {
+            format!(
+                "{dataset} inherits its mountpoint, which no zone takes: zfs set mountpoint=/PLACE/IN/THE/ZONE {dataset}"
+            )
         }
         Some(_) => return Ok(()),
     };

@@ -15,6 +15,8 @@ pub struct State {
     pub home: PathBuf,
     /// How long things take.
     pub times: Times,
+    /// Where something is mounted by NFS.
+    pub nfs: BTreeSet<PathBuf>,
     /// Zones by name, the global one left out.
     pub zones: BTreeMap<String, Zone>,
     /// Data links by name.

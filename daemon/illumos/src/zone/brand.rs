@@ -12,9 +12,9 @@ pub enum ZoneBrand {
     Sparse,
     /// Packages of their own, of the host's version (OmniOS).
     Lipkg,
-    /// Packages of their own (OpenIndiana and others).
+    /// Packages of their own; on OpenIndiana of the host's version.
     Ipkg,
-    /// OpenIndiana's linked images.
+    /// Packages of their own, of whatever version (OpenIndiana).
     Nlipkg,
     /// Packages from pkgsrc (OmniOS).
     Pkgsrc,

@@ -121,8 +121,10 @@ pub(crate) async fn drive(shared: &Shared, op: &'static str, order: &Order<'_>, 
 
 async fn act(shared: &Shared, op: &'static str, order: &Order<'_>, step: &Next, driven: &mut Driven) -> HostResult<()> {
     if *step == Next::Install {
-        // What an installation left that was cut off, or a zone that was forgotten: a clone would not go over it.
-        datasets::destroy(shared, op, &datasets::zonepath(shared, order.zone)?).await?;
+        make_way(shared, op, order).await?;
+    }
+    if *step == Next::Uninstall {
+        return uninstall(shared, op, order, driven).await;
     }
     let (run, word) = match step {
         Next::Configure => {
@@ -134,17 +136,56 @@ async fn act(shared: &Shared, op: &'static str, order: &Order<'_>, step: &Next, 
             Some(from) => (commands::clone(order.zone, from), "cloned"),
             None => (commands::install(order.zone, &order.install), "installed"),
         },
-        Next::Uninstall => (commands::uninstall(order.zone), "uninstalled"),
         Next::Boot => (commands::boot(order.zone), "booted"),
         Next::Unmount => (commands::unmount(order.zone), "unmounted"),
         Next::Delete => (commands::delete(order.zone), "deleted"),
-        Next::Done | Next::Leave(_) | Next::Halt => return Ok(()),
+        Next::Done | Next::Leave(_) | Next::Halt | Next::Uninstall => return Ok(()),
     };
-    shared.run(op, order.zone, &run).await?;
+    shared.run(op, order.zone, &run).await.map_err(|error| on_nfs(op, order.zone, error))?;
     if *step == Next::Boot {
         driven.after_boot.clear();
     }
     driven.done.push(word);
+    Ok(())
+}
+
+/// What zoneadm(8) refuses each time, until the pod says otherwise.
+fn on_nfs(op: &'static str, zone: &str, error: HostError) -> HostError {
+    if !error.chain().contains("NFS mounted file-system") {
+        return error;
+    }
+    let message = "a volume of it lies on NFS, which no zone can have of the global zone's: have its program mount it, or name another place";
+    HostError::new(HostErrorKind::InvalidSpec, op, zone, message).caused_by(error)
+}
+
+/// What an installation left that was cut off, or a zone that was forgotten: a clone would not go over it. What somebody detached
+/// was not left, but put aside.
+async fn make_way(shared: &Shared, op: &'static str, order: &Order<'_>) -> HostResult<()> {
+    let (zone, dataset) = (order.zone, datasets::zonepath(shared, order.zone)?);
+    if shared.paths.zonepath(zone).join(DETACHED).symlink_metadata().is_ok() {
+        let message = format!(
+            "its files were detached: `zoneadm -z {zone} attach`, or `zfs destroy -r {dataset}` to have it made anew"
+        );
+        return Err(HostError::new(HostErrorKind::InvalidState, op, zone, message));
+    }
+    datasets::destroy(shared, op, &dataset).await.map(drop)
+}
+
+/// What `zoneadm detach` leaves in a zone's path.
+const DETACHED: &str = "SUNWdetached.xml";
+
+/// Brands destroy a zone's datasets, and leave snapshots of its template that it was cloned from: all of them (lx), or those of further file
+/// systems (sparse). In time there would be no end of them, and after a hundred of one name sparse zones can't be cloned.
+async fn uninstall(shared: &Shared, op: &'static str, order: &Order<'_>, driven: &mut Driven) -> HostResult<()> {
+    // Not to know them keeps no zone.
+    let origins = datasets::origins(shared, op, order.zone).await.unwrap_or_default();
+    shared.run(op, order.zone, &commands::uninstall(order.zone)).await?;
+    driven.done.push("uninstalled");
+    for origin in origins {
+        if let Err(error) = datasets::destroy_origin(shared, op, &origin).await {
+            tracing::debug!(%origin, error = %error.chain(), "left");
+        }
+    }
     Ok(())
 }
 

@@ -41,6 +41,9 @@ fn a_pod_administers_what_it_was_given_and_nothing_else() {
         refused(&machine, "a zone of brand bhyve has no zfs(8)").await;
 
         zfs(&["set", &format!("io.reddwarf:dataset={pod}"), "rpool/data/web"]);
+        refused(&spec, "rpool/data/web inherits its mountpoint, which no zone takes: zfs set mountpoint=/").await;
+        let place = world.lab.dir().join("root/data/web");
+        zfs(&["set", &format!("mountpoint={}", place.display()), "rpool/data/web"]);
         let _ = world.host.sandbox_ensure(&spec).await.unwrap();
         let zone = world.lab.state().unwrap().zones[id.as_str()].clone();
         assert_eq!(zone.state, ZoneState::Running);
@@ -53,6 +56,15 @@ fn a_pod_administers_what_it_was_given_and_nothing_else() {
         let (own, _) = datasets.iter().find(|(_, d)| d.local.contains_key("io.reddwarf:owner")).unwrap();
         zfs(&["set", &format!("io.reddwarf:dataset={pod}"), own]);
         refused(&with(&world, own), &format!("{own} is reddwarfd's own")).await;
+
+        // Nor what would go with a zone of ours, or take all of ours along.
+        let below = format!("{}/zones/{id}/data", world.options.dataset);
+        zfs(&["create", "-p", &below]);
+        for near in [below.as_str(), "rpool"] {
+            zfs(&["set", &format!("io.reddwarf:dataset={pod}"), near]);
+            refused(&with(&world, near), &format!("{near} is not apart from reddwarfd's own")).await;
+        }
+        zfs(&["inherit", "io.reddwarf:dataset", "rpool"]);
 
         // It is the administrator's: the pod goes, what it kept stays.
         let _ = world.host.sandbox_destroy(id).await.unwrap();

@@ -1,7 +1,7 @@
 //! F27: every state of a zone as a starting point for every wish.
 
 use crate::support::played;
-use reddwarf_host::{Host, HostEvent, SandboxState, Sandboxes, SystemClock};
+use reddwarf_host::{Host, HostErrorKind, HostEvent, SandboxState, Sandboxes, SystemClock};
 use reddwarf_hostsim::state::ZoneState;
 use reddwarf_illumos::IllumosHost;
 use reddwarf_illumos::zone_events::{ZoneChange, channel};
@@ -33,6 +33,32 @@ fn f27_from_every_state_a_pod_comes_up_and_goes_away() {
                 assert!(!zones.contains_key(sandbox.id.as_str()), "{state:?}: {zones:?}");
             }
         }
+    });
+}
+
+/// What somebody put aside by `zoneadm detach` is never taken for what an installation left.
+#[test]
+fn detached_files_are_left_to_whoever_detached_them() {
+    played(|world| async move {
+        let sandbox = world.running().await;
+        let id = sandbox.id.as_str();
+        let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let zone = |args: &[&str]| assert_eq!(world.lab.run("zoneadm", args).unwrap().code, 0, "{args:?}");
+        zone(&["-z", id, "detach"]);
+        let note = world.lab.state().unwrap().zones[id].config.zonepath().join("root/note");
+        std::fs::write(&note, "mine").unwrap();
+        let error = world.host.sandbox_ensure(&sandbox).await.unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::InvalidState, "{error}");
+        assert!(error.to_string().contains(&format!("zoneadm -z {id} attach")), "{error}");
+        assert_eq!(std::fs::read_to_string(&note).unwrap(), "mine");
+        zone(&["-z", id, "attach"]);
+        let _ = world.host.sandbox_ensure(&sandbox).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&note).unwrap(), "mine");
+        let _ = world.host.sandbox_stop(&sandbox.id).await.unwrap();
+        let _ = world.host.sandbox_destroy(&sandbox.id).await.unwrap();
+        // Nor does anything of a pod stay with the template that its zone was cloned from.
+        let snapshots: Vec<_> = world.lab.state().unwrap().datasets.into_keys().filter(|n| n.contains('@')).collect();
+        assert_eq!(snapshots, Vec::<String>::new());
     });
 }
 

@@ -4,7 +4,10 @@ use crate::support::{World, played};
 use async_trait::async_trait;
 use reddwarf_command::Tools;
 use reddwarf_host::contract::storage::{StorageFixture, suite};
-use reddwarf_host::{DatasetId, DatasetName, DatasetSpec, Sandboxes, SnapshotName, StorageEngine};
+use reddwarf_host::spec::VolumeSpec;
+use reddwarf_host::{
+    DatasetId, DatasetName, DatasetSpec, HostErrorKind, Network, Sandboxes, SnapshotName, StorageEngine, VolumeName,
+};
 use reddwarf_storage::zfs::ZfsEngine;
 use reddwarf_storage::zfs::text::Dataset;
 use std::collections::BTreeMap;
@@ -43,6 +46,23 @@ impl StorageFixture for OnIllumos {
         std::fs::create_dir_all(&dir).unwrap();
         dir
     }
+}
+
+/// zoneadm(8) boots no zone with a lofs of what is mounted by NFS: that is the pod's to change, and not tried again and again.
+#[test]
+fn a_volume_on_nfs_is_refused_with_a_sentence() {
+    played(|world| async move {
+        let _ = world.host.network_ensure(&world.network()).await.unwrap();
+        let path = world.dir.path().join("remote/data");
+        std::fs::create_dir_all(&path).unwrap();
+        let mut sandbox = world.sandbox();
+        sandbox.volumes.insert(VolumeName::new("data").unwrap(), VolumeSpec::Persistent { path });
+        world.lab.change(|state| state.nfs.insert(world.dir.path().join("remote"))).unwrap();
+        let error = world.host.sandbox_ensure(&sandbox).await.unwrap_err();
+        assert_eq!(error.kind, HostErrorKind::InvalidSpec, "{}", error.chain());
+        assert!(error.to_string().contains("a volume of it lies on NFS"), "{error}");
+        let _ = world.host.sandbox_destroy(&sandbox.id).await.unwrap();
+    });
 }
 
 #[test]

@@ -139,6 +139,18 @@ impl Zfs<'_> {
         self.run(op, dataset.as_str(), &text::mount(dataset)).await
     }
 
+    /// Destroys a snapshot that nothing was cloned from; whether it was there and went.
+    ///
+    /// # Errors
+    /// The tool's.
+    pub async fn destroy_snapshot(self, op: &'static str, snapshot: &Snapshot) -> HostResult<bool> {
+        match self.0.run(&text::destroy_snapshot(snapshot)).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.cause(), Cause::NotFound | Cause::Busy) => Ok(false),
+            Err(error) => Err(error.into_host(op, snapshot.to_string())),
+        }
+    }
+
     /// Destroys a dataset with all below it, never what was cloned from it; whether it was there. Waits a moment for one that
     /// is busy. A dry run says before what would go.
     ///

@@ -83,6 +83,15 @@ impl Snapshot {
             Err(DatasetError(name.to_owned()))
         }
     }
+
+    /// By its whole name, `DATASET@NAME`.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub fn parse(whole: &str) -> Result<Self, DatasetError> {
+        let (dataset, name) = whole.split_once('@').ok_or_else(|| DatasetError(whole.to_owned()))?;
+        Self::new(Dataset::new(dataset)?, name)
+    }
 }
 
 impl fmt::Display for Snapshot {
@@ -137,6 +146,11 @@ pub fn destroy_dry_run(dataset: &Dataset) -> Invocation {
 /// Destroys a dataset and all below it, after [`would_destroy`] found nothing else in the way. Never clones of it.
 pub fn destroy(dataset: &Dataset) -> Invocation {
     Invocation::change(Tool::Zfs, ["destroy", "-r", dataset.as_str()]).within(Duration::from_secs(300))
+}
+
+/// Destroys a snapshot, never what was cloned from it.
+pub fn destroy_snapshot(snapshot: &Snapshot) -> Invocation {
+    Invocation::change(Tool::Zfs, ["destroy".to_owned(), snapshot.to_string()])
 }
 
 /// What a dry run listed lies outside of what was to be destroyed.
@@ -201,6 +215,8 @@ pub struct Property {
     pub value: String,
     /// Set on the dataset itself, not inherited, received or defaulted.
     pub local: bool,
+    /// Set on a dataset above.
+    pub inherited: bool,
 }
 
 /// Properties by dataset and name; those that are not set are left out.
@@ -214,7 +230,10 @@ pub fn properties(text: &str) -> Result<BTreeMap<String, BTreeMap<String, Proper
         let [dataset, name, value, source] = fields[..] else { return Err(line.to_owned()) };
         let of = found.entry(dataset.to_owned()).or_default();
         if value != "-" {
-            of.insert(name.to_owned(), Property { value: value.to_owned(), local: source == "local" });
+            of.insert(name.to_owned(), {
+                let (local, inherited) = (source == "local", source.starts_with("inherited from "));
+                Property { value: value.to_owned(), local, inherited }
+            });
         }
     }
     Ok(found)

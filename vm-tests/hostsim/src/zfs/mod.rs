@@ -12,7 +12,7 @@ mod show;
 mod stream;
 mod tree;
 
-pub(crate) use properties::mountpoint;
+pub(crate) use properties::{mountpoint, source_of};
 pub(crate) use tree::{backing, clone, copy_tree, destroy, make, snapshot};
 
 use crate::call::{Answer, Call};

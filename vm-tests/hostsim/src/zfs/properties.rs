@@ -217,6 +217,11 @@ pub(crate) fn mountpoint(state: &State, name: &str) -> Option<String> {
     }
 }
 
+/// Where a property of a dataset comes from, as `zfs get` says it.
+pub(crate) fn source_of(state: &State, name: &str, property: &str) -> String {
+    get(state, name, property).1
+}
+
 /// A property's value and source as `zfs get` prints them.
 pub(super) fn get(state: &State, name: &str, property: &str) -> (String, String) {
     let dash = || "-".to_owned();

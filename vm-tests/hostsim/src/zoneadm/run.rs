@@ -44,12 +44,25 @@ impl Operation<'_> {
                     fs.get("special")
                 )));
             }
+            if state.nfs.iter().any(|mounted| Path::new(fs.get("special")).starts_with(mounted)) {
+                return Err(self.error(format!(
+                    "cannot verify fs {}: NFS mounted file-system.\n\tA local file-system must be used.",
+                    fs.get("special")
+                )));
+            }
         }
         for dataset in config.all("dataset") {
             if !state.datasets.contains_key(dataset.get("name")) {
                 return Err(
                     self.error(format!("could not verify zfs dataset {}: dataset does not exist", dataset.get("name")))
                 );
+            }
+            // verify_datasets()
+            if crate::zfs::source_of(state, dataset.get("name"), "mountpoint").starts_with("inherited") {
+                return Err(self.error(format!(
+                    "could not verify zfs dataset {}: mountpoint cannot be inherited",
+                    dataset.get("name")
+                )));
             }
         }
         if let Err(answer) = self.take_links(state, &config) {
