@@ -30,8 +30,8 @@ pub(crate) async fn free(shared: &Shared, op: &'static str, id: &SandboxId, slot
     }
 }
 
-/// The shell's text that ends all that has its root there, and takes away what is mounted in it, the last first. Linux' table has four
-/// words behind a place, with blanks that are spelt out; lx' has them as they are, and mnttab(5) has tabs between.
+/// The shell's text that ends all that has its root there, and takes away what is mounted in it, the last first. Linux' table has
+/// four words behind a place, with blanks that are spelt out; lx' has them as they are, and mnttab(5) has tabs between.
 fn let_go(slot: u32) -> String {
     let place = inside::path("roots").join(slot_name(slot));
     let place = quoted(&format!("/{}/", place.to_string_lossy().trim_start_matches('/')));

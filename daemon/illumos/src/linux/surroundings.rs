@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 /// |---|---|
 /// | `fail KIND MESSAGE` | ends the start: nothing runs without what it was promised |
 /// | `resolve PATH` | sets `$at` to where a path of the container leads, from `$root`: its links begin at its own root |
-/// | `mounted PLACE` | whether something is mounted there: the table may have blanks and the like spelt out, lx' own has them as they are |
-/// | `bind SOURCE PATH [:]` | mounts (lx takes no mount without a type, which BusyBox leaves out), and sets `$bound` to the place; empty: something was mounted there before. `:`: it need not be |
+/// | `mounted PLACE` | whether something is mounted there; blanks are spelt out in Linux' table, not in lx' |
+/// | `bind SOURCE PATH [:]` | mounts, and sets `$bound` to the place; empty: something was mounted there before. `:`: it need not be |
 /// | `down PLACE` | unmounts: what is killed may still be there for a moment |
 /// | `etc NAME` | a file of /etc; a root without /etc, or one that is read-only, does without |
 /// | `sweep` | ends all that has the container's root, wherever it has put itself |
 /// | `beside FILES` | ends commands whose files begin so, unless they have ended |
+///
+/// lx' mount(2) takes none without a type, which BusyBox leaves out (lx_mount.c).
 pub(super) const CALLED: &str = r#"nl='
 '
 tab='	'

@@ -154,7 +154,8 @@ fn on_nfs(op: &'static str, zone: &str, error: HostError) -> HostError {
     if !error.chain().contains("NFS mounted file-system") {
         return error;
     }
-    let message = "a volume of it lies on NFS, which no zone can have of the global zone's: have its program mount it, or name another place";
+    let message = "a volume of it lies on NFS, which no zone can have of the global zone's: have its program mount it, or name \
+                   another place";
     HostError::new(HostErrorKind::InvalidSpec, op, zone, message).caused_by(error)
 }
 
@@ -174,8 +175,8 @@ async fn make_way(shared: &Shared, op: &'static str, order: &Order<'_>) -> HostR
 /// What `zoneadm detach` leaves in a zone's path.
 const DETACHED: &str = "SUNWdetached.xml";
 
-/// Brands destroy a zone's datasets, and leave snapshots of its template that it was cloned from: all of them (lx), or those of further file
-/// systems (sparse). In time there would be no end of them, and after a hundred of one name sparse zones can't be cloned.
+/// Brands destroy a zone's datasets, and leave snapshots of its template that it was cloned from: all of them (lx), or those of
+/// further file systems (sparse). There would be no end of them, and after a hundred of one name sparse zones can't be cloned.
 async fn uninstall(shared: &Shared, op: &'static str, order: &Order<'_>, driven: &mut Driven) -> HostResult<()> {
     // Not to know them keeps no zone.
     let origins = datasets::origins(shared, op, order.zone).await.unwrap_or_default();
