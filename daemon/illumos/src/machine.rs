@@ -16,10 +16,11 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use reddwarf_host::spec::SandboxSpec;
 use reddwarf_host::{HostError, HostErrorKind, HostResult};
+use reddwarf_supervise::record::Moment;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -63,10 +64,11 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     let _ = signals.thread_block();
-    if !is_up(zoneadm, zone).unwrap_or(false) {
+    let Some(zonepath) = up(zoneadm, zone).unwrap_or_default() else {
         say_end(out, 128, None, Kind::Other, "the machine's zone is not running");
         return ExitCode::FAILURE;
-    }
+    };
+    let began = Moment::now().wall.timestamp();
     std::thread::spawn({
         let (asked, zoneadm, zone) = (asked.clone(), zoneadm.to_owned(), zone.to_owned());
         move || listen(signals, &asked, &zoneadm, &zone)
@@ -86,19 +88,45 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let mut unanswered = 0;
     while unanswered < UNANSWERED_MOST {
         std::thread::sleep(LOOK);
-        match is_up(zoneadm, zone) {
-            Ok(true) => unanswered = 0,
-            Ok(false) => break,
+        match up(zoneadm, zone) {
+            Ok(Some(_)) => unanswered = 0,
+            Ok(None) => break,
             Err(why) => {
                 eprintln!("{why}");
                 unanswered += 1;
             }
         }
     }
-    let how = if asked.load(Ordering::Relaxed) { "was shut down" } else { "has ended" };
+    let last = std::fs::read_to_string(zonepath.join("lastexited")).unwrap_or_default();
+    let (code, signal, how) = match how(&last, began) {
+        (0, _, _) if asked.load(Ordering::Relaxed) => (0, None, "was shut down"),
+        how => how,
+    };
     println!("the virtual machine of zone {zone} {how}");
-    say_end(out, 0, None, Kind::Program, "");
+    say_end(out, code, signal, Kind::Program, "");
     ExitCode::SUCCESS
+}
+
+/// What OmniOS notes in a zone's path at the end of its first process, which is bhyve: `SECONDS.MICROSECONDS STATUS`, as wait(3C) has it
+/// or the code alone. What is older than this boot, or not there, says nothing; so does -1, a halt.
+fn how(last: &str, began: i64) -> (i32, Option<i32>, &'static str) {
+    let note = last.trim().split_once(' ').and_then(|(at, status)| {
+        let seconds: i64 = at.split('.').next()?.parse().ok()?;
+        (seconds >= began).then_some(())?;
+        status.parse::<i32>().ok()
+    });
+    let code = match note {
+        Some(status) if status > 0xff => status >> 8,
+        Some(status) => status,
+        None => 0,
+    };
+    match (code, note) {
+        (3, _) => (3, None, "has crashed: a triple fault"),
+        (4, _) => (4, None, "has ended by an error of bhyve's (its log is /tmp/init.log in the zone)"),
+        (signal @ 6..=64, Some(6..=64)) => (128 + signal, Some(signal), "was killed"),
+        // Rebooted, powered off, halted, suspended (bhyve(8)): as it wished.
+        _ => (0, None, "has ended"),
+    }
 }
 
 /// Does what signals ask for, one shutdown at a time.
@@ -199,11 +227,13 @@ fn connect(zlogin: &str, zone: &str, input: &Input) -> io::Result<bool> {
     Ok(child.wait()?.success())
 }
 
-fn is_up(zoneadm: &str, zone: &str) -> Result<bool, String> {
+/// Its path while it is up.
+fn up(zoneadm: &str, zone: &str) -> Result<Option<PathBuf>, String> {
     let text = run(zoneadm, &["list", "-p"])?;
     let all = zoneadm::list(&text).map_err(|e| e.to_string())?;
-    let found = all.into_iter().find(|z| z.name == zone);
-    Ok(found.is_some_and(|z| !matches!(z.state, ZoneState::Configured | ZoneState::Incomplete | ZoneState::Installed)))
+    let is_up =
+        |state: &ZoneState| !matches!(state, ZoneState::Configured | ZoneState::Incomplete | ZoneState::Installed);
+    Ok(all.into_iter().find(|z| z.name == zone && is_up(&z.state)).map(|z| z.zonepath))
 }
 
 fn command(program: &str, args: &[&str]) -> Command {
@@ -243,4 +273,26 @@ pub(crate) async fn check(shared: &Shared, op: &'static str, spec: &SandboxSpec,
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_crashed_is_told_from_one_that_was_turned_off() {
+        let code = |last: &str| {
+            let (code, signal, _) = how(last, 1000);
+            (code, signal)
+        };
+        for fine in
+            ["", "garbage", "1000.5 0", "1000.5 1", "1001.000000 256\n", "1000.0 512", "1000.0 1280", "1000.0 -1"]
+        {
+            assert_eq!(code(fine), (0, None), "{fine}");
+        }
+        assert_eq!((code("1000.1 3"), code("1000.1 768")), ((3, None), (3, None)));
+        assert_eq!((code("1000.1 4"), code("1000.1 1024")), ((4, None), (4, None)));
+        assert_eq!((code("1000.1 9"), code("1000.1 11")), ((137, Some(9)), (139, Some(11))));
+        assert_eq!(code("999.9 3"), (0, None), "of an earlier boot");
+    }
 }

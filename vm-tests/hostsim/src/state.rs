@@ -87,6 +87,8 @@ pub struct Zone {
     pub stuck: u32,
     /// Whether its init does what a shutdown asks for.
     pub deaf: bool,
+    /// What its init ends with, however it ends: a guest's own business.
+    pub exits: Option<i32>,
     /// Wall time of its boot in milliseconds.
     pub booted_at: u64,
 }

@@ -127,6 +127,32 @@ fn a_machine_that_is_turned_off_inside_ends_its_container() {
     });
 }
 
+/// One that crashed has failed, and is started again where failures are.
+#[test]
+fn a_machine_that_crashes_has_failed() {
+    played(|world| async move {
+        let _ = reddwarf_host::Network::network_ensure(&world.host, &world.network()).await.unwrap();
+        let spec = machine(&world, &[]);
+        let _ = world.host.sandbox_ensure(&spec).await.unwrap();
+        let container = world.container(&spec, "machine", vec!["machine".into()]);
+        let _ = world.host.container_start(&spec.id, &container).await.unwrap();
+        let init = world.lab.change(|state| {
+            let zone = state.zones.get_mut(spec.id.as_str()).unwrap();
+            // bhyve(8): a triple fault.
+            zone.exits = Some(3);
+            zone.init
+        });
+        reddwarf_hostsim::platform::kill(init.unwrap());
+        let ended = world.until_exit(&spec.id, &container.name).await;
+        assert!(matches!(ended.state, ContainerState::Exited { code: 3, .. }), "{:?}", ended.state);
+        let log = std::fs::read_to_string(&container.log.path).unwrap();
+        assert!(log.contains("has crashed: a triple fault"), "{log}");
+        let _ = world.host.sandbox_stop(&spec.id).await.unwrap();
+        let _ = world.host.container_remove(&spec.id, &container.name, 0).await.unwrap();
+        let _ = world.host.sandbox_destroy(&spec.id).await.unwrap();
+    });
+}
+
 /// A machine's console is its container's terminal, where it has one: in the log, and for whoever attaches.
 #[test]
 fn a_machine_with_a_terminal_has_its_console_attached() {

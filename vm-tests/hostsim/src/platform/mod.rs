@@ -186,7 +186,8 @@ fn platform(sim: &Sim, zone: &str) -> Result<i32, String> {
 
 /// What the kernel does when a zone's first process has ended by itself.
 fn note_end(sim: &Sim, zone: &str, config: &Config, init: Option<Process>, code: i32) {
-    let text = format!("{}.000000 {code}\n", wall() / 1000);
+    let said = sim.lock().ok().and_then(|locked| locked.state.zones.get(zone)?.exits);
+    let text = format!("{}.000000 {}\n", wall() / 1000, said.unwrap_or(code));
     let _ = replace(&config.zonepath().join("lastexited"), text.as_bytes());
     let _ = sim.change(|state| {
         // A halt under way, or another boot, does it itself.
