@@ -9,7 +9,7 @@ use crate::signals::Asked;
 use crate::storage::Storage;
 use crate::supervise::Components;
 use crate::tokens::AccountTokens;
-use crate::{host, logging, oversize, service, services, signals};
+use crate::{host, logging, oversize, service, services, signals, workers};
 use reddwarf_api::{
     Access, AccessSettings, Api, ApiDeps, ApiHandle, ApiSettings, AuditSettings, Listeners, TlsSettings,
 };
@@ -66,15 +66,7 @@ pub(crate) fn run(
     host::allow_many_files();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
     time::begin_steps();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(32)
-        // A heartbeat, every ten seconds, needs one: it stays.
-        .thread_keep_alive(Duration::from_secs(15))
-        .thread_stack_size(1 << 20)
-        .enable_all()
-        .build()
-        .map_err(|e| failed("the async runtime can't be started", e))?;
+    let runtime = workers::runtime().map_err(|e| failed("the async runtime can't be started", e))?;
     let guard = host::guard_socket(&settings, &mut handed_over);
     let result = runtime.block_on(rounds(cli, mode, settings, signals, (Kept::from(handed_over), guard)));
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -32,6 +32,7 @@ mod supervise;
 mod tokens;
 mod volumes;
 mod why;
+mod workers;
 
 use clap::{CommandFactory, Parser};
 use cli::Arguments;

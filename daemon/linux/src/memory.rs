@@ -6,13 +6,14 @@ use reddwarf_supervise::files::read_kernel_file;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Few arenas, and freed memory goes back early. To be called before there are threads, and before anything loads libraries.
+/// Two arenas, and freed memory goes back early. To be called before there are threads, and before anything loads libraries.
 #[allow(unsafe_code)]
 pub fn keep_small() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt(3) with plain integers, before any other thread exists.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+        // With one, the threads that answer requests wait for each other in it: up to 28 times in a write.
+        libc::mallopt(libc::M_ARENA_MAX, 2);
         // Setting it also stops glibc from raising it with each big block that is freed.
         libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 * 1024);
