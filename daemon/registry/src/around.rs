@@ -24,7 +24,7 @@ impl Registry {
             ("", "Pod") => {
                 around.service_account = self.account(namespace, admission::service_account_of(object))?;
                 around.limit_ranges = self.all("", "limitranges", Some(namespace))?;
-                around.priority_classes = self.all("scheduling.k8s.io", "priorityclasses", None)?;
+                around.priority_classes = self.priority_classes()?;
                 if let Some(class) = object.get_str("/spec/runtimeClassName").filter(|name| !name.is_empty()) {
                     around.runtime_class = self.find(&key("node.k8s.io", "runtimeclasses", None, class))?;
                 }
@@ -34,7 +34,7 @@ impl Registry {
                 around.storage_classes = self.all("storage.k8s.io", "storageclasses", None)?;
             }
             ("scheduling.k8s.io", "PriorityClass") => {
-                around.priority_classes = self.all("scheduling.k8s.io", "priorityclasses", None)?;
+                around.priority_classes = self.priority_classes()?;
             }
             ("networking.k8s.io", "Ingress") => {
                 around.ingress_classes = self.all("networking.k8s.io", "ingressclasses", None)?;
@@ -105,9 +105,7 @@ impl Registry {
                 };
                 admission::check_growth(old, new, class.as_ref())
             }
-            ("scheduling.k8s.io", "PriorityClass") => {
-                admission::check_default(new, &self.all("scheduling.k8s.io", "priorityclasses", None)?)
-            }
+            ("scheduling.k8s.io", "PriorityClass") => admission::check_default(new, &self.priority_classes()?),
             _ => Ok(()),
         };
         verdict.map_err(|refusal| refused(kind, new, refusal))
@@ -118,6 +116,11 @@ impl Registry {
         self.inner.accounts.get(self, &format!("{namespace}/{name}"), || {
             Ok(self.find(&key("", "serviceaccounts", Some(namespace), name))?.map(Arc::new))
         })
+    }
+
+    /// All priority classes: every pod asks for them.
+    fn priority_classes(&self) -> Result<Arc<[Object]>, RegistryError> {
+        self.inner.priorities.get(self, "", || Ok(self.all("scheduling.k8s.io", "priorityclasses", None)?.into()))
     }
 
     /// Charges an object that is new, or larger than `before`, to the quotas of its namespace, in the transaction that stores it: a

@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) homes: Remembered<Home>,
     /// What becomes of pods in namespaces that were written to of late.
     pub(crate) policies: Remembered<Policy>,
+    /// All priority classes.
+    pub(crate) priorities: Remembered<Arc<[Object]>>,
 }
 
 impl Registry {
@@ -47,7 +49,21 @@ impl Registry {
         let (counting, events, services) = (Counting::default(), AtomicU64::new(0), OnceLock::new());
         let (heard, accounts) = (Mutex::default(), Remembered::of_accounts());
         let (homes, policies) = (Remembered::of_namespaces(), Remembered::of_namespaces());
-        Self { inner: Arc::new(Inner { store, clock, counting, events, heard, services, accounts, homes, policies }) }
+        let priorities = Remembered::of_priority_classes();
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                counting,
+                events,
+                heard,
+                services,
+                accounts,
+                homes,
+                policies,
+                priorities,
+            }),
+        }
     }
 
     /// [`Registry::new`] and [`Registry::bootstrap`].

@@ -32,17 +32,22 @@ impl<T> Remembered<T> {
 
     /// Of service accounts.
     pub(crate) fn of_accounts() -> Self {
-        Self::new(|| prefix("serviceaccounts"))
+        Self::new(|| prefix("", "serviceaccounts"))
     }
 
     /// Of namespaces.
     pub(crate) fn of_namespaces() -> Self {
-        Self::new(|| prefix("namespaces"))
+        Self::new(|| prefix("", "namespaces"))
+    }
+
+    /// Of priority classes.
+    pub(crate) fn of_priority_classes() -> Self {
+        Self::new(|| prefix("scheduling.k8s.io", "priorityclasses"))
     }
 }
 
-fn prefix(resource: &str) -> String {
-    kinds().by_group_resource("", resource).map(|kind| kind_prefix(kind, None)).unwrap_or_default()
+fn prefix(group: &str, resource: &str) -> String {
+    kinds().by_group_resource(group, resource).map(|kind| kind_prefix(kind, None)).unwrap_or_default()
 }
 
 impl<T: Clone> Remembered<T> {

@@ -40,7 +40,7 @@ pub struct Surroundings {
     /// All of the namespace.
     pub limit_ranges: Vec<Object>,
     /// All there are.
-    pub priority_classes: Vec<Object>,
+    pub priority_classes: Arc<[Object]>,
     /// The one that the pod names.
     pub runtime_class: Option<Object>,
     /// All there are.

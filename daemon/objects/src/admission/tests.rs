@@ -152,7 +152,7 @@ fn priority_follows_from_the_class() {
         class("low", 10, json!({})),
         class("usual", 100, json!({"globalDefault": true, "preemptionPolicy": "Never"})),
     ];
-    let around = Surroundings { priority_classes: classes, ..Surroundings::default() };
+    let around = Surroundings { priority_classes: classes.into(), ..Surroundings::default() };
     let named = admitted(pod(json!({"priorityClassName": "low"})), &around);
     assert_eq!(named.get("/spec/priority"), Some(&json!(10)));
     let unnamed = admitted(pod(json!({})), &around);

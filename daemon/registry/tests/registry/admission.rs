@@ -34,6 +34,29 @@ async fn what_the_api_and_controllers_create_is_admitted_and_files_are_not() {
     assert_eq!(made.get("/spec/tolerations"), None);
 }
 
+/// What was read is kept until one of them changes, and no longer.
+#[tokio::test]
+async fn priority_classes_are_read_when_they_have_changed_only() {
+    let world = World::new().await;
+    let class = |value: i64| {
+        object(json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "usual"},
+            "value": value, "globalDefault": true}))
+    };
+    let priority = async |name: &str| {
+        let made = try_create(&world, &alice(), pod(name, "a")).await.unwrap();
+        made.get("/spec/priority").and_then(Value::as_i64)
+    };
+    let made = world.create(class(7)).await;
+    assert_eq!(priority("a").await, Some(7));
+    let before = world.registry.counters().lists;
+    assert_eq!(priority("b").await, Some(7));
+    assert_eq!(world.registry.counters().lists, before);
+    let key = made.key(made.known_kind().unwrap());
+    world.registry.delete(&alice(), &key, &DeleteOptions::default()).await.unwrap();
+    world.create(class(9)).await;
+    assert_eq!(priority("c").await, Some(9));
+}
+
 #[tokio::test]
 async fn a_quota_holds_against_many_at_once() {
     let world = World::new().await;
