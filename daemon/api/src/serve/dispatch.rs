@@ -371,14 +371,14 @@ async fn route(call: Call, parts: Vec<String>, request: Request<Arriving>) -> Re
             let resource = ResourceRequest::parse(group, version, &parts[3..])?;
             verbs::answer(call, resource, request).await
         }
-        ["reddwarf", "v1", rest @ ..] => daemon::answer(&call, rest, request).await,
+        ["reddwarf", "v1", rest @ ..] => Box::pin(daemon::answer(&call, rest, request)).await,
         [] => {
             get_only(&request)?;
             Ok(discovery::index(&call))
         }
         ["openapi", rest @ ..] => {
             get_only(&request)?;
-            openapi::answer(&call, rest, request.headers()).await
+            Box::pin(openapi::answer(&call, rest, request.headers())).await
         }
         ["openid", "v1", "jwks"] => {
             get_only(&request)?;

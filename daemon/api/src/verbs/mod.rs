@@ -61,22 +61,22 @@ async fn carried_out(
     let method = request.method().clone();
     if resource.kind.is_core("Binding") {
         call.accept.form()?;
-        return Verbs::new(call, resource, Part::Main).bind(request).await;
+        return Box::pin(Verbs::new(call, resource, Part::Main).bind(request)).await;
     }
     if resource.kind.is_core("ServiceAccount") && resource.subresource.as_deref() == Some("token") {
-        return service_account::request::answer(&call, &resource, request).await;
+        return Box::pin(service_account::request::answer(&call, &resource, request)).await;
     }
     if reviews::is_review(resource.kind) {
-        return reviews::answer(&call, &resource, request).await;
+        return Box::pin(reviews::answer(&call, &resource, request)).await;
     }
     if resource.kind.is_virtual {
-        return computed::answer(&call, &resource, &method).await;
+        return Box::pin(computed::answer(&call, &resource, &method)).await;
     }
     if resource.subresource.is_none() && !resource.kind.allows(resource.verb(&method, false)) {
         return Err(ApiError::method_not_allowed());
     }
     if resource.subresource.as_deref().is_some_and(streams::is_stream) {
-        return streams::answer(call, &resource, request).await;
+        return Box::pin(streams::answer(call, &resource, request)).await;
     }
     if method != hyper::Method::GET || !call.query.flag("watch") {
         call.accept.form()?;
@@ -85,7 +85,7 @@ async fn carried_out(
         None => Part::Main,
         Some(name) => match Part::of_subresource(resource.kind, name) {
             Some(part) => part,
-            None => return pods::answer(call, resource, request).await,
+            None => return Box::pin(pods::answer(call, resource, request)).await,
         },
     };
     Verbs::new(call, resource, part).answer(request).await
@@ -103,20 +103,22 @@ impl Verbs {
         Self { call, resource, part }
     }
 
+    /// Every verb that waits does so in a place of its own: what a get is answered in, as most requests are, would else be as large as the
+    /// largest of them, and is moved on its way to here.
     async fn answer(self, request: Request<Arriving>) -> Result<Response<Body>, ApiError> {
         let method = request.method().clone();
         match (method.as_str(), self.resource.name.clone(), self.part) {
             ("GET", None, _) if self.call.query.flag("watch") => {
-                watch::answer(&self.call, &self.resource, request).await
+                Box::pin(watch::answer(&self.call, &self.resource, request)).await
             }
-            ("GET", None, _) => list::answer(&self.call, &self.resource).await,
+            ("GET", None, _) => Box::pin(list::answer(&self.call, &self.resource)).await,
             ("GET" | "PATCH", Some(_), Part::Finalize) => Err(ApiError::method_not_allowed()),
             ("GET", Some(name), _) => self.get(&name),
-            ("POST", None, _) => self.create(request).await,
-            ("PUT", Some(name), _) => self.update(&name, request).await,
-            ("PATCH", Some(name), _) => self.patch(&name, request).await,
-            ("DELETE", Some(name), Part::Main) => self.delete(&name, request).await,
-            ("DELETE", None, _) => self.delete_collection(request).await,
+            ("POST", None, _) => Box::pin(self.create(request)).await,
+            ("PUT", Some(name), _) => Box::pin(self.update(&name, request)).await,
+            ("PATCH", Some(name), _) => Box::pin(self.patch(&name, request)).await,
+            ("DELETE", Some(name), Part::Main) => Box::pin(self.delete(&name, request)).await,
+            ("DELETE", None, _) => Box::pin(self.delete_collection(request)).await,
             _ => Err(ApiError::method_not_allowed()),
         }
     }
