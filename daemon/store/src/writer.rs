@@ -32,6 +32,10 @@ const BATCH_ENOUGH: usize = 32;
 /// How long a redb commit waits for others to share it, while others write too. One costs about as much as what a dozen
 /// transactions add to it.
 const LINGER: Duration = Duration::from_micros(300);
+/// As long as each wait brings so many of them it waits again,
+const LINGER_FOR: usize = 3;
+/// at most so often altogether.
+const LINGERS: usize = 4;
 /// Commits dropped from history in one redb commit at most, when asked to compact.
 const COMPACT_STEP: usize = 1000;
 
@@ -81,7 +85,7 @@ impl Writer {
         let mut bytes = size(&first.0);
         let mut batch = vec![first];
         let mut other = None;
-        let mut lingers = self.last > 1;
+        let (mut lingers, mut known) = (if self.last > 1 { LINGERS } else { 0 }, None);
         while batch.len() < BATCH_TRANSACTIONS && bytes < BATCH_BYTES {
             match self.queue.try_recv() {
                 Ok(Request::Commit(transaction, reply)) => {
@@ -92,8 +96,12 @@ impl Writer {
                     other = Some(request);
                     break;
                 }
-                Err(_) if lingers && batch.len() < BATCH_ENOUGH => {
-                    lingers = false;
+                Err(_) if lingers > 0 && batch.len() < BATCH_ENOUGH => {
+                    let brought = known.replace(batch.len()).map(|known| batch.len() - known);
+                    if brought.is_some_and(|brought| brought < LINGER_FOR) {
+                        break;
+                    }
+                    lingers -= 1;
                     std::thread::sleep(LINGER);
                 }
                 Err(_) => break,
