@@ -64,7 +64,7 @@ pub(crate) async fn signal(
 
 /// The shell's words that send a signal. BusyBox's kill takes `--` for a process, and others take a group behind `-s NAME` for
 /// an option.
-fn kill(name: &str, pid: u32, group: bool) -> String {
+pub(crate) fn kill(name: &str, pid: u32, group: bool) -> String {
     if group { format!("kill -{} -{pid}", quoted(name)) } else { format!("kill -s {} {pid}", quoted(name)) }
 }
 

@@ -6,6 +6,7 @@
 //! to whoever is attached, waits, and writes down the end. Its socket tells the daemon that it lives: who is connected
 //! reads the end when it ends.
 
+use crate::inside;
 use crate::record::{ContainerDir, ContainerRunning, Launch};
 use crate::starter::{self, Ended, Kind, read_ended, read_started};
 use crate::stream::{Outlets, listen};
@@ -29,6 +30,8 @@ pub const ARGUMENT: &str = "__zone-supervisor";
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// After the end: how long output may still come from whoever else holds the pipe.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long it may take to end a program whose starter is gone.
+const ORPHAN: Duration = Duration::from_secs(5);
 /// How often it is looked whether the program has begun.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -96,6 +99,7 @@ fn run(dir: &ContainerDir) -> io::Result<()> {
         Some(status) => status,
         None => end.recv().map_err(io::Error::other)??,
     };
+    end_orphan(&launch);
     drain(&copies);
     let Ended { code, signal, message, .. } = how(&launch, status);
     let message = if message.is_empty() {
@@ -157,6 +161,33 @@ fn begin(launch: &Launch, end: &End) -> io::Result<Option<(Option<u32>, Option<E
         if left.is_zero() {
             return Ok(None);
         }
+    }
+}
+
+/// Where whoever started the program was killed alone, the program goes too: the next one would have it beside itself. A zone that
+/// was halted lets nobody in.
+fn end_orphan(launch: &Launch) {
+    let (Some((pid, _)), None) = (read_started(&launch.out), read_ended(&launch.out)) else { return };
+    // A machine's process lives outside, and is what has ended.
+    if launch.script.is_empty() {
+        return;
+    }
+    #[expect(clippy::disallowed_methods, reason = "the supervisor's side: there is no runner here")]
+    let mut command = Command::new(&launch.zlogin);
+    command.args(&launch.login).arg("-n").arg(&launch.zone).arg(inside::kill("KILL", pid, true));
+    command.env_clear().envs(reddwarf_command::ENVIRONMENT).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return };
+    let mut left = ORPHAN;
+    while matches!(child.try_wait(), Ok(None)) {
+        if left.is_zero() {
+            // A zone on its way down may keep it: the end is told all the same.
+            kill(child.id());
+            let _ = child.wait();
+            return;
+        }
+        std::thread::sleep(LOOK);
+        left = left.saturating_sub(LOOK);
     }
 }
 

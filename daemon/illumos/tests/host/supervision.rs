@@ -63,7 +63,7 @@ fn mounts(world: &World, sandbox: &SandboxSpec) -> String {
     world.lab.run("zlogin", &[sandbox.id.as_str(), script]).unwrap().out
 }
 
-/// Whoever made a container's mounts may be killed: they go with the container, not with the zone.
+/// Whoever started a container may be killed: its program goes at once, its mounts with the container, not with the zone.
 #[test]
 fn what_a_killed_starter_leaves_mounted_goes_with_the_container() {
     played(|world| async move {
@@ -77,6 +77,12 @@ fn what_a_killed_starter_leaves_mounted_goes_with_the_container() {
             let ended = world.until_exit(&sandbox.id, &spec.name).await;
             assert!(matches!(ended.state, ContainerState::Exited { code: 137, .. }), "{:?}", ended.state);
             assert_ne!(mounts(&world, &sandbox), "", "{brand}");
+            // Nor does its program go on, beside the next attempt's.
+            let lives = "read p q < /.reddwarf/rw/out/app.0.started; kill -0 $p 2>/dev/null";
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while world.lab.run("zlogin", &[sandbox.id.as_str(), lives]).unwrap().code == 0 {
+                assert!(std::time::Instant::now() < until, "{brand}: the program outlives its container");
+            }
             let _ = world.host.container_remove(&sandbox.id, &spec.name, 0).await.unwrap();
             assert_eq!(mounts(&world, &sandbox), "", "{brand}");
             let _ = world.host.container_start(&sandbox.id, &spec).await.unwrap();
