@@ -62,7 +62,6 @@ pub(crate) fn run(
     settings: Settings,
     mut handed_over: Vec<(String, OwnedFd)>,
 ) -> Result<(), Failed> {
-    host::keep_memory_small();
     host::allow_many_files();
     let signals = signals::catch().map_err(|e| failed("signal handlers can't be installed", e))?;
     time::begin_steps();

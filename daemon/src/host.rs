@@ -304,7 +304,8 @@ fn simulated(settings: &Settings, _clock: Arc<dyn Clock>) -> HostResult<Arc<dyn 
     Ok(Arc::new(host))
 }
 
-/// Keeps the heap near what it uses, where the C library has to be told. To be called before there are threads.
+/// Keeps the heap near what it uses, where the C library has to be told. To be called before there are threads, and before descriptors
+/// are taken over: it may start the program anew in this process.
 pub(crate) fn keep_memory_small() {
     #[cfg(target_os = "linux")]
     reddwarf_linux::memory::keep_small();

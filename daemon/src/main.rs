@@ -50,6 +50,9 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::parse();
+    if !arguments.check {
+        host::keep_memory_small();
+    }
     let settings = match Settings::load(&arguments.settings) {
         Ok((settings, warnings)) => {
             for warning in warnings {

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,13 @@ pub struct Scan {
     pub changed: bool,
     /// How many files were read, rather than taken from the cache.
     pub read: usize,
+    /// A file was read so soon after it changed that a change after that could look the same: it is read again by a scan that
+    /// comes [`YOUNG`] later or more.
+    pub young: bool,
 }
+
+/// A file that changed this long ago or longer tells by its times when it changes again.
+pub const YOUNG: Duration = open::MARGIN;
 
 impl Scan {
     /// False when something that exists or existed could not be read: nothing may then be taken for deleted.
@@ -223,7 +230,7 @@ impl Scanner {
         let mut all = BTreeMap::new();
         for (relative, found) in by_name {
             let Some(top) = found.last() else { continue };
-            let mut loaded = self.load(top, &mut scan.read);
+            let mut loaded = self.load(top, scan);
             match left.checked_sub(loaded.size) {
                 Some(rest) => left = rest,
                 None => {
@@ -248,7 +255,7 @@ impl Scanner {
     }
 
     /// The contents of one file, from the cache when nothing about it changed.
-    fn load(&mut self, found: &Found, read: &mut usize) -> Arc<Loaded> {
+    fn load(&mut self, found: &Found, scan: &mut Scan) -> Arc<Loaded> {
         let slot = (found.layer, found.relative.clone());
         let any = self.trust.any_owner_and_mode;
         let trusted = |stat: &_| if any { None } else { open::distrust(stat) };
@@ -292,7 +299,7 @@ impl Scanner {
                 ),
             );
         };
-        *read += 1;
+        scan.read += 1;
         let mut attempt = 0;
         let contents = loop {
             let result = open::read(&directory, &name, self.limits.file_bytes, trusted);
@@ -310,7 +317,10 @@ impl Scanner {
                 let key = FileKey::of(&contents.stat);
                 // What was read may be newer than what was listed.
                 let keys = if target.is_some() { (own, Some(key)) } else { (key, None) };
-                let racy = now().is_none_or(|now| key.is_racy(now));
+                let now = now();
+                let racy = now.is_none_or(|now| key.is_racy(now));
+                // One from the future stays racy until the periodic look.
+                scan.young |= racy && now.is_some_and(|now| key.is_past(now));
                 let digest = hex(&Sha256::digest(&contents.bytes));
                 let known = self.files.get_mut(&slot).filter(|c| c.loaded.digest.as_deref() == Some(&*digest));
                 if let Some(cached) = known {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What a name stands for, by lstat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,13 @@ pub(super) struct FileKey {
     size: i64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+/// More than a clock tick of any file system.
+pub(super) const MARGIN: Duration = Duration::from_millis(100);
+
+fn nanoseconds(time: (i64, i64)) -> i128 {
+    i128::from(time.0) * 1_000_000_000 + i128::from(time.1)
 }
 
 pub(super) fn file_type(stat: &FileStat) -> FileType {
@@ -72,9 +80,12 @@ impl FileKey {
     /// Whether the file changed less than a clock tick before `now`: another change could then leave the same times
     /// (what git calls racily clean), so the next look must not trust them.
     pub(super) fn is_racy(&self, now: (i64, i64)) -> bool {
-        const MARGIN_NANOSECONDS: i128 = 100_000_000;
-        let nanoseconds = |t: (i64, i64)| i128::from(t.0) * 1_000_000_000 + i128::from(t.1);
-        nanoseconds(self.changed) + MARGIN_NANOSECONDS > nanoseconds(now)
+        nanoseconds(self.changed) + MARGIN.as_nanos() as i128 > nanoseconds(now)
+    }
+
+    /// Whether its last change was before `now`, as the clock has it.
+    pub(super) fn is_past(&self, now: (i64, i64)) -> bool {
+        self.changed <= now
     }
 }
 

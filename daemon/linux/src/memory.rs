@@ -6,9 +6,23 @@ use reddwarf_supervise::files::read_kernel_file;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Two arenas, and freed memory goes back early. To be called before there are threads, and before anything loads libraries.
+/// What the C library reads only while it starts, from this variable (the manual of glibc, "Tunables").
+#[cfg(target_env = "gnu")]
+const TUNABLES: &str = "GLIBC_TUNABLES";
+/// Each thread keeps freed blocks for itself, of this size at most, in bytes: those up to a kilobyte, as is usual, keep two to three
+/// megabytes of an idle daemon from being used or given back, and make no request faster that could be measured.
+#[cfg(target_env = "gnu")]
+const TUNED: &str = "glibc.malloc.tcache_max=128";
+
+/// Two arenas, threads that keep little, and freed memory goes back early. To be called before there are threads, and before anything
+/// loads libraries or takes over descriptors: where the C library is not told yet, this starts the program anew, in the same process.
+/// Whoever sets `GLIBC_TUNABLES` has it his way.
 #[allow(unsafe_code)]
 pub fn keep_small() {
+    #[cfg(target_env = "gnu")]
+    if std::env::var_os(TUNABLES).is_none() && !is_privileged() {
+        start_anew();
+    }
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt(3) with plain integers, before any other thread exists.
     unsafe {
@@ -19,6 +33,24 @@ pub fn keep_small() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 * 1024);
     }
     linked_code();
+}
+
+/// Whether the program runs with other rights than who started it: the C library takes no such settings then, and may remove them.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+fn is_privileged() -> bool {
+    // SAFETY: getauxval(3) only reads what the kernel gave to this process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Returns only where that can't be done: the program's file was replaced or removed just now.
+#[cfg(target_env = "gnu")]
+#[expect(clippy::disallowed_methods, reason = "no tool: this program, in this process")]
+fn start_anew() {
+    use std::os::unix::process::CommandExt;
+    let mut arguments = std::env::args_os();
+    let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next()) else { return };
+    let _why_not = std::process::Command::new(program).arg0(name).args(arguments).env(TUNABLES, TUNED).exec();
 }
 
 /// The mappings that [`give_back_code`] empties. First asked for while only what the program is linked with is mapped:
@@ -34,6 +66,8 @@ const WORTHWHILE: u64 = 1024;
 const MORE: u64 = 384;
 /// So many beyond that are a burst and no full pass.
 const BURST: u64 = 1536;
+/// So many beyond what was left the last time are a burst even if they were there in the round that shows what comes back at once.
+const LARGE: u64 = 3584;
 /// Rounds at least from one time to the next that no burst asks for: once after a full pass and once after a scan of the files, each of which
 /// comes every minute, half a minute apart. A round is 8 s.
 const PAUSE: u32 = 4;
@@ -92,7 +126,7 @@ impl Thrift {
                 let more = resident.saturating_sub(settled);
                 let again = self.rounds >= LONG && resident >= after.saturating_add(WORTHWHILE);
                 match () {
-                    () if more >= BURST => Due::CodeAndHeap,
+                    () if more >= BURST || resident >= after.saturating_add(LARGE) => Due::CodeAndHeap,
                     () if !rising && (again || self.rounds >= PAUSE && more >= MORE) => Due::Code,
                     () => return Due::Nothing,
                 }
@@ -197,6 +231,13 @@ mod tests {
         assert_eq!(rounds(&mut thrift, &[10_000, 7000, 7000, 7000], 5000), [(0, ALL), (1, ALL)]);
         let burst = rounds(&mut thrift, &[7000, 12_000, 9000, 7000, 7000], 5000);
         assert_eq!(burst, [(1, ALL), (2, ALL)]);
+    }
+
+    #[test]
+    fn a_burst_right_after_the_start_is_given_back_at_once_and_once_more() {
+        let mut thrift = Thrift::default();
+        let done = rounds(&mut thrift, &[3000, 3000, 9500, 9000, 5000, 5000], 2000);
+        assert_eq!(done, [(0, ALL), (1, ALL), (2, ALL), (3, ALL)]);
     }
 
     #[test]

@@ -163,6 +163,8 @@ pub struct DirectoryLoop {
     held: Vec<HeldLayer>,
     generation: u64,
     unfinished: bool,
+    /// Files were read too soon after they changed to be sure of them.
+    young: bool,
     /// A pass found nothing to do, and since then nothing changed and nothing was applied: no rollback is in force either.
     known: bool,
     said: Vec<String>,
@@ -195,6 +197,7 @@ pub fn directory(
         held: Vec::new(),
         generation: 0,
         unfinished: false,
+        young: false,
         known: false,
         said: Vec::new(),
         requests,
@@ -214,7 +217,11 @@ impl DirectoryLoop {
         let mut last_notice = Instant::now();
         loop {
             let mut early = false;
-            let wait = if self.unfinished { Duration::from_millis(500) } else { self.options.resync };
+            let wait = match () {
+                () if self.unfinished => Duration::from_millis(500),
+                () if self.young => reddwarf_config::directory::YOUNG * 3 / 2,
+                () => self.options.resync,
+            };
             // Every branch only waits; nothing is lost when another one wins.
             tokio::select! {
                 () = &mut stop => return,
@@ -390,6 +397,7 @@ impl DirectoryLoop {
         self.scanner = Some(scanner);
         // A rollback looks too, and may fail before it applies anything.
         self.known &= !scan.changed;
+        self.young = scan.young;
         Some(scan)
     }
 }
