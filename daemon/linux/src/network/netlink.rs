@@ -186,16 +186,16 @@ impl Netlink {
 
     /// All links. Without their counters, which are half of what the kernel would tell.
     pub(crate) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let all: Vec<LinkMessage> = self
-            .handle
+        // One after the other: what the library makes of a message is some ten kilobytes.
+        self.handle
             .link()
             .get()
             .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
             .execute()
+            .map_ok(Link::from)
             .try_collect()
             .await
-            .map_err(|e| NetlinkError::from_rtnetlink("list links", e))?;
-        Ok(all.into_iter().map(Link::from).collect())
+            .map_err(|e| NetlinkError::from_rtnetlink("list links", e))
     }
 
     /// The link of a name.
