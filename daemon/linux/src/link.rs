@@ -5,6 +5,7 @@
 //! sandbox's name. So a link of ours bears a mark from its first moment on, whenever we die.
 
 use crate::network::announce::{announce, announce_v6};
+use crate::network::links;
 use crate::network::mark::{bridge_alias, link_alias, link_mac, pod_mac, sandbox_of};
 use crate::network::netlink::{Link, LinkAddress, Netlink, NetlinkError, VethEnd, open_netns};
 use crate::network::sysctl;
@@ -88,9 +89,8 @@ pub(crate) async fn is_attached(options: &LinuxOptions, id: &SandboxId) -> HostR
 /// `Timeout`, `Other`.
 pub(crate) async fn list(options: &LinuxOptions) -> HostResult<Vec<Link>> {
     let op = "list links";
-    let work = async { Netlink::connect()?.links().await };
-    bounded(op, &options.instance, async { work.await.map_err(|e: NetlinkError| e.into_host(op, &*options.instance)) })
-        .await
+    let work = async { links::list().await.map_err(|e| e.into_host(op, &*options.instance)) };
+    bounded(op, &options.instance, work).await
 }
 
 /// The sandboxes that have a veth with our mark and this instance's name among these links.

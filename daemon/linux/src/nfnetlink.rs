@@ -2,6 +2,7 @@
 //!
 //! Numbers of netlink itself are in the machine's byte order, those of netfilter in the network's.
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, recv, sendto, setsockopt,
     socket, sockopt,
@@ -66,6 +67,11 @@ impl Writer {
         body(&mut out);
         out.message((BATCH_END, 0), (0, NFTABLES), |_| {});
         out
+    }
+
+    /// More of a message's header than netfilter's are long.
+    pub(crate) fn header(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
     }
 
     /// One attribute.
@@ -155,9 +161,14 @@ pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
+    /// With netfilter.
     pub(crate) fn connect() -> io::Result<Self> {
-        let socket =
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+        Self::with(SockProtocol::NetlinkNetFilter)
+    }
+
+    /// With another part of the kernel, whose messages have other headers behind netlink's own.
+    pub(crate) fn with(part: SockProtocol) -> io::Result<Self> {
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, part)?;
         // The kernel answers within the call; this only bounds what can't be foreseen.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(2, 0))?;
         Ok(Self(socket))
@@ -174,7 +185,13 @@ impl Socket {
     }
 
     pub(crate) fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-        let length = recv(self.0.as_raw_fd(), buffer, MsgFlags::empty())?;
+        let length = loop {
+            match recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()) {
+                // With a time limit no call goes on by itself after a signal (signal(7)).
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        };
         Ok(buffer.get(..length).unwrap_or_default())
     }
 

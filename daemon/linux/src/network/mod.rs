@@ -5,6 +5,7 @@
 
 pub(crate) mod announce;
 pub(crate) mod generation;
+pub(crate) mod links;
 pub(crate) mod mark;
 pub(crate) mod monitor;
 pub(crate) mod netlink;
@@ -172,7 +173,7 @@ impl<'a> PodNetwork<'a> {
     }
 
     async fn look(&self, netlink: &Netlink, op: &'static str) -> HostResult<Seen> {
-        let links = netlink.links().await.map_err(|e| e.into_host(op, self.instance))?;
+        let links = links::list().await.map_err(|e| e.into_host(op, self.instance))?;
         self.look_beside(links, netlink, op).await
     }
 

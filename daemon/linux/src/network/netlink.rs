@@ -10,8 +10,7 @@ use reddwarf_host::{HostError, HostErrorKind};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::NeighbourMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType};
@@ -78,7 +77,7 @@ impl NetlinkError {
         }
     }
 
-    fn from_io(what: impl Into<String>, error: std::io::Error) -> Self {
+    pub(crate) fn from_io(what: impl Into<String>, error: std::io::Error) -> Self {
         Self::Talk { what: what.into(), source: Box::new(error) }
     }
 }
@@ -182,20 +181,6 @@ impl Netlink {
             Self::connect()
         })
         .map_err(|e| NetlinkError::from_io("join network namespace", e))?
-    }
-
-    /// All links. Without their counters, which are half of what the kernel would tell.
-    pub(crate) async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        // One after the other: what the library makes of a message is some ten kilobytes.
-        self.handle
-            .link()
-            .get()
-            .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
-            .execute()
-            .map_ok(Link::from)
-            .try_collect()
-            .await
-            .map_err(|e| NetlinkError::from_rtnetlink("list links", e))
     }
 
     /// The link of a name.

@@ -171,6 +171,23 @@ fn asked_again_it_changes_nothing() {
 }
 
 #[test]
+fn the_list_of_links_says_of_each_what_the_kernel_says_of_it_alone() {
+    on_a_host(|world| async move {
+        world.ensure_default().await;
+        let (netns, pod) = (Netns::new(), pod("a", "10.88.0.5/16"));
+        let _ = link::attach(&world.options, &pod, &netns.path()).await.unwrap();
+        let host = Netlink::connect().unwrap();
+        let all = links::list().await.unwrap();
+        assert_eq!(all.len(), 3, "loopback, bridge and veth: {all:?}");
+        assert!(all.iter().any(|link| link.is_bridge && link.up && link.alias.is_some()));
+        assert!(all.iter().any(|link| link.controller.is_some() && link.peer.is_some() && link.mtu > 0));
+        for link in all {
+            assert_eq!(host.link(&link.name).await.unwrap(), Some(link));
+        }
+    });
+}
+
+#[test]
 fn removal_leaves_nothing() {
     on_a_host(|world| async move {
         let before = run("ip", &["-o", "link"]).await;

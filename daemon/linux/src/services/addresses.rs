@@ -6,6 +6,7 @@
 use super::ENSURE;
 use crate::host::Shared;
 use crate::network::announce::{announce, announce_v6};
+use crate::network::links;
 use crate::network::mark::bridge_alias;
 use crate::network::netlink::{Link, LinkAddress, Netlink, NetlinkError};
 use crate::network::overlap::overlap;
@@ -30,7 +31,7 @@ pub(super) async fn ensure(shared: &Shared, table: &ServiceTable) -> HostResult<
         return Ok(Vec::new());
     }
     let netlink = Netlink::connect().map_err(failed)?;
-    let links = netlink.links().await.map_err(failed)?;
+    let links = links::list().await.map_err(failed)?;
     let addresses = netlink.addresses().await.map_err(failed)?;
     let mut done = Vec::new();
     route(options, table, &netlink, &links, &addresses, &mut done).await?;
@@ -71,7 +72,7 @@ pub(super) async fn drift(table: &ServiceTable) -> HostResult<Vec<String>> {
 /// The host's networks and routes, but for those of our bridge.
 pub(super) async fn routes(options: &LinuxOptions) -> HostResult<Vec<(String, IpNet)>> {
     let netlink = Netlink::connect().map_err(failed)?;
-    let links = netlink.links().await.map_err(failed)?;
+    let links = links::list().await.map_err(failed)?;
     let ours = |index: u32| {
         let alias = bridge_alias(&options.instance);
         links.iter().any(|l| l.index == index && l.alias.as_deref() == Some(&*alias))
